@@ -1,0 +1,1 @@
+//! # client: "an application author writes…"

@@ -1,0 +1,1 @@
+//! # ctimanager: "when a node, a peer, a socket…"

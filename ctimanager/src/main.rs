@@ -1,0 +1,2 @@
+//! The `ctimanager` command.
+fn main() {}

@@ -1,0 +1,132 @@
+//! Typed identities. No room hands a bare string or integer to another.
+
+use std::fmt;
+use std::sync::Arc;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as it is written in the configuration and on the wire.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl From<&str> for $name {
+            fn from(s: &str) -> Self {
+                Self(s.into())
+            }
+        }
+        impl From<String> for $name {
+            fn from(s: String) -> Self {
+                Self(s.into())
+            }
+        }
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), &self.0)
+            }
+        }
+    };
+}
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{:x}"), self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+        impl std::str::FromStr for $name {
+            type Err = UnknownId;
+            /// Reads what `Display` wrote; anything else is an id that nobody ever issued.
+            fn from_str(s: &str) -> Result<Self, UnknownId> {
+                let digits = s.strip_prefix($prefix).ok_or(UnknownId)?;
+                let canonical = !digits.is_empty()
+                    && digits.len() <= 16
+                    && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+                    && (digits.len() == 1 || !digits.starts_with('0'));
+                if !canonical {
+                    return Err(UnknownId);
+                }
+                u64::from_str_radix(digits, 16).map(Self).map_err(|_| UnknownId)
+            }
+        }
+    };
+}
+
+/// A text that is no id of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such id was ever issued")]
+pub struct UnknownId;
+
+name!(
+    /// The name of a device: phone, CTI port or CTI route point (`SEP0019E8D3A001`, `RP_MAIN`).
+    DeviceName
+);
+name!(
+    /// A directory number. Always a text: `"0049"` and `"49"` differ.
+    Dn
+);
+name!(
+    /// The name of a trunk.
+    TrunkName
+);
+name!(
+    /// The name of a node of the cluster.
+    NodeName
+);
+number!(
+    /// A call: the global call id (GCID) of CUCM. Unique in the cluster: the high bits are the node's incarnation.
+    CallId, "c"
+);
+number!(
+    /// A leg: one call on one line of one device (TAPI's hCall, JTAPI's TerminalConnection).
+    LegId, "l"
+);
+number!(
+    /// A session: one open provider of one application.
+    SessionId, "s"
+);
+number!(
+    /// Names one request of one session until its reply; chosen by whoever makes the request.
+    RequestToken, "r"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_back_what_they_wrote_and_nothing_else() {
+        for id in [LegId(0), LegId(0x1234_5678_9abc_def0), LegId(u64::MAX)] {
+            assert_eq!(id.to_string().parse::<LegId>(), Ok(id));
+        }
+        for text in ["", "l", "c1", "lG", "l01", "l+1", "l11111111111111111", "L1", " l1"] {
+            assert_eq!(text.parse::<LegId>(), Err(UnknownId), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The plan: what the administrator described, checked and ready to use. The configuration's reader makes it; the model
+//! compares an old with a new one and carries out the difference.
+
+use crate::ids::{DeviceName, Dn, NodeName, TrunkName};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything of the configuration that the model needs. Names are unique and references hold: the reader checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Directory numbers with settings; a number that only a device names is here with defaults.
+    pub numbers: Vec<NumberPlan>,
+    /// Devices.
+    pub devices: Vec<DevicePlan>,
+    /// Trunks.
+    pub trunks: Vec<TrunkName>,
+    /// Route patterns, as written.
+    pub patterns: Vec<PatternPlan>,
+    /// Park numbers, ranges expanded.
+    pub park_numbers: Vec<Dn>,
+    /// Timers and limits.
+    pub parameters: Parameters,
+}
+
+/// A directory number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberPlan {
+    /// The number.
+    pub dn: Dn,
+    /// Shown as the party's name.
+    pub description: Arc<str>,
+    /// Calls on the line at once, in and out. `None`: 4 on phones and ports, 5000 on route points.
+    pub max_calls: Option<u32>,
+    /// Incoming calls beyond this many are busy. `None`: `max_calls`.
+    pub busy_trigger: Option<u32>,
+    /// How long it rings before `no_answer`; `None`: [`Parameters::forward_no_answer`].
+    pub ring_duration: Option<Duration>,
+    /// Where its calls go instead.
+    pub forward: Forwards,
+    /// Ports and route points: accept by itself.
+    pub auto_accept: bool,
+    /// Whether applications may control the line.
+    pub allow_cti_control: bool,
+}
+
+/// Forwards of a number (reference §5.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwards {
+    /// CFA
+    pub all: Option<Dn>,
+    /// CFB
+    pub busy: Option<Dn>,
+    /// CFNA
+    pub no_answer: Option<Dn>,
+    /// CFUR
+    pub unregistered: Option<Dn>,
+    /// CFOF
+    pub on_failure: Option<Dn>,
+}
+
+/// What a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// Terminates its own media; accepts calls by itself.
+    Phone,
+    /// A phone line made of an application.
+    CtiPort,
+    /// A number that applications answer.
+    RoutePoint,
+}
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DevicePlan {
+    /// Its name.
+    pub name: DeviceName,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// For people.
+    pub description: Arc<str>,
+    /// Its device pool.
+    pub pool: Arc<str>,
+    /// Its lines, in order; the first is index 1.
+    pub lines: Vec<Dn>,
+    /// Whether applications may control it.
+    pub allow_cti_control: bool,
+}
+
+/// A route pattern and its trunk (`9.!`, digit discard).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatternPlan {
+    /// CUCM's pattern language: digits, `X`, `!`, `[1-5]`, `[^1]`, `.` (where the access code ends), `+`, `*`, `#`, `@` not.
+    pub pattern: Arc<str>,
+    /// Where matching calls go.
+    pub trunk: TrunkName,
+    /// Drop what stands before the dot.
+    pub discard_pre_dot: bool,
+}
+
+/// Timers and limits of the service parameters that the model uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// CTI New Call Accept Timer, 4 s.
+    pub new_call_accept: Duration,
+    /// Media Exchange Timer, 12 s.
+    pub media_exchange: Duration,
+    /// Forward No Answer Timer, 12 s.
+    pub forward_no_answer: Duration,
+    /// Soft limit of open devices per provider, 2000.
+    pub max_devices_per_provider: u32,
+    /// Soft limit of open devices per node, 800.
+    pub max_devices_per_node: u32,
+    /// Hard limit of legs on this node at once; beyond it new calls get cause 42. 50,000.
+    pub max_legs: u32,
+    /// Forwards that one call may follow before it counts as a loop, 12.
+    pub max_forward_hops: u32,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            new_call_accept: Duration::from_secs(4),
+            media_exchange: Duration::from_secs(12),
+            forward_no_answer: Duration::from_secs(12),
+            max_devices_per_provider: 2000,
+            max_devices_per_node: 800,
+            max_legs: 50_000,
+            max_forward_hops: 12,
+        }
+    }
+}
+
+/// Which node a model runs on, and what makes its ids unique in the cluster and in time.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The node's name.
+    pub node: NodeName,
+    /// Differs at each start of each node; the high 24 bits of every id.
+    pub incarnation: u32,
+}

@@ -1,0 +1,371 @@
+//! The door of the room: what the model is told and what it says.
+//!
+//! One [`Input`] in, any number of [`Output`]s out, in the order in which they must be carried out. A reply stands before
+//! the events that its request caused (protocol §1, "Order").
+
+use crate::cause::Cause;
+use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId, TrunkName};
+use crate::media::{Codec, Description, MediaTermination, Stream, StreamDirection};
+use crate::plan::Plan;
+use crate::view::{DeviceView, LegState, LegView, LineView, Party};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A new plan, at the start or by a reload.
+    Configure(Arc<Plan>),
+    /// A phone has at least one contact now.
+    Registered(DeviceName),
+    /// A phone has no contact any more.
+    Unregistered(DeviceName),
+    /// Somebody at the signalling dials.
+    IncomingCall {
+        /// From [`crate::CallControl::new_leg_id`].
+        leg: LegId,
+        /// Who.
+        origin: Origin,
+        /// What was dialled.
+        dialled: Dn,
+        /// The calling party as the signalling has authenticated or been told it.
+        calling: Party,
+        /// The offer; `None` = the callee's side makes it (late offer).
+        offer: Option<Description>,
+    },
+    /// Something happened on a leg that the signalling carries.
+    Signal(LegId, Signal),
+    /// An application asks. Permission was checked by `security` before.
+    Request {
+        /// The session that asks.
+        session: SessionId,
+        /// Comes back in [`Output::Reply`].
+        token: RequestToken,
+        /// What it asks.
+        request: Request,
+    },
+    /// A session is gone for good (closed or failed): its hold on every device ends (protocol §2, "Failure").
+    SessionEnded(SessionId),
+    /// The node stops: every call is cleared with cause 41.
+    Shutdown,
+    /// A time that [`crate::CallControl::next_timeout`] named has come.
+    Timeout,
+}
+
+/// Where a call comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A line of a phone.
+    Phone {
+        /// The phone.
+        device: DeviceName,
+        /// Its line; `None` = its first.
+        dn: Option<Dn>,
+    },
+    /// A trunk.
+    Trunk(TrunkName),
+}
+
+/// What the signalling reports of a leg.
+#[derive(Clone, Debug)]
+pub enum Signal {
+    /// The far end rings, with early media if it has some (SIP 180, 183).
+    Ringing {
+        /// Answer to our offer, before the call is answered.
+        early: Option<Description>,
+    },
+    /// The far end answers a leg that we placed. The description answers our offer, or is an offer when we made none
+    /// (then [`LegCommand::AnswerOffer`] follows).
+    Answered {
+        /// Offer or answer, see above. `None` when the answer came with early media and is unchanged.
+        media: Option<Description>,
+    },
+    /// The far end refuses a leg that we placed.
+    Rejected {
+        /// Why, as a cause.
+        cause: Cause,
+        /// The status of the signalling (a SIP code), handed through unchanged from one side to another.
+        status: Option<u16>,
+        /// Try this number instead (SIP 3xx).
+        redirect_to: Option<Dn>,
+    },
+    /// The far end hung up or gave up, in any state.
+    Released {
+        /// Why.
+        cause: Cause,
+    },
+    /// The far end wants other media in mid-call; `None` = it asks for our offer.
+    Offer(Option<Description>),
+    /// The answer to our offer (mid-call, or to the offer of our answer to a late offer).
+    Answer(Description),
+    /// Our mid-call offer was refused; the session is as before.
+    OfferRejected {
+        /// Why.
+        cause: Cause,
+    },
+    /// A digit that the signalling itself carried (SIP INFO).
+    Digit {
+        /// 0-9, A-D, * and #.
+        digit: char,
+        /// Milliseconds.
+        duration_ms: u32,
+    },
+}
+
+/// What the signalling shall do with a leg.
+#[derive(Clone, Debug)]
+pub enum LegCommand {
+    /// Place a new leg.
+    Call {
+        /// To whom.
+        target: Target,
+        /// The caller to show.
+        calling: Party,
+        /// The number that is called.
+        called: Party,
+        /// The party that sent it here by forward or redirect, and whom it was for at first.
+        redirecting: Option<Party>,
+        /// `None` = late offer.
+        offer: Option<Body>,
+    },
+    /// Tell the caller that it rings (180), or with early media (183).
+    Alert {
+        /// Early media for the caller.
+        early: Option<Body>,
+    },
+    /// Answer the caller. With an answer to its offer, or an offer where it made none.
+    Answer {
+        /// The answer or offer.
+        media: Body,
+    },
+    /// Refuse the caller's unanswered call.
+    Reject {
+        /// Why.
+        cause: Cause,
+        /// Use this status unchanged where there is one.
+        status: Option<u16>,
+    },
+    /// End the leg in whatever state it is (CANCEL, BYE, or a refusal).
+    Release {
+        /// Why.
+        cause: Cause,
+    },
+    /// Offer other media in mid-call; `None` = ask for its offer.
+    Offer(Option<Body>),
+    /// Answer its mid-call offer, or the late offer of its answer.
+    AnswerOffer(Body),
+    /// Refuse its mid-call offer; the session stays as it was.
+    RejectOffer(OfferRefusal),
+    /// Show it whom it talks to now (P-Asserted-Identity in UPDATE or the next re-INVITE).
+    Connected(Party),
+    /// Send a digit by the signalling.
+    Digit {
+        /// 0-9, A-D, * and #.
+        digit: char,
+        /// Milliseconds.
+        duration_ms: u32,
+    },
+}
+
+/// Why a mid-call offer is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfferRefusal {
+    /// Two exchanges at once (SIP 491): try again.
+    Glare,
+    /// Nothing in common, or not possible now (SIP 488).
+    NotAcceptable,
+}
+
+/// Whom a placed leg is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A phone: all its contacts.
+    Phone(DeviceName),
+    /// A number behind a trunk.
+    Trunk(TrunkName, Dn),
+}
+
+/// What is written to the far end of a leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Somebody else's description, rewritten at the door, with this direction.
+    Relay(Description, WrittenDirection),
+    /// A description of the model's own making for an application's media: its `text` is empty.
+    Local(Description),
+}
+
+/// The direction to write over a relayed description's own; `None` keeps it.
+pub type WrittenDirection = Option<crate::media::Direction>;
+
+/// What an application asks (protocol §3, §4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // field for field the methods' params
+pub enum Request {
+    OpenDevice { device: DeviceName, media: Option<MediaTermination> },
+    CloseDevice { device: DeviceName },
+    SetForwardAll { device: DeviceName, dn: Dn, destination: Option<Dn> },
+    SetAutoAccept { device: DeviceName, dn: Dn, on: bool },
+    MakeCall { device: DeviceName, dn: Option<Dn>, destination: Dn, calling_number: Option<Dn>, user_data: BTreeMap<String, String> },
+    Accept { leg: LegId },
+    Answer { leg: LegId },
+    Reject { leg: LegId, cause: Cause },
+    Redirect { leg: LegId, destination: Dn, calling_number: Option<Dn>, original_called: Option<Dn>, keep_on_failure: bool },
+    Drop { leg: LegId },
+    Hold { leg: LegId },
+    Retrieve { leg: LegId },
+    SetUserData { leg: LegId, user_data: BTreeMap<String, String> },
+    SetMedia { leg: LegId, address: SocketAddr },
+}
+
+/// What the model says.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// The signalling shall do this.
+    Leg(LegId, LegCommand),
+    /// The one final answer to a request.
+    Reply(SessionId, RequestToken, Result<Reply, Refusal>),
+    /// Tell these sessions. Never empty.
+    Event(Arc<[SessionId]>, Event),
+    /// A soft limit was passed or is kept again, and the like; the node makes an alarm of it.
+    Limit(Limit),
+}
+
+/// A good answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// `{}`
+    Done,
+    /// `device.open`
+    Opened {
+        /// The device.
+        device: DeviceView,
+        /// Its calls.
+        legs: Vec<LegView>,
+    },
+    /// `call.make` and its like.
+    Call {
+        /// The call.
+        call: CallId,
+        /// The leg at the device that asked.
+        leg: LegId,
+    },
+}
+
+/// A refusal: the symbol and what to say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which.
+    pub kind: RefusalKind,
+    /// A sentence that helps.
+    pub message: String,
+}
+
+/// The refusals that the model itself can give; the names are those of protocol §8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum RefusalKind {
+    InvalidParams { field: &'static str },
+    NoSuchDevice,
+    DeviceRestricted,
+    LineRestricted,
+    DeviceNotOpen,
+    DeviceAlreadyOpen,
+    DeviceOutOfService,
+    CannotTerminateMediaOnPhone,
+    MediaRequired,
+    MediaAlreadyTerminatedStatic,
+    MediaAlreadyTerminatedDynamic,
+    MediaAlreadyTerminatedNone,
+    MediaCapabilityMismatch,
+    MediaAlreadySet,
+    NoSuchLine,
+    NoSuchLeg,
+    IllegalCallState { state: LegState },
+    OperationNotSupported,
+    DestinationUnknown,
+    DestinationBusy,
+    DestinationOutOfService,
+    MaxCalls,
+    Timeout,
+}
+
+/// What sessions are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The leg is in the state that its view says now: `call.dialtone` … `call.disconnected`.
+    Leg(LegView),
+    /// `call.changed`
+    LegChanged(LegView),
+    /// `call.dtmf`
+    Digit(LegView, char),
+    /// `media.open_channel`
+    OpenChannel {
+        /// The leg that needs an address.
+        leg: LegView,
+        /// What it will receive.
+        codec: Codec,
+        /// Under this payload type.
+        payload_type: u8,
+        /// Milliseconds.
+        packet_ms: u16,
+        /// The far address, where it is known.
+        far: Option<SocketAddr>,
+        /// Milliseconds left for `call.set_media`.
+        deadline_ms: u64,
+    },
+    /// `media.started`
+    MediaStarted(LegView, Stream),
+    /// `media.stopped`
+    MediaStopped(LegView, StreamDirection),
+    /// `device.in_service`
+    DeviceInService(DeviceView),
+    /// `device.out_of_service`
+    DeviceOutOfService(DeviceView, OutOfServiceReason),
+    /// `device.closed`: the session's hold on the device ended without its asking.
+    DeviceClosed(DeviceView, OutOfServiceReason),
+    /// `line.forward_changed`
+    ForwardChanged(DeviceName, LineView),
+    /// `line.auto_accept_changed`
+    AutoAcceptChanged(DeviceName, LineView),
+}
+
+/// Why a device is out of service (protocol §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum OutOfServiceReason {
+    CallmanagerFailure,
+    CtimanagerFailure,
+    RehomeToHigherPriority,
+    RehomingFailure,
+    NoCallmanagerAvailable,
+    DeviceUnregistered,
+    DeviceRestricted,
+    LineRestricted,
+    DeviceFailure,
+}
+
+/// Soft limits (reference §3.6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// A provider has more devices open than its soft limit, or no longer.
+    DevicesPerProvider {
+        /// Whose.
+        session: SessionId,
+        /// Devices open.
+        open: u32,
+        /// The limit.
+        limit: u32,
+        /// Passed (true) or kept again.
+        exceeded: bool,
+    },
+    /// The node has.
+    DevicesPerNode {
+        /// Devices open.
+        open: u32,
+        /// The limit.
+        limit: u32,
+        /// Passed (true) or kept again.
+        exceeded: bool,
+    },
+}

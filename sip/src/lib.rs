@@ -1,0 +1,11 @@
+//! # sip: "on the SIP wire…"
+//!
+//! Messages, transactions, dialogs, the registrar, digest and session descriptions as one sans-IO machine: bytes and
+//! commands in, bytes and events out, time and randomness as arguments. It refuses to know of devices, users, CTI,
+//! sockets and clocks; who may register and what a number means it asks its [`Directory`].
+//!
+//! Message syntax is `rsipstack::sip`'s, behind a screen of our own; transactions (RFC 3261 §17) and dialogs are ours.
+
+pub mod port;
+
+pub use port::{Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Output, Transport};

@@ -1,0 +1,357 @@
+//! The door of the room: what the stack is told and what it says.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// SIP transports that the node listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Transport {
+    Udp,
+    Tcp,
+    Tls,
+}
+
+/// One hop of the wire: which way a message came or shall go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// How.
+    pub transport: Transport,
+    /// Our own end: the listening address it came to or shall leave from.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub remote: SocketAddr,
+    /// The connection, for TCP and TLS. To send with `None` means: use an open connection to `remote` or make one.
+    pub connection: Option<ConnectionId>,
+}
+
+/// Names one TCP or TLS connection of the node's life; given by whoever owns the sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// How the stack presents itself and where its bounds are.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The digest realm: the cluster's name.
+    pub realm: Arc<str>,
+    /// `Server` and `User-Agent`.
+    pub product: Arc<str>,
+    /// Our listening addresses, one a transport; what Via and Contact say.
+    pub listen: Vec<(Transport, SocketAddr)>,
+    /// Session interval that we ask for (RFC 4028), 1800 s.
+    pub session_expires: Duration,
+    /// The least session interval we accept, 90 s.
+    pub min_session_expires: Duration,
+    /// The least registration, 60 s (423 below); the most, 3600 s (shortened to it).
+    pub min_expires: Duration,
+    /// See `min_expires`.
+    pub max_expires: Duration,
+    /// Contacts per address of record, 10.
+    pub max_contacts: usize,
+    /// Transactions at once; a new request beyond it gets 503 with Retry-After, 20,000.
+    pub max_transactions: usize,
+    /// Calls at once; an INVITE beyond it gets 503 with Retry-After, 50,000.
+    pub max_calls: usize,
+    /// T1 of RFC 3261, 500 ms.
+    pub t1: Duration,
+}
+
+/// A call as the stack sees it: a dialog, or the branches of a forked INVITE until one of them has won.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallHandle(pub u64);
+
+impl fmt::Debug for CallHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "d{:x}", self.0)
+    }
+}
+
+/// Whom the stack asks about accounts and peers. Looked up while a message is handled; must not block.
+pub trait Directory {
+    /// The account of a digest user name.
+    fn account(&self, user: &str) -> Option<Account>;
+    /// The trunk that lives at this hop; `via_port` is the port of the topmost Via's sent-by, since a TCP or TLS
+    /// connection comes from a port of its own.
+    fn trunk(&self, hop: &Hop, via_port: u16) -> Option<Arc<str>>;
+    /// Whether a new call from outside may begin now; `Err` gives the seconds for Retry-After (503).
+    fn admit(&self) -> Result<(), u32> {
+        Ok(())
+    }
+}
+
+/// A phone's account.
+#[derive(Clone)]
+pub struct Account {
+    /// What the owner of the directory calls it (the device's name); comes back in events.
+    pub id: Arc<str>,
+    /// The users of the addresses of record that it may register (its numbers).
+    pub numbers: Arc<[Arc<str>]>,
+    /// The digest password.
+    pub password: Zeroizing<String>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// One whole message: a datagram, or what the framer cut from a stream.
+    Received {
+        /// Where it came from and to.
+        hop: Hop,
+        /// Its bytes, as they were.
+        bytes: Vec<u8>,
+    },
+    /// A connection has ended, or could not be made (`Hop::connection` is `None` then).
+    Closed(Hop),
+    /// Do this.
+    Command(Command),
+    /// A time that `next_timeout` named has come.
+    Timeout,
+}
+
+/// What the stack says.
+#[derive(Debug)]
+pub enum Output {
+    /// Write these bytes. Over UDP one datagram.
+    Send {
+        /// Where.
+        hop: Hop,
+        /// For TLS to a named host: the name to verify.
+        bytes: Vec<u8>,
+    },
+    /// Close this connection: it broke the protocol.
+    Close(ConnectionId),
+    /// Tell the node.
+    Event(Event),
+}
+
+/// A party as SIP writes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The user part: the number.
+    pub number: String,
+    /// The display name.
+    pub name: Option<String>,
+    /// `Privacy: id` (RFC 3323).
+    pub restricted: bool,
+}
+
+/// Who sent us a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An authenticated and registered account.
+    Account(Arc<str>),
+    /// A trunk.
+    Trunk(Arc<str>),
+}
+
+/// Where a new call goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// All contacts that this account has registered for this number (all of the account when the number has none).
+    Account {
+        /// The account's id.
+        id: Arc<str>,
+        /// The number.
+        number: String,
+    },
+    /// A peer at a fixed address.
+    Peer {
+        /// How and where.
+        transport: Transport,
+        /// Its address.
+        remote: SocketAddr,
+        /// User of the request URI.
+        user: String,
+        /// Host of the request URI as configured.
+        host: String,
+    },
+}
+
+/// A session description to write.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Sdp {
+    /// Another leg's text: same media, our own origin line and version, this direction if one is given.
+    Relay(Arc<[u8]>, Option<crate::port::MediaDirection>),
+    /// A text of our own making, for audio that an application terminates.
+    Local(Audio),
+}
+
+impl fmt::Debug for Sdp {
+    /// Never the text: it may hold key material.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sdp::Relay(text, direction) => write!(f, "Relay({} bytes, {direction:?})", text.len()),
+            Sdp::Local(audio) => write!(f, "Local({audio:?})"),
+        }
+    }
+}
+
+/// A session description that was read: its audio, and the whole text for relaying.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ReadSdp {
+    /// The first audio stream that is not refused; else the first refused one.
+    pub audio: Audio,
+    /// The text as it came.
+    pub text: Arc<[u8]>,
+}
+
+impl fmt::Debug for ReadSdp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReadSdp({:?}, {} bytes)", self.audio, self.text.len())
+    }
+}
+
+/// `a=sendrecv` and its like, seen from the describer. A connection address of 0.0.0.0 reads as inactive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum MediaDirection {
+    SendReceive,
+    SendOnly,
+    ReceiveOnly,
+    Inactive,
+}
+
+/// One audio stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audio {
+    /// Where the describer receives; port 0 = refused.
+    pub address: SocketAddr,
+    /// Its payload formats, preferred first, telephone-event not among them.
+    pub formats: Vec<PayloadFormat>,
+    /// telephone-event at 8000 Hz (RFC 4733).
+    pub dtmf_payload_type: Option<u8>,
+    /// Its direction.
+    pub direction: MediaDirection,
+    /// `a=ptime`, milliseconds; 20 without one.
+    pub packet_ms: u16,
+    /// A secure profile or an `a=crypto` is there.
+    pub encrypted: bool,
+}
+
+/// One payload format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayloadFormat {
+    /// 0–127
+    pub payload_type: u8,
+    /// The RTP name (`PCMU`).
+    pub name: String,
+    /// Hz.
+    pub clock_rate: u32,
+    /// 1 when it says nothing.
+    pub channels: u8,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Place a call.
+    Invite {
+        /// The node's name for it; unique.
+        call: CallHandle,
+        /// Where.
+        to: Destination,
+        /// The caller to show.
+        from: Identity,
+        /// The called party, for `To`.
+        called: Identity,
+        /// `Diversion` (RFC 5806): who sent it here.
+        diverted_by: Option<Identity>,
+        /// `None` = late offer.
+        offer: Option<Sdp>,
+        /// What is left for this leg.
+        max_forwards: u8,
+    },
+    /// 180, or 183 with a description (reliable where the caller asked for 100rel).
+    Ring(CallHandle, Option<Sdp>),
+    /// 200 to the INVITE.
+    Accept(CallHandle, Sdp),
+    /// A final refusal, with Retry-After where given.
+    Refuse(CallHandle, Refusal),
+    /// End it, in whatever state: CANCEL, BYE or a refusal; with a `Reason: Q.850` header.
+    End(CallHandle, Refusal),
+    /// re-INVITE (or UPDATE while early); `None` asks for the peer's offer.
+    Offer(CallHandle, Option<Sdp>),
+    /// The answer: 200 to re-INVITE or UPDATE, or the ACK of a late offer.
+    Answer(CallHandle, Sdp),
+    /// 491 or 488 to re-INVITE or UPDATE.
+    RefuseOffer(CallHandle, u16),
+    /// P-Asserted-Identity of whom the peer talks to: with the next message, or by an UPDATE if it supports that.
+    Connected(CallHandle, Identity),
+    /// `application/dtmf-relay` by INFO.
+    Digit(CallHandle, char, u32),
+    /// Forget the bindings of an account that is no more; its calls go on.
+    ForgetAccount(Arc<str>),
+}
+
+/// A refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// SIP status, 300–699.
+    pub status: u16,
+    /// Q.850 number for the `Reason` header.
+    pub cause: u16,
+    /// Seconds.
+    pub retry_after: Option<u32>,
+}
+
+/// What the node is told.
+#[derive(Debug)]
+pub enum Event {
+    /// The contacts of an account's number changed.
+    Registration {
+        /// The account.
+        account: Arc<str>,
+        /// Contacts of the whole account now.
+        contacts: usize,
+    },
+    /// A new call. It gets 100 at once; answer with [`Command::Ring`], `Accept` or `Refuse`.
+    Incoming {
+        /// Named by the stack; never equal to one the node gives (its top bit is set).
+        call: CallHandle,
+        /// Authenticated source.
+        source: Source,
+        /// User part of the request URI: what was dialled.
+        dialled: String,
+        /// The caller: P-Asserted-Identity from trunks, From otherwise.
+        from: Identity,
+        /// The user part of the From URI (which line of the phone).
+        from_user: String,
+        /// The offer.
+        offer: Option<ReadSdp>,
+        /// As received.
+        max_forwards: u8,
+    },
+    /// 180–183 to our INVITE.
+    Ringing(CallHandle, Option<ReadSdp>),
+    /// 200 to our INVITE. A late offer wants [`Command::Answer`]. `None` when the answer came with a reliable 183.
+    Answered(CallHandle, Option<ReadSdp>),
+    /// A final refusal of our INVITE, all branches done.
+    Refused {
+        /// Which.
+        call: CallHandle,
+        /// The best status (RFC 3261 §16.7).
+        status: u16,
+        /// From a `Reason: Q.850` header.
+        cause: Option<u16>,
+        /// User part of a 3xx Contact.
+        redirect_to: Option<String>,
+    },
+    /// CANCEL or BYE, or the dialog was lost (no ACK, session timer, 408/481 in dialog).
+    Ended {
+        /// Which.
+        call: CallHandle,
+        /// Q.850, of a Reason header or of the way it ended.
+        cause: u16,
+    },
+    /// re-INVITE or UPDATE; `None` = it asks for our offer. Wants `Answer` or `RefuseOffer`.
+    Offer(CallHandle, Option<ReadSdp>),
+    /// The answer to our offer.
+    Answer(CallHandle, ReadSdp),
+    /// Our offer in mid-call was refused; 491 was retried before.
+    OfferRefused(CallHandle, u16),
+    /// A digit by INFO.
+    Digit(CallHandle, char, u32),
+}
