@@ -1,0 +1,160 @@
+//! The door of the node: what the shell tells it and what the shell shall do.
+//!
+//! The shell (`io`) owns sockets, files, clock and entropy. It hands the node one [`Input`] at a time, each with the
+//! time, and carries out the [`Output`]s in their order.
+
+use crate::config::Config;
+use bytes::Bytes;
+use security::secret::Secret;
+use serde_json::Value;
+use sip::Hop;
+use sip::port::ConnectionId as SipConnection;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One CTI connection (TLS, plain TCP or WebSocket) of the node's life; the shell numbers them and uses none twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CtiConnection(pub u64);
+
+/// Names one question of an administrator until its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AdminToken(pub u64);
+
+/// How an application is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CtiTransport {
+    /// NDJSON over TLS, or WebSocket over TLS; with the CN of a verified client certificate.
+    Tls {
+        /// The certificate's CN.
+        client_cn: Option<Arc<str>>,
+        /// When that certificate ends, seconds since the epoch.
+        not_after: Option<u64>,
+    },
+    /// NDJSON over plain TCP.
+    Plain,
+}
+
+/// What happened outside.
+#[derive(Debug)]
+pub enum Input {
+    /// One SIP message: a datagram, or what the framer cut from a stream.
+    Sip {
+        /// The way it came.
+        hop: Hop,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// A SIP connection ended or could not be made.
+    SipClosed(Hop),
+    /// An application connected.
+    CtiOpened {
+        /// The connection.
+        connection: CtiConnection,
+        /// From where.
+        peer: SocketAddr,
+        /// How.
+        transport: CtiTransport,
+    },
+    /// One frame from an application: a line without its end, or a WebSocket text message.
+    CtiFrame(CtiConnection, Vec<u8>),
+    /// A line over the limit came: the connection is to be told and closed.
+    CtiLineTooLong(CtiConnection),
+    /// The application's end of the connection is gone.
+    CtiClosed(CtiConnection),
+    /// The connection's queue was full when the node wrote to it: the reader is too slow.
+    CtiOverflow(CtiConnection),
+    /// The answer to [`Output::CheckPassword`].
+    PasswordChecked(CtiConnection, bool),
+    /// A new, checked configuration.
+    Configure(Arc<Config>),
+    /// An administrator's question or order.
+    Admin(AdminToken, AdminRequest),
+    /// How far behind the shell is: the age of the oldest unread input. New calls are refused while it is too great.
+    Pressure(Duration),
+    /// End everything in order; [`Output::Stopped`] follows within two seconds.
+    Stop,
+    /// A time that `next_timeout` named has come.
+    Timeout,
+}
+
+/// What an administrator asks of a running node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the commands of the command line
+pub enum AdminRequest {
+    Status,
+    Devices,
+    Calls,
+    Sessions,
+    Alarms,
+    Nodes,
+    Explain { device: String, user: String },
+    Dependencies { dn: String },
+    Drain,
+    Stop,
+}
+
+/// A frame for an application: its own head and a tail that it may share with other sessions' frames. No line end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// First part.
+    pub head: Bytes,
+    /// Second part, maybe empty.
+    pub tail: Bytes,
+}
+
+/// What the shell shall do.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a SIP message.
+    Sip {
+        /// The way.
+        hop: Hop,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// Close a SIP connection that broke the protocol.
+    SipClose(SipConnection),
+    /// Write a frame. The queue behind it is bounded by `session_queue_events`; when it is full the shell answers
+    /// [`Input::CtiOverflow`] and drops the frame (the session's log has it).
+    Cti(CtiConnection, Frame),
+    /// Close a CTI connection once what was written before is out, or after one second.
+    CtiClose(CtiConnection),
+    /// Verify a password against an argon2 hash, off the owner's thread, a bounded number at once.
+    CheckPassword {
+        /// Whose.
+        connection: CtiConnection,
+        /// PHC string; for an unknown user a hash that nothing matches, so that the time taken is the same.
+        hash: Arc<str>,
+        /// What the application sent.
+        password: Secret,
+    },
+    /// The answer to [`Input::Admin`].
+    Admin(AdminToken, Result<Value, String>),
+    /// Something to log and count.
+    Report(Report),
+    /// All is ended; the process may go.
+    Stopped,
+}
+
+/// How grave (syslog numbers in CUCM's alarm tables, reference §10.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Severity {
+    Critical,
+    Error,
+    Warning,
+    Informational,
+    Debug,
+}
+
+/// One event that is a log line, a metric and a test hook at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// CUCM's alarm name where it has one (`CtiProviderOpened`), else a name of the same style.
+    pub name: &'static str,
+    /// How grave.
+    pub severity: Severity,
+    /// Parameters; never a secret, and a person's number only at [`Severity::Debug`].
+    pub parameters: Vec<(&'static str, String)>,
+}
