@@ -1,0 +1,432 @@
+//! Rules of the house that a machine can check: which room may know which, what the pure rooms may not touch,
+//! how big things may get, licences, and links in the documents.
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Which room may depend on which; whoever wants another arrow changes this list and says why in docs/decisions.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("device-model", &[]),
+    ("sip", &[]),
+    ("security", &["device-model"]),
+    ("protocol", &["device-model"]),
+    ("client", &["device-model", "protocol", "security"]),
+    ("ctimanager", &["client", "device-model", "protocol", "security", "sip"]),
+    ("tests", &["client", "ctimanager", "device-model", "protocol", "security", "sip"]),
+];
+
+/// Folders whose code is told the time, draws no random numbers, and neither waits nor locks.
+const PURE: &[&str] = &["device-model/src", "sip/src", "protocol/src", "security/src", "ctimanager/src/node"];
+
+/// What the pure rooms may not name.
+const IMPURE: &[&str] = &[
+    "tokio::",
+    "Instant::now",
+    "SystemTime::now",
+    "rand::rng(",
+    "thread_rng",
+    "OsRng",
+    "SysRng",
+    "Mutex<",
+    "RwLock<",
+    "std::thread",
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+];
+
+const MAX_FILE_LINES: usize = 1_000;
+const MAX_FUNCTION_LINES: usize = 70;
+
+#[test]
+fn rooms_know_only_whom_they_may() {
+    let metadata = cargo_metadata(&["--no-deps"]);
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        ARROWS.iter().map(|(room, may)| (*room, may.iter().copied().collect())).collect();
+    let mut wrong = String::new();
+    for package in array(&metadata["packages"]) {
+        let room = text(&package["name"]);
+        let Some(may) = allowed.get(room) else {
+            let _ = writeln!(wrong, "{room}: a room that the list of arrows doesn't know");
+            continue;
+        };
+        for dependency in array(&package["dependencies"]).iter().filter(|d| d["path"].is_string()) {
+            let other = text(&dependency["name"]);
+            if other != room && !may.contains(other) {
+                let _ = writeln!(wrong, "{room} -> {other}");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "arrows that the house doesn't have:\n{wrong}");
+}
+
+#[test]
+fn pure_rooms_are_pure() {
+    let found = grep(
+        &sources()
+            .filter(|path| PURE.iter().any(|room| path.starts_with(root().join(room))))
+            .collect::<Vec<_>>(),
+        |line| IMPURE.iter().any(|name| line.contains(name)),
+        Scope::Product,
+    );
+    assert!(found.is_empty(), "clock, randomness, waiting, locks or sockets in a pure room:\n{found}");
+}
+
+#[test]
+fn every_channel_has_a_limit() {
+    let names =
+        [concat!("unbounded", "_channel"), concat!("mpsc::", "unbounded"), concat!("Unbounded", "Sender")];
+    let found = grep(&rust_files(), |line| names.iter().any(|name| line.contains(name)), Scope::Everything);
+    assert!(found.is_empty(), "channels without a limit:\n{found}");
+}
+
+#[test]
+fn tests_wait_for_events_and_not_for_the_clock() {
+    let nap = concat!("sle", "ep(");
+    let found = grep(&rust_files(), |line| line.contains(nap), Scope::Tests);
+    assert!(found.is_empty(), "a test that waits for the clock:\n{found}");
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let notes = [
+        concat!("to", "do!("),
+        concat!("unimple", "mented!("),
+        concat!("#[ig", "nore"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X"),
+        concat!("HA", "CK"),
+    ];
+    let found = grep(&rust_files(), |line| notes.iter().any(|note| line.contains(note)), Scope::Everything);
+    assert!(found.is_empty(), "stubs, skipped tests, notes to self:\n{found}");
+}
+
+#[test]
+fn no_path_of_one_machine_is_in_the_tree() {
+    let places =
+        [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/tmp/", "wt"), concat!("/wo", "rk/")];
+    let files: Vec<PathBuf> = walk(root())
+        .into_iter()
+        .filter(|path| {
+            !path.ends_with("Cargo.lock") && std::fs::metadata(path).is_ok_and(|m| m.len() < 1 << 20)
+        })
+        .collect();
+    let found = grep(&files, |line| places.iter().any(|place| line.contains(place)), Scope::Everything);
+    assert!(found.is_empty(), "paths that exist on one machine only:\n{found}");
+}
+
+#[test]
+fn files_can_be_held_in_the_head() {
+    let mut long = String::new();
+    for path in rust_files() {
+        let lines = read(&path).lines().count();
+        if lines > MAX_FILE_LINES {
+            let _ = writeln!(long, "{}: {lines} lines", shown(&path));
+        }
+    }
+    assert!(long.is_empty(), "divide these by what they say (at most {MAX_FILE_LINES} lines):\n{long}");
+}
+
+#[test]
+fn functions_fit_a_screen() {
+    let mut long = String::new();
+    for path in rust_files() {
+        for (line, name, length) in functions(&read(&path)) {
+            if length > MAX_FUNCTION_LINES {
+                let _ = writeln!(long, "{}:{line}: {name} has {length} lines", shown(&path));
+            }
+        }
+    }
+    assert!(long.is_empty(), "at most {MAX_FUNCTION_LINES} lines a function:\n{long}");
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    let mut dead = String::new();
+    for path in walk(root()).into_iter().filter(|path| path.extension().is_some_and(|e| e == "md")) {
+        let folder = path.parent().expect("a file has a folder");
+        for (number, target) in links(&read(&path)) {
+            let file = target.split('#').next().unwrap_or_default();
+            let outside = ["http:", "https:", "mailto:"].iter().any(|scheme| target.starts_with(scheme));
+            if !outside && !file.is_empty() && !folder.join(file).exists() {
+                let _ = writeln!(dead, "{}:{number}: {target}", shown(&path));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "links that lead nowhere:\n{dead}");
+}
+
+#[test]
+fn dependencies_bring_only_licences_that_we_accept() {
+    let (allow, exceptions) = licences_of_deny_toml();
+    let host = host_triple();
+    let metadata = cargo_metadata(&["--filter-platform", &host]);
+    let used = resolved(&metadata);
+    let mut wrong = String::new();
+    for package in array(&metadata["packages"]).iter().filter(|p| used.contains(text(&p["id"]))) {
+        let name = text(&package["name"]);
+        let licence = package["license"].as_str().unwrap_or("none given");
+        let accepted = |id: &str| {
+            allow.contains(id) || exceptions.iter().any(|(package, of_it)| package == name && of_it == id)
+        };
+        if !expression_accepted(licence, &accepted) {
+            let _ = writeln!(wrong, "{name}: {licence}");
+        }
+    }
+    assert!(wrong.is_empty(), "licences that deny.toml doesn't allow:\n{wrong}");
+}
+
+#[test]
+fn licence_expressions_are_read_as_spdx_says() {
+    let accepted = |id: &str| matches!(id, "MIT" | "ISC" | "Apache-2.0 WITH LLVM-exception");
+    for (expression, expected) in [
+        ("MIT", true),
+        ("GPL-3.0", false),
+        ("MIT OR GPL-3.0", true),
+        ("MIT AND GPL-3.0", false),
+        ("GPL-3.0/MIT", true),
+        ("(MIT OR GPL-3.0) AND ISC", true),
+        ("(MIT OR ISC) AND GPL-3.0", false),
+        ("GPL-3.0 AND MIT OR ISC", true),
+        ("Apache-2.0 WITH LLVM-exception", true),
+        ("Apache-2.0", false),
+    ] {
+        assert_eq!(expression_accepted(expression, &accepted), expected, "{expression}");
+    }
+}
+
+#[test]
+fn the_length_of_functions_is_counted() {
+    let code = "impl A {\n    fn short(&self);\n    fn one(&self) {}\n    pub fn long(\n        a: u8,\n    ) -> u8 {\n        a\n    }\n}\n";
+    assert_eq!(functions(code), vec![(3, "one", 1), (4, "long", 5)]);
+}
+
+/// Which lines of a Rust file count.
+#[derive(Clone, Copy, PartialEq)]
+enum Scope {
+    Everything,
+    /// Not tests: what stands before `#[cfg(test)]`, in files that aren't tests.
+    Product,
+    /// Only tests.
+    Tests,
+}
+
+/// `file:line: text` of all lines that match; lines of comment alone don't count.
+fn grep(files: &[PathBuf], matches: impl Fn(&str) -> bool, scope: Scope) -> String {
+    let mut found = String::new();
+    for path in files {
+        let mut in_tests = is_test_file(path);
+        for (index, line) in read(path).lines().enumerate() {
+            in_tests |= line.trim_start().starts_with("#[cfg(test)]");
+            let counts = match scope {
+                Scope::Everything => true,
+                Scope::Product => !in_tests,
+                Scope::Tests => in_tests,
+            };
+            if counts && !line.trim_start().starts_with("//") && matches(line) {
+                let _ = writeln!(found, "{}:{}: {}", shown(path), index + 1, line.trim());
+            }
+        }
+    }
+    found
+}
+
+fn is_test_file(path: &Path) -> bool {
+    let relative = path.strip_prefix(root()).unwrap_or(path);
+    relative.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests")))
+        || relative
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .is_some_and(|s| s == "tests" || s.ends_with("_tests"))
+}
+
+/// First line, name and number of lines of each function; relies on rustfmt's indentation.
+fn functions(code: &str) -> Vec<(usize, &str, usize)> {
+    let lines: Vec<&str> = code.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let Some(name) = function_name(line) else { continue };
+        let indent = line.len() - line.trim_start().len();
+        if line.ends_with('}') {
+            found.push((start + 1, name, 1));
+            continue;
+        }
+        if line.ends_with(';') {
+            continue;
+        }
+        let end = lines[start + 1..].iter().position(|l| {
+            l.len() - l.trim_start().len() == indent
+                && (l.trim_start().starts_with('}') || (l.trim_start().starts_with(')') && l.ends_with(';')))
+        });
+        let Some(end) = end else { continue };
+        if lines[start + 1 + end].trim_start().starts_with('}') {
+            found.push((start + 1, name, end + 2));
+        }
+    }
+    found
+}
+
+fn function_name(line: &str) -> Option<&str> {
+    let mut rest = line.trim_start();
+    while let Some((word, after)) = rest.split_once(' ') {
+        match word {
+            "fn" => return after.split(['(', '<']).next(),
+            "pub" | "pub(crate)" | "pub(super)" | "async" | "const" | "extern" | "\"C\"" => rest = after,
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Line number and target of each inline Markdown link outside code blocks.
+fn links(document: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut in_code = false;
+    for (index, line) in document.lines().enumerate() {
+        in_code ^= line.trim_start().starts_with("```");
+        if in_code {
+            continue;
+        }
+        let mut rest = line;
+        while let Some(at) = rest.find("](") {
+            rest = &rest[at + 2..];
+            let Some(end) = rest.find(')') else { break };
+            found.push((index + 1, rest[..end].trim()));
+            rest = &rest[end..];
+        }
+    }
+    found
+}
+
+/// Evaluates an SPDX expression; `/` is the old way to write OR. AND binds closer than OR.
+fn expression_accepted(expression: &str, accepted: &dyn Fn(&str) -> bool) -> bool {
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
+    let tokens: Vec<&str> = spaced.split_whitespace().collect();
+    let (value, used) = any_of(&tokens, accepted);
+    value && used == tokens.len()
+}
+
+fn any_of(tokens: &[&str], accepted: &dyn Fn(&str) -> bool) -> (bool, usize) {
+    let (mut value, mut at) = all_of(tokens, accepted);
+    while tokens.get(at) == Some(&"OR") {
+        let (next, used) = all_of(&tokens[at + 1..], accepted);
+        (value, at) = (value | next, at + 1 + used);
+    }
+    (value, at)
+}
+
+fn all_of(tokens: &[&str], accepted: &dyn Fn(&str) -> bool) -> (bool, usize) {
+    let (mut value, mut at) = one_of(tokens, accepted);
+    while tokens.get(at) == Some(&"AND") {
+        let (next, used) = one_of(&tokens[at + 1..], accepted);
+        (value, at) = (value & next, at + 1 + used);
+    }
+    (value, at)
+}
+
+fn one_of(tokens: &[&str], accepted: &dyn Fn(&str) -> bool) -> (bool, usize) {
+    match tokens {
+        ["(", inner @ ..] => {
+            let (value, used) = any_of(inner, accepted);
+            (value, used + 2)
+        }
+        [id, "WITH", exception, ..] => (accepted(&format!("{id} WITH {exception}")), 3),
+        [id, ..] => (accepted(id), 1),
+        [] => (false, 0),
+    }
+}
+
+/// The allowed identifiers, and (crate, identifier) of the exceptions.
+fn licences_of_deny_toml() -> (BTreeSet<String>, Vec<(String, String)>) {
+    let toml = read(&root().join("deny.toml"));
+    let licences =
+        toml.split("[licenses]").nth(1).and_then(|rest| rest.split("\n[").next()).expect("[licenses]");
+    let quoted = |s: &str| s.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let allow =
+        licences.split("allow = [").nth(1).and_then(|rest| rest.split(']').next()).expect("allow = [");
+    let exceptions = licences
+        .lines()
+        .filter(|line| line.contains("crate = "))
+        .filter_map(|line| match quoted(line).as_slice() {
+            [package, licence] => Some((package.clone(), licence.clone())),
+            _ => None,
+        })
+        .collect();
+    (quoted(allow).into_iter().collect(), exceptions)
+}
+
+/// Ids of the packages that this platform's build really uses.
+fn resolved(metadata: &Value) -> BTreeSet<&str> {
+    array(&metadata["resolve"]["nodes"]).iter().map(|node| text(&node["id"])).collect()
+}
+
+fn host_triple() -> String {
+    let output = Command::new("rustc").arg("-vV").output().expect("rustc runs where cargo runs");
+    let text = String::from_utf8(output.stdout).expect("rustc speaks UTF-8");
+    text.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host").to_owned()
+}
+
+fn cargo_metadata(arguments: &[&str]) -> Value {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(root())
+        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+        .args(arguments)
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo metadata writes JSON")
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a string, says cargo's format")
+}
+
+fn sources() -> impl Iterator<Item = PathBuf> {
+    rust_files().into_iter()
+}
+
+fn rust_files() -> Vec<PathBuf> {
+    walk(root()).into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
+}
+
+/// All files of the project: not what is built, not what version control keeps.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of the project can be read") {
+            let path = entry.expect("an entry can be read").path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+            let skipped =
+                matches!(name.as_str(), ".git" | "target" | "state" | "node_modules" | "__pycache__");
+            if path.is_dir() && !skipped {
+                folders.push(path);
+            } else if path.is_file() && !skipped {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
+}
+
+/// What isn't UTF-8 has no lines.
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
