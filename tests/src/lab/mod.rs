@@ -1,0 +1,194 @@
+//! The lab: real SIP phones, a registrar, load, and applications around a real node, each process a guard that ends
+//! what it started and nothing else. Everything lives on one loopback address that belongs to one test alone.
+
+pub mod baresip;
+pub mod cti;
+pub mod kamailio;
+pub mod node;
+pub mod process;
+pub mod rtp;
+pub mod sipp;
+pub mod tone;
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How long a test waits for something that ought to happen at once.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// The place of one test: a folder for its files and an address for its sockets.
+pub struct Lab {
+    folder: PathBuf,
+    host: IpAddr,
+    /// Held for the life of the lab: whoever has this port has the address.
+    _claim: UdpSocket,
+}
+
+impl Lab {
+    /// A fresh lab; `test` names its folder.
+    ///
+    /// # Panics
+    /// Without the loopback network that `scripts/install-lab.sh` sets up, or without a writable target folder.
+    #[must_use]
+    pub fn new(test: &str) -> Lab {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = target_folder().join("lab").join(format!("{test}-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let (host, claim) = claim_address();
+        Lab { folder, host, _claim: claim }
+    }
+
+    /// The address of this lab.
+    #[must_use]
+    pub fn host(&self) -> IpAddr {
+        self.host
+    }
+
+    /// A folder in the lab, made if it isn't there.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.folder.join(name);
+        std::fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        folder
+    }
+
+    /// A port that is free for UDP and TCP at the lab's address. The address is this lab's alone, so that it stays free.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.ports(1)
+    }
+
+    /// The first of `count` neighbouring ports that are free for UDP and TCP; even.
+    #[must_use]
+    pub fn ports(&self, count: u16) -> u16 {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        // Below the ephemeral range, which other programs' connections draw from.
+        const FIRST: u32 = 12_000;
+        const LAST: u32 = 32_000;
+        for _ in 0..1_000 {
+            let step = u32::from(count.next_multiple_of(2));
+            let candidate = FIRST + NEXT.fetch_add(step, Ordering::Relaxed) % (LAST - FIRST - step);
+            let candidate = u16::try_from(candidate & !1).unwrap_or(12_000);
+            if (candidate..candidate + count).all(|port| self.is_free(port)) {
+                return candidate;
+            }
+        }
+        panic!("no {count} free ports in a row at {}", self.host)
+    }
+
+    /// A free address for UDP and TCP.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port())
+    }
+
+    fn is_free(&self, port: u16) -> bool {
+        UdpSocket::bind((self.host, port)).is_ok() && TcpListener::bind((self.host, port)).is_ok()
+    }
+}
+
+impl Drop for Lab {
+    /// What a failed test leaves stays for whoever looks into it.
+    fn drop(&mut self) {
+        if std::thread::panicking() || std::env::var_os("CTIMANAGER_LAB_KEEP").is_some() {
+            eprintln!("the lab's files are in {}", self.folder.display());
+        } else {
+            // The next `cargo clean` takes what can't be removed now.
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// Asks again and again until there is an answer.
+///
+/// # Panics
+/// When there is none within the time, naming `what`.
+pub async fn eventually<T>(
+    what: impl Display,
+    within: Duration,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + within;
+    let mut rounds = tokio::time::interval(Duration::from_millis(25));
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+    }
+}
+
+/// Something must stay true for a while: for what must *not* happen.
+///
+/// # Panics
+/// As soon as `holds` says what is wrong.
+pub async fn throughout(span: Duration, mut wrong: impl AsyncFnMut() -> Option<String>) {
+    let deadline = Instant::now() + span;
+    let mut rounds = tokio::time::interval(Duration::from_millis(25));
+    while Instant::now() < deadline {
+        rounds.tick().await;
+        if let Some(what) = wrong().await {
+            panic!("{what}");
+        }
+    }
+}
+
+/// `target/<profile>` of the running test.
+#[must_use]
+pub fn profile_folder() -> PathBuf {
+    let executable = std::env::current_exe().expect("a running program has a path");
+    let deps = executable.parent().expect("the test lies in a folder");
+    deps.parent().unwrap_or(deps).to_owned()
+}
+
+/// A program that the workspace builds.
+///
+/// # Panics
+/// If it hasn't been built.
+#[must_use]
+pub fn built(program: &str) -> PathBuf {
+    let path = profile_folder().join(program);
+    assert!(path.is_file(), "{} isn't there: cargo build --workspace --bins --examples", path.display());
+    path
+}
+
+fn target_folder() -> PathBuf {
+    profile_folder().parent().map_or_else(std::env::temp_dir, Path::to_owned)
+}
+
+/// The first address of 10.77.0.0/24 that no other running test has: claimed by holding a port of it.
+fn claim_address() -> (IpAddr, UdpSocket) {
+    const CLAIM_PORT: u16 = 11_999;
+    ensure_network();
+    // Begin at another place in each process, so that an address rests before it is used again.
+    let start = std::process::id() % 253;
+    for step in 0..253 {
+        let last = u8::try_from(2 + (start + step) % 253).unwrap_or(2);
+        let host = Ipv4Addr::new(10, 77, 0, last);
+        if let Ok(socket) = UdpSocket::bind((host, CLAIM_PORT)) {
+            return (host.into(), socket);
+        }
+    }
+    panic!("no free address in 10.77.0.0/24: run scripts/install-lab.sh (it gives loopback that network)")
+}
+
+/// baresip refuses 127.0.0.0/8 as the address of its media, so loopback gets a network of its own.
+fn ensure_network() {
+    if UdpSocket::bind((Ipv4Addr::new(10, 77, 0, 1), 0)).is_ok() {
+        return;
+    }
+    for ip in ["ip", "/usr/sbin/ip", "/sbin/ip"] {
+        let added = Command::new(ip).args(["addr", "add", "10.77.0.1/24", "dev", "lo"]).output();
+        if added.is_ok_and(|output| output.status.success()) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! A real node: the `ctimanager` program with a configuration of the test's own.
+
+use super::baresip::{Account, Transport};
+use super::cti::Cti;
+use super::process::Process;
+use super::{Lab, SOON, built, eventually};
+use serde_json::{Value, json};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Output};
+
+/// The password of every user that [`Config`] makes.
+pub const PASSWORD: &str = "lab-password";
+/// Its argon2id hash, made by another program than the node.
+const PASSWORD_HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$fpwV0B+gJFZSv/gmAk9v0w$33Sf47kZaINGvHk5RHvf7D1r5lwNxeOOdWunUAEKPdQ";
+
+/// What a node is to be. The file is written as JSON, which is YAML.
+#[derive(Clone, Debug)]
+pub struct Config {
+    root: Value,
+}
+
+impl Config {
+    /// One node `cm1` at the lab's address, with free ports for everything, the plain CTI port among them.
+    #[must_use]
+    pub fn new(lab: &Lab) -> Config {
+        let host = lab.host().to_string();
+        let port = || lab.port();
+        let sip = port();
+        let root = json!({
+            "cluster": {"name": "lab", "security": {"mode": "non_secure", "pki": "./pki"}},
+            "service_parameters": {},
+            "nodes": [{
+                "name": "cm1", "host": host, "services": ["callmanager", "ctimanager"],
+                "sip": {"udp": sip, "tcp": sip, "tls": port()},
+                "cti": {"tls": port(), "plain": port()},
+                "web": port(), "cluster": port(), "state_dir": "./state",
+            }],
+            "call_manager_groups": [{"name": "Default", "members": ["cm1"]}],
+            "device_pools": [{"name": "Default", "call_manager_group": "Default"}],
+            "directory_numbers": [], "devices": [], "trunks": [], "route_patterns": [], "users": [],
+        });
+        Config { root }
+    }
+
+    /// A SIP phone `SEP` + number with this one line.
+    #[must_use]
+    pub fn phone(self, number: &str) -> Config {
+        let digest = json!({"user": number, "password": digest_password(number)});
+        self.add(
+            "devices",
+            json!({"name": format!("SEP{number}"), "type": "phone", "protocol": "sip", "pool": "Default",
+                   "lines": [number], "digest": digest}),
+        )
+    }
+
+    /// A route point with this line.
+    #[must_use]
+    pub fn route_point(self, name: &str, number: &str) -> Config {
+        self.add(
+            "devices",
+            json!({"name": name, "type": "route_point", "pool": "Default", "lines": [number]}),
+        )
+    }
+
+    /// A CTI port with this line.
+    #[must_use]
+    pub fn port(self, name: &str, number: &str) -> Config {
+        self.add("devices", json!({"name": name, "type": "cti_port", "pool": "Default", "lines": [number]}))
+    }
+
+    /// Settings of a number, beside `dn`.
+    #[must_use]
+    pub fn number(self, dn: &str, settings: Value) -> Config {
+        let mut entry = settings;
+        entry["dn"] = json!(dn);
+        self.add("directory_numbers", entry)
+    }
+
+    /// A trunk to this address over UDP.
+    #[must_use]
+    pub fn trunk(self, name: &str, peer: SocketAddr) -> Config {
+        let (host, port) = (peer.ip().to_string(), peer.port());
+        self.add("trunks", json!({"name": name, "host": host, "port": port, "transport": "udp"}))
+    }
+
+    /// A route pattern.
+    #[must_use]
+    pub fn pattern(self, pattern: &str, trunk: &str) -> Config {
+        self.add("route_patterns", json!({"pattern": pattern, "trunk": trunk}))
+    }
+
+    /// A user of the group Standard CTI Enabled with the password [`PASSWORD`].
+    #[must_use]
+    pub fn user(self, id: &str, devices: &[&str]) -> Config {
+        self.add(
+            "users",
+            json!({"id": id, "kind": "application_user", "password_hash": PASSWORD_HASH,
+                   "groups": ["Standard CTI Enabled"], "controlled_devices": devices}),
+        )
+    }
+
+    /// A service parameter.
+    #[must_use]
+    pub fn parameter(mut self, name: &str, value: Value) -> Config {
+        self.root["service_parameters"][name] = value;
+        self
+    }
+
+    /// Anything else: one more entry of a list at the top.
+    ///
+    /// # Panics
+    /// If there is no such list.
+    #[must_use]
+    pub fn add(mut self, list: &str, entry: Value) -> Config {
+        self.root[list].as_array_mut().unwrap_or_else(|| panic!("{list} is a list")).push(entry);
+        self
+    }
+
+    fn port_of(&self, path: &str) -> u16 {
+        let value = self.root.pointer(&format!("/nodes/0/{path}")).and_then(Value::as_u64);
+        value.and_then(|port| u16::try_from(port).ok()).unwrap_or_else(|| panic!("no port at {path}"))
+    }
+}
+
+/// The digest password of a phone that [`Config::phone`] makes.
+#[must_use]
+pub fn digest_password(number: &str) -> String {
+    format!("pass-{number}")
+}
+
+/// A running node.
+pub struct Node {
+    /// SIP over UDP and TCP.
+    pub sip: SocketAddr,
+    /// SIP over TLS.
+    pub sips: SocketAddr,
+    /// CTI over TLS.
+    pub cti: SocketAddr,
+    /// CTI over plain TCP.
+    pub cti_plain: SocketAddr,
+    /// Console, WebSocket, health.
+    pub web: SocketAddr,
+    folder: PathBuf,
+    process: Process,
+}
+
+impl Node {
+    /// Makes its certificates, starts it, and waits until SIP and CTI listen.
+    ///
+    /// # Panics
+    /// If it doesn't come up; its log is shown.
+    pub async fn start(lab: &Lab, config: Config) -> Node {
+        let folder = lab.folder("cm1");
+        let file = folder.join("config.yaml");
+        let text = serde_json::to_string_pretty(&config.root).expect("JSON can be written");
+        std::fs::write(&file, text).expect("the lab's folder can be written to");
+        let mut pki = Command::new(built("ctimanager"));
+        pki.args(["pki", "init"]).arg(folder.join("pki")).arg("--config").arg(&file);
+        succeed("pki init", &pki.output().expect("the program runs"));
+        let mut command = Command::new(built("ctimanager"));
+        command.env("RUST_LOG", std::env::var("CTIMANAGER_LAB_LOG").unwrap_or_else(|_| "info".into()));
+        command.arg("run").arg("--config").arg(&file).arg("--state").arg(folder.join("state"));
+        let process = Process::start("ctimanager", command, &folder.join("log"));
+        let at = |path: &str| SocketAddr::new(lab.host(), config.port_of(path));
+        let mut node = Node {
+            sip: at("sip/udp"),
+            sips: at("sip/tls"),
+            cti: at("cti/tls"),
+            cti_plain: at("cti/plain"),
+            web: at("web"),
+            folder,
+            process,
+        };
+        node.until_it_listens().await;
+        node
+    }
+
+    async fn until_it_listens(&mut self) {
+        let wanted = [self.sip, self.sips, self.cti, self.cti_plain];
+        eventually("the node listens", SOON, async || {
+            assert!(self.process.ended().is_none(), "the node ended at its start:\n{}", self.process.log());
+            wanted.iter().all(|address| TcpStream::connect(address).is_ok()).then_some(())
+        })
+        .await;
+    }
+
+    /// The certificate of its authority.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.folder.join("pki").join("ca.pem")
+    }
+
+    /// Connects an application over TLS and opens a provider.
+    pub async fn application(&self, user: &str) -> Cti {
+        let mut cti = self.connect().await;
+        cti.open(user, PASSWORD).await;
+        cti
+    }
+
+    /// Connects over TLS without opening.
+    pub async fn connect(&self) -> Cti {
+        Cti::tls(self.cti, &self.ca()).await
+    }
+
+    /// The account of a phone that [`Config::phone`] made.
+    #[must_use]
+    pub fn account(&self, number: &str, transport: Transport, tone_hz: u32) -> Account {
+        Account {
+            number: number.to_owned(),
+            password: digest_password(number),
+            registrar: if transport == Transport::Tls { self.sips } else { self.sip },
+            transport,
+            tone_hz,
+            auto_answer: false,
+            ca: (transport == Transport::Tls).then(|| self.ca()),
+        }
+    }
+
+    /// An administrator's command on the running node; gives what it prints as JSON.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[must_use]
+    pub fn admin(&self, command: &str) -> Value {
+        let output = Command::new(built("ctimanager"))
+            .args([command, "--output", "json", "--socket"])
+            .arg(self.folder.join("state").join("ctimanager.sock"))
+            .output()
+            .expect("the program runs");
+        succeed(command, &output);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{command} prints JSON: {e}"))
+    }
+
+    /// Waits until no call is left.
+    ///
+    /// # Panics
+    /// If one is left when the time is over; shows it.
+    pub async fn is_quiet(&self) {
+        eventually("no call is left on the node", SOON, async || {
+            (self.admin("calls") == json!([])).then_some(())
+        })
+        .await;
+    }
+
+    /// Asserts that it still runs and has not panicked.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn is_well(&mut self) {
+        assert!(self.process.ended().is_none(), "the node ended");
+        let log = self.process.log();
+        assert!(!log.contains("panicked at"), "the node panicked:\n{log}");
+    }
+
+    /// Its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Its resident memory in KiB.
+    #[must_use]
+    pub fn memory_kib(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+
+    /// Asks it to stop (SIGTERM) and waits for its end.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.process.terminate().await
+    }
+}
+
+fn succeed(what: &str, output: &Output) {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{what}: {}\n{out}{err}", output.status);
+}

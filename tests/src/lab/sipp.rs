@@ -1,0 +1,157 @@
+//! SIPp: exact SIP flows, odd peers, and load, from the scenario files in `tests/sipp/`.
+
+use super::Lab;
+use super::process::Process;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// One run of SIPp.
+pub struct Sipp {
+    /// Where it sends from and listens.
+    pub local: SocketAddr,
+    folder: PathBuf,
+    process: Process,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Report {
+    /// 0 = every call went as the scenario says.
+    pub exit: Option<i32>,
+    /// Calls that went well.
+    pub successful: u64,
+    /// Calls that didn't.
+    pub failed: u64,
+    /// Messages sent again.
+    pub retransmissions: u64,
+    /// What was unexpected, in SIPp's words.
+    pub errors: String,
+}
+
+impl Report {
+    /// # Panics
+    /// If any call failed.
+    pub fn all_went_well(&self, calls: u64) {
+        assert_eq!((self.exit, self.failed, self.successful), (Some(0), 0, calls), "{}", self.errors);
+    }
+}
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// File in `tests/sipp/`, without `.xml`.
+    pub scenario: &'static str,
+    /// Whom to call; none for a scenario that waits for calls.
+    pub to: Option<SocketAddr>,
+    /// Number to call.
+    pub number: String,
+    /// Where to send from; a free address if none is given.
+    pub local: Option<SocketAddr>,
+    /// Calls in all; 0 = until it is ended.
+    pub calls: u64,
+    /// Calls a second.
+    pub rate: u32,
+    /// Most calls at once; 0 = no bound.
+    pub at_once: u32,
+    /// `-key NAME VALUE` for the scenario's `[NAME]`.
+    pub keys: Vec<(&'static str, String)>,
+    /// Over TCP instead of UDP, one connection for all calls.
+    pub tcp: bool,
+    /// Lines of `[field0];[field1]…`.
+    pub fields: Vec<String>,
+}
+
+impl Sipp {
+    /// Starts it.
+    #[must_use]
+    pub fn start(lab: &Lab, run: &Run) -> Sipp {
+        let local = run.local.unwrap_or_else(|| lab.address());
+        let folder = lab.folder(&format!("sipp-{}-{}", run.scenario, local.port()));
+        let mut command = Command::new("sipp");
+        command.current_dir(&folder);
+        if let Some(to) = run.to {
+            command.arg(to.to_string());
+        }
+        command.arg("-sf").arg(scenario(run.scenario)).args([
+            "-nostdin",
+            "-trace_err",
+            "-error_file",
+            "errors.log",
+        ]);
+        command.args(["-trace_stat", "-stf", "stat.csv", "-fd", "1s"]);
+        command.args(["-i", &local.ip().to_string(), "-p", &local.port().to_string()]);
+        command.args(["-mi", &local.ip().to_string(), "-mp", &lab.ports(4).to_string()]);
+        command.args(["-s", &run.number, "-t", if run.tcp { "t1" } else { "u1" }]);
+        command.args(["-cp", &lab.port().to_string()]);
+        if run.calls > 0 {
+            command.args(["-m", &run.calls.to_string()]);
+        }
+        if run.rate > 0 {
+            command.args(["-r", &run.rate.to_string()]);
+        }
+        if run.at_once > 0 {
+            command.args(["-l", &run.at_once.to_string()]);
+        }
+        for (name, value) in &run.keys {
+            command.args(["-key", name, value]);
+        }
+        if !run.fields.is_empty() {
+            let file = folder.join("fields.csv");
+            std::fs::write(&file, format!("SEQUENTIAL\n{}\n", run.fields.join("\n")))
+                .expect("the folder is writable");
+            command.arg("-inf").arg(file);
+        }
+        let process = Process::start(&format!("sipp {}", run.scenario), command, &folder.join("log"));
+        Sipp { local, folder, process }
+    }
+
+    /// Waits for its end and says how it went.
+    ///
+    /// # Panics
+    /// If it still runs when the time is over.
+    pub async fn finish(&mut self, within: Duration) -> Report {
+        let status = self.process.wait(within).await;
+        let totals = last_totals(&self.folder.join("stat.csv"));
+        let total = |name: &str| totals.get(name).and_then(|value| value.parse().ok()).unwrap_or(0);
+        let mut errors = std::fs::read_to_string(self.folder.join("errors.log")).unwrap_or_default();
+        errors.truncate(errors.char_indices().nth(4_000).map_or(errors.len(), |(at, _)| at));
+        Report {
+            exit: status.code(),
+            successful: total("SuccessfulCall(C)"),
+            failed: total("FailedCall(C)"),
+            retransmissions: total("Retransmissions(C)"),
+            errors,
+        }
+    }
+
+    /// Its figures so far, by the names of SIPp's columns.
+    #[must_use]
+    pub fn totals(&self) -> HashMap<String, String> {
+        last_totals(&self.folder.join("stat.csv"))
+    }
+
+    /// Ends it.
+    pub fn stop(&mut self) {
+        self.process.kill();
+    }
+}
+
+/// Runs a scenario to its end.
+pub async fn run(lab: &Lab, run: &Run, within: Duration) -> Report {
+    Sipp::start(lab, run).finish(within).await
+}
+
+fn scenario(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("sipp").join(format!("{name}.xml"))
+}
+
+fn last_totals(file: &Path) -> HashMap<String, String> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let mut lines = text.lines();
+    let Some(names) = lines.next() else { return HashMap::new() };
+    let Some(values) = lines.next_back() else { return HashMap::new() };
+    names.split(';').map(str::to_owned).zip(values.split(';').map(str::to_owned)).collect()
+}
