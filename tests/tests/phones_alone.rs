@@ -2,6 +2,7 @@
 
 use tests::lab::baresip::{Account, Baresip, Transport};
 use tests::lab::kamailio::Kamailio;
+use tests::lab::sipp::{self, Sipp};
 use tests::lab::{Lab, SOON};
 
 fn account(kamailio: &Kamailio, number: &str, transport: Transport, tone_hz: u32) -> Account {
@@ -55,4 +56,58 @@ async fn a_wrong_password_does_not_register() {
     let said = alice.registration_refused().await;
     assert!(said.contains("401"), "{said}");
     assert!(!alice.is_registered().await);
+}
+
+#[tokio::test]
+async fn sipp_calls_sipp() {
+    let lab = Lab::new("alone-sipp");
+    let peer = sipp::Run { scenario: "uas", ..sipp::Run::default() };
+    let peer = Sipp::start(&lab, &peer);
+    for scenario in ["uac", "uac_late_offer"] {
+        let caller = sipp::Run {
+            scenario,
+            to: Some(peer.local),
+            number: "5000".into(),
+            calls: 20,
+            rate: 20,
+            ..sipp::Run::default()
+        };
+        sipp::run(&lab, &caller, SOON).await.all_went_well(20);
+    }
+}
+
+#[tokio::test]
+async fn sipp_says_when_a_call_goes_wrong() {
+    let lab = Lab::new("alone-sipp-refused");
+    let busy = vec![("STATUS", "486".to_owned())];
+    let peer =
+        Sipp::start(&lab, &sipp::Run { scenario: "uas_busy", keys: busy.clone(), ..sipp::Run::default() });
+    let caller = |scenario| sipp::Run {
+        scenario,
+        to: Some(peer.local),
+        calls: 1,
+        keys: busy.clone(),
+        ..sipp::Run::default()
+    };
+    let report = sipp::run(&lab, &caller("uac"), SOON).await;
+    assert_eq!((report.failed, report.successful), (1, 0), "{report:?}");
+    assert_ne!(report.exit, Some(0), "{report:?}");
+    sipp::run(&lab, &caller("uac_refused"), SOON).await.all_went_well(1);
+}
+
+#[tokio::test]
+async fn sipp_registers() {
+    let lab = Lab::new("alone-sipp-register");
+    let kamailio = Kamailio::start(&lab).await;
+    let run = |scenario, fields| sipp::Run {
+        scenario,
+        to: Some(kamailio.address),
+        calls: 2,
+        fields,
+        ..sipp::Run::default()
+    };
+    let right = ["3001", "3002"].map(|n| sipp::credentials(n, n, &format!("pass-{n}"))).to_vec();
+    sipp::run(&lab, &run("register", right), SOON).await.all_went_well(2);
+    let wrong = vec![sipp::credentials("3001", "3001", "guess")];
+    sipp::run(&lab, &run("register_wrong", wrong), SOON).await.all_went_well(2);
 }

@@ -8,6 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+/// Blanks of the scenarios, where a run doesn't say otherwise: time allowed for the answer, time from answer to the
+/// next step, time of ringing, asked expiry of a registration.
+pub const DEFAULTS: [(&str, &str); 5] =
+    [("ANSWER_MS", "10000"), ("TALK_MS", "500"), ("RING_MS", "100"), ("EXPIRES", "600"), ("DIGIT", "0")];
+
 /// One run of SIPp.
 pub struct Sipp {
     /// Where it sends from and listens.
@@ -56,7 +61,7 @@ pub struct Run {
     pub rate: u32,
     /// Most calls at once; 0 = no bound.
     pub at_once: u32,
-    /// `-key NAME VALUE` for the scenario's `[NAME]`.
+    /// What stands for `{{NAME}}` in the scenario, beside the defaults of [`DEFAULTS`].
     pub keys: Vec<(&'static str, String)>,
     /// Over TCP instead of UDP, one connection for all calls.
     pub tcp: bool,
@@ -75,12 +80,9 @@ impl Sipp {
         if let Some(to) = run.to {
             command.arg(to.to_string());
         }
-        command.arg("-sf").arg(scenario(run.scenario)).args([
-            "-nostdin",
-            "-trace_err",
-            "-error_file",
-            "errors.log",
-        ]);
+        let file = folder.join(format!("{}.xml", run.scenario));
+        std::fs::write(&file, scenario(run)).expect("the folder is writable");
+        command.arg("-sf").arg(file).args(["-nostdin", "-trace_err", "-error_file", "errors.log"]);
         command.args(["-trace_stat", "-stf", "stat.csv", "-fd", "1s"]);
         command.args(["-i", &local.ip().to_string(), "-p", &local.port().to_string()]);
         command.args(["-mi", &local.ip().to_string(), "-mp", &lab.ports(4).to_string()]);
@@ -94,9 +96,6 @@ impl Sipp {
         }
         if run.at_once > 0 {
             command.args(["-l", &run.at_once.to_string()]);
-        }
-        for (name, value) in &run.keys {
-            command.args(["-key", name, value]);
         }
         if !run.fields.is_empty() {
             let file = folder.join("fields.csv");
@@ -144,8 +143,16 @@ pub async fn run(lab: &Lab, run: &Run, within: Duration) -> Report {
     Sipp::start(lab, run).finish(within).await
 }
 
-fn scenario(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("sipp").join(format!("{name}.xml"))
+/// The scenario's text with its blanks filled in.
+fn scenario(run: &Run) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sipp").join(format!("{}.xml", run.scenario));
+    let mut text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let given = run.keys.iter().map(|(name, value)| (*name, value.as_str()));
+    for (name, value) in given.chain(DEFAULTS) {
+        text = text.replace(&format!("{{{{{name}}}}}"), value);
+    }
+    assert!(!text.contains("{{"), "{}: a blank is not filled in", path.display());
+    text
 }
 
 fn last_totals(file: &Path) -> HashMap<String, String> {
@@ -154,4 +161,10 @@ fn last_totals(file: &Path) -> HashMap<String, String> {
     let Some(names) = lines.next() else { return HashMap::new() };
     let Some(values) = lines.next_back() else { return HashMap::new() };
     names.split(';').map(str::to_owned).zip(values.split(';').map(str::to_owned)).collect()
+}
+
+/// A line of [`Run::fields`] for the registering scenarios: who registers, and as which user with which password.
+#[must_use]
+pub fn credentials(number: &str, user: &str, password: &str) -> String {
+    format!("{number};[authentication username={user} password={password}]")
 }
