@@ -1,0 +1,184 @@
+use super::*;
+
+fn parse(method: &str, text: &str) -> Result<Method, CtiError> {
+    let raw = RawValue::from_string(text.to_owned()).expect("JSON");
+    Method::parse(method, Some(&raw))
+}
+
+fn wrong_field(method: &str, text: &str) -> String {
+    let error = parse(method, text).expect_err(text);
+    assert_eq!(error.symbol, Symbol::InvalidParams, "{text}: {error}");
+    error.data.field.map(|f| f.into_owned()).unwrap_or_default()
+}
+
+/// A good request of every method, with every param.
+const GOOD: &[(&str, &str)] = &[
+    (
+        "provider.open",
+        r#"{"user":"a","password":"p","application":"x","instance":"1","heartbeat_ms":5000,"subscribe":["call.*"],
+            "resume_grace_ms":1000,"resume":{"session":"s1","last_seq":4}}"#,
+    ),
+    ("provider.heartbeat", r#"{"last_seq":7}"#),
+    ("provider.close", "{}"),
+    ("provider.devices", r#"{"type":"phone","name":"SEP*","cursor":"c","limit":10,"scope":"all"}"#),
+    ("provider.monitor_park", r#"{"on":true}"#),
+    ("provider.snapshot", "{}"),
+    ("rpc.discover", "{}"),
+    (
+        "device.open",
+        r#"{"device":"P1","media":{"mode":"static","ip":"10.0.0.1","port":5004,"codecs":["PCMU","PCMA"]}}"#,
+    ),
+    ("device.close", r#"{"device":"P1"}"#),
+    ("line.set_forward", r#"{"device":"P1","dn":"5101","destination":null}"#),
+    ("line.set_auto_accept", r#"{"device":"P1","dn":"5101","on":false}"#),
+    ("line.set_message_waiting", r#"{"dn":"5101","on":true}"#),
+    (
+        "call.make",
+        r#"{"device":"P1","dn":"5101","destination":"2001","calling_number":"9","user_data":{"k":"v"}}"#,
+    ),
+    ("call.accept", r#"{"leg":"l1"}"#),
+    ("call.answer", r#"{"leg":"l1"}"#),
+    ("call.reject", r#"{"leg":"l1","cause":17}"#),
+    (
+        "call.redirect",
+        r#"{"leg":"l1","destination":"2001","calling_number":"9","original_called":"5","keep_on_failure":false}"#,
+    ),
+    ("call.drop", r#"{"leg":"l1"}"#),
+    ("call.hold", r#"{"leg":"l1"}"#),
+    ("call.retrieve", r#"{"leg":"l1"}"#),
+    ("call.consult", r#"{"leg":"l1","destination":"2001","for":"transfer"}"#),
+    ("call.transfer", r#"{"leg":"l1","with":"l2"}"#),
+    ("call.conference", r#"{"leg":"l1","with":["l2","l3"]}"#),
+    ("call.park", r#"{"leg":"l1","park_number":"8801"}"#),
+    ("call.unpark", r#"{"device":"P1","dn":"5101","park_number":"8801"}"#),
+    ("call.pickup", r#"{"device":"P1","dn":"5101","ringing_dn":"2001"}"#),
+    ("call.dtmf", r##"{"leg":"l1","digits":"12A#*","duration_ms":100}"##),
+    ("call.set_user_data", r#"{"leg":"l1","user_data":{"k":"v"}}"#),
+    ("call.set_media", r#"{"leg":"l1","ip":"::1","port":5004}"#),
+];
+
+#[test]
+fn every_method_reads_what_a_client_writes() {
+    let names: Vec<&str> = GOOD.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, Method::NAMES);
+    for (name, text) in GOOD {
+        let method = parse(name, text).unwrap_or_else(|e| panic!("{name}: {e} {:?}", e.data));
+        assert_eq!(method.name(), *name);
+        let written: Value = serde_json::from_str(written(&method).get()).expect("JSON");
+        assert_eq!(written, serde_json::from_str::<Value>(text).expect("JSON"), "{name}");
+    }
+}
+
+fn written(method: &Method) -> Box<RawValue> {
+    macro_rules! each { ($($variant:ident)*) => { match method { $(Method::$variant(p) => params(p, None),)* } } }
+    each! {
+        ProviderOpen ProviderHeartbeat ProviderClose ProviderDevices ProviderMonitorPark ProviderSnapshot RpcDiscover
+        DeviceOpen DeviceClose LineSetForward LineSetAutoAccept LineSetMessageWaiting CallMake CallAccept CallAnswer
+        CallReject CallRedirect CallDrop CallHold CallRetrieve CallConsult CallTransfer CallConference CallPark
+        CallUnpark CallPickup CallDtmf CallSetUserData CallSetMedia
+    }
+}
+
+#[test]
+fn each_param_of_each_method_refuses_a_wrong_type_by_its_name() {
+    for (name, text) in GOOD {
+        let good: Map<String, Value> = serde_json::from_str(text).expect("JSON");
+        for field in good.keys() {
+            let mut bad = good.clone();
+            bad.insert(field.clone(), json!({"": [1]}));
+            let path = wrong_field(name, &Value::Object(bad).to_string());
+            let below = path.strip_prefix(field.as_str()).unwrap_or_else(|| panic!("{name}: {path}"));
+            assert!(below.is_empty() || below.starts_with(['.', '[']), "{name}: {path}");
+        }
+    }
+}
+
+#[test]
+fn wrong_params_are_named_by_their_path() {
+    let media = |m: &str| wrong_field("device.open", &format!(r#"{{"device":"P1","media":{m}}}"#));
+    assert_eq!(media(r#"{"mode":"static","ip":"10.0.0.1","port":5005,"codecs":["PCMU"]}"#), "media.port");
+    assert_eq!(media(r#"{"mode":"static","ip":"10.0.0.1","port":65536,"codecs":["PCMU"]}"#), "media.port");
+    assert_eq!(media(r#"{"mode":"static","ip":"10.0.0.1","codecs":["PCMU"]}"#), "media.port");
+    assert_eq!(media(r#"{"mode":"static","ip":"host.example","port":5004,"codecs":["PCMU"]}"#), "media.ip");
+    assert_eq!(media(r#"{"mode":"static","ip":"0.0.0.0","port":5004,"codecs":["PCMU"]}"#), "media.ip");
+    assert_eq!(media(r#"{"mode":"dynamic","codecs":["PCMU","MP3"]}"#), "media.codecs[1]");
+    assert_eq!(media(r#"{"mode":"dynamic","codecs":[]}"#), "media.codecs");
+    assert_eq!(media(r#"{"mode":"dynamic"}"#), "media.codecs");
+    assert_eq!(media(r#"{"mode":"loud"}"#), "media.mode");
+    assert_eq!(media("{}"), "media.mode");
+    assert_eq!(media("3"), "media");
+    assert_eq!(wrong_field("device.open", "{}"), "device");
+    assert_eq!(wrong_field("device.open", r#"{"device":null}"#), "device");
+    assert_eq!(wrong_field("device.open", "[]"), "params");
+    assert_eq!(wrong_field("line.set_forward", r#"{"device":"P1","dn":"5101"}"#), "destination");
+    assert_eq!(
+        wrong_field("call.make", r#"{"device":"P1","destination":"2001","user_data":{"k":1}}"#),
+        "user_data.k"
+    );
+    assert_eq!(wrong_field("call.make", r#"{"device":"P1","destination":"2001>;x"}"#), "destination");
+    assert_eq!(wrong_field("call.make", r#"{"device":"P1","destination":""}"#), "destination");
+    assert_eq!(wrong_field("call.reject", r#"{"leg":"l1","cause":128}"#), "cause");
+    assert_eq!(wrong_field("call.reject", r#"{"leg":"l1","cause":"bored"}"#), "cause");
+    assert_eq!(wrong_field("call.transfer", r#"{"leg":"l1"}"#), "with");
+    assert_eq!(wrong_field("call.transfer", r#"{"leg":"l1","with":"l2","destination":"1"}"#), "destination");
+    assert_eq!(wrong_field("provider.devices", r#"{"limit":1001}"#), "limit");
+    assert_eq!(wrong_field("call.dtmf", r#"{"leg":"l1","digits":"12x"}"#), "digits");
+    let error = parse("device.open", r#"{"device":"P1","media":{"mode":"dynamic"}}"#).expect_err("no codecs");
+    assert_eq!(error.message, "`media.codecs` is missing");
+}
+
+#[test]
+fn an_id_that_nobody_issued_names_no_leg() {
+    for leg in ["l01", "c1", "", "leg-1"] {
+        let error = parse("call.answer", &json!({ "leg": leg }).to_string()).expect_err(leg);
+        assert_eq!(error.symbol, Symbol::NoSuchLeg, "{leg}");
+    }
+    let error = parse("call.conference", r#"{"leg":"l1","with":["x"]}"#).expect_err("no leg");
+    assert_eq!(error.symbol, Symbol::NoSuchLeg);
+    let Ok(Method::ProviderOpen(open)) =
+        parse("provider.open", r#"{"user":"a","application":"x","resume":{"session":"old","last_seq":0}}"#)
+    else {
+        panic!("an unknown session is no wrong param")
+    };
+    assert_eq!(open.resume.map(|r| r.session), Some(None));
+}
+
+#[test]
+fn unknown_methods_and_unknown_members() {
+    assert_eq!(parse("call.juggle", "{}").expect_err("unknown").symbol, Symbol::MethodNotFound);
+    assert_eq!(Method::parse("provider.close", None), Ok(Method::ProviderClose(ProviderClose {})));
+    assert!(parse("call.drop", r#"{"leg":"l1","idem":"k","future":{"a":[]}}"#).is_ok());
+}
+
+#[test]
+fn causes_go_by_number_or_name() {
+    for cause in ["17", "\"user_busy\""] {
+        let method = parse("call.reject", &format!(r#"{{"leg":"l1","cause":{cause}}}"#)).expect("reads");
+        let expected = device_model::Request::Reject { leg: LegId(1), cause: Cause::USER_BUSY };
+        assert_eq!(method.to_model(), Some(expected));
+    }
+    let method = parse("call.reject", r#"{"leg":"l1"}"#).expect("reads");
+    let expected = device_model::Request::Reject { leg: LegId(1), cause: Cause::CALL_REJECTED };
+    assert_eq!(method.to_model(), Some(expected));
+}
+
+#[test]
+fn codecs_and_suites_are_sets() {
+    let open = |codecs: &str| {
+        parse("device.open", &format!(r#"{{"device":"P1","media":{{"mode":"dynamic","codecs":{codecs}}}}}"#))
+    };
+    assert_eq!(open(r#"["PCMA","PCMU","pcma"]"#), open(r#"["PCMU","PCMA"]"#));
+}
+
+#[test]
+fn a_password_is_written_for_its_server_and_shown_to_nobody() {
+    let method = parse("provider.open", GOOD[0].1.replace("\"p\"", "\"hunter2\"").as_str()).expect("reads");
+    assert!(!format!("{method:?}").contains("hunter2"));
+    assert!(written(&method).get().contains(r#""password":"hunter2""#));
+}
+
+#[test]
+fn a_client_adds_its_idem() {
+    assert_eq!(params(&ProviderClose {}, Some("k\"1")).get(), r#"{"idem":"k\"1"}"#);
+    assert_eq!(params(&CallDrop { leg: LegId(1) }, Some("k")).get(), r#"{"leg":"l1","idem":"k"}"#);
+}
