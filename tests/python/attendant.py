@@ -42,5 +42,7 @@ for message in map(json.loads, lines):
         print(event["type"], leg["leg"], leg["calling"]["number"], "->", leg["called"]["number"], flush=True)
     if event["type"] == "call.offering":
         request("call.answer", leg=leg["leg"])
+    elif event["type"] == "session.heartbeat":
+        request("provider.heartbeat")
     elif event["type"] == "call.connected":
         request("call.redirect", leg=leg["leg"], destination=extension)

@@ -33,6 +33,13 @@ async fn two_phones_talk(lab: &Lab, transport: Transport) {
     alice.press('5').await;
     bob.expect("CALL_DTMF_START", SOON).await;
 
+    alice.receives_audio().await;
+    alice.hold().await;
+    alice.receives_nothing().await;
+    alice.resume().await;
+    alice.receives_audio().await;
+    bob.receives_audio().await;
+
     alice.hang_up().await;
     bob.expect("CALL_CLOSED", SOON).await;
 }

@@ -226,6 +226,32 @@ impl Baresip {
         .await;
     }
 
+    /// Waits until it sees audio arrive. baresip 1.0.0 loses its recorder at the first hold
+    /// (`audio_decoder_set` flushes the filters and doesn't set them up again), but it still measures.
+    ///
+    /// # Panics
+    /// If none arrives.
+    pub async fn receives_audio(&mut self) {
+        let what = format!("baresip {} receives audio", self.account.number);
+        eventually(what, SOON, async || (self.received_bit_rate() > Some(0)).then_some(())).await;
+    }
+
+    /// Waits until it sees no more audio arrive.
+    ///
+    /// # Panics
+    /// If it goes on.
+    pub async fn receives_nothing(&mut self) {
+        let what = format!("baresip {} receives nothing", self.account.number);
+        eventually(what, SOON, async || (self.received_bit_rate() == Some(0)).then_some(())).await;
+    }
+
+    /// From the line of state that it shows while a call lasts: `audio=SENT/RECEIVED (bit/s)`.
+    fn received_bit_rate(&self) -> Option<u64> {
+        let log = self.log();
+        let (_, last) = log.rsplit_once("audio=")?;
+        last.split_once('/')?.1.split(' ').next()?.parse().ok()
+    }
+
     /// Its log, the SIP messages in it.
     #[must_use]
     pub fn log(&self) -> String {
