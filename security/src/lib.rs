@@ -1,4 +1,33 @@
 //! # security: "you may…"
 //!
-//! Users and groups, the permission decision, password hashes, TLS policy, rate limits and audit records. It refuses to
-//! know of the calls' logic and of sockets.
+//! Users and groups, the permission decision, password hashes, TLS policy, certificates, rate limits and audit records.
+//! It refuses to know of the calls' logic, of sockets and of files. Time and salts are arguments; only the making of
+//! keys ([`pki`]) and the handshakes of rustls draw their randomness from ring themselves, because neither library
+//! takes it from outside.
+
+pub mod audit;
+pub mod decision;
+pub mod devices;
+pub mod groups;
+pub mod limits;
+pub mod password;
+pub mod pki;
+pub mod policy;
+pub mod secret;
+pub mod tls;
+pub mod users;
+
+pub use decision::{Action, Actor, Decision, Refusal, RefusalKind, Rule, Scope};
+pub use groups::{Groups, StandardGroup};
+pub use policy::{DeviceFacts, Mode, Policy, Privileges};
+pub use secret::Secret;
+pub use users::{User, UserId, UserKind};
+
+/// How an application is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// NDJSON or WebSocket over TLS.
+    Tls,
+    /// Plain TCP.
+    Plain,
+}

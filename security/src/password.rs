@@ -1,0 +1,137 @@
+//! Password hashes: argon2id in PHC strings (RFC 9106). One verification costs tens of milliseconds and 19 MiB on
+//! purpose: the caller bounds how many run at once.
+
+use crate::secret::Secret;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{ARGON2ID_IDENT, Argon2, Params};
+
+/// The most memory that a hash from the configuration may ask for, in KiB (256 MiB).
+pub const MAX_MEMORY_KIB: u32 = 262_144;
+/// The most passes that a hash from the configuration may ask for.
+pub const MAX_PASSES: u32 = 64;
+/// The most lanes that a hash from the configuration may ask for.
+pub const MAX_LANES: u32 = 64;
+
+/// Why a text is no usable hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// Not PHC.
+    #[error("not a password hash: `ctimanager hash-password` makes one")]
+    NotAHash,
+    /// Some other algorithm.
+    #[error("only argon2id hashes are accepted: `ctimanager hash-password` makes one")]
+    NotArgon2id,
+    /// Parameters that nobody should have to work off at a login.
+    #[error(
+        "the hash asks for too much work (at most {MAX_MEMORY_KIB} KiB, {MAX_PASSES} passes, {MAX_LANES} lanes)"
+    )]
+    TooMuchWork,
+    /// Nobody can hash this.
+    #[error("the password can't be hashed")]
+    Refused,
+}
+
+/// Makes a hash with argon2's recommended parameters (19 MiB, 2 passes, 1 lane).
+///
+/// # Errors
+/// When argon2 refuses the password (longer than 4 GiB).
+pub fn hash(password: &Secret, salt: [u8; 16]) -> Result<String, HashError> {
+    let hash: PasswordHash = Argon2::default()
+        .hash_password_with_salt(password.expose().as_bytes(), &salt)
+        .map_err(|_| HashError::Refused)?;
+    Ok(hash.to_string())
+}
+
+/// Whether the password is the one that was hashed. Anything that is no good hash matches nothing.
+#[must_use]
+pub fn verify(hash: &str, password: &Secret) -> bool {
+    parse(hash)
+        .is_ok_and(|hash| Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok())
+}
+
+/// Checks a hash that an administrator wrote.
+///
+/// # Errors
+/// When it is no argon2id hash, or one that would make each login a burden.
+pub fn check(hash: &str) -> Result<(), HashError> {
+    parse(hash).map(|_| ())
+}
+
+/// A hash that no password is known to match, which costs as much to verify as `like` (or as a fresh hash). Its tag is
+/// fixed: to find a password for it is to invert argon2.
+#[must_use]
+pub fn decoy(like: Option<&str>) -> String {
+    let params = like
+        .and_then(|hash| parse(hash).ok())
+        .and_then(|hash| Params::try_from(&hash).ok())
+        .unwrap_or_default();
+    format!(
+        "$argon2id$v=19$m={},t={},p={}$bm9ib2R5IG1hdGNoZXM${}",
+        params.m_cost(),
+        params.t_cost(),
+        params.p_cost(),
+        "bm8gcGFzc3dvcmQgaXMga25vd24gdG8gbWF0Y2ggdGg",
+    )
+}
+
+fn parse(hash: &str) -> Result<PasswordHash, HashError> {
+    let parsed = PasswordHash::new(hash).map_err(|_| HashError::NotAHash)?;
+    if parsed.algorithm != ARGON2ID_IDENT {
+        return Err(HashError::NotArgon2id);
+    }
+    if parsed.salt.is_none() || parsed.hash.is_none() {
+        return Err(HashError::NotAHash);
+    }
+    let params = Params::try_from(&parsed).map_err(|_| HashError::NotAHash)?;
+    if params.m_cost() > MAX_MEMORY_KIB || params.t_cost() > MAX_PASSES || params.p_cost() > MAX_LANES {
+        return Err(HashError::TooMuchWork);
+    }
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HashError, check, decoy, hash, verify};
+    use crate::secret::Secret;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.into())
+    }
+
+    #[test]
+    fn only_the_right_password_matches() {
+        let made = hash(&secret("wonderland"), [7; 16]).unwrap();
+        assert!(made.starts_with("$argon2id$v=19$"), "{made}");
+        assert!(verify(&made, &secret("wonderland")));
+        assert!(!verify(&made, &secret("Wonderland")));
+        assert!(!verify(&made, &secret("")));
+        assert_ne!(made, hash(&secret("wonderland"), [8; 16]).unwrap());
+    }
+
+    #[test]
+    fn the_decoy_matches_nothing_and_costs_the_same() {
+        let cheap = "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$\
+                     bm8gcGFzc3dvcmQgaXMga25vd24gdG8gbWF0Y2ggdGg";
+        let like = decoy(Some(cheap));
+        assert!(like.contains("m=64,t=1,p=1"), "{like}");
+        assert_eq!(check(&like), Ok(()));
+        for password in ["", "wonderland", "nobody matches"] {
+            assert!(!verify(&like, &secret(password)));
+        }
+        assert_eq!(check(&decoy(None)), Ok(()));
+        assert_eq!(check(&decoy(Some("nonsense"))), Ok(()));
+    }
+
+    #[test]
+    fn bad_hashes_are_named() {
+        assert_eq!(check("wonderland"), Err(HashError::NotAHash));
+        assert_eq!(check("$argon2id$v=19$m=64,t=1,p=1"), Err(HashError::NotAHash));
+        let tag = "bm8gcGFzc3dvcmQgaXMga25vd24gdG8gbWF0Y2ggdGg";
+        let with = |head: &str| check(&format!("{head}$c29tZXNhbHRzb21lc2FsdA${tag}"));
+        assert_eq!(with("$argon2i$v=19$m=64,t=1,p=1"), Err(HashError::NotArgon2id));
+        assert_eq!(with("$argon2id$v=19$m=4000000,t=1,p=1"), Err(HashError::TooMuchWork));
+        assert_eq!(with("$argon2id$v=19$m=64,t=4000,p=1"), Err(HashError::TooMuchWork));
+        assert!(!verify("wonderland", &secret("wonderland")));
+    }
+}

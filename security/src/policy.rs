@@ -1,0 +1,113 @@
+//! The policy: everything of the configuration that decides what users may. Immutable; a reload makes another.
+
+use crate::groups::{Groups, StandardGroup};
+use crate::password;
+use crate::users::{User, UserId};
+use device_model::DeviceName;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// The cluster's security mode: CUCM's mixed mode, or non-secure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Users of the Secure Connection group must use TLS.
+    #[default]
+    Secure,
+    /// That group binds nobody (as in CUCM).
+    NonSecure,
+}
+
+/// What the decision needs to know of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// "Allow control of device from CTI"; without it the device is restricted.
+    pub allow_cti_control: bool,
+}
+
+/// What a provider may do, as its application is told (protocol §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // field for field the wire's `privileges`
+pub struct Privileges {
+    pub control_all_devices: bool,
+    pub park_monitoring: bool,
+    pub calling_number_modification: bool,
+    pub srtp_keys: bool,
+    pub secure_connection: bool,
+}
+
+/// Users, devices and the mode, ready for [`Policy::decide`](crate::decision). Share it in an `Arc`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    mode: Mode,
+    users: HashMap<UserId, Arc<User>>,
+    devices: BTreeMap<DeviceName, DeviceFacts>,
+    decoy: Arc<str>,
+}
+
+impl Policy {
+    /// Builds the policy. Of two users or devices of one name the later counts; the configuration's reader lets no such
+    /// pair through.
+    #[must_use]
+    pub fn new(
+        mode: Mode,
+        users: impl IntoIterator<Item = User>,
+        devices: impl IntoIterator<Item = (DeviceName, DeviceFacts)>,
+    ) -> Self {
+        let mut like = None;
+        let users = users
+            .into_iter()
+            .map(|user| {
+                like = like.take().or_else(|| user.password_hash.clone());
+                (user.id.clone(), Arc::new(user))
+            })
+            .collect();
+        let decoy = password::decoy(like.as_deref()).into();
+        Self { mode, users, devices: devices.into_iter().collect(), decoy }
+    }
+
+    /// The cluster's mode.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The user of an id.
+    #[must_use]
+    pub fn user(&self, id: &str) -> Option<&Arc<User>> {
+        self.users.get(id)
+    }
+
+    /// What is known of a device.
+    #[must_use]
+    pub fn device(&self, name: &str) -> Option<DeviceFacts> {
+        self.devices.get(name).copied()
+    }
+
+    /// The hash against which to verify the password that somebody sent for this id. For an unknown user, and for one
+    /// without a password, it is a hash that nothing matches: the work, and so the time, is that of a known user.
+    #[must_use]
+    pub fn hash_to_verify(&self, id: &str) -> Arc<str> {
+        self.users.get(id).and_then(|user| user.password_hash.clone()).unwrap_or_else(|| self.decoy.clone())
+    }
+
+    /// What the application is told of its privileges; all `false` for an unknown user.
+    #[must_use]
+    pub fn privileges(&self, id: &str) -> Privileges {
+        let groups = self.users.get(id).map_or(Groups::NONE, |user| user.groups);
+        Privileges {
+            control_all_devices: groups.contains(StandardGroup::ControlOfAllDevices),
+            park_monitoring: groups.contains(StandardGroup::CallParkMonitoring),
+            calling_number_modification: groups.contains(StandardGroup::CallingNumberModification),
+            srtp_keys: groups.contains(StandardGroup::CtiEnabled)
+                && groups.contains(StandardGroup::SecureConnection)
+                && groups.contains(StandardGroup::ReceptionOfSrtpKeyMaterial),
+            secure_connection: groups.contains(StandardGroup::SecureConnection),
+        }
+    }
+
+    /// The devices on a user's controlled list that exist, by name. Restricted ones are among them, as in CUCM: the
+    /// application sees that they are.
+    pub fn controlled_devices<'a>(&'a self, user: &'a User) -> impl Iterator<Item = &'a DeviceName> {
+        self.devices.keys().filter(|name| user.controlled.entry_for(name.as_str()).is_some())
+    }
+}

@@ -1,0 +1,183 @@
+//! TLS policy: rustls configurations with ring, TLS 1.2 and 1.3, and what a certificate says.
+
+use crate::secret::Secret;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Why a configuration can't be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    /// No certificate in the text.
+    #[error("there is no certificate in it (-----BEGIN CERTIFICATE-----)")]
+    NoCertificate,
+    /// A certificate that nobody can read.
+    #[error("the certificate can't be read")]
+    BadCertificate,
+    /// No private key in the text.
+    #[error("there is no private key in it (-----BEGIN PRIVATE KEY-----)")]
+    NoKey,
+    /// rustls refused; it says why.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A certificate chain and its key, ready for rustls.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads PEM texts; the chain begins with the certificate itself.
+    ///
+    /// # Errors
+    /// When one of them holds no such thing.
+    pub fn from_pem(chain: &str, key: &Secret) -> Result<Self, TlsError> {
+        let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|_| TlsError::NoKey)?;
+        Ok(Self { chain: certificates(chain)?, key })
+    }
+}
+
+/// Who shows a client certificate at a listener, and must it be?
+#[derive(Clone, Debug)]
+pub enum ClientCertificates {
+    /// None is asked for.
+    Ignored,
+    /// One may be shown; it must be of this authority (PEM) then.
+    Optional(String),
+    /// One of this authority must be shown: between nodes.
+    Required(String),
+}
+
+/// The one provider of cryptography of the house.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Makes it the process's provider, for libraries that look there. Doing it again changes nothing.
+pub fn install_provider() {
+    // An error says that one is installed already: the first of a process stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A server's configuration: CTI (NDJSON), SIP over TLS, and, with the ALPN names given, HTTPS.
+///
+/// # Errors
+/// When certificate and key don't belong together or the authority can't be read.
+pub fn server(
+    identity: Identity,
+    clients: &ClientCertificates,
+    alpn: &[&str],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(refused)?;
+    let verifier = match clients {
+        ClientCertificates::Ignored => WebPkiClientVerifier::no_client_auth(),
+        ClientCertificates::Optional(ca) => {
+            WebPkiClientVerifier::builder_with_provider(roots(ca)?, provider())
+                .allow_unauthenticated()
+                .build()
+                .map_err(refused)?
+        }
+        ClientCertificates::Required(ca) => {
+            WebPkiClientVerifier::builder_with_provider(roots(ca)?, provider()).build().map_err(refused)?
+        }
+    };
+    let mut config = builder
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(identity.chain, identity.key)
+        .map_err(refused)?;
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+/// A client's configuration: trusts this authority (PEM) alone, and shows a certificate where it has one.
+///
+/// # Errors
+/// When the authority can't be read or certificate and key don't belong together.
+pub fn client(ca: &str, identity: Option<Identity>) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(refused)?
+        .with_root_certificates(roots(ca)?);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => builder.with_client_auth_cert(identity.chain, identity.key).map_err(refused)?,
+    };
+    Ok(Arc::new(config))
+}
+
+/// What a certificate says of its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// Its subject's common name; for an application the user's id.
+    pub common_name: Arc<str>,
+    /// When it ends.
+    pub not_after: SystemTime,
+}
+
+/// What the peer's certificate says, from rustls' `peer_certificates()`. rustls has verified it by then; this only reads.
+/// `None` when there is none, or it has not exactly one readable common name.
+#[must_use]
+pub fn peer_identity(chain: &[CertificateDer<'_>]) -> Option<PeerIdentity> {
+    let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
+    let mut names = certificate.subject().iter_common_name();
+    let (Some(name), None) = (names.next(), names.next()) else { return None };
+    let common_name = name.as_str().ok()?.into();
+    Some(PeerIdentity { common_name, not_after: end_of(&certificate) })
+}
+
+/// When a PEM certificate ends: for alarms before it does.
+///
+/// # Errors
+/// When the text holds no readable certificate.
+pub fn not_after(pem: &str) -> Result<SystemTime, TlsError> {
+    with_first(pem, end_of)
+}
+
+/// The public key of a PEM certificate, as its own bits.
+pub(crate) fn public_key(pem: &str) -> Result<Vec<u8>, TlsError> {
+    with_first(pem, |certificate| certificate.public_key().subject_public_key.data.to_vec())
+}
+
+fn with_first<T>(pem: &str, read: impl FnOnce(&X509Certificate<'_>) -> T) -> Result<T, TlsError> {
+    let chain = certificates(pem)?;
+    let first = chain.first().ok_or(TlsError::NoCertificate)?;
+    let (_, certificate) = X509Certificate::from_der(first).map_err(|_| TlsError::BadCertificate)?;
+    Ok(read(&certificate))
+}
+
+fn end_of(certificate: &X509Certificate<'_>) -> SystemTime {
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| TlsError::BadCertificate)?;
+    if chain.is_empty() { Err(TlsError::NoCertificate) } else { Ok(chain) }
+}
+
+fn roots(ca: &str) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(ca)? {
+        store.add(certificate).map_err(refused)?;
+    }
+    Ok(Arc::new(store))
+}
+
+fn refused(error: impl std::fmt::Display) -> TlsError {
+    TlsError::Refused(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

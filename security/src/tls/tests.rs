@@ -1,0 +1,143 @@
+use super::{ClientCertificates, Identity, PeerIdentity, TlsError, client, not_after, peer_identity, server};
+use crate::pki::{Authority, CERTIFICATE_LIFE, Issued, PkiError};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// rustls checks certificates against the machine's clock; the test's certificates have to be good then.
+#[allow(clippy::disallowed_methods)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn identity(issued: &Issued) -> Identity {
+    Identity::from_pem(&issued.certificate, &issued.key).unwrap()
+}
+
+/// Both ends of a handshake in memory; what the server knows of the client afterwards.
+fn handshake(
+    server: &Arc<ServerConfig>,
+    client: &Arc<ClientConfig>,
+    host: &str,
+) -> Result<Option<PeerIdentity>, rustls::Error> {
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    let mut near = ClientConnection::new(client.clone(), name)?;
+    let mut far = ServerConnection::new(server.clone())?;
+    for _ in 0..10 {
+        let mut wire = Vec::new();
+        while near.wants_write() {
+            near.write_tls(&mut wire).unwrap();
+        }
+        let mut unread = wire.as_slice();
+        while !unread.is_empty() {
+            far.read_tls(&mut unread).unwrap();
+            far.process_new_packets()?;
+        }
+        let mut wire = Vec::new();
+        while far.wants_write() {
+            far.write_tls(&mut wire).unwrap();
+        }
+        let mut unread = wire.as_slice();
+        while !unread.is_empty() {
+            near.read_tls(&mut unread).unwrap();
+            near.process_new_packets()?;
+        }
+        if !near.is_handshaking() && !far.is_handshaking() && !near.wants_write() {
+            return Ok(far.peer_certificates().and_then(peer_identity));
+        }
+    }
+    panic!("a handshake takes fewer flights");
+}
+
+#[test]
+fn nodes_and_applications_know_each_other_by_the_authority() {
+    let authority = Authority::generate("hq", now()).unwrap();
+    let ca = authority.pem().certificate.clone();
+    let node = authority.issue_node("cm1", &["192.0.2.10", "cm1.example.com"], now()).unwrap();
+    let cti = server(identity(&node), &ClientCertificates::Optional(ca.clone()), &[]).unwrap();
+    let plain = client(&ca, None).unwrap();
+    for host in ["192.0.2.10", "cm1.example.com", "localhost", "127.0.0.1", "::1"] {
+        assert_eq!(handshake(&cti, &plain, host), Ok(None), "{host}");
+    }
+    assert!(handshake(&cti, &plain, "192.0.2.11").is_err(), "a name that is not the node's");
+
+    let attendant = authority.issue_client("attendant", now()).unwrap();
+    let with_certificate = client(&ca, Some(identity(&attendant))).unwrap();
+    let seen = handshake(&cti, &with_certificate, "localhost").unwrap().expect("it was shown");
+    assert_eq!(&*seen.common_name, "attendant");
+    assert_eq!(seen.not_after, not_after(&attendant.certificate).unwrap());
+    let life = seen.not_after.duration_since(now()).unwrap();
+    assert!(CERTIFICATE_LIFE.abs_diff(life) < Duration::from_secs(60));
+}
+
+#[test]
+fn certificates_of_another_authority_are_refused() {
+    let (ours, theirs) =
+        (Authority::generate("hq", now()).unwrap(), Authority::generate("hq", now()).unwrap());
+    let node = ours.issue_node("cm1", &[], now()).unwrap();
+    let clients = ClientCertificates::Optional(ours.pem().certificate.clone());
+    let cti = server(identity(&node), &clients, &[]).unwrap();
+    let distrusting = client(&theirs.pem().certificate, None).unwrap();
+    assert!(handshake(&cti, &distrusting, "localhost").is_err());
+    let forged = theirs.issue_client("attendant", now()).unwrap();
+    let intruder = client(&ours.pem().certificate, Some(identity(&forged))).unwrap();
+    assert!(handshake(&cti, &intruder, "localhost").is_err());
+}
+
+#[test]
+fn an_expired_certificate_and_one_that_serves_another_purpose_are_refused() {
+    let authority = Authority::generate("hq", now()).unwrap();
+    let ca = authority.pem().certificate.clone();
+    let node = authority.issue_node("cm1", &[], now()).unwrap();
+    let cti = server(identity(&node), &ClientCertificates::Optional(ca.clone()), &[]).unwrap();
+    let long_ago = now() - CERTIFICATE_LIFE - Duration::from_secs(60);
+    let expired = authority.issue_client("attendant", long_ago).unwrap();
+    assert!(handshake(&cti, &client(&ca, Some(identity(&expired))).unwrap(), "localhost").is_err());
+    let as_server = authority.issue_client("attendant", now()).unwrap();
+    let wrong = server(identity(&as_server), &ClientCertificates::Ignored, &[]).unwrap();
+    assert!(handshake(&wrong, &client(&ca, None).unwrap(), "localhost").is_err());
+}
+
+#[test]
+fn between_nodes_a_certificate_is_required() {
+    let authority = Authority::generate("hq", now()).unwrap();
+    let ca = authority.pem().certificate.clone();
+    let node = authority.issue_node("cm1", &[], now()).unwrap();
+    let other = authority.issue_node("cm2", &[], now()).unwrap();
+    let cluster = server(identity(&node), &ClientCertificates::Required(ca.clone()), &[]).unwrap();
+    assert!(handshake(&cluster, &client(&ca, None).unwrap(), "localhost").is_err());
+    let seen = handshake(&cluster, &client(&ca, Some(identity(&other))).unwrap(), "localhost").unwrap();
+    assert_eq!(&*seen.expect("required").common_name, "cm2");
+}
+
+#[test]
+fn an_authority_is_read_back_and_goes_on_signing() {
+    let made = Authority::generate("hq", now()).unwrap();
+    let read = Authority::from_pem(&made.pem().certificate, &made.pem().key).unwrap();
+    let node = read.issue_node("cm1", &[], now()).unwrap();
+    let cti = server(identity(&node), &ClientCertificates::Ignored, &[]).unwrap();
+    assert_eq!(handshake(&cti, &client(&made.pem().certificate, None).unwrap(), "localhost"), Ok(None));
+
+    let other = Authority::generate("hq", now()).unwrap();
+    assert!(matches!(
+        Authority::from_pem(&made.pem().certificate, &other.pem().key),
+        Err(PkiError::Authority(_))
+    ));
+}
+
+#[test]
+fn what_is_no_certificate_is_said_so() {
+    let authority = Authority::generate("hq", now()).unwrap();
+    assert_eq!(not_after("nothing here"), Err(TlsError::NoCertificate));
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert_eq!(not_after(broken), Err(TlsError::BadCertificate));
+    let node = authority.issue_node("cm1", &[], now()).unwrap();
+    let no_key = crate::Secret::new(node.certificate.clone());
+    assert!(matches!(Identity::from_pem(&node.certificate, &no_key), Err(TlsError::NoKey)));
+    let host = authority.issue_node("cm1", &["héllo wörld"], now()).err();
+    assert_eq!(host, Some(PkiError::Name("héllo wörld".into())));
+    let other = authority.issue_node("cm2", &[], now()).unwrap();
+    let mixed = Identity::from_pem(&node.certificate, &other.key).unwrap();
+    assert!(matches!(server(mixed, &ClientCertificates::Ignored, &[]), Err(TlsError::Refused(_))));
+}
