@@ -27,3 +27,4 @@ pub use frame::{Frame, MAX_LINE_BYTES};
 pub use methods::{Call, Method};
 pub use rpc::{Id, Incoming, Request};
 pub use secret::Secret;
+pub use session::{Connection, ConnectionId, Session, SessionConfig, Sessions};

@@ -424,6 +424,8 @@ impl Param for DigitMs {
 
 /// The most entries that a call's user data may have.
 pub const MAX_USER_DATA_ENTRIES: usize = 64;
+/// The longest key.
+const MAX_USER_DATA_KEY_BYTES: usize = 128;
 /// The most bytes of all its keys and values together; it travels in every event of its legs.
 pub const MAX_USER_DATA_BYTES: usize = 4096;
 
@@ -437,6 +439,9 @@ impl Param for BTreeMap<String, String> {
         let mut size = 0;
         let mut data = BTreeMap::new();
         for (key, value) in map {
+            if key.len() > MAX_USER_DATA_KEY_BYTES {
+                return Err(wrong(format!("must have keys of at most {MAX_USER_DATA_KEY_BYTES} bytes")));
+            }
             let text = string(value, MAX_USER_DATA_BYTES).map_err(|error| error.under(&key))?;
             size += key.len() + text.len();
             data.insert(key, text);

@@ -1,0 +1,213 @@
+//! All sessions of a node, their timers in one table, and the memory of the ended ones.
+
+use super::ConnectionId;
+use super::machine::{Session, SessionConfig, SessionTimeout};
+use crate::error::CtiError;
+use crate::frame::Frame;
+use crate::methods::NotResumed;
+use device_model::SessionId;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long an ended session is known as `expired` (contract §2).
+pub const REMEMBER_ENDED: Duration = Duration::from_secs(600);
+
+/// How many ended sessions are known at once; beyond it the oldest count as unknown.
+pub const MAX_ENDED: usize = 10_000;
+
+/// The sessions of a node.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    live: BTreeMap<SessionId, Entry>,
+    /// For each session a time that is not after its own next one: it is looked at then, and armed anew.
+    timers: BTreeSet<(Instant, SessionId)>,
+    by_user: BTreeMap<Arc<str>, BTreeSet<SessionId>>,
+    ended: BTreeMap<SessionId, Arc<str>>,
+    ended_order: VecDeque<(Instant, SessionId)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    session: Session,
+    armed: Instant,
+}
+
+/// Whether a session can go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// Yes: [`Sessions::get_mut`] and [`Session::attach`].
+    Yes(SessionId),
+    /// No: a new session starts. After `log_overrun` the old one is to be ended as a failed one.
+    No(NotResumed),
+    /// The request is refused; the old session stays as it is.
+    Refused(CtiError),
+}
+
+impl Sessions {
+    /// No sessions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many there are, those in their grace among them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    /// Starts a session on the connection that opened it; `reply` is the answer to its `provider.open`.
+    pub fn open(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        config: SessionConfig,
+        connection: ConnectionId,
+        reply: Frame,
+    ) {
+        let user = config.user.clone();
+        let session = Session::new(id, config, connection, reply, now);
+        let armed = session.next_timeout();
+        self.timers.insert((armed, id));
+        self.by_user.entry(user).or_default().insert(id);
+        let replaced = self.live.insert(id, Entry { session, armed });
+        assert!(replaced.is_none(), "session ids are used once");
+    }
+
+    /// A session.
+    #[must_use]
+    pub fn get(&self, id: SessionId) -> Option<&Session> {
+        self.live.get(&id).map(|entry| &entry.session)
+    }
+
+    /// A session, to be told something; its timer is armed anew afterwards.
+    pub fn get_mut(&mut self, id: SessionId) -> Option<SessionMut<'_>> {
+        let entry = self.live.get_mut(&id)?;
+        Some(SessionMut { entry, timers: &mut self.timers })
+    }
+
+    /// All sessions, by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.live.values().map(|entry| &entry.session)
+    }
+
+    /// The sessions of a user.
+    pub fn of_user(&self, user: &str) -> impl Iterator<Item = SessionId> {
+        self.by_user.get(user).into_iter().flatten().copied()
+    }
+
+    /// Whether `user` can go on with a session of which he has everything up to `last_seq`. `None` as the session is
+    /// something that is no id of ours.
+    pub fn resume(&mut self, now: Instant, id: Option<SessionId>, user: &str, last_seq: u64) -> Resume {
+        self.forget_ended(now);
+        let unknown = Resume::No(NotResumed::UnknownSession);
+        let Some(id) = id else { return unknown };
+        match (self.live.get(&id), self.ended.get(&id)) {
+            (Some(entry), _) if &*entry.session.config().user == user => {
+                match entry.session.can_resume(last_seq) {
+                    Ok(true) => Resume::Yes(id),
+                    Ok(false) => Resume::No(NotResumed::LogOverrun),
+                    Err(error) => Resume::Refused(error),
+                }
+            }
+            (None, Some(owner)) if &**owner == user => Resume::No(NotResumed::Expired),
+            (Some(_) | None, _) => unknown,
+        }
+    }
+
+    /// Ends a session, closed or failed: it is remembered as `expired` for a while.
+    pub fn end(&mut self, now: Instant, id: SessionId) -> Option<Session> {
+        let Entry { session, armed } = self.live.remove(&id)?;
+        self.timers.remove(&(armed, id));
+        let user = session.config().user.clone();
+        if let Some(sessions) = self.by_user.get_mut(&user) {
+            sessions.remove(&id);
+            if sessions.is_empty() {
+                self.by_user.remove(&user);
+            }
+        }
+        self.ended.insert(id, user);
+        self.ended_order.push_back((now, id));
+        self.forget_ended(now);
+        Some(session)
+    }
+
+    /// When [`Sessions::timeout`] has something to do.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The next session whose time has come, until there is none. A failed one is to be ended by the caller.
+    pub fn timeout(&mut self, now: Instant, wall: SystemTime) -> Option<(SessionId, SessionTimeout)> {
+        while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, id));
+            let entry = self.live.get_mut(&id).expect("a timer's session lives: `end` removes both");
+            let said = entry.session.timeout(now, wall);
+            entry.armed = match said {
+                // Its end is the caller's; until then it must not come up again in this very moment.
+                Some(SessionTimeout::GraceOver) => now + Duration::from_secs(1),
+                Some(SessionTimeout::Heartbeat | SessionTimeout::Silent { .. }) | None => {
+                    entry.session.next_timeout()
+                }
+            };
+            self.timers.insert((entry.armed, id));
+            if let Some(said) = said {
+                return Some((id, said));
+            }
+        }
+        None
+    }
+
+    fn forget_ended(&mut self, now: Instant) {
+        while let Some((at, id)) = self.ended_order.front().copied() {
+            let old = now.saturating_duration_since(at) >= REMEMBER_ENDED;
+            if !old && self.ended_order.len() <= MAX_ENDED {
+                break;
+            }
+            self.ended_order.pop_front();
+            self.ended.remove(&id);
+        }
+    }
+}
+
+/// A session that is being told something. When this is dropped, an earlier time of the session is put into the table;
+/// a later one is found when the armed time comes, so that traffic does not touch the table.
+#[derive(Debug)]
+pub struct SessionMut<'a> {
+    entry: &'a mut Entry,
+    timers: &'a mut BTreeSet<(Instant, SessionId)>,
+}
+
+impl Deref for SessionMut<'_> {
+    type Target = Session;
+    fn deref(&self) -> &Session {
+        &self.entry.session
+    }
+}
+
+impl DerefMut for SessionMut<'_> {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.entry.session
+    }
+}
+
+impl Drop for SessionMut<'_> {
+    fn drop(&mut self) {
+        let next = self.entry.session.next_timeout();
+        if next < self.entry.armed {
+            let id = self.entry.session.id();
+            self.timers.remove(&(self.entry.armed, id));
+            self.timers.insert((next, id));
+            self.entry.armed = next;
+        }
+    }
+}
