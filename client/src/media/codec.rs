@@ -29,7 +29,9 @@ impl AudioCodec {
         match Codec::from_rtp_name(name) {
             Codec::Pcmu => Ok(Self::Pcmu),
             Codec::Pcma => Ok(Self::Pcma),
-            Codec::G722 | Codec::G729 | Codec::Opus | Codec::Other(_) => Err(UnsupportedCodec(name.to_owned())),
+            Codec::G722 | Codec::G729 | Codec::Opus | Codec::Other(_) => {
+                Err(UnsupportedCodec(name.to_owned()))
+            }
         }
     }
 

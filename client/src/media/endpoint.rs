@@ -223,7 +223,8 @@ impl RtpEndpoint {
     /// [`SendDigitsError`]
     pub async fn send_digits(&self, digits: &str) -> Result<(), SendDigitsError> {
         let digits = digits.chars().map(Digit::from_char).collect::<Option<Vec<_>>>();
-        let digits = digits.filter(|d| (1..=MAX_SENT_DIGITS).contains(&d.len())).ok_or(SendDigitsError::NotDigits)?;
+        let digits =
+            digits.filter(|d| (1..=MAX_SENT_DIGITS).contains(&d.len())).ok_or(SendDigitsError::NotDigits)?;
         let (sent, outcome) = oneshot::channel();
         self.command(Command::SendDigits(digits, sent)).await?;
         outcome.await.map_err(|_| EndpointClosed)?
@@ -372,7 +373,9 @@ pub enum CollectEnd {
 }
 
 /// File work, off the runtime's own threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, WavError> + Send + 'static) -> Result<T, WavError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, WavError> + Send + 'static,
+) -> Result<T, WavError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(stopped) => Err(WavError::File(hound::Error::IoError(io::Error::other(stopped)))),

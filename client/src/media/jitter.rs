@@ -240,7 +240,9 @@ impl JitterBuffer {
             self.stats.overflow += 1;
         }
         // What is left is a later part of the line; playing on from the gap would only keep the buffer full.
-        if let (State::Playing { cursor, .. }, Some((first, _))) = (&mut self.state, self.packets.first_key_value()) {
+        if let (State::Playing { cursor, .. }, Some((first, _))) =
+            (&mut self.state, self.packets.first_key_value())
+        {
             *cursor = (*cursor).max(*first);
         }
     }

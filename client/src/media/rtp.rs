@@ -47,7 +47,8 @@ impl<'a> RtpPacket<'a> {
         let csrc_bytes = usize::from(header[0] & 0x0f) * 4;
         let mut payload = rest.get(csrc_bytes..).ok_or(RtpError::TooShort)?;
         if header[0] & 0b0001_0000 != 0 {
-            let words = payload.get(2..4).map(|l| u16::from_be_bytes([l[0], l[1]])).ok_or(RtpError::TooShort)?;
+            let words =
+                payload.get(2..4).map(|l| u16::from_be_bytes([l[0], l[1]])).ok_or(RtpError::TooShort)?;
             payload = payload.get(4 + usize::from(words) * 4..).ok_or(RtpError::TooShort)?;
         }
         if header[0] & 0b0010_0000 != 0 {

@@ -33,9 +33,9 @@ pub fn power(samples: &[i16], frequency_hz: f64) -> f64 {
         return 0.0;
     }
     let coefficient = 2.0 * (TAU * frequency_hz / f64::from(SAMPLE_RATE_HZ)).cos();
-    let (last, before) = samples.iter().fold((0.0, 0.0), |(last, before), sample| {
-        (f64::from(*sample) + coefficient * last - before, last)
-    });
+    let (last, before) = samples
+        .iter()
+        .fold((0.0, 0.0), |(last, before), sample| (f64::from(*sample) + coefficient * last - before, last));
     let magnitude = last * last + before * before - coefficient * last * before;
     2.0 * magnitude / (total * samples.len() as f64)
 }

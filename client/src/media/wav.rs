@@ -15,7 +15,9 @@ pub enum WavError {
     #[error(transparent)]
     File(#[from] hound::Error),
     /// A kind of WAV file that prompts don't come in.
-    #[error("{channels} channels of {bits} bits at {rate_hz} Hz; 1 or 2 channels of 16 bits at 8,000 to 48,000 Hz are read")]
+    #[error(
+        "{channels} channels of {bits} bits at {rate_hz} Hz; 1 or 2 channels of 16 bits at 8,000 to 48,000 Hz are read"
+    )]
     Unsupported {
         /// Channels.
         channels: u16,
@@ -56,7 +58,10 @@ pub fn read_from<R: Read>(reader: WavReader<R>) -> Result<Vec<i16>, WavError> {
     let samples = reader.into_samples::<i16>().collect::<Result<Vec<_>, _>>()?;
     let mono = match channels {
         1 => samples,
-        _ => samples.chunks_exact(2).map(|pair| ((i32::from(pair[0]) + i32::from(pair[1])) / 2) as i16).collect(),
+        _ => samples
+            .chunks_exact(2)
+            .map(|pair| ((i32::from(pair[0]) + i32::from(pair[1])) / 2) as i16)
+            .collect(),
     };
     Ok(audio_codec::resample(&mono, sample_rate, SAMPLE_RATE_HZ))
 }
@@ -85,7 +90,12 @@ fn finish<W: Write + Seek>(mut writer: WavWriter<W>, samples: &[i16]) -> Result<
 }
 
 fn spec() -> WavSpec {
-    WavSpec { channels: 1, sample_rate: SAMPLE_RATE_HZ, bits_per_sample: 16, sample_format: SampleFormat::Int }
+    WavSpec {
+        channels: 1,
+        sample_rate: SAMPLE_RATE_HZ,
+        bits_per_sample: 16,
+        sample_format: SampleFormat::Int,
+    }
 }
 
 #[cfg(test)]
@@ -117,7 +127,10 @@ mod tests {
     fn wide_band_and_stereo_files_keep_their_tone() {
         for (sample_rate, channels) in [(16_000, 1), (48_000, 1), (16_000, 2), (44_100, 2)] {
             let samples: Vec<i16> = (0..sample_rate / 2)
-                .map(|n| (8e3 * (std::f64::consts::TAU * 500.0 * f64::from(n) / f64::from(sample_rate)).sin()) as i16)
+                .map(|n| {
+                    (8e3 * (std::f64::consts::TAU * 500.0 * f64::from(n) / f64::from(sample_rate)).sin())
+                        as i16
+                })
                 .flat_map(|s| std::iter::repeat_n(s, usize::from(channels)))
                 .collect();
             let heard = back(&file(WavSpec { channels, sample_rate, ..spec() }, &samples)).expect("reads");

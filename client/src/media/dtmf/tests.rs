@@ -1,3 +1,6 @@
+// A test needs some instant to count from.
+#![allow(clippy::disallowed_methods)]
+
 use super::*;
 use proptest::prelude::*;
 
@@ -18,7 +21,8 @@ fn pressed(told: impl IntoIterator<Item = Option<KeyEvent>>) -> String {
 #[test]
 fn an_event_is_a_marker_growing_durations_and_three_ends() {
     let packets: Vec<_> = EventSender::new(digit('5'), 100, 20).collect();
-    let durations: Vec<_> = packets.iter().map(|p| u16::from_be_bytes([p.payload[2], p.payload[3]])).collect();
+    let durations: Vec<_> =
+        packets.iter().map(|p| u16::from_be_bytes([p.payload[2], p.payload[3]])).collect();
     assert_eq!(durations, [160, 320, 480, 640, 800, 800, 800, 800]);
     let ends: Vec<_> = packets.iter().map(|p| p.payload[1] >> 7).collect();
     assert_eq!(ends, [0, 0, 0, 0, 0, 1, 1, 1]);
@@ -52,9 +56,14 @@ fn every_key_has_its_own_event() {
 fn a_key_held_is_told_once_and_released_with_its_length() {
     let mut receiver = EventReceiver::new();
     let now = Instant::now();
-    let told: Vec<_> =
-        EventSender::new(digit('7'), 120, 20).flat_map(|p| receiver.receive(now, 4_000, &p.payload)).flatten().collect();
-    assert_eq!(told, [KeyEvent::Pressed(digit('7')), KeyEvent::Released { digit: digit('7'), duration_ms: 120 }]);
+    let told: Vec<_> = EventSender::new(digit('7'), 120, 20)
+        .flat_map(|p| receiver.receive(now, 4_000, &p.payload))
+        .flatten()
+        .collect();
+    assert_eq!(
+        told,
+        [KeyEvent::Pressed(digit('7')), KeyEvent::Released { digit: digit('7'), duration_ms: 120 }]
+    );
     assert_eq!(receiver.next_timeout(), None);
 }
 

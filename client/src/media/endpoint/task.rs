@@ -133,7 +133,8 @@ struct SendClock {
 
 impl SendClock {
     fn timestamp(&self, at: Instant) -> u32 {
-        let samples = at.saturating_duration_since(self.epoch).as_nanos() * SAMPLES_PER_MS as u128 / 1_000_000;
+        let samples =
+            at.saturating_duration_since(self.epoch).as_nanos() * SAMPLES_PER_MS as u128 / 1_000_000;
         self.first_timestamp.wrapping_add(samples as u32)
     }
 }
@@ -209,7 +210,9 @@ impl Task {
     }
 
     fn queue_digits(&mut self, digits: VecDeque<Digit>, sent: oneshot::Sender<Result<(), SendDigitsError>>) {
-        if self.output.is_some_and(|o| o.dtmf_payload_type.is_some()) && self.sending.len() < super::MAX_COMMANDS {
+        if self.output.is_some_and(|o| o.dtmf_payload_type.is_some())
+            && self.sending.len() < super::MAX_COMMANDS
+        {
             self.sending.push_back(DigitsToSend { digits, event: None, gap_ms: 0, sent });
         } else {
             let _ = sent.send(Err(SendDigitsError::NoTelephoneEvents));
@@ -279,7 +282,8 @@ impl Task {
         while let Some(tick) = self.next_tick.filter(|tick| *tick <= now) {
             self.tick(tick, &mut send);
             let next = tick + self.interval();
-            self.next_tick = Some(if now.saturating_duration_since(next) > MAX_CATCH_UP { now } else { next });
+            self.next_tick =
+                Some(if now.saturating_duration_since(next) > MAX_CATCH_UP { now } else { next });
             self.start_or_stop_ticking(now);
         }
     }
@@ -353,7 +357,12 @@ impl Task {
         }
     }
 
-    fn tick_digits(&mut self, at: Instant, output: MediaStream, send: &mut impl FnMut(&[u8], SocketAddr) -> bool) {
+    fn tick_digits(
+        &mut self,
+        at: Instant,
+        output: MediaStream,
+        send: &mut impl FnMut(&[u8], SocketAddr) -> bool,
+    ) {
         let (Some(payload_type), packet_ms) = (output.dtmf_payload_type, u32::from(output.packet_ms)) else {
             self.fail_digits();
             return;
@@ -374,7 +383,15 @@ impl Task {
                 None => (waiting.event, waiting.gap_ms) = (None, DIGIT_GAP_MS.saturating_sub(packet_ms)),
                 Some(packet) => {
                     let timestamp = *timestamp;
-                    self.send(at, output.address, packet.marker, payload_type, timestamp, &packet.payload, send);
+                    self.send(
+                        at,
+                        output.address,
+                        packet.marker,
+                        payload_type,
+                        timestamp,
+                        &packet.payload,
+                        send,
+                    );
                 }
             },
         }
@@ -392,7 +409,8 @@ impl Task {
         send: &mut impl FnMut(&[u8], SocketAddr) -> bool,
     ) {
         let sequence = self.clock.sequence;
-        RtpPacket { marker, payload_type, sequence, timestamp, ssrc: self.clock.ssrc, payload }.write(&mut self.packet);
+        RtpPacket { marker, payload_type, sequence, timestamp, ssrc: self.clock.ssrc, payload }
+            .write(&mut self.packet);
         self.clock.sequence = sequence.wrapping_add(1);
         self.clock.last_sent = Some(at);
         match send(&self.packet, to) {

@@ -12,7 +12,10 @@ fn stream(to: SocketAddr, codec: AudioCodec) -> MediaStream {
 }
 
 async fn pair(codec: AudioCodec) -> (RtpEndpoint, RtpEndpoint) {
-    let (a, b) = (RtpEndpoint::bind(LOOPBACK).await.expect("binds"), RtpEndpoint::bind(LOOPBACK).await.expect("binds"));
+    let (a, b) = (
+        RtpEndpoint::bind(LOOPBACK).await.expect("binds"),
+        RtpEndpoint::bind(LOOPBACK).await.expect("binds"),
+    );
     a.start(stream(b.local_addr(), codec)).await.expect("runs");
     b.start(stream(a.local_addr(), codec)).await.expect("runs");
     (a, b)
@@ -70,7 +73,8 @@ async fn digits_cross_once_each_and_in_order() {
 async fn digits_need_keys_and_a_telephone_event_stream() {
     let endpoint = RtpEndpoint::bind(LOOPBACK).await.expect("binds");
     assert_eq!(endpoint.send_digits("1").await, Err(SendDigitsError::NoTelephoneEvents), "no stream");
-    let no_events = MediaStream { dtmf_payload_type: None, ..stream(endpoint.local_addr(), AudioCodec::Pcmu) };
+    let no_events =
+        MediaStream { dtmf_payload_type: None, ..stream(endpoint.local_addr(), AudioCodec::Pcmu) };
     endpoint.start(no_events).await.expect("runs");
     assert_eq!(endpoint.send_digits("1").await, Err(SendDigitsError::NoTelephoneEvents));
     for wrong in ["", "x", "1 2", &"1".repeat(MAX_SENT_DIGITS + 1)] {
@@ -109,8 +113,14 @@ async fn what_plays_waits_for_the_stream_and_ends_with_the_endpoint() {
 async fn press(socket: &UdpSocket, to: SocketAddr, code: u8, timestamp: u32) {
     let mut bytes = Vec::new();
     let payload = [code, 0x8a, 0, 160];
-    let packet =
-        RtpPacket { marker: true, payload_type: TELEPHONE_EVENT, sequence: 1, timestamp, ssrc: 1, payload: &payload };
+    let packet = RtpPacket {
+        marker: true,
+        payload_type: TELEPHONE_EVENT,
+        sequence: 1,
+        timestamp,
+        ssrc: 1,
+        payload: &payload,
+    };
     packet.write(&mut bytes);
     socket.send_to(&bytes, to).await.expect("sends");
 }

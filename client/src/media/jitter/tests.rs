@@ -1,3 +1,6 @@
+// A test needs some instant to count from.
+#![allow(clippy::disallowed_methods)]
+
 use super::*;
 use proptest::prelude::*;
 
