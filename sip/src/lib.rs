@@ -4,8 +4,11 @@
 //! commands in, bytes and events out, time and randomness as arguments. It refuses to know of devices, users, CTI,
 //! sockets and clocks; who may register and what a number means it asks its [`Directory`].
 //!
-//! Message syntax is `rsipstack::sip`'s, behind a screen of our own; transactions (RFC 3261 §17) and dialogs are ours.
+//! Header names, compact forms and status phrases are `rsipstack::sip`'s, behind a screen of our own that reads lines,
+//! URIs and values; transactions (RFC 3261 §17) and dialogs are ours.
 
+pub mod message;
 pub mod port;
+pub mod transaction;
 
 pub use port::{Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Output, Transport};

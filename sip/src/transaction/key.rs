@@ -1,0 +1,65 @@
+//! What makes two messages belong to the same transaction (RFC 3261 §17.1.3, §17.2.3).
+
+use crate::message::{CSeq, Method, Request, Via};
+
+/// Finds a server transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ServerKey {
+    identity: Box<str>,
+    /// An ACK looks for its INVITE.
+    method: Method,
+}
+
+impl ServerKey {
+    pub fn of(request: &Request, via: &Via, cseq: &CSeq) -> Self {
+        let branch = via.branch();
+        let port = via.port_or_default();
+        let host = via.host.to_ascii_lowercase();
+        let identity = if branch.len() > 7
+            && branch.get(..7).is_some_and(|cookie| cookie.eq_ignore_ascii_case("z9hG4bK"))
+        {
+            format!("{branch} {host}:{port}")
+        } else {
+            // RFC 2543: no branch to rely on. The To tag is left out, since an ACK has one where its INVITE had none.
+            let from = request.headers.from_tag().unwrap_or("");
+            format!(
+                "{} {} {from} {} {branch} {host}:{port}",
+                request.uri,
+                request.headers.call_id(),
+                cseq.number
+            )
+        };
+        let method = match &request.method {
+            Method::Ack => Method::Invite,
+            method => method.clone(),
+        };
+        Self { identity: identity.into(), method }
+    }
+
+    /// The key of the INVITE that a CANCEL means.
+    pub fn cancelled(&self) -> Self {
+        Self { identity: self.identity.clone(), method: Method::Invite }
+    }
+}
+
+/// Finds requests that came twice by different ways (RFC 3261 §8.2.2.2). Only for requests outside dialogs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct MergeKey(Box<str>);
+
+impl MergeKey {
+    pub fn of(request: &Request, cseq: &CSeq) -> Option<Self> {
+        if request.headers.to_tag().is_some() {
+            return None;
+        }
+        // Without a From tag (RFC 2543) two callers could look like one.
+        let from = request.headers.from_tag()?;
+        Some(Self(format!("{from} {} {cseq}", request.headers.call_id()).into()))
+    }
+}
+
+/// Finds a client transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ClientKey {
+    pub branch: Box<str>,
+    pub method: Method,
+}
