@@ -158,6 +158,12 @@ async fn speak(socket: Arc<UdpSocket>, hz: u32, to: SocketAddr) {
     }
 }
 
+/// Samples as bytes of G.711 µ-law.
+#[must_use]
+pub fn mu_law_of(samples: &[i16]) -> Vec<u8> {
+    samples.iter().map(|sample| to_mu_law(*sample)).collect()
+}
+
 /// G.711, decoding: the inverted byte holds sign, exponent, mantissa.
 fn from_mu_law(byte: u8) -> i16 {
     let byte = !byte;
