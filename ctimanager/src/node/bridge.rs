@@ -1,0 +1,227 @@
+//! Between `sip` and `device-model`: each leg that the signalling carries has one call of the SIP stack, and each thing
+//! that one room says of it becomes one thing that the other is told.
+
+use super::{media, status};
+use device_model::port::{LegCommand, OfferRefusal, Origin, Signal, Target};
+use device_model::{Cause, DeviceName, Dn, Input, LegId, Party, TrunkName};
+use sip::port::{CallHandle, Command, Destination, Event, Identity, Refusal, Source};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a trunk's calls are sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrunkPeer {
+    /// How.
+    pub transport: sip::Transport,
+    /// Where.
+    pub remote: std::net::SocketAddr,
+    /// The host as the administrator wrote it, for the request URI.
+    pub host: String,
+}
+
+/// Max-Forwards that a call of our own begins with (RFC 3261 §8.1.1.6).
+pub const MAX_FORWARDS: u8 = 70;
+
+/// Which leg is which SIP call. Legs that we place give their own number to the SIP call; those that come from outside
+/// are named by the stack (top bit set), and only they need a table.
+#[derive(Debug, Default)]
+pub struct Bridge {
+    incoming: HashMap<LegId, CallHandle>,
+    legs: HashMap<CallHandle, LegId>,
+}
+
+impl Bridge {
+    /// Calls of the SIP stack that have a leg now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.legs.len()
+    }
+
+    /// Whether no leg has a SIP call.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.legs.is_empty()
+    }
+
+    fn handle(&self, leg: LegId) -> Option<CallHandle> {
+        let placed = CallHandle(leg.0);
+        self.incoming.get(&leg).copied().or_else(|| self.legs.contains_key(&placed).then_some(placed))
+    }
+
+    fn forget_call(&mut self, call: CallHandle) -> Option<LegId> {
+        let leg = self.legs.remove(&call)?;
+        self.incoming.remove(&leg);
+        Some(leg)
+    }
+
+    fn forget_leg(&mut self, leg: LegId) -> Option<CallHandle> {
+        let call = self.handle(leg)?;
+        self.forget_call(call);
+        Some(call)
+    }
+
+    /// What the model is to hear of an event of the stack; `None` for one that concerns no leg (any more).
+    /// `numbers` are the lines of an account; `new_leg` names the leg of a new call.
+    pub fn event(
+        &mut self,
+        event: Event,
+        is_line: impl Fn(&str, &str) -> bool,
+        new_leg: impl FnOnce() -> LegId,
+    ) -> Option<Input> {
+        let (call, signal) = match event {
+            Event::Registration { account, contacts } => {
+                let device = DeviceName::from(&*account);
+                return Some(if contacts > 0 { Input::Registered(device) } else { Input::Unregistered(device) });
+            }
+            Event::Incoming { call, source, dialled, from, from_user, offer, max_forwards: _ } => {
+                let leg = new_leg();
+                self.incoming.insert(leg, call);
+                self.legs.insert(call, leg);
+                let (origin, calling) = caller(source, from, from_user, is_line);
+                let offer = offer.map(media::description);
+                return Some(Input::IncomingCall { leg, origin, dialled: Dn::from(dialled), calling, offer });
+            }
+            Event::Ringing(call, early) => (call, Signal::Ringing { early: early.map(media::description) }),
+            Event::Answered(call, answer) => (call, Signal::Answered { media: answer.map(media::description) }),
+            Event::Refused { call, status, cause, redirect_to } => {
+                let leg = self.forget_call(call)?;
+                let signal = Signal::Rejected {
+                    cause: status::cause_of(status, cause),
+                    // A 3xx is for us to follow, not for the caller; and 401 or 407 speak of our own credentials.
+                    status: Some(status).filter(|s| *s >= 400 && *s != 401 && *s != 407),
+                    redirect_to: redirect_to.map(Dn::from),
+                };
+                return Some(Input::Signal(leg, signal));
+            }
+            Event::Ended { call, cause } => {
+                let leg = self.forget_call(call)?;
+                let cause = Cause::from_code(cause).unwrap_or(Cause::NORMAL_CLEARING);
+                return Some(Input::Signal(leg, Signal::Released { cause }));
+            }
+            Event::Offer(call, offer) => (call, Signal::Offer(offer.map(media::description))),
+            Event::Answer(call, answer) => (call, Signal::Answer(media::description(answer))),
+            Event::OfferRefused(call, status) => {
+                (call, Signal::OfferRejected { cause: status::to_cause(status) })
+            }
+            Event::Digit(call, digit, duration_ms) => (call, Signal::Digit { digit, duration_ms }),
+        };
+        self.legs.get(&call).map(|leg| Input::Signal(*leg, signal))
+    }
+
+    /// What the stack is to do for a command of the model. `Err` = it can't be done: what the model is to hear instead.
+    pub fn command(
+        &mut self,
+        leg: LegId,
+        command: LegCommand,
+        trunk: impl Fn(&TrunkName) -> Option<TrunkPeer>,
+        max_forwards: u8,
+    ) -> Result<Option<Command>, Signal> {
+        if let LegCommand::Call { target, calling, called, redirecting, offer } = command {
+            let to = destination(target, &called, trunk)?;
+            let call = CallHandle(leg.0);
+            self.legs.insert(call, leg);
+            return Ok(Some(Command::Invite {
+                call,
+                to,
+                from: identity(&calling),
+                called: identity(&called),
+                diverted_by: redirecting.as_ref().map(identity),
+                offer: offer.map(media::body),
+                max_forwards,
+            }));
+        }
+        Ok(self.in_call(leg, command))
+    }
+
+    fn in_call(&mut self, leg: LegId, command: LegCommand) -> Option<Command> {
+        let call = self.handle(leg)?;
+        Some(match command {
+            // Placed by `command`; a leg is placed once.
+            LegCommand::Call { .. } => return None,
+            LegCommand::Alert { early } => Command::Ring(call, early.map(media::body)),
+            LegCommand::Answer { media } => Command::Accept(call, media::body(media)),
+            LegCommand::Reject { cause, status } => {
+                self.forget_leg(leg);
+                Command::Refuse(call, refusal(cause, status))
+            }
+            LegCommand::Release { cause } => {
+                self.forget_leg(leg);
+                Command::End(call, refusal(cause, None))
+            }
+            LegCommand::Offer(offer) => Command::Offer(call, offer.map(media::body)),
+            LegCommand::AnswerOffer(answer) => Command::Answer(call, media::body(answer)),
+            LegCommand::RejectOffer(OfferRefusal::Glare) => Command::RefuseOffer(call, 491),
+            LegCommand::RejectOffer(OfferRefusal::NotAcceptable) => Command::RefuseOffer(call, 488),
+            LegCommand::Connected(party) => Command::Connected(call, identity(&party)),
+            LegCommand::Digit { digit, duration_ms } => Command::Digit(call, digit, duration_ms),
+        })
+    }
+}
+
+fn refusal(cause: Cause, status: Option<u16>) -> Refusal {
+    let status = status.unwrap_or_else(|| status::of_cause(cause));
+    // RFC 3261 §21.5.4: a 503 without Retry-After reads as a 500, and proxies forward it as one.
+    Refusal { status, cause: cause.code(), retry_after: (status == 503).then_some(RETRY_AFTER_SECONDS) }
+}
+
+/// Seconds after which a caller that we could not serve may try again.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+fn caller(
+    source: Source,
+    from: Identity,
+    from_user: String,
+    is_line: impl Fn(&str, &str) -> bool,
+) -> (Origin, Party) {
+    match source {
+        Source::Account(id) => {
+            let dn = is_line(&id, &from_user).then(|| Dn::from(from_user));
+            let device = DeviceName::from(&*id);
+            let party = party(&from, dn.as_ref().map_or("", Dn::as_str));
+            (Origin::Phone { device, dn }, party)
+        }
+        Source::Trunk(name) => {
+            let party = party(&from, &from.number);
+            (Origin::Trunk(TrunkName::from(&*name)), party)
+        }
+    }
+}
+
+fn party(identity: &Identity, number: &str) -> Party {
+    Party {
+        number: number.into(),
+        name: identity.name.as_deref().map(Arc::from),
+        restricted: identity.restricted,
+    }
+}
+
+fn identity(party: &Party) -> Identity {
+    Identity {
+        number: party.number.to_string(),
+        name: party.name.as_deref().map(str::to_owned),
+        restricted: party.restricted,
+    }
+}
+
+fn destination(
+    target: Target,
+    called: &Party,
+    trunk: impl Fn(&TrunkName) -> Option<TrunkPeer>,
+) -> Result<Destination, Signal> {
+    match target {
+        Target::Phone(device) => {
+            Ok(Destination::Account { id: device.as_str().into(), number: called.number.to_string() })
+        }
+        Target::Trunk(name, number) => match trunk(&name) {
+            Some(peer) => Ok(Destination::Peer {
+                transport: peer.transport,
+                remote: peer.remote,
+                user: number.to_string(),
+                host: peer.host,
+            }),
+            None => {
+                Err(Signal::Rejected { cause: Cause::DESTINATION_OUT_OF_ORDER, status: None, redirect_to: None })
+            }
+        },
+    }
+}
