@@ -1,0 +1,251 @@
+//! Alarms: named as CUCM names them where it has them (reference §10.1), each with a cause and a cure.
+//!
+//! A *condition* is raised and cleared; an *occurrence* (a provider opened, a login refused) is over when it is told.
+//! Both become a log line and a metric; `alarms` shows the conditions that stand and the newest of all others.
+
+use super::port::{Report, Severity};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What is known of an alarm before it happens.
+pub struct Definition {
+    /// Its name.
+    pub name: &'static str,
+    /// How grave.
+    pub severity: Severity,
+    /// What it says.
+    pub text: &'static str,
+    /// Why it happens.
+    pub cause: &'static str,
+    /// What to do.
+    pub cure: &'static str,
+}
+
+macro_rules! alarms {
+    ($($(#[$doc:meta])* $name:ident = $string:literal, $severity:ident, $text:literal, $cause:literal, $cure:literal;)*) => {
+        $($(#[$doc])* pub static $name: Definition = Definition {
+            name: $string, severity: Severity::$severity, text: $text, cause: $cause, cure: $cure,
+        };)*
+    };
+}
+
+alarms! {
+    /// An application is in.
+    PROVIDER_OPENED = "CtiProviderOpened", Informational,
+        "An application opened a provider.", "A login succeeded.", "None is needed.";
+    /// An application was refused.
+    PROVIDER_OPEN_FAILURE = "CtiProviderOpenFailure", Error,
+        "An application could not open a provider.",
+        "Wrong credentials, a missing group, the wrong transport, or a limit; `reason` says which.",
+        "Correct the application's credentials, the user's groups or the limit.";
+    /// An application is out.
+    PROVIDER_CLOSED = "CtiProviderClosed", Informational,
+        "A provider was closed.", "The application left, failed, or was told to leave; `reason` says which.",
+        "None is needed when the application meant to leave.";
+    /// An application fell silent.
+    PROVIDER_HEARTBEAT_TIMEOUT = "CtiProviderCloseHeartbeatTimeout", Warning,
+        "A provider was closed for its silence.",
+        "No message came from the application for two heartbeat intervals.",
+        "Look at the application's process and at the network between.";
+    /// A connection is gone.
+    CONNECTION_DROPPED = "ApplicationConnectionDropped", Warning,
+        "The connection to an application was lost.", "The connection was reset or ended without provider.close.",
+        "Look at the application's process and at the network between.";
+    /// Too slow a reader.
+    SLOW_CONSUMER = "CtiSlowConsumer", Warning,
+        "An application reads too slowly and was disconnected.",
+        "More frames than session_queue_events waited for it.",
+        "Let the application read without pause, or subscribe to fewer events.";
+    /// The hard limit of providers.
+    MAX_CONNECTIONS = "CtiMaxConnectionReached", Warning,
+        "An application was refused: too many providers are open.", "max_cti_connections is reached.",
+        "Close providers that nobody needs, or raise max_cti_connections.";
+    /// A device is open.
+    DEVICE_OPENED = "CtiDeviceOpened", Informational,
+        "An application opened a device.", "device.open succeeded.", "None is needed.";
+    /// A device could not be opened.
+    DEVICE_OPEN_FAILURE = "CtiDeviceOpenFailure", Warning,
+        "An application could not open a device.",
+        "It is unknown, restricted, not in the user's list, or open with other media; `reason` says which.",
+        "`ctimanager explain DEVICE --user ID` says what would allow it.";
+    /// A device is closed.
+    DEVICE_CLOSED = "CtiDeviceClosed", Informational,
+        "An application closed a device.", "device.close, or the end of the provider.", "None is needed.";
+    /// Soft limit.
+    MAX_DEVICES_PER_PROVIDER = "MaxDevicesPerProviderExceeded", Warning,
+        "A provider has more devices open than it should.",
+        "max_devices_per_provider is passed; the open succeeded all the same.",
+        "Spread the devices over several providers, or raise the limit.";
+    /// Soft limit.
+    MAX_DEVICES_PER_NODE = "MaxDevicesPerNodeExceeded", Warning,
+        "This node has more devices open than it should.",
+        "max_devices_per_node is passed; the open succeeded all the same.",
+        "Spread the applications over several nodes, or raise the limit.";
+    /// Overload.
+    CALL_ADMISSION = "CallAdmissionRefused", Warning,
+        "New calls are refused with 503.", "The node is further behind its work than it may be.",
+        "Spread the calls over several nodes, or look for what else uses this machine.";
+    /// A configuration took effect.
+    CONFIGURATION_LOADED = "ConfigurationLoaded", Informational,
+        "A configuration took effect.", "The node started, or was told to reload.", "None is needed.";
+}
+
+/// Occurrences and cleared conditions that are remembered.
+const REMEMBERED: usize = 256;
+
+/// Conditions that may stand at once; a further one is reported but not kept.
+const STANDING: usize = 4096;
+
+#[derive(Clone, Debug)]
+struct Alarm {
+    name: &'static str,
+    state: &'static str,
+    parameters: Vec<(&'static str, String)>,
+}
+
+/// The alarms of a node.
+#[derive(Debug, Default)]
+pub struct Alarms {
+    standing: BTreeMap<(&'static str, String), Alarm>,
+    newest: VecDeque<Alarm>,
+}
+
+impl Alarms {
+    /// Something happened that is over with its telling.
+    pub fn occur(
+        &mut self,
+        definition: &'static Definition,
+        parameters: Vec<(&'static str, String)>,
+    ) -> Report {
+        self.remember(Alarm { name: definition.name, state: "raised", parameters: parameters.clone() });
+        Report { name: definition.name, severity: definition.severity, parameters }
+    }
+
+    /// A condition begins (or ends) for this key. `None` when it was so already.
+    pub fn condition(
+        &mut self,
+        definition: &'static Definition,
+        key: String,
+        on: bool,
+        mut parameters: Vec<(&'static str, String)>,
+    ) -> Option<Report> {
+        let key = (definition.name, key);
+        if on == self.standing.contains_key(&key) {
+            return None;
+        }
+        let state = if on { "raised" } else { "cleared" };
+        let alarm = Alarm { name: definition.name, state, parameters: parameters.clone() };
+        if !on {
+            self.standing.remove(&key);
+            self.remember(alarm);
+        } else if self.standing.len() < STANDING {
+            self.standing.insert(key, alarm);
+        }
+        let severity = if on { definition.severity } else { Severity::Informational };
+        parameters.push(("state", state.to_owned()));
+        Some(Report { name: definition.name, severity, parameters })
+    }
+
+    /// The conditions that stand, then the newest others, as the protocol's `alarm` objects.
+    #[must_use]
+    pub fn list(&self) -> Vec<Value> {
+        self.standing.values().chain(self.newest.iter().rev()).map(view).collect()
+    }
+
+    /// How many conditions stand.
+    #[must_use]
+    pub fn standing(&self) -> usize {
+        self.standing.len()
+    }
+
+    fn remember(&mut self, alarm: Alarm) {
+        if self.newest.len() == REMEMBERED {
+            self.newest.pop_front();
+        }
+        self.newest.push_back(alarm);
+    }
+}
+
+/// Every alarm that there is.
+pub static ALL: [&Definition; 14] = [
+    &PROVIDER_OPENED,
+    &PROVIDER_OPEN_FAILURE,
+    &PROVIDER_CLOSED,
+    &PROVIDER_HEARTBEAT_TIMEOUT,
+    &CONNECTION_DROPPED,
+    &SLOW_CONSUMER,
+    &MAX_CONNECTIONS,
+    &DEVICE_OPENED,
+    &DEVICE_OPEN_FAILURE,
+    &DEVICE_CLOSED,
+    &MAX_DEVICES_PER_PROVIDER,
+    &MAX_DEVICES_PER_NODE,
+    &CALL_ADMISSION,
+    &CONFIGURATION_LOADED,
+];
+
+/// The definition of a name.
+#[must_use]
+pub fn definition(name: &str) -> Option<&'static Definition> {
+    ALL.into_iter().find(|d| d.name == name)
+}
+
+/// How the protocol names a severity.
+#[must_use]
+pub fn severity_name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical => "critical",
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Informational => "informational",
+        Severity::Debug => "debug",
+    }
+}
+
+fn view(alarm: &Alarm) -> Value {
+    let parameters: BTreeMap<_, _> = alarm.parameters.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let known = definition(alarm.name);
+    json!({
+        "name": alarm.name,
+        "severity": known.map_or("informational", |d| severity_name(d.severity)),
+        "state": alarm.state,
+        "text": known.map_or("", |d| d.text),
+        "cause": known.map_or("", |d| d.cause),
+        "cure": known.map_or("", |d| d.cure),
+        "parameters": parameters,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_is_told_once_each_way_and_listed_while_it_stands() {
+        let mut alarms = Alarms::default();
+        let raise = |alarms: &mut Alarms, on| {
+            alarms.condition(&MAX_DEVICES_PER_NODE, String::new(), on, vec![("open", "801".into())])
+        };
+        assert!(raise(&mut alarms, false).is_none());
+        assert_eq!(raise(&mut alarms, true).expect("raised").severity, Severity::Warning);
+        assert!(raise(&mut alarms, true).is_none());
+        assert_eq!(alarms.list()[0]["state"], "raised");
+        assert_eq!(raise(&mut alarms, false).expect("cleared").severity, Severity::Informational);
+        assert_eq!(alarms.standing(), 0);
+        assert_eq!(alarms.list()[0]["state"], "cleared");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut alarms = Alarms::default();
+        for n in 0..2 * REMEMBERED {
+            alarms.occur(&PROVIDER_OPENED, vec![("n", n.to_string())]);
+        }
+        let list = alarms.list();
+        assert_eq!(list.len(), REMEMBERED);
+        assert_eq!(list[0]["parameters"]["n"], (2 * REMEMBERED - 1).to_string());
+        for definition in ALL {
+            assert!(!definition.cause.is_empty() && !definition.cure.is_empty());
+        }
+    }
+}

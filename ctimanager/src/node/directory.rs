@@ -1,0 +1,155 @@
+//! What the SIP stack may ask: accounts by digest user, trunks by address, and whether new calls are taken now.
+
+use super::bridge::TrunkPeer;
+use device_model::TrunkName;
+use sip::{Account, Hop, Transport};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How far behind its inputs a node may be and still take new calls.
+///
+/// A caller's INVITE is repeated after T1 = 500 ms (RFC 3261 §17.1.1.2). Refusing well before that keeps the repeats
+/// from adding to the load that delays them.
+pub const ADMISSION_LAG: Duration = Duration::from_millis(100);
+
+/// Seconds after which a refused caller may try again.
+const RETRY_AFTER_SECONDS: u32 = 2;
+
+/// Accounts and trunks of one configuration, and the node's present pressure.
+#[derive(Default)]
+pub struct Directory {
+    accounts: HashMap<Arc<str>, Account>,
+    numbers: HashMap<Arc<str>, Arc<[Arc<str>]>>,
+    trunks: Vec<(Arc<str>, TrunkPeer)>,
+    pressed: bool,
+    draining: bool,
+}
+
+impl Directory {
+    /// Replaces accounts (by digest user) and trunks; pressure and draining stay.
+    pub fn configure(
+        &mut self,
+        accounts: impl IntoIterator<Item = (Arc<str>, Account)>,
+        trunks: impl IntoIterator<Item = (TrunkName, TrunkPeer)>,
+    ) {
+        self.accounts = accounts.into_iter().collect();
+        self.numbers = self.accounts.values().map(|a| (a.id.clone(), a.numbers.clone())).collect();
+        self.trunks = trunks.into_iter().map(|(name, peer)| (name.as_str().into(), peer)).collect();
+    }
+
+    /// The shell's word on how far behind it is. True when this changed whether new calls are taken.
+    pub fn set_pressure(&mut self, age: Duration) -> bool {
+        // Half the mark ends what the mark began, so that a node at the mark does not flap.
+        let pressed = if self.pressed { age > ADMISSION_LAG / 2 } else { age > ADMISSION_LAG };
+        std::mem::replace(&mut self.pressed, pressed) != pressed
+    }
+
+    /// Whether new calls are refused for pressure.
+    #[must_use]
+    pub fn pressed(&self) -> bool {
+        self.pressed
+    }
+
+    /// From now on no new call is taken.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether the node takes no new calls because it is to be emptied.
+    #[must_use]
+    pub fn draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Whether `number` is a line of the account.
+    #[must_use]
+    pub fn is_line(&self, account: &str, number: &str) -> bool {
+        self.numbers.get(account).is_some_and(|numbers| numbers.iter().any(|n| &**n == number))
+    }
+
+    /// Where a trunk's calls go.
+    #[must_use]
+    pub fn peer(&self, trunk: &TrunkName) -> Option<TrunkPeer> {
+        self.trunks.iter().find(|(name, _)| **name == *trunk.as_str()).map(|(_, peer)| peer.clone())
+    }
+
+    /// The accounts' ids that are in `self` and not in `other`'s.
+    #[must_use]
+    pub fn ids(&self) -> Vec<Arc<str>> {
+        self.numbers.keys().cloned().collect()
+    }
+}
+
+impl sip::Directory for Directory {
+    fn account(&self, user: &str) -> Option<Account> {
+        self.accounts.get(user).cloned()
+    }
+
+    /// A trunk is known by its address and port. A TCP or TLS connection comes from a port of its own, so there the
+    /// port that the peer says it listens on (its Via) stands for it; the address is the connection's in any case.
+    fn trunk(&self, hop: &Hop, via_port: u16) -> Option<Arc<str>> {
+        let port = match hop.transport {
+            Transport::Udp => hop.remote.port(),
+            Transport::Tcp | Transport::Tls => via_port,
+        };
+        let matches = |peer: &TrunkPeer| {
+            peer.transport == hop.transport
+                && same_host(peer.remote.ip(), hop.remote.ip())
+                && peer.remote.port() == port
+        };
+        self.trunks.iter().find(|(_, peer)| matches(peer)).map(|(name, _)| name.clone())
+    }
+
+    fn admit(&self) -> Result<(), u32> {
+        if self.pressed || self.draining { Err(RETRY_AFTER_SECONDS) } else { Ok(()) }
+    }
+}
+
+/// The same address, also where one is written as IPv4 and the other mapped into IPv6.
+fn same_host(a: IpAddr, b: IpAddr) -> bool {
+    a.to_canonical() == b.to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sip::Directory as _;
+
+    fn hop(transport: Transport, remote: &str) -> Hop {
+        let local = "127.0.0.1:5060".parse().expect("an address");
+        Hop { transport, local, remote: remote.parse().expect("an address"), connection: None }
+    }
+
+    #[test]
+    fn a_trunk_is_its_address_and_port() {
+        let mut directory = Directory::default();
+        let peer = |transport| TrunkPeer {
+            transport,
+            remote: "127.0.0.1:5070".parse().expect("an address"),
+            host: "127.0.0.1".into(),
+        };
+        directory.configure(
+            [],
+            [("udp".into(), peer(Transport::Udp)), ("tcp".into(), peer(Transport::Tcp))],
+        );
+        assert_eq!(directory.trunk(&hop(Transport::Udp, "127.0.0.1:5070"), 9).as_deref(), Some("udp"));
+        assert_eq!(directory.trunk(&hop(Transport::Udp, "127.0.0.1:5071"), 5070), None);
+        assert_eq!(directory.trunk(&hop(Transport::Tcp, "127.0.0.1:40000"), 5070).as_deref(), Some("tcp"));
+        assert_eq!(directory.trunk(&hop(Transport::Tcp, "127.0.0.2:5070"), 5070), None);
+        assert_eq!(
+            directory.trunk(&hop(Transport::Udp, "[::ffff:127.0.0.1]:5070"), 0).as_deref(),
+            Some("udp")
+        );
+    }
+
+    #[test]
+    fn pressure_refuses_new_calls_until_half_the_mark() {
+        let mut directory = Directory::default();
+        assert!(!directory.set_pressure(ADMISSION_LAG));
+        assert!(directory.set_pressure(ADMISSION_LAG * 2) && directory.admit().is_err());
+        assert!(!directory.set_pressure(ADMISSION_LAG));
+        assert!(directory.set_pressure(ADMISSION_LAG / 2) && directory.admit().is_ok());
+    }
+}
