@@ -26,8 +26,15 @@ pub const MAX_FORWARDS: u8 = 70;
 /// are named by the stack (top bit set), and only they need a table.
 #[derive(Debug, Default)]
 pub struct Bridge {
-    incoming: HashMap<LegId, CallHandle>,
+    incoming: HashMap<LegId, Incoming>,
     legs: HashMap<CallHandle, LegId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Incoming {
+    call: CallHandle,
+    /// Max-Forwards of its INVITE.
+    hops: u8,
 }
 
 impl Bridge {
@@ -43,9 +50,15 @@ impl Bridge {
         self.legs.is_empty()
     }
 
+    /// Max-Forwards with which the call of this leg came in; `None` for a leg that we placed.
+    #[must_use]
+    pub fn hops(&self, leg: LegId) -> Option<u8> {
+        self.incoming.get(&leg).map(|incoming| incoming.hops)
+    }
+
     fn handle(&self, leg: LegId) -> Option<CallHandle> {
         let placed = CallHandle(leg.0);
-        self.incoming.get(&leg).copied().or_else(|| self.legs.contains_key(&placed).then_some(placed))
+        self.incoming.get(&leg).map(|incoming| incoming.call).or_else(|| self.legs.contains_key(&placed).then_some(placed))
     }
 
     fn forget_call(&mut self, call: CallHandle) -> Option<LegId> {
@@ -61,7 +74,7 @@ impl Bridge {
     }
 
     /// What the model is to hear of an event of the stack; `None` for one that concerns no leg (any more).
-    /// `numbers` are the lines of an account; `new_leg` names the leg of a new call.
+    /// `is_line` knows the lines of an account; `new_leg` names the leg of a new call.
     pub fn event(
         &mut self,
         event: Event,
@@ -73,9 +86,9 @@ impl Bridge {
                 let device = DeviceName::from(&*account);
                 return Some(if contacts > 0 { Input::Registered(device) } else { Input::Unregistered(device) });
             }
-            Event::Incoming { call, source, dialled, from, from_user, offer, max_forwards: _ } => {
+            Event::Incoming { call, source, dialled, from, from_user, offer, max_forwards } => {
                 let leg = new_leg();
-                self.incoming.insert(leg, call);
+                self.incoming.insert(leg, Incoming { call, hops: max_forwards });
                 self.legs.insert(call, leg);
                 let (origin, calling) = caller(source, from, from_user, is_line);
                 let offer = offer.map(media::description);

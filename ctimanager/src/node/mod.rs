@@ -1,5 +1,312 @@
 //! The node: composes `sip`, `device-model`, `security` and `protocol`. Pure: no socket, no clock, no lock.
+//!
+//! [`Node::handle`] takes one input and carries it as far as it goes: what the SIP stack says becomes an input of the
+//! model, what the model says becomes commands of the stack and frames of sessions, until nothing is left to do.
 
+mod admin;
+pub mod alarms;
+mod applications;
+mod bridge;
+mod directory;
+mod media;
+mod methods;
+mod open;
 pub mod port;
+mod settings;
+mod status;
 
+pub use bridge::TrunkPeer;
 pub use port::{AdminRequest, AdminToken, CtiConnection, CtiTransport, Frame, Input, Output, Report, Severity};
+pub use settings::{SessionParameters, Settings};
+
+use applications::Applications;
+use bridge::Bridge;
+use device_model::plan::Identity;
+use device_model::port::Limit;
+use device_model::{CallControl, LegCommand, LegId};
+use directory::Directory;
+use protocol::event::CloseReason;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use sip::{Event as SipEvent, Stack};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a stopping node waits for its last messages to be acknowledged.
+const STOP_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// A node of the cluster, without its sockets and its clock.
+pub struct Node {
+    settings: Arc<Settings>,
+    model: CallControl,
+    stack: Stack,
+    bridge: Bridge,
+    directory: Directory,
+    applications: Applications,
+    alarms: alarms::Alarms,
+    random: StdRng,
+    started: Option<SystemTime>,
+    /// What is still to be told to the model in this step.
+    pending: VecDeque<Pending>,
+    sip_out: Vec<sip::Output>,
+    model_out: Vec<device_model::Output>,
+    /// Set when the node ends: until then it waits for the wire to fall silent.
+    stopping: Option<Instant>,
+    stopped: bool,
+}
+
+/// One input on its way, with its time.
+struct Step<'a> {
+    now: Instant,
+    wall: SystemTime,
+    out: &'a mut Vec<Output>,
+}
+
+enum Pending {
+    Sip(SipEvent),
+    Model(device_model::Input),
+}
+
+impl Node {
+    /// A node that has not heard anything yet.
+    ///
+    /// `seed` is all the randomness that it will ever use; `incarnation` makes its ids differ from those of its earlier
+    /// lives and of other nodes.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, seed: [u8; 32], incarnation: u32) -> Self {
+        let mut random = StdRng::from_seed(seed);
+        let mut stack_seed = [0; 32];
+        rand::Rng::fill_bytes(&mut random, &mut stack_seed);
+        // The top bit of an id tells whose it is (`sip::CallHandle`).
+        let identity = Identity { node: settings.node.clone(), incarnation: incarnation & 0x007f_ffff };
+        let mut directory = Directory::default();
+        directory.configure(settings.accounts.iter().cloned(), settings.trunks.iter().cloned());
+        Self {
+            model: CallControl::new(identity, settings.plan.clone()),
+            stack: Stack::new(sip_config(&settings), stack_seed),
+            bridge: Bridge::default(),
+            directory,
+            applications: Applications::new(settings.sessions.max_login_failures_per_minute),
+            alarms: alarms::Alarms::default(),
+            random,
+            started: None,
+            pending: VecDeque::new(),
+            sip_out: Vec::new(),
+            model_out: Vec::new(),
+            stopping: None,
+            stopped: false,
+            settings,
+        }
+    }
+
+    /// Takes one input; what is to be done for it is appended to `out`, in order.
+    pub fn handle(&mut self, now: Instant, wall: SystemTime, input: Input, out: &mut Vec<Output>) {
+        self.started.get_or_insert(wall);
+        let mut step = Step { now, wall, out };
+        match input {
+            Input::Sip { hop, bytes } => self.sip(&mut step, sip::Input::Received { hop, bytes }),
+            Input::SipClosed(hop) => self.sip(&mut step, sip::Input::Closed(hop)),
+            Input::CtiOpened { connection, peer, transport } => {
+                self.application_connected(&mut step, connection, peer, transport);
+            }
+            Input::CtiFrame(connection, bytes) => self.application_frame(&mut step, connection, &bytes),
+            Input::CtiLineTooLong(connection) => {
+                self.lose_connection(&mut step, connection, CloseReason::LineTooLong);
+            }
+            Input::CtiClosed(connection) => self.application_gone(&mut step, connection),
+            Input::CtiOverflow(connection) => self.application_overflow(&mut step, connection),
+            Input::PasswordChecked(connection, matches) => {
+                self.password_checked(&mut step, connection, matches);
+            }
+            Input::Configure(settings) => self.configure(&mut step, settings),
+            Input::Admin(token, request) => self.administer(&mut step, token, request),
+            Input::Pressure(age) => self.pressed(&mut step, age),
+            Input::Stop => self.stop(&mut step),
+            Input::Timeout => self.timeouts(&mut step),
+        }
+        self.settle(&mut step);
+        self.flush(&mut step);
+        self.finish(&mut step);
+    }
+
+    /// When [`Input::Timeout`] is wanted.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let rooms =
+            [self.stack.next_timeout(), self.model.next_timeout(), self.applications.next_timeout()];
+        rooms.into_iter().chain([self.stopping.filter(|_| !self.stopped)]).flatten().min()
+    }
+
+    fn timeouts(&mut self, step: &mut Step<'_>) {
+        if self.stack.next_timeout().is_some_and(|at| at <= step.now) {
+            self.sip(step, sip::Input::Timeout);
+        }
+        if self.model.next_timeout().is_some_and(|at| at <= step.now) {
+            self.model(step, device_model::Input::Timeout);
+        }
+        self.application_timeouts(step);
+    }
+
+    /// Hands an input to the SIP stack; its events wait until the present statement of the model is carried out.
+    fn sip(&mut self, step: &mut Step<'_>, input: sip::Input) {
+        let mut said = std::mem::take(&mut self.sip_out);
+        self.stack.handle(step.now, input, &self.directory, &mut said);
+        for output in said.drain(..) {
+            match output {
+                sip::Output::Send { hop, bytes } => step.out.push(Output::Sip { hop, bytes }),
+                sip::Output::Close(connection) => step.out.push(Output::SipClose(connection)),
+                sip::Output::Event(event) => self.pending.push_back(Pending::Sip(event)),
+            }
+        }
+        self.sip_out = said;
+    }
+
+    /// Hands an input to the model and carries out what it says, in its order.
+    fn model(&mut self, step: &mut Step<'_>, input: device_model::Input) {
+        let mut said = std::mem::take(&mut self.model_out);
+        self.model.handle(step.now, input, &mut said);
+        for output in said.drain(..) {
+            match output {
+                device_model::Output::Leg(leg, command) => self.command(step, leg, command),
+                device_model::Output::Reply(session, token, result) => {
+                    self.model_reply(step, session, token, result);
+                }
+                device_model::Output::Event(sessions, event) => {
+                    let event = protocol::Event::from(&event).encode(&self.settings.node, step.wall);
+                    self.tell(&sessions, &event);
+                }
+                device_model::Output::Limit(limit) => self.limit(step, &limit),
+            }
+        }
+        self.model_out = said;
+    }
+
+    fn command(&mut self, step: &mut Step<'_>, leg: LegId, command: LegCommand) {
+        let placed = matches!(command, LegCommand::Call { .. });
+        let hops = if placed { self.hops_left(leg) } else { bridge::MAX_FORWARDS };
+        let directory = &self.directory;
+        match self.bridge.command(leg, command, |trunk| directory.peer(trunk), hops) {
+            Ok(Some(command)) => self.sip(step, sip::Input::Command(command)),
+            Ok(None) => {}
+            Err(signal) => {
+                self.pending.push_back(Pending::Model(device_model::Input::Signal(leg, signal)));
+            }
+        }
+    }
+
+    /// A leg that we place for a call from outside has one hop less than that call had (RFC 3261 §16.6).
+    fn hops_left(&self, leg: LegId) -> u8 {
+        let siblings = self.model.call_of_leg(leg).map(|call| self.model.legs_of_call(call));
+        let inherited = siblings.into_iter().flatten().filter_map(|sibling| self.bridge.hops(sibling)).min();
+        inherited.map_or(bridge::MAX_FORWARDS, |hops| hops.saturating_sub(1))
+    }
+
+    fn settle(&mut self, step: &mut Step<'_>) {
+        while let Some(pending) = self.pending.pop_front() {
+            let input = match pending {
+                Pending::Model(input) => Some(input),
+                Pending::Sip(event) => self.sip_event(event),
+            };
+            if let Some(input) = input {
+                self.model(step, input);
+            }
+        }
+    }
+
+    fn sip_event(&mut self, event: SipEvent) -> Option<device_model::Input> {
+        let (directory, model) = (&self.directory, &mut self.model);
+        self.bridge.event(
+            event,
+            |account, number| directory.is_line(account, number),
+            || model.new_leg_id(),
+        )
+    }
+
+    fn limit(&mut self, step: &mut Step<'_>, limit: &Limit) {
+        let (definition, key, open, bound, on) = match limit {
+            Limit::DevicesPerProvider { session, open, limit, exceeded } => {
+                (&alarms::MAX_DEVICES_PER_PROVIDER, session.to_string(), open, limit, *exceeded)
+            }
+            Limit::DevicesPerNode { open, limit, exceeded } => {
+                (&alarms::MAX_DEVICES_PER_NODE, String::new(), open, limit, *exceeded)
+            }
+        };
+        let parameters = vec![("open", open.to_string()), ("limit", bound.to_string())];
+        self.alarm_condition(step, definition, key, on, parameters);
+    }
+
+    fn alarm_condition(
+        &mut self,
+        step: &mut Step<'_>,
+        definition: &'static alarms::Definition,
+        key: String,
+        on: bool,
+        parameters: Vec<(&'static str, String)>,
+    ) {
+        let report = self.alarms.condition(definition, key, on, parameters);
+        step.out.extend(report.map(Output::Report));
+    }
+
+    fn pressed(&mut self, step: &mut Step<'_>, age: Duration) {
+        if self.directory.set_pressure(age) {
+            let parameters = vec![("behind_ms", age.as_millis().to_string())];
+            let on = self.directory.pressed();
+            self.alarm_condition(step, &alarms::CALL_ADMISSION, String::new(), on, parameters);
+        }
+    }
+
+    fn configure(&mut self, step: &mut Step<'_>, settings: Arc<Settings>) {
+        let accounts = self.directory.ids();
+        self.directory.configure(settings.accounts.iter().cloned(), settings.trunks.iter().cloned());
+        let kept: std::collections::HashSet<_> = self.directory.ids().into_iter().collect();
+        self.applications.logins.set_limit(settings.sessions.max_login_failures_per_minute);
+        self.settings = settings.clone();
+        self.model(step, device_model::Input::Configure(settings.plan.clone()));
+        for gone in accounts.into_iter().filter(|id| !kept.contains(id)) {
+            self.sip(step, sip::Input::Command(sip::Command::ForgetAccount(gone)));
+        }
+        let report = self.alarms.occur(&alarms::CONFIGURATION_LOADED, Vec::new());
+        step.out.push(Output::Report(report));
+    }
+
+    /// Ends every call and session in order; [`Node::finish`] says when the wire is silent.
+    fn stop(&mut self, step: &mut Step<'_>) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.stopping = Some(step.now + STOP_PATIENCE);
+        self.directory.drain();
+        self.model(step, device_model::Input::Shutdown);
+        self.settle(step);
+        self.flush(step);
+        let connections: Vec<_> = self.applications.links.keys().copied().collect();
+        for connection in connections {
+            self.close_connection(step, connection, CloseReason::Stopping);
+        }
+    }
+
+    fn finish(&mut self, step: &mut Step<'_>) {
+        let Some(deadline) = self.stopping else { return };
+        if !self.stopped && (self.stack.is_quiet() || step.now >= deadline) {
+            self.stopped = true;
+            step.out.push(Output::Stopped);
+        }
+    }
+}
+
+fn sip_config(settings: &Settings) -> sip::Config {
+    sip::Config {
+        realm: settings.cluster.clone(),
+        product: concat!("ctimanager/", env!("CARGO_PKG_VERSION")).into(),
+        listen: settings.sip_listen.clone(),
+        session_expires: Duration::from_secs(1800),
+        min_session_expires: Duration::from_secs(90),
+        min_expires: Duration::from_secs(60),
+        max_expires: Duration::from_secs(3600),
+        max_contacts: 10,
+        max_transactions: 20_000,
+        max_calls: settings.plan.parameters.max_legs as usize,
+        t1: Duration::from_millis(500),
+    }
+}

@@ -3,9 +3,8 @@
 //! The shell (`io`) owns sockets, files, clock and entropy. It hands the node one [`Input`] at a time, each with the
 //! time, and carries out the [`Output`]s in their order.
 
-use crate::config::Config;
-use bytes::Bytes;
-use security::secret::Secret;
+use super::settings::Settings;
+use security::Secret;
 use serde_json::Value;
 use sip::Hop;
 use sip::port::ConnectionId as SipConnection;
@@ -13,9 +12,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use protocol::Frame;
 /// One CTI connection (TLS, plain TCP or WebSocket) of the node's life; the shell numbers them and uses none twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CtiConnection(pub u64);
+pub use protocol::session::ConnectionId as CtiConnection;
 
 /// Names one question of an administrator until its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +66,7 @@ pub enum Input {
     /// The answer to [`Output::CheckPassword`].
     PasswordChecked(CtiConnection, bool),
     /// A new, checked configuration.
-    Configure(Arc<Config>),
+    Configure(Arc<Settings>),
     /// An administrator's question or order.
     Admin(AdminToken, AdminRequest),
     /// How far behind the shell is: the age of the oldest unread input. New calls are refused while it is too great.
@@ -92,15 +91,6 @@ pub enum AdminRequest {
     Dependencies { dn: String },
     Drain,
     Stop,
-}
-
-/// A frame for an application: its own head and a tail that it may share with other sessions' frames. No line end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// First part.
-    pub head: Bytes,
-    /// Second part, maybe empty.
-    pub tail: Bytes,
 }
 
 /// What the shell shall do.
@@ -133,6 +123,8 @@ pub enum Output {
     Admin(AdminToken, Result<Value, String>),
     /// Something to log and count.
     Report(Report),
+    /// Something for the audit log: who did what to which device, by which rule.
+    Audit(security::audit::AuditRecord),
     /// All is ended; the process may go.
     Stopped,
 }

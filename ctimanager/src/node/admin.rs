@@ -1,0 +1,162 @@
+//! What an administrator may ask of a running node; the answers are stable JSON (administrator's contract §2).
+
+use super::port::{AdminRequest, AdminToken, Output};
+use super::{Node, Step};
+use device_model::plan::Plan;
+use device_model::{DeviceName, Dn};
+use protocol::wire::{Device, Leg};
+use security::{Action, Actor, Decision, Transport};
+use serde_json::{Value, json};
+use std::time::SystemTime;
+
+impl Node {
+    pub(super) fn administer(&mut self, step: &mut Step<'_>, token: AdminToken, request: AdminRequest) {
+        let answer = match request {
+            AdminRequest::Status => Ok(self.status(step.wall)),
+            AdminRequest::Devices => Ok(self.devices()),
+            AdminRequest::Calls => Ok(self.calls()),
+            AdminRequest::Sessions => Ok(self.sessions()),
+            AdminRequest::Alarms => Ok(Value::Array(self.alarms.list())),
+            AdminRequest::Nodes => Ok(self.nodes()),
+            AdminRequest::Explain { device, user } => Ok(self.explain(&device, &user)),
+            AdminRequest::Dependencies { dn } => Ok(dependencies(&self.settings.plan, &Dn::from(dn))),
+            AdminRequest::Drain => {
+                self.directory.drain();
+                Ok(json!({"draining": true}))
+            }
+            AdminRequest::Stop => {
+                self.stop(step);
+                Ok(json!({"stopping": true}))
+            }
+        };
+        step.out.push(Output::Admin(token, answer));
+    }
+
+    fn status(&self, wall: SystemTime) -> Value {
+        let up = self.started.and_then(|at| wall.duration_since(at).ok()).unwrap_or_default();
+        json!({
+            "node": self.settings.node.as_str(),
+            "cluster": &*self.settings.cluster,
+            "version": env!("CARGO_PKG_VERSION"),
+            "state": self.state(),
+            "uptime_seconds": up.as_secs(),
+            "calls": self.model.call_count(),
+            "legs": self.model.leg_count(),
+            "open_devices": self.model.open_device_count(),
+            "sessions": self.applications.sessions.len(),
+            "unopened_connections": self.applications.unopened(),
+            "sip_transactions": self.stack.transactions(),
+            "sip_calls": self.stack.calls(),
+            "registered_contacts": self.stack.contacts(),
+            "alarms": self.alarms.standing(),
+        })
+    }
+
+    fn state(&self) -> &'static str {
+        match (self.stopping.is_some(), self.directory.draining()) {
+            (true, _) => "stopping",
+            (false, true) => "draining",
+            (false, false) => "running",
+        }
+    }
+
+    fn devices(&self) -> Value {
+        let views = self.model.device_names().filter_map(|name| self.model.device(name));
+        views.map(|view| json!(Device::from(&view))).collect()
+    }
+
+    fn calls(&self) -> Value {
+        self.model
+            .calls()
+            .map(|(call, legs)| {
+                let legs: Vec<Leg> = legs.iter().map(Leg::from).collect();
+                json!({"call": call.to_string(), "legs": legs})
+            })
+            .collect()
+    }
+
+    fn sessions(&self) -> Value {
+        self.applications
+            .sessions
+            .iter()
+            .map(|session| {
+                let config = session.config();
+                let address = self.applications.providers.get(&session.id()).map(|p| p.peer.to_string());
+                let devices: Vec<String> =
+                    self.model.open_devices(session.id()).iter().map(ToString::to_string).collect();
+                json!({
+                    "session": session.id().to_string(),
+                    "user": &*config.user,
+                    "application": &*config.application,
+                    "instance": config.instance.as_deref(),
+                    "address": address,
+                    "state": if session.connection().is_some() { "connected" } else { "held" },
+                    "last_seq": session.last_seq(),
+                    "devices": devices,
+                })
+            })
+            .collect()
+    }
+
+    fn nodes(&self) -> Value {
+        let since = self.started.map(protocol::event::rfc3339);
+        json!([{
+            "node": self.settings.node.as_str(),
+            "state": self.state(),
+            "since": since,
+            "services": ["callmanager", "ctimanager"],
+        }])
+    }
+
+    /// May this user open the device, and by which rule? Asked for a connection over TLS, which is what a user who is
+    /// refused for his transport would have to change.
+    fn explain(&self, device: &str, user: &str) -> Value {
+        let name = DeviceName::from(device);
+        let actor = Actor { user, transport: Transport::Tls };
+        let decision = self.settings.policy.decide(actor, Action::OpenDevice(&name));
+        let plain = Actor { user, transport: Transport::Plain };
+        let over_plain = self.settings.policy.decide(plain, Action::OpenDevice(&name)).allowed();
+        let mut answer = json!({
+            "device": device,
+            "user": user,
+            "allowed": decision.allowed(),
+            "allowed_over_plain": over_plain,
+            "rule": decision.rule().to_string(),
+        });
+        if let Decision::Refused(refusal) = &decision {
+            answer["symbol"] = refusal.kind.symbol().into();
+            answer["why"] = refusal.message.as_str().into();
+        }
+        answer
+    }
+}
+
+/// Which devices, forwards and patterns refer to a number (CUCM's Dependency Records).
+fn dependencies(plan: &Plan, dn: &Dn) -> Value {
+    let devices = plan
+        .devices
+        .iter()
+        .filter(|device| device.lines.contains(dn))
+        .map(|device| json!({"kind": "device", "name": device.name.as_str()}));
+    let forwards = plan.numbers.iter().flat_map(|number| {
+        let forward = &number.forward;
+        [
+            ("all", &forward.all),
+            ("busy", &forward.busy),
+            ("no_answer", &forward.no_answer),
+            ("unregistered", &forward.unregistered),
+            ("on_failure", &forward.on_failure),
+        ]
+        .into_iter()
+        .filter(|(_, to)| to.as_ref() == Some(dn))
+        .map(|(which, _)| json!({"kind": "forward", "name": number.dn.as_str(), "forward": which}))
+        .collect::<Vec<_>>()
+    });
+    let patterns = plan
+        .patterns
+        .iter()
+        .filter(|pattern| &*pattern.pattern == dn.as_str())
+        .map(|pattern| json!({"kind": "route_pattern", "name": &*pattern.pattern}));
+    let parks = plan.park_numbers.iter().filter(|n| *n == dn).map(|_| json!({"kind": "park_number"}));
+    devices.chain(forwards).chain(patterns).chain(parks).collect()
+}

@@ -1,0 +1,386 @@
+//! Applications at the node: their connections, their sessions, and the way of a frame through both.
+
+use super::alarms;
+use super::port::{CtiConnection, CtiTransport, Output};
+use super::{Node, Step};
+use device_model::{DeviceName, RequestToken, SessionId};
+use protocol::event::CloseReason;
+use protocol::methods::{Method, ProviderOpen};
+use protocol::rpc;
+use protocol::session::{Begin, Connection, Fate, SessionTimeout, Sessions};
+use protocol::{CtiError, Encoded, Symbol};
+use security::limits::{LoginLimiter, RequestRate};
+use serde_json::value::RawValue;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One connection of an application.
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    pub(super) peer: SocketAddr,
+    pub(super) transport: CtiTransport,
+    /// What it wants to open while its password is being checked.
+    pub(super) opening: Option<Box<ProviderOpen>>,
+}
+
+impl Link {
+    /// How the permission decision sees the connection.
+    pub(super) fn security(&self) -> security::Transport {
+        match self.transport {
+            CtiTransport::Tls { .. } => security::Transport::Tls,
+            CtiTransport::Plain => security::Transport::Plain,
+        }
+    }
+}
+
+/// What the node knows of an open provider beside its protocol machine.
+pub(super) struct Provider {
+    pub(super) user: Arc<str>,
+    pub(super) peer: SocketAddr,
+    pub(super) transport: security::Transport,
+    pub(super) rate: RequestRate,
+}
+
+/// A request whose answer comes from the model within the same step, and what is to be reported of it.
+pub(super) struct Reported {
+    pub(super) token: RequestToken,
+    pub(super) device: DeviceName,
+    pub(super) on_success: &'static alarms::Definition,
+    pub(super) on_failure: Option<&'static alarms::Definition>,
+}
+
+/// All applications.
+pub(super) struct Applications {
+    pub(super) links: HashMap<CtiConnection, Link>,
+    pub(super) sessions: Sessions,
+    pub(super) providers: HashMap<SessionId, Provider>,
+    pub(super) logins: LoginLimiter,
+    /// Connections in the order of their arrival, with the end of their time without a provider.
+    unopened: VecDeque<(Instant, CtiConnection)>,
+    /// Sessions with frames to write at the end of this step.
+    touched: Vec<SessionId>,
+    pub(super) reported: Option<Reported>,
+}
+
+impl Applications {
+    pub(super) fn new(max_login_failures_per_minute: u32) -> Self {
+        Self {
+            links: HashMap::new(),
+            sessions: Sessions::new(),
+            providers: HashMap::new(),
+            logins: LoginLimiter::new(max_login_failures_per_minute),
+            unopened: VecDeque::new(),
+            touched: Vec::new(),
+            reported: None,
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let unopened = self.unopened.front().map(|(at, _)| *at);
+        [unopened, self.sessions.next_timeout()].into_iter().flatten().min()
+    }
+
+    pub(super) fn touch(&mut self, session: SessionId) {
+        if self.touched.last() != Some(&session) {
+            self.touched.push(session);
+        }
+    }
+
+    /// Connections that have no provider.
+    pub(super) fn unopened(&self) -> usize {
+        self.links.values().filter(|link| link.connection.session().is_none()).count()
+    }
+}
+
+impl Node {
+    pub(super) fn application_connected(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        peer: SocketAddr,
+        transport: CtiTransport,
+    ) {
+        let machine = Connection::new(step.now);
+        if let Some(deadline) = machine.next_timeout() {
+            self.applications.unopened.push_back((deadline, connection));
+        }
+        self.applications
+            .links
+            .insert(connection, Link { connection: machine, peer, transport, opening: None });
+        if self.stopping.is_some() {
+            self.close_connection(step, connection, CloseReason::Stopping);
+        } else if self.directory.draining() {
+            self.close_connection(step, connection, CloseReason::Draining);
+        }
+    }
+
+    pub(super) fn application_frame(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        bytes: &[u8],
+    ) {
+        let Some(link) = self.applications.links.get_mut(&connection) else { return };
+        match link.connection.frame(bytes) {
+            protocol::session::Step::Ignored => {}
+            protocol::session::Step::Answer(frame) => step.out.push(Output::Cti(connection, frame)),
+            protocol::session::Step::Open(open) => self.open_provider(step, connection, open),
+            protocol::session::Step::SessionAnswer(session, frame) => {
+                if let Some(mut session) = self.applications.sessions.get_mut(session) {
+                    session.push(step.now, frame);
+                }
+                self.applications.touch(session);
+            }
+            protocol::session::Step::Request(session, request) => {
+                self.session_request(step, session, request);
+            }
+        }
+    }
+
+    fn session_request(&mut self, step: &mut Step<'_>, id: SessionId, request: rpc::Request) {
+        let Some(provider) = self.applications.providers.get(&id) else { return };
+        let limited = provider.rate.check(step.now).err();
+        let Some(mut session) = self.applications.sessions.get_mut(id) else { return };
+        let begun = match (limited, &request.id) {
+            (Some(wait), Some(request_id)) => {
+                session.refuse(step.now, request_id, CtiError::rate_limited(wait.retry_after_ms()));
+                Begin::Refused(Symbol::RateLimited)
+            }
+            (_, _) => session.begin(step.now, request),
+        };
+        drop(session);
+        self.applications.touch(id);
+        match begun {
+            Begin::Execute { token, method } => self.execute(step, id, token, *method),
+            Begin::Replayed | Begin::Joined | Begin::Refused(_) | Begin::Heartbeat | Begin::Ignored => {}
+        }
+    }
+
+    /// The one answer to a request.
+    pub(super) fn reply(
+        &mut self,
+        id: SessionId,
+        token: RequestToken,
+        answer: Result<Box<RawValue>, CtiError>,
+    ) {
+        if let Some(mut session) = self.applications.sessions.get_mut(id) {
+            session.reply(token, answer);
+        }
+        self.applications.touch(id);
+    }
+
+    /// What the model answered.
+    pub(super) fn model_reply(
+        &mut self,
+        step: &mut Step<'_>,
+        id: SessionId,
+        token: RequestToken,
+        result: Result<device_model::Reply, device_model::Refusal>,
+    ) {
+        let answer = match result {
+            Ok(reply) => Ok(protocol::methods::answer(&reply)),
+            Err(refusal) => Err(CtiError::from(refusal)),
+        };
+        if self.applications.reported.as_ref().is_some_and(|r| r.token == token)
+            && let Some(reported) = self.applications.reported.take()
+        {
+            self.report_device(step, id, &reported, answer.as_ref().err());
+        }
+        self.reply(id, token, answer);
+    }
+
+    fn report_device(
+        &mut self,
+        step: &mut Step<'_>,
+        id: SessionId,
+        reported: &Reported,
+        error: Option<&CtiError>,
+    ) {
+        let user = self.applications.providers.get(&id).map_or_else(String::new, |p| p.user.to_string());
+        let mut parameters =
+            vec![("session", id.to_string()), ("user", user), ("device", reported.device.to_string())];
+        let definition = match error {
+            None => Some(reported.on_success),
+            Some(error) => {
+                parameters.push(("reason", error.symbol.name().to_owned()));
+                reported.on_failure
+            }
+        };
+        if let Some(definition) = definition {
+            let report = self.alarms.occur(definition, parameters);
+            step.out.push(Output::Report(report));
+        }
+    }
+
+    /// Tells sessions an event, serialised once.
+    pub(super) fn tell(&mut self, sessions: &[SessionId], event: &Encoded) {
+        for id in sessions {
+            if let Some(mut session) = self.applications.sessions.get_mut(*id) {
+                session.event(event);
+            }
+            self.applications.touch(*id);
+        }
+    }
+
+    /// Writes what the sessions of this step have queued. A reader that is too slow is told and loses its connection,
+    /// not its session (protocol §2).
+    pub(super) fn flush(&mut self, step: &mut Step<'_>) {
+        while let Some(id) = self.applications.touched.pop() {
+            self.flush_session(step, id);
+        }
+    }
+
+    pub(super) fn flush_session(&mut self, step: &mut Step<'_>, id: SessionId) {
+        let Some(mut session) = self.applications.sessions.get_mut(id) else { return };
+        let Some(connection) = session.connection() else { return };
+        while let Some(frame) = session.poll_frame(step.now) {
+            step.out.push(Output::Cti(connection, frame));
+        }
+        let slow = session.is_slow();
+        drop(session);
+        if slow {
+            self.application_overflow(step, connection);
+        }
+    }
+
+    pub(super) fn application_overflow(&mut self, step: &mut Step<'_>, connection: CtiConnection) {
+        if !self.applications.links.contains_key(&connection) {
+            return;
+        }
+        let report = self.alarms.occur(&alarms::SLOW_CONSUMER, vec![("connection", connection.0.to_string())]);
+        step.out.push(Output::Report(report));
+        self.lose_connection(step, connection, CloseReason::SlowConsumer);
+    }
+
+    /// Tells a connection why it is closed, closes it, and lets its session wait or fail.
+    pub(super) fn lose_connection(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        reason: CloseReason,
+    ) {
+        let session = self.applications.links.get(&connection).and_then(|l| l.connection.session());
+        self.close_connection(step, connection, reason);
+        if let Some(session) = session {
+            self.detach(step, session, connection, reason.name());
+        }
+    }
+
+    pub(super) fn close_connection(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        reason: CloseReason,
+    ) {
+        let Some(mut link) = self.applications.links.remove(&connection) else { return };
+        if let Some(frame) = link.connection.close(reason, step.wall) {
+            step.out.push(Output::Cti(connection, frame));
+        }
+        step.out.push(Output::CtiClose(connection));
+    }
+
+    /// The connection is gone without a word.
+    pub(super) fn application_gone(&mut self, step: &mut Step<'_>, connection: CtiConnection) {
+        let Some(link) = self.applications.links.remove(&connection) else { return };
+        if let Some(session) = link.connection.session() {
+            let parameters = vec![("session", session.to_string()), ("address", link.peer.to_string())];
+            let report = self.alarms.occur(&alarms::CONNECTION_DROPPED, parameters);
+            step.out.push(Output::Report(report));
+            self.detach(step, session, connection, "connection_lost");
+        }
+    }
+
+    fn detach(
+        &mut self,
+        step: &mut Step<'_>,
+        id: SessionId,
+        connection: CtiConnection,
+        reason: &'static str,
+    ) {
+        let fate =
+            self.applications.sessions.get_mut(id).and_then(|mut s| s.detach(step.now, connection));
+        match fate {
+            Some(Fate::Failed) => self.end_session(step, id, reason),
+            // The timer of the grace is the session's own.
+            Some(Fate::HeldUntil(_)) | None => {}
+        }
+    }
+
+    /// A session is over, closed or failed: what it held is let go (protocol §2, "Failure").
+    pub(super) fn end_session(&mut self, step: &mut Step<'_>, id: SessionId, reason: &'static str) {
+        if self.applications.sessions.end(step.now, id).is_none() {
+            return;
+        }
+        let provider = self.applications.providers.remove(&id);
+        self.model(step, device_model::Input::SessionEnded(id));
+        let user = provider.map_or_else(String::new, |p| p.user.to_string());
+        let parameters =
+            vec![("session", id.to_string()), ("user", user), ("reason", reason.to_owned())];
+        let report = self.alarms.occur(&alarms::PROVIDER_CLOSED, parameters);
+        step.out.push(Output::Report(report));
+    }
+
+    pub(super) fn application_timeouts(&mut self, step: &mut Step<'_>) {
+        while let Some((_, connection)) =
+            self.applications.unopened.pop_front_if(|(at, _)| *at <= step.now)
+        {
+            let frame = self
+                .applications
+                .links
+                .get_mut(&connection)
+                .and_then(|link| link.connection.timeout(step.now, step.wall));
+            if let Some(frame) = frame {
+                self.applications.links.remove(&connection);
+                step.out.push(Output::Cti(connection, frame));
+                step.out.push(Output::CtiClose(connection));
+            }
+        }
+        while let Some((id, what)) = self.applications.sessions.timeout(step.now, step.wall) {
+            match what {
+                SessionTimeout::Heartbeat => self.applications.touch(id),
+                SessionTimeout::GraceOver => self.end_session(step, id, "grace_over"),
+                SessionTimeout::Silent { connection, fate } => {
+                    self.silent(step, id, connection, fate);
+                }
+            }
+        }
+    }
+
+    fn silent(&mut self, step: &mut Step<'_>, id: SessionId, connection: CtiConnection, fate: Fate) {
+        let parameters = vec![("session", id.to_string()), ("connection", connection.0.to_string())];
+        let report = self.alarms.occur(&alarms::PROVIDER_HEARTBEAT_TIMEOUT, parameters);
+        step.out.push(Output::Report(report));
+        self.close_connection(step, connection, CloseReason::HeartbeatTimeout);
+        match fate {
+            Fate::Failed => self.end_session(step, id, "heartbeat_timeout"),
+            Fate::HeldUntil(_) => {}
+        }
+    }
+
+    /// `provider.close`: the answer, then the end of everything that the session held, then of its connection.
+    pub(super) fn close_provider(&mut self, step: &mut Step<'_>, id: SessionId, token: RequestToken) {
+        self.reply(id, token, Ok(rpc::raw(&protocol::methods::Empty {})));
+        self.flush_session(step, id);
+        let connection = self.applications.sessions.get(id).and_then(|s| s.connection());
+        self.end_session(step, id, "closed");
+        if let Some(connection) = connection {
+            self.applications.links.remove(&connection);
+            step.out.push(Output::CtiClose(connection));
+        }
+    }
+
+    /// Reports and answers what the node itself refuses.
+    pub(super) fn refuse(&mut self, id: SessionId, token: RequestToken, error: CtiError) {
+        self.reply(id, token, Err(error));
+    }
+}
+
+/// What can't be answered yet, said as it is.
+pub(super) fn unsupported(method: &Method) -> CtiError {
+    CtiError::new(
+        Symbol::OperationNotSupported,
+        format!("`{}` is not supported by this version of the node", method.name()),
+    )
+}

@@ -1,0 +1,175 @@
+//! What a session asks for: permission first, then the model's answer or the node's own.
+
+use super::applications::{Reported, unsupported};
+use super::open::permission_error;
+use super::port::Output;
+use super::{Node, Step, alarms};
+use device_model::{DeviceName, LegView, RequestToken, SessionId};
+use protocol::methods::{
+    DeviceOpened, Devices, Method, ProviderDevices, Scope, Snapshot,
+};
+use protocol::wire::{Device, Leg};
+use protocol::{CtiError, rpc};
+use security::audit::{AuditRecord, Outcome};
+use security::{Action, Actor, Decision};
+use serde_json::value::RawValue;
+
+/// Devices on a page of `provider.devices` when the application does not say.
+const PAGE: usize = 100;
+
+impl Node {
+    pub(super) fn execute(
+        &mut self,
+        step: &mut Step<'_>,
+        id: SessionId,
+        token: RequestToken,
+        method: Method,
+    ) {
+        if let Err(error) = self.permitted(step, id, &method) {
+            if let Method::DeviceOpen(open) = &method {
+                self.report_open_failure(step, id, &open.device, &error);
+            }
+            return self.refuse(id, token, error);
+        }
+        let answer = match &method {
+            Method::ProviderClose(_) => return self.close_provider(step, id, token),
+            Method::ProviderDevices(wish) => self.list_devices(id, wish),
+            Method::ProviderSnapshot(_) => Ok(self.snapshot(id)),
+            Method::RpcDiscover(_) => Ok(rpc::raw(&protocol::openrpc::document())),
+            other => match other.to_model() {
+                Some(request) => return self.ask_model(step, id, token, request),
+                None => Err(unsupported(other)),
+            },
+        };
+        self.reply(id, token, answer);
+    }
+
+    fn ask_model(
+        &mut self,
+        step: &mut Step<'_>,
+        id: SessionId,
+        token: RequestToken,
+        request: device_model::Request,
+    ) {
+        use device_model::Request as R;
+        self.applications.reported = match &request {
+            R::OpenDevice { device, .. } => Some(Reported {
+                token,
+                device: device.clone(),
+                on_success: &alarms::DEVICE_OPENED,
+                on_failure: Some(&alarms::DEVICE_OPEN_FAILURE),
+            }),
+            R::CloseDevice { device } => Some(Reported {
+                token,
+                device: device.clone(),
+                on_success: &alarms::DEVICE_CLOSED,
+                on_failure: None,
+            }),
+            _ => None,
+        };
+        self.model(step, device_model::Input::Request { session: id, token, request });
+        self.applications.reported = None;
+    }
+
+    /// The permission decision for what a method needs beyond an open provider. A leg's device was opened under the
+    /// same decision, and what is withdrawn later closes it, so that a leg needs no decision of its own.
+    fn permitted(&mut self, step: &mut Step<'_>, id: SessionId, method: &Method) -> Result<(), CtiError> {
+        let Some(provider) = self.applications.providers.get(&id) else { return Ok(()) };
+        let action = match method {
+            Method::DeviceOpen(open) => Action::OpenDevice(&open.device),
+            Method::ProviderDevices(ProviderDevices { scope: Some(Scope::All), .. }) => {
+                Action::ListDevices(security::Scope::All)
+            }
+            Method::ProviderMonitorPark(_) => Action::MonitorPark,
+            Method::CallMake(make) if make.calling_number.is_some() => Action::ModifyCallingNumber,
+            Method::CallRedirect(redirect) if redirect.calling_number.is_some() => {
+                Action::ModifyCallingNumber
+            }
+            _ => return Ok(()),
+        };
+        let actor = Actor { user: &provider.user, transport: provider.transport };
+        let decision = self.settings.policy.decide(actor, action);
+        if matches!(method, Method::DeviceOpen(_)) || !decision.allowed() {
+            step.out.push(Output::Audit(AuditRecord {
+                at: step.wall,
+                user: (&*provider.user).into(),
+                peer: Some(provider.peer),
+                action: method.name(),
+                device: match method {
+                    Method::DeviceOpen(open) => Some(open.device.clone()),
+                    _ => None,
+                },
+                outcome: Outcome::from(&decision),
+            }));
+        }
+        match decision {
+            Decision::Allowed(_) => Ok(()),
+            Decision::Refused(refusal) => Err(permission_error(&refusal)),
+        }
+    }
+
+    fn report_open_failure(
+        &mut self,
+        step: &mut Step<'_>,
+        id: SessionId,
+        device: &DeviceName,
+        error: &CtiError,
+    ) {
+        let parameters = vec![
+            ("session", id.to_string()),
+            ("device", device.to_string()),
+            ("reason", error.symbol.name().to_owned()),
+        ];
+        let report = self.alarms.occur(&alarms::DEVICE_OPEN_FAILURE, parameters);
+        step.out.push(Output::Report(report));
+    }
+
+    /// A page of devices, by name; the cursor is the last name of the page before.
+    fn list_devices(&self, id: SessionId, wish: &ProviderDevices) -> Result<Box<RawValue>, CtiError> {
+        let policy = &self.settings.policy;
+        let user = self.applications.providers.get(&id).and_then(|p| policy.user(&p.user));
+        let limit = wish.limit.map_or(PAGE, |limit| usize::from(limit.0));
+        let after = wish.cursor.as_ref().map(|cursor| cursor.as_str());
+        let all = wish.scope == Some(Scope::All);
+        let mine = |name: &str| all || user.is_some_and(|u| u.controlled.entry_for(name).is_some());
+        let named = |name: &str| wish.name.as_ref().is_none_or(|glob| glob.matches(name));
+        let mut devices = Vec::new();
+        let mut cursor = None;
+        for name in self.model.device_names() {
+            let text = name.as_str();
+            if after.is_some_and(|after| text <= after) || !mine(text) || !named(text) {
+                continue;
+            }
+            let Some(view) = self.model.device(name) else { continue };
+            // "Every controllable device": a restricted one is not (protocol §2).
+            if all && view.restricted {
+                continue;
+            }
+            let device = Device::from(&view);
+            if wish.type_.is_some_and(|kind| kind != device.kind) {
+                continue;
+            }
+            if devices.len() == limit {
+                cursor = devices.last().map(|last: &Device| last.name.as_str().into());
+                break;
+            }
+            devices.push(device);
+        }
+        Ok(rpc::raw(&Devices { devices, cursor }))
+    }
+
+    fn snapshot(&self, id: SessionId) -> Box<RawValue> {
+        let devices = self
+            .model
+            .open_devices(id)
+            .into_iter()
+            .filter_map(|name| {
+                let device = Device::from(&self.model.device(&name)?);
+                let legs = self.model.legs_of_device(&name);
+                Some(DeviceOpened { device, legs: legs.iter().map(|leg: &LegView| Leg::from(leg)).collect() })
+            })
+            .collect();
+        let seq = self.applications.sessions.get(id).map_or(0, |s| s.last_seq());
+        rpc::raw(&Snapshot { devices, seq })
+    }
+}

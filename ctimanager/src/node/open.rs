@@ -1,0 +1,319 @@
+//! `provider.open`: who is it, may he, and is it a new session or one that goes on (protocol §2).
+//!
+//! The order of the checks is the contract's: rate, credentials, transport, CTI Enabled, connection limit. A password is
+//! checked by the shell, off this thread; everything after it happens when its answer comes.
+
+use super::applications::{Link, Provider};
+use super::port::{CtiConnection, CtiTransport, Output};
+use super::{Node, Step, alarms};
+use device_model::SessionId;
+use protocol::methods::{NotResumed, ProviderOpen, ProviderOpened};
+use protocol::session::{Resume, SessionConfig, grace, heartbeat_interval};
+use protocol::{CtiError, Subscription, Symbol, rpc, wire};
+use rand::RngExt;
+use security::limits::RequestRate;
+use security::{Action, Actor, Decision};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Requests of one session that may wait for their answers at once.
+const PENDING_REQUESTS: usize = 1024;
+
+/// Idempotency keys of one session; the contract wants 1,024 at least.
+const IDEM_KEYS: usize = 1024;
+
+impl Node {
+    pub(super) fn open_provider(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        open: Box<ProviderOpen>,
+    ) {
+        let Some(link) = self.applications.links.get_mut(&connection) else { return };
+        let user = open.user.as_str();
+        if let Err(wait) = self.applications.logins.check(step.now, user, link.peer.ip()) {
+            return self.refuse_open(
+                step,
+                connection,
+                &open,
+                CtiError::rate_limited(wait.retry_after_ms()),
+            );
+        }
+        if let Some(password) = &open.password {
+            step.out.push(Output::CheckPassword {
+                connection,
+                hash: self.settings.policy.hash_to_verify(user),
+                password: security::Secret::new(password.expose().to_owned()),
+            });
+            link.opening = Some(open);
+            return;
+        }
+        let proved = match &link.transport {
+            CtiTransport::Tls { client_cn: Some(cn), .. } => **cn == *user,
+            CtiTransport::Tls { client_cn: None, .. } | CtiTransport::Plain => false,
+        };
+        self.credentials_checked(step, connection, open, proved);
+    }
+
+    /// The shell's word on a password. The connection may be gone by now.
+    pub(super) fn password_checked(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        matches: bool,
+    ) {
+        let link = self.applications.links.get_mut(&connection);
+        if let Some(open) = link.and_then(|link| link.opening.take()) {
+            self.credentials_checked(step, connection, open, matches);
+        }
+    }
+
+    fn credentials_checked(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        open: Box<ProviderOpen>,
+        proved: bool,
+    ) {
+        let Some(link) = self.applications.links.get(&connection) else { return };
+        let (user, address) = (open.user.as_str(), link.peer.ip());
+        // Once more: of attempts that were checked at the same time only as many may learn their outcome as the limit
+        // allows.
+        if let Err(wait) = self.applications.logins.check(step.now, user, address) {
+            let error = CtiError::rate_limited(wait.retry_after_ms());
+            return self.refuse_open(step, connection, &open, error);
+        }
+        if !proved || self.settings.policy.user(user).is_none() {
+            self.applications.logins.failed(step.now, user, address);
+            let message =
+                "the user name or the password is wrong, or the certificate is not this user's";
+            let error = CtiError::new(Symbol::LoginFailed, message);
+            return self.refuse_open(step, connection, &open, error);
+        }
+        let actor = Actor { user, transport: link.security() };
+        if let Decision::Refused(refusal) = self.settings.policy.decide(actor, Action::OpenProvider) {
+            return self.refuse_open(step, connection, &open, permission_error(&refusal));
+        }
+        self.admit_provider(step, connection, &open);
+    }
+
+    fn admit_provider(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        open: &ProviderOpen,
+    ) {
+        let resume = open.resume.as_ref().map(|wish| {
+            let user = open.user.as_str();
+            self.applications.sessions.resume(step.now, wish.session, user, wish.last_seq)
+        });
+        let not_resumed = match resume {
+            None => None,
+            Some(Resume::Yes(id)) => return self.resume(step, connection, open, id),
+            Some(Resume::Refused(error)) => return self.refuse_open(step, connection, open, error),
+            Some(Resume::No(why)) => Some(why),
+        };
+        if let (Some(NotResumed::LogOverrun), Some(id)) =
+            (not_resumed, open.resume.as_ref().and_then(|r| r.session))
+        {
+            self.drop_overrun(step, id);
+        }
+        if self.applications.sessions.len() >= self.settings.sessions.max_cti_connections {
+            let report = self.alarms.occur(&alarms::MAX_CONNECTIONS, Vec::new());
+            step.out.push(Output::Report(report));
+            let message = "this node has as many providers as `max_cti_connections` allows";
+            let error = CtiError::new(Symbol::MaxConnections, message);
+            return self.refuse_open(step, connection, open, error);
+        }
+        self.start_session(step, connection, open, not_resumed);
+    }
+
+    /// The old session ends there and then as a failed one (protocol §2, "Resume"). A connection it may still have is
+    /// taken over by the new session's application.
+    fn drop_overrun(&mut self, step: &mut Step<'_>, id: SessionId) {
+        let old = self.applications.sessions.get(id).and_then(|s| s.connection());
+        if let Some(old) = old {
+            self.supersede(step, old);
+        }
+        self.end_session(step, id, "log_overrun");
+    }
+
+    fn start_session(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        open: &ProviderOpen,
+        reason: Option<NotResumed>,
+    ) {
+        // Unguessable, though a resume asks for the user's credentials as well.
+        let id = SessionId(self.random.random());
+        let config = self.session_config(open);
+        let answer = self.opened(open, &config, id, reason, None);
+        let Some(link) = self.applications.links.get_mut(&connection) else { return };
+        let Some(request) = link.connection.opened(id) else { return };
+        let reply = rpc::result_frame(&request, &rpc::raw(&answer));
+        let provider = self.provider(step, connection, open);
+        self.applications.sessions.open(step.now, id, config, connection, reply);
+        self.applications.providers.extend(provider.map(|p| (id, p)));
+        self.applications.touch(id);
+        self.report_opened(step, id, open);
+    }
+
+    fn resume(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        open: &ProviderOpen,
+        id: SessionId,
+    ) {
+        let last_seq = open.resume.as_ref().map_or(0, |r| r.last_seq);
+        let config = self.session_config(open);
+        let answer = self.opened(open, &config, id, None, Some(last_seq));
+        let Some(link) = self.applications.links.get_mut(&connection) else { return };
+        let Some(request) = link.connection.opened(id) else { return };
+        let reply = rpc::result_frame(&request, &rpc::raw(&answer));
+        let Some(mut session) = self.applications.sessions.get_mut(id) else { return };
+        let subscription = open.subscribe.as_ref().map(|_| config.subscription);
+        session.renegotiate(config.heartbeat, config.grace, subscription);
+        let superseded = session.attach(step.now, connection, last_seq, reply);
+        drop(session);
+        if let Some(old) = superseded {
+            self.supersede(step, old);
+        }
+        let provider = self.provider(step, connection, open);
+        self.applications.providers.extend(provider.map(|p| (id, p)));
+        self.applications.touch(id);
+        self.report_opened(step, id, open);
+    }
+
+    fn supersede(&mut self, step: &mut Step<'_>, old: CtiConnection) {
+        if let Some(mut link) = self.applications.links.remove(&old) {
+            if let Some(frame) = link.connection.supersede(step.wall) {
+                step.out.push(Output::Cti(old, frame));
+            }
+            step.out.push(Output::CtiClose(old));
+        }
+    }
+
+    fn session_config(&self, open: &ProviderOpen) -> SessionConfig {
+        let bounds = &self.settings.sessions;
+        let user = self.settings.policy.user(open.user.as_str());
+        let without_wish = user.and_then(|u| u.session_resume_grace).unwrap_or(bounds.resume_grace);
+        SessionConfig {
+            user: open.user.as_str().into(),
+            application: open.application.as_str().into(),
+            instance: open.instance.as_ref().map(|i| i.as_str().into()),
+            heartbeat: heartbeat_interval(
+                open.heartbeat_ms,
+                bounds.heartbeat_minimum,
+                bounds.heartbeat_maximum,
+            ),
+            grace: grace(open.resume_grace_ms, without_wish, bounds.resume_grace_maximum),
+            subscription: open.subscribe.as_deref().map_or_else(Subscription::all, Subscription::of),
+            log_events: bounds.log_events,
+            log_bytes: bounds.log_bytes,
+            queue_events: bounds.queue_events,
+            idem_keys: IDEM_KEYS,
+            pending_requests: PENDING_REQUESTS,
+        }
+    }
+
+    fn opened(
+        &self,
+        open: &ProviderOpen,
+        config: &SessionConfig,
+        session: SessionId,
+        reason: Option<NotResumed>,
+        resumed_after: Option<u64>,
+    ) -> ProviderOpened {
+        let policy = &self.settings.policy;
+        let user = open.user.as_str();
+        let count = policy.user(user).map_or(0, |u| policy.controlled_devices(u).count());
+        ProviderOpened {
+            session,
+            resumed: resumed_after.is_some(),
+            reason,
+            next_seq: resumed_after.map_or(1, |seq| seq + 1),
+            heartbeat_ms: milliseconds(config.heartbeat),
+            resume_grace_ms: milliseconds(config.grace),
+            node: self.settings.node.clone(),
+            cluster: self.settings.cluster.clone(),
+            ctimanagers: self.settings.ctimanagers.clone(),
+            device_count: count as u64,
+            privileges: privileges(policy.privileges(user)),
+        }
+    }
+
+    fn provider(
+        &self,
+        step: &Step<'_>,
+        connection: CtiConnection,
+        open: &ProviderOpen,
+    ) -> Option<Provider> {
+        let link: &Link = self.applications.links.get(&connection)?;
+        Some(Provider {
+            user: open.user.as_str().into(),
+            peer: link.peer,
+            transport: link.security(),
+            rate: RequestRate::new(step.now, self.settings.sessions.max_requests_per_second),
+        })
+    }
+
+    fn report_opened(&mut self, step: &mut Step<'_>, id: SessionId, open: &ProviderOpen) {
+        let parameters = vec![
+            ("session", id.to_string()),
+            ("user", open.user.as_str().to_owned()),
+            ("application", open.application.as_str().to_owned()),
+        ];
+        let report = self.alarms.occur(&alarms::PROVIDER_OPENED, parameters);
+        step.out.push(Output::Report(report));
+    }
+
+    fn refuse_open(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        open: &ProviderOpen,
+        error: CtiError,
+    ) {
+        let Some(link) = self.applications.links.get_mut(&connection) else { return };
+        let parameters = vec![
+            ("user", open.user.as_str().to_owned()),
+            ("address", link.peer.to_string()),
+            ("reason", error.symbol.name().to_owned()),
+        ];
+        if let Some(frame) = link.connection.refused(&error) {
+            step.out.push(Output::Cti(connection, frame));
+        }
+        let report = self.alarms.occur(&alarms::PROVIDER_OPEN_FAILURE, parameters);
+        step.out.push(Output::Report(report));
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn privileges(of: security::Privileges) -> wire::Privileges {
+    let security::Privileges {
+        control_all_devices,
+        park_monitoring,
+        calling_number_modification,
+        srtp_keys,
+        secure_connection,
+    } = of;
+    wire::Privileges {
+        control_all_devices,
+        park_monitoring,
+        calling_number_modification,
+        srtp_keys,
+        secure_connection,
+    }
+}
+
+/// A refusal by permission as it stands on the wire, with the group or list that would lift it.
+pub(super) fn permission_error(refusal: &security::Refusal) -> CtiError {
+    let symbol = Symbol::from_name(refusal.kind.symbol()).unwrap_or(Symbol::PrivilegeViolation);
+    let message: Arc<str> = refusal.message.as_str().into();
+    CtiError::not_permitted(symbol, message.to_string(), refusal.rule.to_string())
+}
