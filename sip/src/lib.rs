@@ -9,6 +9,7 @@
 
 pub mod message;
 pub mod port;
+pub mod sdp;
 pub mod transaction;
 
 pub use port::{Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Output, Transport};

@@ -1,0 +1,168 @@
+//! Reading a peer's description into what the node decides with.
+
+use super::{MAX_FORMATS, SdpError, chosen_audio, is_secure, parse};
+use crate::port::{Audio, MediaDirection, PayloadFormat, ReadSdp};
+use sdp_types::{Attribute, Media, Session};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use webrtc_sdp::address::ExplicitlyTypedAddress;
+use webrtc_sdp::attribute_type::{SdpAttribute, SdpAttributeRtpmap};
+use webrtc_sdp::{SdpType, parse_sdp_line};
+
+/// Packet length when a description says nothing (RFC 3551 §4.2), milliseconds.
+const DEFAULT_PACKET_MS: u16 = 20;
+
+/// Reads a session description: its first live audio stream, and the text itself for relaying.
+///
+/// A text without any audio reads as refused audio (port 0).
+///
+/// # Errors
+/// [`SdpError`]; all of them are the peer's fault.
+pub fn read(text: &[u8]) -> Result<ReadSdp, SdpError> {
+    let session = parse(text)?;
+    let audio = match chosen_audio(&session) {
+        Some(index) => read_audio(&session, &session.medias[index])?,
+        None => no_audio(),
+    };
+    Ok(ReadSdp { audio, text: text.into() })
+}
+
+fn no_audio() -> Audio {
+    Audio {
+        address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        formats: Vec::new(),
+        dtmf_payload_type: None,
+        direction: MediaDirection::Inactive,
+        packet_ms: DEFAULT_PACKET_MS,
+        encrypted: false,
+    }
+}
+
+fn read_audio(session: &Session, media: &Media) -> Result<Audio, SdpError> {
+    let connection = media.connections.first().or(session.connection.as_ref());
+    let ip = match connection.map(read_connection) {
+        Some(Ok(ip)) => ip,
+        // A refused stream needs no address.
+        Some(Err(_)) | None if media.port == 0 => Ipv4Addr::UNSPECIFIED.into(),
+        Some(Err(error)) => return Err(error),
+        None => return Err(SdpError::Address),
+    };
+    let (formats, dtmf_payload_type) = read_formats(media);
+    let direction = if ip.is_unspecified() {
+        MediaDirection::Inactive
+    } else {
+        direction_of(&media.attributes)
+            .or_else(|| direction_of(&session.attributes))
+            .unwrap_or(MediaDirection::SendReceive)
+    };
+    let encrypted = is_secure(media) || media.has_attribute("crypto") || media.has_attribute("fingerprint");
+    let address = SocketAddr::new(ip, media.port);
+    Ok(Audio { address, formats, dtmf_payload_type, direction, packet_ms: read_packet_ms(media), encrypted })
+}
+
+/// One line through `webrtc-sdp`; `None` when it doesn't take it.
+fn line(kind: char, value: &str) -> Option<SdpType> {
+    parse_sdp_line(&format!("{kind}={value}"), 0).ok().map(|line| line.sdp_type)
+}
+
+fn read_connection(connection: &sdp_types::Connection) -> Result<IpAddr, SdpError> {
+    let text = format!(
+        "{} {} {}",
+        connection.nettype.as_str(),
+        connection.addrtype.as_str(),
+        connection.connection_address
+    );
+    match line('c', &text) {
+        Some(SdpType::Connection(read)) => match read.address {
+            ExplicitlyTypedAddress::Ip(ip) => Ok(ip),
+            ExplicitlyTypedAddress::Fqdn { .. } => Err(SdpError::Address),
+        },
+        _ => Err(SdpError::Address),
+    }
+}
+
+/// The payload formats in the order of the media line, and telephone-event at 8 kHz apart.
+fn read_formats(media: &Media) -> (Vec<PayloadFormat>, Option<u8>) {
+    let mut maps: [Option<SdpAttributeRtpmap>; MAX_FORMATS] = [const { None }; MAX_FORMATS];
+    for value in media.get_attribute_values("rtpmap").flatten() {
+        if let Some(SdpType::Attribute(SdpAttribute::Rtpmap(map))) = line('a', &format!("rtpmap:{value}")) {
+            if let Some(slot @ None) = maps.get_mut(usize::from(map.payload_type)) {
+                *slot = Some(map);
+            }
+        }
+    }
+    let mut formats = Vec::new();
+    let mut dtmf = None;
+    for payload_type in
+        media.fmt.split_ascii_whitespace().take(MAX_FORMATS).filter_map(|t| t.parse::<u8>().ok())
+    {
+        let mapped = maps.get_mut(usize::from(payload_type)).and_then(Option::take).map(from_rtpmap);
+        let Some(format) = mapped.or_else(|| static_format(payload_type)) else { continue };
+        if format.name.eq_ignore_ascii_case("telephone-event") {
+            if format.clock_rate == 8000 && dtmf.is_none() {
+                dtmf = Some(format.payload_type);
+            }
+        } else if !formats.iter().any(|f: &PayloadFormat| f.payload_type == payload_type) {
+            formats.push(format);
+        }
+    }
+    (formats, dtmf)
+}
+
+fn from_rtpmap(map: SdpAttributeRtpmap) -> PayloadFormat {
+    let channels = map.channels.and_then(|c| u8::try_from(c).ok()).filter(|c| *c > 0).unwrap_or(1);
+    PayloadFormat {
+        payload_type: map.payload_type,
+        name: map.codec_name,
+        clock_rate: map.frequency,
+        channels,
+    }
+}
+
+/// The static payload types of RFC 3551 §6 that audio uses; they need no `a=rtpmap`.
+fn static_format(payload_type: u8) -> Option<PayloadFormat> {
+    let (name, clock_rate, channels) = match payload_type {
+        0 => ("PCMU", 8000, 1),
+        3 => ("GSM", 8000, 1),
+        4 => ("G723", 8000, 1),
+        5 => ("DVI4", 8000, 1),
+        6 => ("DVI4", 16000, 1),
+        7 => ("LPC", 8000, 1),
+        8 => ("PCMA", 8000, 1),
+        9 => ("G722", 8000, 1),
+        10 => ("L16", 44100, 2),
+        11 => ("L16", 44100, 1),
+        12 => ("QCELP", 8000, 1),
+        13 => ("CN", 8000, 1),
+        14 => ("MPA", 90000, 1),
+        15 => ("G728", 8000, 1),
+        16 => ("DVI4", 11025, 1),
+        17 => ("DVI4", 22050, 1),
+        18 => ("G729", 8000, 1),
+        _ => return None,
+    };
+    Some(PayloadFormat { payload_type, name: name.into(), clock_rate, channels })
+}
+
+fn direction_of(attributes: &[Attribute]) -> Option<MediaDirection> {
+    attributes.iter().find_map(|a| direction_named(&a.attribute))
+}
+
+pub(super) fn direction_named(name: &str) -> Option<MediaDirection> {
+    match name.to_ascii_lowercase().as_str() {
+        "sendrecv" => Some(MediaDirection::SendReceive),
+        "sendonly" => Some(MediaDirection::SendOnly),
+        "recvonly" => Some(MediaDirection::ReceiveOnly),
+        "inactive" => Some(MediaDirection::Inactive),
+        _ => None,
+    }
+}
+
+fn read_packet_ms(media: &Media) -> u16 {
+    let value = media.get_first_attribute_value("ptime").flatten();
+    match value.and_then(|v| line('a', &format!("ptime:{v}"))) {
+        Some(SdpType::Attribute(SdpAttribute::Ptime(ms))) => {
+            u16::try_from(ms).ok().filter(|ms| (1..=1000).contains(ms)).unwrap_or(DEFAULT_PACKET_MS)
+        }
+        _ => DEFAULT_PACKET_MS,
+    }
+}

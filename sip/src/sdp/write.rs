@@ -1,0 +1,215 @@
+//! Writing our side of a dialog's descriptions.
+
+use super::read::direction_named;
+use super::{SdpError, chosen_audio, is_audio, is_secure, parse};
+use crate::port::{Audio, MediaDirection, Sdp};
+use sdp_types::{Attribute, Connection, Media, MediaType, Origin, Session, Time, TransportProto};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Our side of one dialog's descriptions: one origin line for all of them, whose version grows with each change
+/// (RFC 3264 §8), whoever's media they describe.
+#[derive(Clone)]
+pub struct Describer {
+    session_id: u64,
+    version: u64,
+    address: IpAddr,
+    last: Option<Written>,
+}
+
+#[derive(Clone)]
+struct Written {
+    session: Session,
+    text: Arc<[u8]>,
+}
+
+impl Describer {
+    /// A dialog's describer; `session_id` should differ between dialogs, `address` is what our origin line says.
+    #[must_use]
+    pub fn new(session_id: u64, address: IpAddr) -> Self {
+        // Some phones read the number as 63 bits with a sign.
+        let session_id = session_id >> 2;
+        Self { session_id, version: 1, address, last: None }
+    }
+
+    /// What was described last; a session refresh says it again, byte for byte.
+    #[must_use]
+    pub fn last(&self) -> Option<Arc<[u8]>> {
+        self.last.as_ref().map(|written| written.text.clone())
+    }
+
+    /// Writes an offer.
+    ///
+    /// # Errors
+    /// A relayed text that is no session description.
+    pub fn offer(&mut self, sdp: &Sdp) -> Result<Arc<[u8]>, SdpError> {
+        let mut session = match sdp {
+            Sdp::Relay(text, direction) => relayed(text, *direction)?,
+            Sdp::Local(audio) => with_medias(vec![local_media(audio, "RTP/AVP")], audio.address.ip()),
+        };
+        // RFC 3264 §8: a later offer never has fewer media lines than the description before.
+        if let Some(last) = &self.last {
+            session.medias.extend(last.session.medias.iter().skip(session.medias.len()).map(refused));
+        }
+        Ok(self.finish(session))
+    }
+
+    /// Writes the answer to `offer`: as many media lines as it has, of the same kinds in the same order.
+    ///
+    /// # Errors
+    /// A text that is no session description, or an offer of secure audio only where we have no keys.
+    pub fn answer(&mut self, sdp: &Sdp, offer: &[u8]) -> Result<Arc<[u8]>, SdpError> {
+        let offer = parse(offer)?;
+        let session = match sdp {
+            Sdp::Relay(text, direction) => {
+                let mut session = relayed(text, *direction)?;
+                session.medias = fitted(std::mem::take(&mut session.medias), &offer.medias);
+                session
+            }
+            Sdp::Local(audio) => local_answer(audio, &offer)?,
+        };
+        Ok(self.finish(session))
+    }
+
+    /// Puts our origin line over it; the version grows when anything below that line changed.
+    fn finish(&mut self, mut session: Session) -> Arc<[u8]> {
+        session.session_name = "-".into();
+        session.session_description = None;
+        session.uri = None;
+        session.emails.clear();
+        session.phones.clear();
+        session.origin = self.origin();
+        if let Some(last) = &self.last {
+            if last.session == session {
+                return last.text.clone();
+            }
+            self.version += 1;
+            session.origin = self.origin();
+        }
+        let mut text = Vec::with_capacity(512);
+        session.write(&mut text).expect("writing to a Vec can't fail");
+        let text: Arc<[u8]> = text.into();
+        self.last = Some(Written { session, text: text.clone() });
+        text
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::with_ip_addr(self.session_id, self.version, self.address)
+    }
+}
+
+/// Another leg's text with the direction written over every stream that is not refused.
+fn relayed(text: &[u8], direction: Option<MediaDirection>) -> Result<Session, SdpError> {
+    let mut session = parse(text)?;
+    if let Some(direction) = direction {
+        session.attributes.retain(|a| direction_named(&a.attribute).is_none());
+        for media in &mut session.medias {
+            media.attributes.retain(|a| direction_named(&a.attribute).is_none());
+            if media.port != 0 {
+                media.attributes.push(Attribute::new(direction_name(direction)));
+            }
+        }
+    }
+    Ok(session)
+}
+
+/// Deals the answered streams out over the offer's media lines: the one at the same place if it is of the same kind,
+/// else the next of that kind, else a refusal.
+fn fitted(answered: Vec<Media>, offered: &[Media]) -> Vec<Media> {
+    let mut answered: Vec<Option<Media>> = answered.into_iter().map(Some).collect();
+    let same_kind = |a: &Option<Media>, offer: &Media| {
+        a.as_ref().is_some_and(|a| a.media.eq_ignore_ascii_case(&offer.media))
+    };
+    // First those in place, so that an audio line doesn't lose its own answer to an earlier one of its kind.
+    let mut fitted: Vec<Option<Media>> = offered
+        .iter()
+        .enumerate()
+        .map(|(i, offer)| answered.get_mut(i).filter(|a| same_kind(a, offer)).and_then(Option::take))
+        .collect();
+    for (slot, offer) in fitted.iter_mut().zip(offered) {
+        if slot.is_none() && offer.port != 0 {
+            *slot = answered.iter_mut().find(|a| same_kind(a, offer)).and_then(Option::take);
+        }
+    }
+    let pairs = fitted.into_iter().zip(offered);
+    pairs
+        .map(|(media, offer)| match media {
+            // RFC 3264 §6: a stream that was offered with port 0 can only be refused.
+            Some(media) if offer.port != 0 => media,
+            Some(_) | None => refused(offer),
+        })
+        .collect()
+}
+
+fn refused(media: &Media) -> Media {
+    Media {
+        port: 0,
+        num_ports: None,
+        media_title: None,
+        connections: Vec::new(),
+        bandwidths: Vec::new(),
+        key: None,
+        attributes: Vec::new(),
+        ..media.clone()
+    }
+}
+
+fn local_answer(audio: &Audio, offer: &Session) -> Result<Session, SdpError> {
+    let chosen = chosen_audio(offer).filter(|i| offer.medias[*i].port != 0 && audio.address.port() != 0);
+    if chosen.is_some_and(|i| is_secure(&offer.medias[i])) {
+        return Err(SdpError::Secure);
+    }
+    let medias = offer.medias.iter().enumerate();
+    let medias = medias
+        .map(|(i, media)| {
+            if Some(i) == chosen && is_audio(media) {
+                local_media(audio, &media.proto)
+            } else {
+                refused(media)
+            }
+        })
+        .collect();
+    Ok(with_medias(medias, audio.address.ip()))
+}
+
+fn with_medias(medias: Vec<Media>, address: IpAddr) -> Session {
+    let mut session = Session::new(Origin::with_ip_addr(0, 0, address), "-");
+    session.connection = Some(Connection::from_ip_addr(address));
+    session.times.push(Time::new(0, 0));
+    session.medias = medias;
+    session
+}
+
+fn local_media(audio: &Audio, proto: &str) -> Media {
+    let mut types: Vec<String> = audio.formats.iter().map(|f| f.payload_type.to_string()).collect();
+    types.extend(audio.dtmf_payload_type.map(|t| t.to_string()));
+    let proto = TransportProto::from(proto);
+    let mut media = Media::new(MediaType::Audio, audio.address.port(), proto, types.join(" "));
+    for format in &audio.formats {
+        let mut value = format!("{} {}/{}", format.payload_type, format.name, format.clock_rate);
+        if format.channels > 1 {
+            value.push_str(&format!("/{}", format.channels));
+        }
+        media.add_attribute_with_value("rtpmap", value);
+        if format.name.eq_ignore_ascii_case("G729") {
+            // Without this line Annex B is meant (RFC 4856 §2.1.9), which few media helpers know.
+            media.add_attribute_with_value("fmtp", format!("{} annexb=no", format.payload_type));
+        }
+    }
+    if let Some(payload_type) = audio.dtmf_payload_type {
+        media.add_attribute_with_value("rtpmap", format!("{payload_type} telephone-event/8000"));
+        media.add_attribute_with_value("fmtp", format!("{payload_type} 0-16"));
+    }
+    media.add_attribute_with_value("ptime", audio.packet_ms);
+    media.add_attribute_from_str(direction_name(audio.direction));
+    media
+}
+
+fn direction_name(direction: MediaDirection) -> &'static str {
+    match direction {
+        MediaDirection::SendReceive => "sendrecv",
+        MediaDirection::SendOnly => "sendonly",
+        MediaDirection::ReceiveOnly => "recvonly",
+        MediaDirection::Inactive => "inactive",
+    }
+}
