@@ -7,9 +7,13 @@
 //! Header names, compact forms and status phrases are `rsipstack::sip`'s, behind a screen of our own that reads lines,
 //! URIs and values; transactions (RFC 3261 §17) and dialogs are ours.
 
+mod call;
+mod dialog;
 pub mod message;
 pub mod port;
 pub mod sdp;
+pub mod stack;
 pub mod transaction;
 
 pub use port::{Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Output, Transport};
+pub use stack::{Counts, Stack};

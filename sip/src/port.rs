@@ -95,6 +95,7 @@ pub struct Account {
 
 /// What happened.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // made and taken apart at once, never stored in number
 pub enum Input {
     /// One whole message: a datagram, or what the framer cut from a stream.
     Received {
@@ -246,6 +247,7 @@ pub struct PayloadFormat {
 
 /// What to do.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // made and taken apart at once, never stored in number
 pub enum Command {
     /// Place a call.
     Invite {

@@ -84,10 +84,10 @@ fn read_connection(connection: &sdp_types::Connection) -> Result<IpAddr, SdpErro
 fn read_formats(media: &Media) -> (Vec<PayloadFormat>, Option<u8>) {
     let mut maps: [Option<SdpAttributeRtpmap>; MAX_FORMATS] = [const { None }; MAX_FORMATS];
     for value in media.get_attribute_values("rtpmap").flatten() {
-        if let Some(SdpType::Attribute(SdpAttribute::Rtpmap(map))) = line('a', &format!("rtpmap:{value}")) {
-            if let Some(slot @ None) = maps.get_mut(usize::from(map.payload_type)) {
-                *slot = Some(map);
-            }
+        if let Some(SdpType::Attribute(SdpAttribute::Rtpmap(map))) = line('a', &format!("rtpmap:{value}"))
+            && let Some(slot @ None) = maps.get_mut(usize::from(map.payload_type))
+        {
+            *slot = Some(map);
         }
     }
     let mut formats = Vec::new();

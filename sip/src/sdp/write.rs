@@ -23,6 +23,13 @@ struct Written {
     text: Arc<[u8]>,
 }
 
+impl std::fmt::Debug for Describer {
+    /// Never the texts: they may hold key material.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Describer(version {})", self.version)
+    }
+}
+
 impl Describer {
     /// A dialog's describer; `session_id` should differ between dialogs, `address` is what our origin line says.
     #[must_use]

@@ -1,0 +1,370 @@
+//! What a call machine works with while it handles one input: the time, the transactions below it, its timers, and the
+//! node above it.
+
+use super::values;
+use crate::dialog::{Dialog, DialogId, Reach, Seed};
+use crate::message::{Headers, Method, Request, Response, Uri};
+use crate::port::{CallHandle, Config, ConnectionId, Event, Hop, Identity, Output, Transport};
+use crate::sdp::Describer;
+use crate::transaction::{ClientId, ServerId, Transactions};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A request that came, and where its responses go.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub id: ServerId,
+    pub hop: Hop,
+    pub request: Arc<Request>,
+    /// Our tag.
+    pub tag: Arc<str>,
+}
+
+impl Server {
+    /// A response to it.
+    pub fn reply(&self, status: u16) -> Response {
+        Response::to(&self.request, status, Some(&self.tag))
+    }
+}
+
+/// The timers of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Timer {
+    /// Our 2xx goes again.
+    AckRetransmit,
+    /// No ACK came.
+    AckTimeout,
+    /// Our reliable provisional goes again.
+    ReliableRetransmit,
+    /// No PRACK came.
+    ReliableTimeout,
+    /// Our offer goes again after a 491.
+    Retry,
+    /// The session wants to be renewed by us.
+    Refresh,
+    /// Nobody renewed the session.
+    Expiry,
+}
+
+impl Timer {
+    pub const ALL: [Timer; 7] = [
+        Timer::AckRetransmit,
+        Timer::AckTimeout,
+        Timer::ReliableRetransmit,
+        Timer::ReliableTimeout,
+        Timer::Retry,
+        Timer::Refresh,
+        Timer::Expiry,
+    ];
+}
+
+/// All timers of all calls.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    due: BTreeSet<(Instant, CallHandle, Timer)>,
+    set: HashMap<(CallHandle, Timer), Instant>,
+}
+
+impl Timers {
+    fn set(&mut self, call: CallHandle, timer: Timer, at: Instant) {
+        self.clear(call, timer);
+        self.set.insert((call, timer), at);
+        self.due.insert((at, call, timer));
+    }
+
+    fn clear(&mut self, call: CallHandle, timer: Timer) {
+        if let Some(at) = self.set.remove(&(call, timer)) {
+            self.due.remove(&(at, call, timer));
+        }
+    }
+
+    pub fn clear_all(&mut self, call: CallHandle) {
+        Timer::ALL.into_iter().for_each(|timer| self.clear(call, timer));
+    }
+
+    pub fn next(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _, _)| *at)
+    }
+
+    pub fn pop_due(&mut self, now: Instant) -> Option<(CallHandle, Timer)> {
+        let (_, call, timer) = *self.due.first().filter(|(at, _, _)| *at <= now)?;
+        self.clear(call, timer);
+        Some((call, timer))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.due.is_empty()
+    }
+}
+
+/// An INVITE of ours that nobody wants any more, or that one answer has won: a 2xx from somewhere else still makes a
+/// dialog, which is acknowledged and ended (RFC 3261 §13.2.2.4).
+#[derive(Debug)]
+pub(crate) struct Abandoned {
+    pub seed: Seed,
+    /// The tag of the peer that has won.
+    pub winner: Option<Arc<str>>,
+}
+
+/// The ACK that a 2xx got; its copies get it again.
+#[derive(Debug)]
+struct Acknowledged {
+    hop: Hop,
+    bytes: Vec<u8>,
+}
+
+/// Which 2xx: the dialog, the peer's tag, the number of the INVITE.
+pub(crate) type AckKey = (DialogId, Arc<str>, u32);
+
+/// What all calls share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub config: Arc<Config>,
+    pub listen: Arc<[(Transport, SocketAddr)]>,
+    pub transactions: Transactions,
+    pub timers: Timers,
+    /// Whose dialog it is.
+    pub dialogs: HashMap<DialogId, CallHandle>,
+    /// Who waits for the response.
+    pub clients: HashMap<ClientId, CallHandle>,
+    /// Whose INVITE it is, until its final response.
+    pub servers: HashMap<ServerId, CallHandle>,
+    pub abandoned: HashMap<ClientId, Abandoned>,
+    /// Connections that messages came on and that are still open.
+    pub connections: HashSet<ConnectionId>,
+    abandoned_until: VecDeque<(Instant, ClientId)>,
+    acknowledged: HashMap<AckKey, Acknowledged>,
+    acknowledged_until: VecDeque<(Instant, AckKey)>,
+}
+
+impl Core {
+    pub fn new(config: Arc<Config>, transactions: Transactions) -> Core {
+        Core {
+            listen: config.listen.as_slice().into(),
+            config,
+            transactions,
+            timers: Timers::default(),
+            dialogs: HashMap::new(),
+            clients: HashMap::new(),
+            servers: HashMap::new(),
+            abandoned: HashMap::new(),
+            connections: HashSet::new(),
+            abandoned_until: VecDeque::new(),
+            acknowledged: HashMap::new(),
+            acknowledged_until: VecDeque::new(),
+        }
+    }
+
+    /// How long a transaction may linger (64·T1).
+    fn lifetime(&self) -> Duration {
+        self.config.t1 * 64
+    }
+
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let lists = [
+            self.timers.next(),
+            self.abandoned_until.front().map(|(at, _)| *at),
+            self.acknowledged_until.front().map(|(at, _)| *at),
+        ];
+        lists.into_iter().flatten().min()
+    }
+
+    /// Forgets what has lived long enough.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some((_, client)) = self.abandoned_until.pop_front_if(|(at, _)| *at <= now) {
+            self.abandoned.remove(&client);
+        }
+        while let Some((_, key)) = self.acknowledged_until.pop_front_if(|(at, _)| *at <= now) {
+            self.acknowledged.remove(&key);
+        }
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.timers.is_empty()
+            && self.abandoned.is_empty()
+            && self.acknowledged.is_empty()
+            && self.dialogs.is_empty()
+            && self.clients.is_empty()
+            && self.servers.is_empty()
+    }
+
+    /// A tag that nobody can guess.
+    pub fn tag(&mut self) -> Arc<str> {
+        self.transactions.ids().tag().into()
+    }
+
+    /// A fresh Call-ID.
+    pub fn call_id(&mut self) -> Arc<str> {
+        self.transactions.ids().call_id().into()
+    }
+
+    /// Our address as a peer behind this hop shall write it.
+    pub fn own_address(&self, hop: &Hop) -> SocketAddr {
+        let of_transport = || self.listen.iter().filter(|(t, _)| *t == hop.transport).map(|(_, a)| *a);
+        let same_family = of_transport().find(|a| a.is_ipv4() == hop.remote.is_ipv4());
+        match same_family.or_else(|| of_transport().next()) {
+            Some(address) if address.ip().is_unspecified() => SocketAddr::new(hop.local.ip(), address.port()),
+            Some(address) => address,
+            None => hop.local,
+        }
+    }
+
+    /// The host that stands behind our numbers on this hop.
+    pub fn own_host(&self, hop: &Hop) -> String {
+        match self.own_address(hop).ip() {
+            std::net::IpAddr::V4(ip) => ip.to_string(),
+            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+        }
+    }
+
+    /// The URI of our Contact on this hop.
+    pub fn contact(&self, user: &str, hop: &Hop) -> Arc<str> {
+        let uri = Uri::at(user, self.own_address(hop));
+        let uri = match hop.transport {
+            Transport::Udp => uri,
+            Transport::Tcp => uri.with_param("transport", Some("tcp")),
+            Transport::Tls => uri.with_param("transport", Some("tls")),
+        };
+        uri.as_str().into()
+    }
+
+    /// The writer of a dialog's descriptions.
+    pub fn describer(&mut self, hop: &Hop) -> Describer {
+        let address = self.own_address(hop).ip();
+        Describer::new(self.transactions.ids().below(u64::MAX), address)
+    }
+
+    /// Answers a copy of a 2xx to an INVITE; `false` when it is no copy.
+    pub fn acknowledge_again(&mut self, key: &AckKey, out: &mut Vec<Output>) -> bool {
+        match self.acknowledged.get(key) {
+            Some(done) => {
+                out.push(Output::Send { hop: done.hop, bytes: done.bytes.clone() });
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn acknowledge(
+        &mut self,
+        dialog: &Dialog,
+        hop: Hop,
+        cseq: u32,
+        ack: Request,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let bytes = self.transactions.send_stateless(hop, ack, out);
+        let tag = dialog.remote.tag.clone().unwrap_or_default();
+        let key = (dialog.id.clone(), tag, cseq);
+        self.acknowledged_until.push_back((now + self.lifetime(), key.clone()));
+        self.acknowledged.insert(key, Acknowledged { hop, bytes });
+    }
+
+    /// A call is over.
+    pub fn forget(&mut self, call: CallHandle, dialogs: &[DialogId]) {
+        self.timers.clear_all(call);
+        for id in dialogs {
+            self.dialogs.remove(id);
+        }
+    }
+
+    /// Nobody waits for this INVITE any more; see [`Abandoned`].
+    pub fn abandon(&mut self, client: ClientId, abandoned: Abandoned, now: Instant) {
+        self.clients.remove(&client);
+        self.abandoned.insert(client, abandoned);
+        // A CANCEL may wait for a provisional and its 487 for the CANCEL: twice a transaction's life.
+        self.abandoned_until.push_back((now + self.lifetime() * 2, client));
+    }
+}
+
+/// The core for one call at one moment.
+pub(crate) struct Cx<'a> {
+    pub core: &'a mut Core,
+    pub now: Instant,
+    pub call: CallHandle,
+    pub out: &'a mut Vec<Output>,
+    /// The node has ended the call; it hears no more of it.
+    pub muted: bool,
+}
+
+impl Cx<'_> {
+    pub fn event(&mut self, event: Event) {
+        if !self.muted {
+            self.out.push(Output::Event(event));
+        }
+    }
+
+    pub fn random(&mut self, range: RangeInclusive<u64>) -> u64 {
+        let (start, end) = (*range.start(), *range.end());
+        start + self.core.transactions.ids().below(end - start + 1)
+    }
+
+    pub fn t1(&self) -> Duration {
+        self.core.config.t1
+    }
+
+    /// T2 of RFC 3261: eight times T1.
+    pub fn t2(&self) -> Duration {
+        self.core.config.t1 * 8
+    }
+
+    pub fn set(&mut self, timer: Timer, after: Duration) {
+        self.core.timers.set(self.call, timer, self.now + after);
+    }
+
+    pub fn clear(&mut self, timer: Timer) {
+        self.core.timers.clear(self.call, timer);
+    }
+
+    /// Sends a request whose response comes back to this call.
+    pub fn request(&mut self, hop: Hop, request: Request) -> ClientId {
+        let client = self.request_and_forget(hop, request);
+        self.core.clients.insert(client, self.call);
+        client
+    }
+
+    /// Sends a request whatever its response.
+    pub fn request_and_forget(&mut self, hop: Hop, request: Request) -> ClientId {
+        self.core.transactions.request(self.now, hop, request, self.out)
+    }
+
+    pub fn respond(&mut self, server: &Server, response: Response) {
+        if response.status >= 200 && server.request.method == Method::Invite {
+            self.core.servers.remove(&server.id);
+        }
+        self.core.transactions.respond(self.now, server.id, response, self.out);
+    }
+
+    /// A response that its status says all of.
+    pub fn refuse(&mut self, server: &Server, status: u16) {
+        self.respond(server, server.reply(status));
+    }
+
+    /// The ACK of a 2xx, kept for its copies.
+    pub fn acknowledge(&mut self, dialog: &Dialog, hop: Hop, cseq: u32, ack: Request) {
+        self.core.acknowledge(dialog, hop, cseq, ack, self.now, self.out);
+    }
+
+    /// CANCEL, and what a 2xx that crosses it needs.
+    pub fn cancel(&mut self, client: ClientId, seed: Seed, reason: Option<String>) {
+        self.core.abandon(client, Abandoned { seed, winner: None }, self.now);
+        self.core.transactions.cancel(self.now, client, reason, self.out);
+    }
+
+    /// P-Asserted-Identity and Privacy. A phone is not told who wants to stay unknown (RFC 3325 §5), a trunk is, with
+    /// the wish.
+    pub fn identity_headers(&self, identity: &Identity, reach: Reach, hop: &Hop, headers: &mut Headers) {
+        if identity.restricted && reach == Reach::AsItCame {
+            return headers.push("Privacy", "id");
+        }
+        let address = values::name_addr(identity, &self.core.own_host(hop));
+        headers.push("P-Asserted-Identity", address.to_string());
+        if identity.restricted {
+            headers.push("Privacy", "id");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! A call: one side of the B2BUA, from its INVITE to its end.
+//!
+//! The machine is told a message, a command or a timer, and answers through its [`Cx`]. `None` afterwards means that the
+//! call is over; what its transactions still need lives on in the [`context::Core`].
+
+pub(crate) mod context;
+mod incoming;
+mod leg;
+mod outgoing;
+pub(crate) mod refusals;
+mod session_timer;
+pub(crate) mod values;
+
+pub(crate) use context::{Core, Cx, Server, Timer};
+pub(crate) use incoming::Incoming;
+pub(crate) use leg::Leg;
+pub(crate) use outgoing::{Outgoing, Plan, Target};
+pub(crate) use session_timer::SessionTimer;
+
+use crate::message::{Request, Response};
+use crate::port::{Event, Hop, Identity, Refusal, Sdp};
+use crate::transaction::ClientId;
+use leg::Flow;
+
+/// The states of a call.
+#[derive(Debug)]
+pub(crate) enum Call {
+    /// We called; nobody has answered yet.
+    Calling(Box<Outgoing>),
+    /// Somebody calls; we have not answered yet.
+    Called(Box<Incoming>),
+    /// Answered.
+    Up(Box<Leg>),
+    /// The node has ended it, but our 2xx still waits for its ACK, and the BYE with it (RFC 3261 §15).
+    HangingUp(Box<Leg>, Refusal),
+}
+
+/// What the node wants of a call.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    Ring(Option<Sdp>),
+    Accept(Sdp),
+    End(Refusal),
+    Offer(Option<Sdp>),
+    Answer(Sdp),
+    RefuseOffer(u16),
+    Connected(Identity),
+    Digit(char, u32),
+}
+
+impl Call {
+    /// Whether the node still hears of it.
+    pub fn is_muted(&self) -> bool {
+        match self {
+            Call::Calling(_) | Call::Called(_) | Call::Up(_) => false,
+            Call::HangingUp(..) => true,
+        }
+    }
+
+    /// A command of the node.
+    pub fn on_wish(self, cx: &mut Cx<'_>, wish: Wish) -> Option<Call> {
+        match self {
+            Call::Calling(outgoing) => calling_wish(outgoing, cx, wish),
+            Call::Called(incoming) => called_wish(incoming, cx, wish),
+            Call::Up(leg) => up_wish(leg, cx, wish),
+            ending @ Call::HangingUp(..) => Some(ending),
+        }
+    }
+
+    /// A request in its dialog; ACK is [`Call::on_ack`]'s.
+    pub fn on_request(self, cx: &mut Cx<'_>, server: Server) -> Option<Call> {
+        match self {
+            Call::Calling(mut outgoing) => {
+                let tag = server.request.headers.from_tag().unwrap_or("").to_owned();
+                let id = crate::dialog::DialogId {
+                    call_id: server.request.headers.call_id().into(),
+                    local_tag: server.tag.clone(),
+                };
+                let Some(leg) = outgoing.leg_of(&id, &tag) else {
+                    cx.refuse(&server, 481);
+                    return Some(Call::Calling(outgoing));
+                };
+                let flow = leg.on_request(cx, server);
+                from_outgoing(outgoing.after_request(cx, flow))
+            }
+            Call::Called(incoming) => from_incoming(incoming.on_request(cx, server)),
+            Call::Up(mut leg) => {
+                let flow = leg.on_request(cx, server);
+                after(cx, leg, flow)
+            }
+            Call::HangingUp(mut leg, refusal) => match leg.on_request(cx, server) {
+                Flow::On => Some(Call::HangingUp(leg, refusal)),
+                Flow::Ended(_) | Flow::Lost(_) => None,
+            },
+        }
+    }
+
+    /// Whether a request with this From tag is of its dialog.
+    pub fn knows_peer(&self, tag: &str) -> bool {
+        match self {
+            Call::Calling(_) => true,
+            Call::Called(incoming) => incoming.leg.dialog.remote.tag.as_deref().unwrap_or("") == tag,
+            Call::Up(leg) | Call::HangingUp(leg, _) => leg.dialog.remote.tag.as_deref().unwrap_or("") == tag,
+        }
+    }
+
+    /// The ACK of a 2xx.
+    pub fn on_ack(self, cx: &mut Cx<'_>, ack: &Request) -> Option<Call> {
+        match self {
+            Call::Up(mut leg) => {
+                leg.on_ack(cx, ack);
+                Some(Call::Up(leg))
+            }
+            Call::HangingUp(mut leg, refusal) => {
+                leg.on_ack(cx, ack);
+                hang_up(leg, cx, refusal)
+            }
+            other @ (Call::Calling(_) | Call::Called(_)) => Some(other),
+        }
+    }
+
+    /// CANCEL of its INVITE.
+    pub fn on_cancel(self, cx: &mut Cx<'_>, cause: Option<u16>) -> Option<Call> {
+        match self {
+            Call::Called(incoming) => {
+                incoming.cancelled(cx, cause);
+                None
+            }
+            // The 2xx or a re-INVITE's answer crossed it.
+            other @ (Call::Calling(_) | Call::Up(_) | Call::HangingUp(..)) => Some(other),
+        }
+    }
+
+    /// A response to a request of this call.
+    pub fn on_response(
+        self,
+        cx: &mut Cx<'_>,
+        client: ClientId,
+        response: &Response,
+        hop: Hop,
+    ) -> Option<Call> {
+        match self {
+            Call::Calling(outgoing) => from_outgoing(outgoing.on_response(cx, client, response, hop)),
+            Call::Called(mut incoming) => {
+                if incoming.leg.waits_for(client) {
+                    // What a refused UPDATE means for the call, its INVITE says.
+                    let _ = incoming.leg.on_response(cx, response, hop);
+                }
+                Some(Call::Called(incoming))
+            }
+            Call::Up(mut leg) if leg.waits_for(client) => {
+                let flow = leg.on_response(cx, response, hop);
+                after(cx, leg, flow)
+            }
+            // INFO, or a request of before.
+            Call::Up(leg) if response.status == 481 => after(cx, leg, Flow::Lost(values::TEMPORARY_FAILURE)),
+            other @ (Call::Up(_) | Call::HangingUp(..)) => Some(other),
+        }
+    }
+
+    /// A request of this call got no response, or could not be sent.
+    pub fn on_no_response(self, cx: &mut Cx<'_>, client: ClientId, timed_out: bool) -> Option<Call> {
+        match self {
+            Call::Calling(outgoing) => from_outgoing(outgoing.on_no_response(cx, client, timed_out)),
+            Call::Called(mut incoming) => {
+                if incoming.leg.waits_for(client) {
+                    let _ = incoming.leg.on_failure(cx, false);
+                }
+                Some(Call::Called(incoming))
+            }
+            Call::Up(mut leg) if leg.waits_for(client) => {
+                let flow = leg.on_failure(cx, timed_out);
+                after(cx, leg, flow)
+            }
+            other @ (Call::Up(_) | Call::HangingUp(..)) => Some(other),
+        }
+    }
+
+    /// A timer of this call.
+    pub fn on_timer(self, cx: &mut Cx<'_>, timer: Timer) -> Option<Call> {
+        match self {
+            // An unanswered call of ours has no timers: its transactions have.
+            Call::Calling(outgoing) => Some(Call::Calling(outgoing)),
+            Call::Called(incoming) => from_incoming(incoming.on_timer(cx, timer)),
+            Call::Up(mut leg) => {
+                let flow = leg.on_timer(cx, timer);
+                after(cx, leg, flow)
+            }
+            Call::HangingUp(mut leg, refusal) => match leg.on_timer(cx, timer) {
+                Flow::On => Some(Call::HangingUp(leg, refusal)),
+                Flow::Ended(_) | Flow::Lost(_) => hang_up(leg, cx, refusal),
+            },
+        }
+    }
+}
+
+fn from_outgoing(outcome: outgoing::Outcome) -> Option<Call> {
+    match outcome {
+        outgoing::Outcome::Pending(outgoing) => Some(Call::Calling(outgoing)),
+        outgoing::Outcome::Answered(leg) => Some(Call::Up(leg)),
+        outgoing::Outcome::Over => None,
+    }
+}
+
+fn from_incoming(outcome: incoming::Outcome) -> Option<Call> {
+    match outcome {
+        incoming::Outcome::Pending(incoming) => Some(Call::Called(incoming)),
+        incoming::Outcome::Accepted(leg) => Some(Call::Up(leg)),
+        incoming::Outcome::Over => None,
+    }
+}
+
+fn after(cx: &mut Cx<'_>, mut leg: Box<Leg>, flow: Flow) -> Option<Call> {
+    match flow {
+        Flow::On => Some(Call::Up(leg)),
+        Flow::Ended(cause) => {
+            cx.event(Event::Ended { call: cx.call, cause });
+            None
+        }
+        Flow::Lost(cause) => {
+            leg.hang_up(cx, Some(format!("Q.850;cause={cause}")));
+            cx.event(Event::Ended { call: cx.call, cause });
+            None
+        }
+    }
+}
+
+fn hang_up(mut leg: Box<Leg>, cx: &mut Cx<'_>, refusal: Refusal) -> Option<Call> {
+    if leg.ack_due() {
+        return Some(Call::HangingUp(leg, refusal));
+    }
+    leg.hang_up(cx, Some(values::reason(&refusal)));
+    None
+}
+
+fn calling_wish(mut outgoing: Box<Outgoing>, cx: &mut Cx<'_>, wish: Wish) -> Option<Call> {
+    match wish {
+        Wish::End(refusal) => {
+            outgoing.end(cx, &refusal);
+            return None;
+        }
+        Wish::Offer(sdp) => outgoing.offer(cx, sdp),
+        Wish::Answer(sdp) => outgoing.answer(cx, &sdp),
+        Wish::RefuseOffer(status) => outgoing.refuse_offer(cx, status),
+        Wish::Connected(identity) => outgoing.connected(identity),
+        Wish::Digit(..) | Wish::Ring(_) | Wish::Accept(_) => {
+            tracing::debug!(call = ?cx.call, "a command that an unanswered call of ours can't carry out");
+        }
+    }
+    Some(Call::Calling(outgoing))
+}
+
+fn called_wish(mut incoming: Box<Incoming>, cx: &mut Cx<'_>, wish: Wish) -> Option<Call> {
+    match wish {
+        Wish::Ring(sdp) => incoming.ring(cx, sdp),
+        Wish::Accept(sdp) => return from_incoming(incoming.accept(cx, sdp)),
+        Wish::End(refusal) => {
+            incoming.refuse(cx, &refusal);
+            return None;
+        }
+        Wish::Offer(sdp) => incoming.leg.offer(cx, sdp),
+        Wish::Answer(sdp) => incoming.leg.answer(cx, &sdp),
+        Wish::RefuseOffer(status) => incoming.leg.refuse_offer(cx, status),
+        Wish::Connected(identity) => incoming.connected(identity),
+        Wish::Digit(digit, duration_ms) => incoming.leg.digit(cx, digit, duration_ms),
+    }
+    Some(Call::Called(incoming))
+}
+
+fn up_wish(mut leg: Box<Leg>, cx: &mut Cx<'_>, wish: Wish) -> Option<Call> {
+    match wish {
+        Wish::End(refusal) => return hang_up(leg, cx, refusal),
+        Wish::Offer(sdp) => leg.offer(cx, sdp),
+        Wish::Answer(sdp) => leg.answer(cx, &sdp),
+        Wish::RefuseOffer(status) => leg.refuse_offer(cx, status),
+        Wish::Connected(identity) => leg.connected(cx, identity),
+        Wish::Digit(digit, duration_ms) => leg.digit(cx, digit, duration_ms),
+        Wish::Ring(_) | Wish::Accept(_) => {
+            tracing::debug!(call = ?cx.call, "it is answered already");
+        }
+    }
+    Some(Call::Up(leg))
+}

@@ -1,0 +1,55 @@
+//! Requests that get their answer without a look at the call (RFC 3261 §8.2).
+
+use super::context::Server;
+use super::values::{ACCEPT, ALLOW, SDP, SUPPORTED, is_understood};
+use crate::message::{Method, Response, Scheme};
+
+/// What a request asks that we can't do: another URI scheme (416), an extension (420), another kind of body (415).
+pub(crate) fn unacceptable(server: &Server) -> Option<Response> {
+    let request = &server.request;
+    match request.uri.scheme() {
+        Scheme::Sip | Scheme::Sips | Scheme::Tel => {}
+        Scheme::Other => return Some(server.reply(416)),
+    }
+    let required = request.headers.elements("Require").filter_map(Result::ok);
+    let unknown: Vec<&str> = required.filter(|option| !is_understood(option)).collect();
+    if !unknown.is_empty() && request.method != Method::Bye {
+        return Some(server.reply(420).with("Unsupported", unknown.join(", ")));
+    }
+    let offers = matches!(request.method, Method::Invite | Method::Update | Method::Prack);
+    if offers && !request.body.is_empty() && request.headers.content_type().as_deref() != Some(SDP) {
+        return Some(server.reply(415).with("Accept", ACCEPT));
+    }
+    if offers
+        && request.headers.get("Content-Encoding").is_some_and(|e| !e.trim().eq_ignore_ascii_case("identity"))
+    {
+        return Some(server.reply(415).with("Accept-Encoding", "identity"));
+    }
+    None
+}
+
+/// 200 to OPTIONS (RFC 3261 §11.2).
+pub(crate) fn options(server: &Server) -> Response {
+    server.reply(200).with("Allow", ALLOW).with("Accept", ACCEPT).with("Supported", SUPPORTED)
+}
+
+/// 405 for a method that SIP knows and we don't serve here, 501 for one that nobody knows.
+pub(crate) fn method(server: &Server, method: &Method) -> Response {
+    match method {
+        Method::Other(_) => server.reply(501),
+        Method::Ack
+        | Method::Bye
+        | Method::Cancel
+        | Method::Info
+        | Method::Invite
+        | Method::Message
+        | Method::Notify
+        | Method::Options
+        | Method::Prack
+        | Method::Publish
+        | Method::Refer
+        | Method::Register
+        | Method::Subscribe
+        | Method::Update => server.reply(405).with("Allow", ALLOW),
+    }
+}

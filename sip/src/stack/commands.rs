@@ -1,0 +1,89 @@
+//! What the node wants.
+
+use super::{Slot, Stack};
+use crate::call::{Call, Cx, Outgoing, Plan, Target, Wish};
+use crate::dialog::Reach;
+use crate::message::Uri;
+use crate::port::{CallHandle, Command, Destination, Event, Hop, Output, Transport};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// Q.850 of a call that can't even be placed.
+const SUBSCRIBER_ABSENT: u16 = 20;
+const NO_CIRCUIT: u16 = 34;
+const INCOMPATIBLE: u16 = 88;
+
+impl Stack {
+    pub(super) fn command(&mut self, now: Instant, command: Command, out: &mut Vec<Output>) {
+        let (handle, wish) = match command {
+            Command::Invite { call, to, from, called, diverted_by, offer, max_forwards } => {
+                let plan = Plan { from, called, diverted_by, offer, max_forwards };
+                return self.place(now, call, to, plan, out);
+            }
+            Command::ForgetAccount(account) => return self.forget_account(now, &account, out),
+            Command::Ring(call, sdp) => (call, Wish::Ring(sdp)),
+            Command::Accept(call, sdp) => (call, Wish::Accept(sdp)),
+            Command::Refuse(call, refusal) | Command::End(call, refusal) => (call, Wish::End(refusal)),
+            Command::Offer(call, sdp) => (call, Wish::Offer(sdp)),
+            Command::Answer(call, sdp) => (call, Wish::Answer(sdp)),
+            Command::RefuseOffer(call, status) => (call, Wish::RefuseOffer(status)),
+            Command::Connected(call, identity) => (call, Wish::Connected(identity)),
+            Command::Digit(call, digit, duration_ms) => (call, Wish::Digit(digit, duration_ms)),
+        };
+        // A call that has ended meanwhile: its event is on the way to the node.
+        self.with_call(now, handle, out, |call, cx| call.on_wish(cx, wish));
+    }
+
+    fn place(&mut self, now: Instant, call: CallHandle, to: Destination, plan: Plan, out: &mut Vec<Output>) {
+        let refused = |status, cause| {
+            Output::Event(Event::Refused { call, status, cause: Some(cause), redirect_to: None })
+        };
+        if self.calls.len() >= self.core.config.max_calls || self.calls.contains_key(&call) {
+            return out.push(refused(503, NO_CIRCUIT));
+        }
+        let targets = match to {
+            Destination::Account { id, number } => self.contacts(&id, &number),
+            Destination::Peer { transport, remote, user, host } => {
+                self.peer_target(transport, remote, &user, &host).into_iter().collect()
+            }
+        };
+        if targets.is_empty() {
+            return out.push(refused(480, SUBSCRIBER_ABSENT));
+        }
+        let mut cx = Cx { core: &mut self.core, now, call, out, muted: false };
+        match Outgoing::place(&mut cx, plan, targets) {
+            Ok(outgoing) => {
+                let dialogs = outgoing.dialogs();
+                self.calls.insert(call, Slot { call: Call::Calling(Box::new(outgoing)), dialogs });
+            }
+            Err(error) => {
+                tracing::debug!(?call, %error, "an offer can't be written");
+                out.push(refused(488, INCOMPATIBLE));
+            }
+        }
+    }
+
+    fn peer_target(
+        &self,
+        transport: Transport,
+        remote: SocketAddr,
+        user: &str,
+        host: &str,
+    ) -> Option<Target> {
+        let local = self.core.listen.iter().filter(|(t, _)| *t == transport).map(|(_, a)| *a);
+        let local =
+            local.clone().find(|a| a.is_ipv4() == remote.is_ipv4()).or_else(|| local.clone().next())?;
+        let (name, port) = match host.rsplit_once(':').map(|(name, port)| (name, port.parse().ok())) {
+            Some((name, Some(port))) if !name.contains(':') || name.ends_with(']') => (name, Some(port)),
+            Some(_) | None => (host, None),
+        };
+        let uri = Uri::sip(user, name, port);
+        let uri = match transport {
+            Transport::Udp => uri,
+            Transport::Tcp => uri.with_param("transport", Some("tcp")),
+            Transport::Tls => uri.with_param("transport", Some("tls")),
+        };
+        let hop = Hop { transport, local, remote, connection: None };
+        Some(Target { uri, hop, routes: Vec::new(), reach: Reach::Contact })
+    }
+}

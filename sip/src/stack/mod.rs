@@ -1,0 +1,266 @@
+//! The whole machine behind the door: bytes and commands in, bytes and events out.
+
+mod access;
+mod commands;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use crate::call::context::{Abandoned, AckKey};
+use crate::call::{Call, Core, Cx};
+use crate::dialog::{Dialog, DialogId, End, Peer};
+use crate::message::{self, Method, Request, Response};
+use crate::port::{CallHandle, Config, Directory, Hop, Input, Output};
+use crate::transaction::{ClientId, Settings, Transactions, TuEvent};
+use smallvec::SmallVec;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Incoming calls have this bit in their handle; the node's own never have.
+const INCOMING: u64 = 1 << 63;
+
+/// How much the stack holds, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls that the node has not ended and that have not ended.
+    pub calls: usize,
+    /// Transactions in whatever state.
+    pub transactions: usize,
+    /// Registered contacts.
+    pub contacts: usize,
+}
+
+/// The SIP side of a node. Sans-IO: [`Stack::handle`] takes one input and says what follows; [`Stack::next_timeout`]
+/// says when it wants to be called without one.
+#[derive(Debug)]
+pub struct Stack {
+    core: Core,
+    calls: HashMap<CallHandle, Slot>,
+
+    next_incoming: u64,
+}
+
+/// A call and what finds it.
+#[derive(Debug)]
+struct Slot {
+    call: Call,
+    /// All dialogs that its INVITEs may have made.
+    dialogs: SmallVec<[DialogId; 1]>,
+}
+
+impl Stack {
+    /// A stack without calls and registrations. All its randomness comes from `seed`.
+    #[must_use]
+    pub fn new(config: Config, seed: [u8; 32]) -> Stack {
+        let transactions = Transactions::new(Settings::from(&config), seed);
+        let core = Core::new(Arc::new(config), transactions);
+        Stack { core, calls: HashMap::new(), next_incoming: INCOMING }
+    }
+
+    /// Handles one input; what follows is appended to `out` in the order in which it must be carried out.
+    pub fn handle(&mut self, now: Instant, input: Input, directory: &dyn Directory, out: &mut Vec<Output>) {
+        match input {
+            Input::Received { hop, bytes } => self.receive(now, hop, &bytes, directory, out),
+            Input::Closed(hop) => self.closed(now, hop, directory, out),
+            Input::Command(command) => self.command(now, command, out),
+            Input::Timeout => self.timeout(now, directory, out),
+        }
+    }
+
+    /// When [`Input::Timeout`] is due.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let lists = [self.core.next_timeout(), self.core.transactions.next_timeout()];
+        lists.into_iter().flatten().min()
+    }
+
+    /// How much it holds.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts { calls: self.calls.len(), transactions: self.core.transactions.len(), contacts: 0 }
+    }
+
+    /// Whether nothing is left of any call: no call, no dialog, no timer, no transaction. Registrations may be there.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.calls.is_empty() && self.core.is_quiet() && self.core.transactions.is_empty()
+    }
+
+    fn receive(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        bytes: &[u8],
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) {
+        match message::read(bytes, hop.transport) {
+            Ok(message) => {
+                self.core.connections.extend(hop.connection);
+                if let Some(event) = self.core.transactions.receive(now, hop, message, out) {
+                    self.on_event(now, event, directory, out);
+                }
+            }
+            Err(malformed) => self.core.transactions.refuse(hop, malformed, out),
+        }
+    }
+
+    fn on_event(&mut self, now: Instant, event: TuEvent, directory: &dyn Directory, out: &mut Vec<Output>) {
+        match event {
+            TuEvent::Request { id, hop, request } => self.on_request(now, id, hop, request, directory, out),
+            TuEvent::Ack { request, .. } => self.on_ack(now, &request, out),
+            TuEvent::Cancelled { invite, reason } => {
+                let cause = reason.as_deref().and_then(crate::call::values::cause_of);
+                if let Some(call) = self.core.servers.get(&invite).copied() {
+                    self.with_call(now, call, out, |call, cx| call.on_cancel(cx, cause));
+                }
+            }
+            TuEvent::Response { id, hop, response } => self.on_response(now, Some(id), hop, &response, out),
+            TuEvent::StrayResponse { hop, response } => self.on_response(now, None, hop, &response, out),
+            TuEvent::ClientTimeout(id) => self.on_no_response(now, id, true, out),
+            TuEvent::ClientTransportError(id) => self.on_no_response(now, id, false, out),
+            // The caller has vanished after our refusal; there is nothing to end.
+            TuEvent::NoAck(_) => {}
+        }
+    }
+
+    /// Lets a call handle something; it comes back unless it is over.
+    fn with_call(
+        &mut self,
+        now: Instant,
+        handle: CallHandle,
+        out: &mut Vec<Output>,
+        step: impl FnOnce(Call, &mut Cx<'_>) -> Option<Call>,
+    ) {
+        let Some(Slot { call, dialogs }) = self.calls.remove(&handle) else { return };
+        let muted = call.is_muted();
+        let mut cx = Cx { core: &mut self.core, now, call: handle, out, muted };
+        match step(call, &mut cx) {
+            Some(call) => {
+                self.calls.insert(handle, Slot { call, dialogs });
+            }
+            None => self.core.forget(handle, &dialogs),
+        }
+    }
+
+    fn on_ack(&mut self, now: Instant, ack: &Request, out: &mut Vec<Output>) {
+        let Some((handle, _)) = self.dialog_of(ack) else { return };
+        self.with_call(now, handle, out, |call, cx| call.on_ack(cx, ack));
+    }
+
+    /// The call whose dialog a request names, and our tag.
+    fn dialog_of(&self, request: &Request) -> Option<(CallHandle, Arc<str>)> {
+        let local_tag: Arc<str> = request.headers.to_tag()?.into();
+        let id = DialogId { call_id: request.headers.call_id().into(), local_tag: local_tag.clone() };
+        let handle = *self.core.dialogs.get(&id)?;
+        let peer_tag = request.headers.from_tag().unwrap_or("");
+        self.calls.get(&handle).filter(|slot| slot.call.knows_peer(peer_tag)).map(|_| (handle, local_tag))
+    }
+
+    fn on_response(
+        &mut self,
+        now: Instant,
+        client: Option<ClientId>,
+        hop: Hop,
+        response: &Response,
+        out: &mut Vec<Output>,
+    ) {
+        if response.is_success() && self.acknowledges_again(response, out) {
+            return;
+        }
+        let Some(client) = client else { return };
+        if let Some(abandoned) = self.core.abandoned.get(&client) {
+            if response.is_success() {
+                let dialog = abandoned.unwanted(response, hop);
+                self.end_unwanted(now, dialog, response, out);
+            } else if !response.is_provisional() && abandoned.winner.is_none() {
+                self.core.abandoned.remove(&client);
+            }
+            return;
+        }
+        let Some(handle) = self.core.clients.get(&client).copied() else { return };
+        if !response.is_provisional() {
+            self.core.clients.remove(&client);
+        }
+        self.with_call(now, handle, out, |call, cx| call.on_response(cx, client, response, hop));
+    }
+
+    fn acknowledges_again(&mut self, response: &Response, out: &mut Vec<Output>) -> bool {
+        let Some(key) = ack_key(response) else { return false };
+        self.core.acknowledge_again(&key, out)
+    }
+
+    /// A dialog that nobody wants: ACK and BYE.
+    fn end_unwanted(
+        &mut self,
+        now: Instant,
+        dialog: Option<Dialog>,
+        response: &Response,
+        out: &mut Vec<Output>,
+    ) {
+        let (Some(dialog), Ok(cseq)) = (dialog, response.headers.cseq()) else { return };
+        let describer = self.core.describer(dialog.peer_hop());
+        let config = self.core.config.clone();
+        let session = crate::call::SessionTimer::new(config.session_expires, config.min_session_expires);
+        let mut leg = crate::call::Leg::new(dialog, describer, "".into(), session);
+        let mut cx = Cx { core: &mut self.core, now, call: CallHandle(0), out, muted: true };
+        leg.acknowledge(&mut cx, cseq.number, None);
+        leg.hang_up(&mut cx, Some(format!("Q.850;cause={}", crate::call::values::NORMAL_CLEARING)));
+    }
+
+    fn on_no_response(&mut self, now: Instant, client: ClientId, timed_out: bool, out: &mut Vec<Output>) {
+        if self.core.abandoned.remove(&client).is_some() {
+            return;
+        }
+        if let Some(handle) = self.core.clients.remove(&client) {
+            self.with_call(now, handle, out, |call, cx| call.on_no_response(cx, client, timed_out));
+        }
+    }
+
+    fn closed(&mut self, now: Instant, hop: Hop, directory: &dyn Directory, out: &mut Vec<Output>) {
+        if let Some(connection) = hop.connection {
+            self.core.connections.remove(&connection);
+        }
+        let mut events = Vec::new();
+        self.core.transactions.closed(hop, &mut events);
+        for event in events {
+            self.on_event(now, event, directory, out);
+        }
+        self.registrar_closed(now, hop, out);
+    }
+
+    fn timeout(&mut self, now: Instant, directory: &dyn Directory, out: &mut Vec<Output>) {
+        let mut events = Vec::new();
+        self.core.transactions.timeout(now, out, &mut events);
+        for event in events {
+            self.on_event(now, event, directory, out);
+        }
+        while let Some((handle, timer)) = self.core.timers.pop_due(now) {
+            self.with_call(now, handle, out, |call, cx| call.on_timer(cx, timer));
+        }
+        self.core.expire(now);
+        self.registrar_timeout(now, out);
+    }
+}
+
+/// Which 2xx to an INVITE a response is; `None` for other responses.
+fn ack_key(response: &Response) -> Option<AckKey> {
+    let cseq = response.headers.cseq().ok().filter(|cseq| cseq.method == Method::Invite)?;
+    let id = DialogId {
+        call_id: response.headers.call_id().into(),
+        local_tag: response.headers.from_tag()?.into(),
+    };
+    Some((id, response.headers.to_tag().unwrap_or("").into(), cseq.number))
+}
+
+impl Abandoned {
+    /// The dialog that a 2xx makes, unless it is the winner's own 2xx, whose ACK waits for the node.
+    fn unwanted(&self, response: &Response, hop: Hop) -> Option<Dialog> {
+        let to = response.headers.to().ok()?;
+        if self.winner.as_deref().is_some_and(|winner| to.tag() == Some(winner)) {
+            return None;
+        }
+        Some(Dialog::of_caller(&self.seed, End::of(&to), Peer::of(&response.headers), hop))
+    }
+}

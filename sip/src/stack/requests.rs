@@ -1,0 +1,185 @@
+//! Requests that come: in a dialog to its call, a new INVITE through admission and authentication to the node.
+
+use super::{INCOMING, Slot, Stack};
+use crate::call::refusals;
+use crate::call::values::{self};
+use crate::call::{Call, Cx, Incoming, Leg, Server, SessionTimer};
+use crate::dialog::{self, Dialog, DialogId, End, Peer, Reach};
+use crate::message::{Headers, Method, Request};
+use crate::port::{CallHandle, Directory, Event, Hop, Identity, Output, ReadSdp, Source};
+use crate::sdp;
+use crate::transaction::ServerId;
+use smallvec::smallvec;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Retry-After of an INVITE beyond the limit of calls, seconds.
+const CALLS_RETRY_AFTER: u32 = 5;
+
+impl Stack {
+    pub(super) fn on_request(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        hop: Hop,
+        request: Request,
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) {
+        let request = Arc::new(request);
+        if request.headers.to_tag().is_some() {
+            return self.in_dialog(now, id, hop, request, out);
+        }
+        let server = Server { id, hop, request, tag: self.core.tag() };
+        match &server.request.method {
+            Method::Invite => self.invite(now, server, directory, out),
+            Method::Register => self.register(now, &server, directory, out),
+            Method::Options => {
+                let mut cx = self.cx(now, out);
+                let reply = refusals::unacceptable(&server).unwrap_or_else(|| refusals::options(&server));
+                cx.respond(&server, reply);
+            }
+            // Requests that only a dialog of ours could mean (RFC 3261 §12.2.2).
+            Method::Bye | Method::Update | Method::Prack | Method::Info | Method::Ack | Method::Cancel => {
+                self.cx(now, out).refuse(&server, 481);
+            }
+            other @ (Method::Message
+            | Method::Notify
+            | Method::Publish
+            | Method::Refer
+            | Method::Subscribe
+            | Method::Other(_)) => {
+                let reply = refusals::method(&server, other);
+                self.cx(now, out).respond(&server, reply);
+            }
+        }
+    }
+
+    pub(super) fn cx<'a>(&'a mut self, now: Instant, out: &'a mut Vec<Output>) -> Cx<'a> {
+        Cx { core: &mut self.core, now, call: CallHandle(0), out, muted: false }
+    }
+
+    fn in_dialog(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        hop: Hop,
+        request: Arc<Request>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some((handle, tag)) = self.dialog_of(&request) else {
+            let server = Server { id, hop, request, tag: "".into() };
+            return self.cx(now, out).refuse(&server, 481);
+        };
+        if request.method == Method::Invite {
+            self.core.servers.insert(id, handle);
+        }
+        let server = Server { id, hop, request, tag };
+        self.with_call(now, handle, out, |call, cx| call.on_request(cx, server));
+    }
+
+    fn invite(&mut self, now: Instant, server: Server, directory: &dyn Directory, out: &mut Vec<Output>) {
+        let full = self.calls.len() >= self.core.config.max_calls;
+        let admitted = if full { Err(CALLS_RETRY_AFTER) } else { directory.admit() };
+        if let Err(seconds) = admitted {
+            let reply = server.reply(503).with("Retry-After", seconds.to_string());
+            return self.cx(now, out).respond(&server, reply);
+        }
+        if let Some(reply) = refusals::unacceptable(&server) {
+            return self.cx(now, out).respond(&server, reply);
+        }
+        if server.request.headers.max_forwards() == 0 {
+            return self.cx(now, out).refuse(&server, 483);
+        }
+        match self.source_of(now, &server, directory) {
+            Ok(source) => self.new_call(now, server, source, out),
+            Err(reply) => self.cx(now, out).respond(&server, *reply),
+        }
+    }
+
+    fn new_call(&mut self, now: Instant, server: Server, source: Source, out: &mut Vec<Output>) {
+        let request = server.request.clone();
+        let mut cx = self.cx(now, out);
+        let offer = match read_offer(&request) {
+            Ok(offer) => offer,
+            Err(_) => return cx.refuse(&server, 488),
+        };
+        let dialled = values::user_of(&request.uri);
+        if dialled.is_empty() {
+            return cx.refuse(&server, 484);
+        }
+        let min_se = cx.core.config.min_session_expires;
+        let mut session = SessionTimer::new(cx.core.config.session_expires, min_se);
+        if let Some(min_se) = session.too_small(&request.headers) {
+            return cx.respond(&server, server.reply(422).with("Min-SE", min_se.as_secs().to_string()));
+        }
+        session.told_by_request(&request.headers, request.headers.has_token("Supported", "timer"));
+        let Some(dialog) = new_dialog(&mut cx, &server, &source) else { return cx.refuse(&server, 400) };
+        let id = dialog.id.clone();
+        let describer = cx.core.describer(&server.hop);
+        let contact = cx.core.contact(&dialled, &server.hop);
+        let mut leg = Leg::new(dialog, describer, contact, session);
+        leg.learn(&request.headers);
+        cx.refuse(&server, 100);
+        let first_rseq = u32::try_from(cx.random(1..=0x7fff)).unwrap_or(1);
+        let text = offer.as_ref().map(|o| o.text.clone());
+        let incoming = Incoming::new(leg, server.clone(), text, first_rseq);
+        let call = CallHandle(self.next_incoming);
+        self.next_incoming = INCOMING | (self.next_incoming.wrapping_add(1) & !INCOMING);
+        self.core.servers.insert(server.id, call);
+        self.core.dialogs.insert(id.clone(), call);
+        self.calls.insert(call, Slot { call: Call::Called(Box::new(incoming)), dialogs: smallvec![id] });
+        let (from, from_user) = caller(&request.headers, &source);
+        let max_forwards = request.headers.max_forwards();
+        out.push(Output::Event(Event::Incoming {
+            call,
+            source,
+            dialled,
+            from,
+            from_user,
+            offer,
+            max_forwards,
+        }));
+    }
+}
+
+fn read_offer(request: &Request) -> Result<Option<ReadSdp>, sdp::SdpError> {
+    if request.body.is_empty() { Ok(None) } else { sdp::read(&request.body).map(Some) }
+}
+
+fn new_dialog(cx: &mut Cx<'_>, server: &Server, source: &Source) -> Option<Dialog> {
+    let headers = &server.request.headers;
+    let (from, to) = (headers.from().ok()?, headers.to().ok()?);
+    let mut local = End::of(&to);
+    local.tag = Some(server.tag.clone());
+    let incoming = dialog::Incoming {
+        id: DialogId { call_id: headers.call_id().into(), local_tag: server.tag.clone() },
+        local,
+        remote: End::of(&from),
+        from_uri: from.uri,
+        cseq: headers.cseq().ok()?.number,
+        first_cseq: u32::try_from(cx.random(1..=0xffff)).unwrap_or(1),
+        hop: server.hop,
+        reach: match source {
+            Source::Account(_) => Reach::AsItCame,
+            Source::Trunk(_) => Reach::Contact,
+        },
+        listen: cx.core.listen.clone(),
+    };
+    Some(Dialog::of_callee(incoming, Peer::of(headers)))
+}
+
+/// The caller, and the user part of From. A trunk is trusted to assert who calls (RFC 3325), a phone is not.
+fn caller(headers: &Headers, source: &Source) -> (Identity, String) {
+    let from = headers.from().ok();
+    let from_user = from.as_ref().map(|f| values::user_of(&f.uri)).unwrap_or_default();
+    let asserted = match source {
+        Source::Trunk(_) => {
+            headers.name_addrs("P-Asserted-Identity").ok().and_then(|all| all.into_iter().next())
+        }
+        Source::Account(_) => None,
+    };
+    let restricted = headers.wants_privacy();
+    let identity = asserted.or(from).map(|party| values::identity_of(&party, restricted));
+    (identity.unwrap_or_default(), from_user)
+}
