@@ -9,11 +9,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 macro_rules! symbols {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal;)*) => {
+    ($(#[doc = $doc:literal] $variant:ident = $code:literal, $name:literal;)*) => {
         /// An error symbol (`data.cti`). Its code never changes: the table is a checked-in snapshot.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Symbol {
-            $($(#[$doc])* $variant,)*
+            $(#[doc = $doc] $variant,)*
         }
 
         impl Symbol {
@@ -33,6 +33,14 @@ macro_rules! symbols {
             pub fn code(self) -> i32 {
                 match self {
                     $(Symbol::$variant => $code,)*
+                }
+            }
+
+            /// What it means, in a sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Symbol::$variant => $doc.trim_ascii_start(),)*
                 }
             }
 

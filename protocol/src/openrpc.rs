@@ -20,7 +20,10 @@ pub fn document() -> Value {
     let errors: serde_json::Map<String, Value> = Symbol::ALL
         .iter()
         .map(|s| {
-            (s.name().to_owned(), json!({"code": s.code(), "message": s.name(), "data": {"cti": s.name()}}))
+            (
+                s.name().to_owned(),
+                json!({"code": s.code(), "message": s.meaning(), "data": {"cti": s.name()}}),
+            )
         })
         .collect();
     json!({
@@ -57,4 +60,48 @@ fn method(description: Description) -> Value {
         "params": params,
         "result": {"name": "result", "schema": description.result},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHECKED_IN: &str = include_str!("../openrpc.json");
+
+    /// `UPDATE_OPENRPC=1 cargo test -p protocol openrpc` writes the file anew.
+    #[test]
+    fn the_checked_in_document_is_the_code_s() {
+        let made = serde_json::to_string_pretty(&document()).expect("writes") + "\n";
+        if std::env::var_os("UPDATE_OPENRPC").is_some() {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openrpc.json");
+            std::fs::write(path, &made).expect("the source tree can be written");
+        }
+        assert!(
+            made == CHECKED_IN,
+            "protocol/openrpc.json is old: UPDATE_OPENRPC=1 cargo test -p protocol openrpc"
+        );
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn walk<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+            match value {
+                Value::Object(map) => map.iter().for_each(|(key, inner)| match (key.as_str(), inner) {
+                    ("$ref", Value::String(to)) => found.push(to),
+                    (_, inner) => walk(inner, found),
+                }),
+                Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            }
+        }
+        let document = document();
+        let mut references = Vec::new();
+        walk(&document, &mut references);
+        assert!(!references.is_empty());
+        for to in references {
+            assert!(document.pointer(to.trim_start_matches('#')).is_some(), "{to}");
+        }
+        let methods = document["methods"].as_array().expect("a list");
+        assert_eq!(methods.len(), Method::NAMES.len());
+    }
 }

@@ -529,3 +529,6 @@ impl From<&MediaTermination> for Media {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,16 @@ impl Connection {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Unopened { .. } => "unopened",
+            State::Opening { .. } => "opening",
+            State::Open { .. } => "open",
+            State::Closed => "closed",
+        }
+    }
+
     /// A frame came.
     pub fn frame(&mut self, bytes: &[u8]) -> Step {
         if matches!(self.state, State::Closed) {

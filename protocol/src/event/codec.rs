@@ -1,0 +1,348 @@
+//! Events as bytes: written once by a node, read by a client.
+
+use super::{
+    Alarm, CloseReason, ConnectionEvent, DeviceChange, Event, EventType, LineChange, ParkChange, SrtpKey,
+};
+use crate::frame::Frame;
+use crate::wire::{Leg, MediaDirection, Party, Privileges, ServiceReason, StartedStream, text};
+use bytes::Bytes;
+use device_model::{CallId, DeviceName, Dn, LegId, NodeName};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// An event, serialised: everything after its `seq`. Clones share the bytes. They may hold a media key, so `Debug` shows
+/// none of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Encoded {
+    event_type: EventType,
+    tail: Bytes,
+}
+
+impl Encoded {
+    /// The event's type.
+    #[must_use]
+    pub fn event_type(&self) -> EventType {
+        self.event_type
+    }
+
+    /// Bytes of the shared part.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tail.len()
+    }
+
+    /// Never: there is at least a type.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tail.is_empty()
+    }
+
+    /// The event as number `seq` of a session.
+    #[must_use]
+    pub fn frame(&self, seq: u64) -> Frame {
+        const HEAD: &str = "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":";
+        // Exactly as much as is needed: a buffer with room to spare would be copied when it becomes `Bytes`.
+        let digits = seq.checked_ilog10().map_or(1, |n| n as usize + 1);
+        let mut head = Vec::with_capacity(HEAD.len() + digits + 1);
+        write!(head, "{HEAD}{seq},").expect("a Vec takes every write");
+        Frame { head: Bytes::from(head), tail: self.tail.clone() }
+    }
+}
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Encoded({}, {} bytes)", self.event_type, self.tail.len())
+    }
+}
+
+/// An event as a client gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Received {
+    /// One of the session's numbered events.
+    Event {
+        /// 1, 2, 3, …
+        seq: u64,
+        /// When, as written: RFC 3339, UTC, milliseconds.
+        time: Arc<str>,
+        /// Which node says so.
+        node: Arc<str>,
+        /// What.
+        event: Box<Event>,
+    },
+    /// A numbered event of a later version: it counts, and says nothing to us.
+    Unknown {
+        /// 1, 2, 3, …
+        seq: u64,
+        /// Its type.
+        event_type: String,
+    },
+    /// About the connection.
+    Connection(ConnectionEvent),
+    /// About the connection, of a later version.
+    UnknownConnection(String),
+}
+
+impl Received {
+    /// Reads the params of the notification `event`.
+    ///
+    /// # Errors
+    /// When they are not of this protocol.
+    pub fn parse(params: &RawValue) -> serde_json::Result<Received> {
+        #[derive(Deserialize)]
+        struct Head<'a> {
+            #[serde(default)]
+            seq: Option<u64>,
+            #[serde(default)]
+            time: Option<Arc<str>>,
+            #[serde(rename = "type", borrow)]
+            event_type: std::borrow::Cow<'a, str>,
+            #[serde(default)]
+            node: Option<Arc<str>>,
+        }
+        #[derive(Deserialize)]
+        struct Closed {
+            reason: CloseReason,
+        }
+        let head: Head<'_> = serde_json::from_str(params.get())?;
+        let Some(seq) = head.seq else {
+            return Ok(match &*head.event_type {
+                "session.superseded" => Received::Connection(ConnectionEvent::Superseded),
+                "session.heartbeat" => Received::Connection(ConnectionEvent::Heartbeat),
+                "session.closed" => match serde_json::from_str::<Closed>(params.get()) {
+                    Ok(closed) => Received::Connection(ConnectionEvent::Closed(closed.reason)),
+                    Err(_) => Received::UnknownConnection(head.event_type.into_owned()),
+                },
+                other => Received::UnknownConnection(other.to_owned()),
+            });
+        };
+        let Some(event_type) = EventType::from_name(&head.event_type) else {
+            return Ok(Received::Unknown { seq, event_type: head.event_type.into_owned() });
+        };
+        let event = Event::read_body(event_type, params.get())?;
+        Ok(Received::Event {
+            seq,
+            time: head.time.unwrap_or_default(),
+            node: head.node.unwrap_or_default(),
+            event: Box::new(event),
+        })
+    }
+}
+
+impl Event {
+    /// Serialises the event, once for all who will hear it. `node` tells it, at `time`.
+    #[must_use]
+    pub fn encode(self, node: &NodeName, time: SystemTime) -> Encoded {
+        let event_type = self.event_type();
+        let mut out = Vec::with_capacity(768);
+        write_start(&mut out, event_type.name(), time);
+        out.extend_from_slice(b",\"node\":");
+        json(&mut out, node.as_str());
+        self.write_body(&mut out);
+        out.push(b'}');
+        Encoded { event_type, tail: Bytes::from(out) }
+    }
+
+    /// Appends the event's own members and closes its params.
+    fn write_body(self, out: &mut Vec<u8>) {
+        match self {
+            Event::ProviderInService => out.push(b'}'),
+            Event::ProviderOutOfService { reason } => members(out, &body::ProviderOutOfService { reason }),
+            Event::ProviderPrivilegesChanged { privileges } => {
+                members(out, &body::PrivilegesChanged { privileges })
+            }
+            Event::Device { change: _, device, reason } => members(out, &body::DeviceBody { device, reason }),
+            Event::Line { change: _, device, line } => members(out, &body::LineBody { device, line }),
+            Event::Alarm { alarm } => members(out, &body::AlarmBody { alarm }),
+            Event::Call { leg } | Event::CallChanged { leg } => members(out, &body::LegBody { leg }),
+            Event::CallTransferred { from_call, to_call, ok } => {
+                members(out, &body::Transferred { from_call, to_call, ok });
+            }
+            Event::CallConferenced { call, legs, ok, failed } => {
+                members(out, &body::Conferenced { call, legs, ok, failed });
+            }
+            Event::CallDtmf { leg, digit } => members(out, &body::Dtmf { leg, digit }),
+            Event::CallParked { leg, park_number } => members(out, &body::Parked { leg, park_number }),
+            Event::Park { change: _, park_number, parked, parker } => {
+                members(out, &body::ParkBody { park_number, parked, parker });
+            }
+            Event::MediaOpenChannel(channel) => members(out, &channel),
+            Event::MediaStarted { leg, stream } => members(out, &body::Started { leg, stream }),
+            Event::MediaStopped { leg, direction } => members(out, &body::Stopped { leg, direction }),
+            Event::MediaSrtpKey { leg, direction, key } => {
+                members(out, &body::KeyBody { leg, direction, key })
+            }
+        }
+    }
+
+    fn read_body(event_type: EventType, raw: &str) -> serde_json::Result<Event> {
+        match event_type {
+            EventType::ProviderInService => Ok(Event::ProviderInService),
+            EventType::ProviderOutOfService => read::<body::ProviderOutOfService>(raw),
+            EventType::ProviderPrivilegesChanged => read::<body::PrivilegesChanged>(raw),
+            EventType::DeviceAdded => read_device(DeviceChange::Added, raw),
+            EventType::DeviceRemoved => read_device(DeviceChange::Removed, raw),
+            EventType::DeviceRestricted => read_device(DeviceChange::Restricted, raw),
+            EventType::DeviceUnrestricted => read_device(DeviceChange::Unrestricted, raw),
+            EventType::DeviceInService => read_device(DeviceChange::InService, raw),
+            EventType::DeviceOutOfService => read_device(DeviceChange::OutOfService, raw),
+            EventType::DeviceClosed => read_device(DeviceChange::Closed, raw),
+            EventType::LineForwardChanged => read_line(LineChange::Forward, raw),
+            EventType::LineAutoAcceptChanged => read_line(LineChange::AutoAccept, raw),
+            EventType::Alarm => read::<body::AlarmBody>(raw),
+            EventType::CallDialtone
+            | EventType::CallDialing
+            | EventType::CallProceeding
+            | EventType::CallRingback
+            | EventType::CallOffering
+            | EventType::CallRinging
+            | EventType::CallConnected
+            | EventType::CallHeld
+            | EventType::CallFailed
+            | EventType::CallDisconnected => read_leg(raw).map(|leg| Event::Call { leg }),
+            EventType::CallChanged => read_leg(raw).map(|leg| Event::CallChanged { leg }),
+            EventType::CallTransferred => read::<body::Transferred>(raw),
+            EventType::CallConferenced => read::<body::Conferenced>(raw),
+            EventType::CallDtmf => read::<body::Dtmf>(raw),
+            EventType::CallParked => read::<body::Parked>(raw),
+            EventType::ParkParked => read_park(ParkChange::Parked, raw),
+            EventType::ParkRetrieved => read_park(ParkChange::Retrieved, raw),
+            EventType::ParkReverted => read_park(ParkChange::Reverted, raw),
+            EventType::ParkAbandoned => read_park(ParkChange::Abandoned, raw),
+            EventType::MediaOpenChannel => serde_json::from_str(raw).map(Event::MediaOpenChannel),
+            EventType::MediaStarted => read::<body::Started>(raw),
+            EventType::MediaStopped => read::<body::Stopped>(raw),
+            EventType::MediaSrtpKey => read::<body::KeyBody>(raw),
+        }
+    }
+}
+
+fn read<B: DeserializeOwned + Into<Event>>(raw: &str) -> serde_json::Result<Event> {
+    serde_json::from_str::<B>(raw).map(Into::into)
+}
+
+fn read_leg(raw: &str) -> serde_json::Result<Leg> {
+    serde_json::from_str::<body::LegBody>(raw).map(|b| b.leg)
+}
+
+fn read_device(change: DeviceChange, raw: &str) -> serde_json::Result<Event> {
+    let body::DeviceBody { device, reason } = serde_json::from_str(raw)?;
+    Ok(Event::Device { change, device, reason })
+}
+
+fn read_line(change: LineChange, raw: &str) -> serde_json::Result<Event> {
+    let body::LineBody { device, line } = serde_json::from_str(raw)?;
+    Ok(Event::Line { change, device, line })
+}
+
+fn read_park(change: ParkChange, raw: &str) -> serde_json::Result<Event> {
+    let body::ParkBody { park_number, parked, parker } = serde_json::from_str(raw)?;
+    Ok(Event::Park { change, park_number, parked, parker })
+}
+
+/// The members of each event after `type` and `node`, as they stand on the wire.
+mod body {
+    use super::*;
+
+    macro_rules! bodies {
+        ($($name:ident { $($(#[$attr:meta])* $field:ident : $ty:ty),* $(,)? })*) => { $(
+            #[derive(Serialize, Deserialize)]
+            pub(super) struct $name { $($(#[$attr])* pub(super) $field: $ty,)* }
+        )* };
+    }
+
+    bodies! {
+        ProviderOutOfService {
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            reason: Option<ServiceReason>,
+        }
+        PrivilegesChanged { privileges: Privileges }
+        DeviceBody {
+            device: crate::wire::Device,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            reason: Option<ServiceReason>,
+        }
+        LineBody { #[serde(with = "text")] device: DeviceName, line: crate::wire::Line }
+        AlarmBody { alarm: Alarm }
+        LegBody { leg: Leg }
+        Transferred { #[serde(with = "text")] from_call: CallId, #[serde(with = "text")] to_call: CallId, ok: bool }
+        Conferenced {
+            #[serde(with = "text")]
+            call: CallId,
+            legs: Vec<Leg>,
+            ok: bool,
+            #[serde(with = "text::list", default)]
+            failed: Vec<LegId>,
+        }
+        Dtmf { leg: Leg, digit: char }
+        Parked { leg: Leg, #[serde(with = "text")] park_number: Dn }
+        ParkBody { #[serde(with = "text")] park_number: Dn, parked: Party, parker: Party }
+        Started { leg: Leg, #[serde(flatten)] stream: StartedStream }
+        Stopped { leg: Leg, direction: MediaDirection }
+        KeyBody { leg: Leg, direction: MediaDirection, #[serde(flatten)] key: SrtpKey }
+    }
+
+    macro_rules! same_members {
+        ($($body:ident => $event:ident { $($field:ident),* })*) => { $(
+            impl From<$body> for Event {
+                fn from($body { $($field),* }: $body) -> Event {
+                    Event::$event { $($field),* }
+                }
+            }
+        )* };
+    }
+
+    same_members! {
+        ProviderOutOfService => ProviderOutOfService { reason }
+        PrivilegesChanged => ProviderPrivilegesChanged { privileges }
+        AlarmBody => Alarm { alarm }
+        Transferred => CallTransferred { from_call, to_call, ok }
+        Conferenced => CallConferenced { call, legs, ok, failed }
+        Dtmf => CallDtmf { leg, digit }
+        Parked => CallParked { leg, park_number }
+        Started => MediaStarted { leg, stream }
+        Stopped => MediaStopped { leg, direction }
+        KeyBody => MediaSrtpKey { leg, direction, key }
+    }
+}
+
+/// A time as it stands on the wire: RFC 3339, UTC, milliseconds. What the format can't hold is shown as its epoch.
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> String {
+    use fmt::Write;
+    let mut out = String::with_capacity(24);
+    // The formatter panics before the epoch and fails after the year 9999.
+    let time = time.max(SystemTime::UNIX_EPOCH);
+    if write!(out, "{}", humantime::format_rfc3339_millis(time)).is_err() {
+        out.clear();
+        out.push_str("1970-01-01T00:00:00.000Z");
+    }
+    out
+}
+
+pub(super) fn write_start(out: &mut Vec<u8>, name: &str, time: SystemTime) {
+    out.extend_from_slice(b"\"time\":\"");
+    out.extend_from_slice(rfc3339(time).as_bytes());
+    out.extend_from_slice(b"\",\"type\":\"");
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'"');
+}
+
+pub(super) fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(out, value).expect("our own types have string keys and a Vec takes every write");
+}
+
+/// Appends the members of a struct to an object that is being written, and closes it: `{"a":1}` becomes `,"a":1}`.
+fn members<T: Serialize>(out: &mut Vec<u8>, value: &T) {
+    let start = out.len();
+    json(out, value);
+    if out[start..] == *b"{}" {
+        out.remove(start);
+    } else {
+        out[start] = b',';
+    }
+}
