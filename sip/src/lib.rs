@@ -9,8 +9,11 @@
 
 mod call;
 mod dialog;
+pub mod digest;
+pub mod frame;
 pub mod message;
 pub mod port;
+pub mod registrar;
 pub mod sdp;
 pub mod stack;
 pub mod transaction;

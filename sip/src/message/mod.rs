@@ -15,6 +15,7 @@ mod uri;
 pub use fields::{CSeq, NameAddr, RAck, Refresher, SessionExpires, Via};
 pub use headers::Headers;
 pub use method::Method;
+pub(crate) use read::head_end;
 pub use read::{MAX_HEADER_LINES, MAX_LINE_BYTES, MAX_MESSAGE_BYTES, Malformed, read};
 pub use text::{Params, Syntax};
 pub use uri::{Scheme, Uri};

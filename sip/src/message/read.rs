@@ -50,15 +50,23 @@ pub fn read(bytes: &[u8], transport: Transport) -> Result<Message, Malformed> {
 
 /// The head without its empty line, and the body. A message without an empty line is all head.
 fn split_head(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let mut from = 0;
+    match head_end(bytes, 0) {
+        Some((head, body)) => (&bytes[..head], &bytes[body..]),
+        None => (bytes, &[]),
+    }
+}
+
+/// Where the head ends and where the body begins; the empty line is searched from `from` on.
+pub(crate) fn head_end(bytes: &[u8], mut from: usize) -> Option<(usize, usize)> {
     while let Some(at) = bytes[from..].iter().position(|byte| *byte == b'\n') {
-        let after = from + at + 1;
-        match &bytes[after..] {
-            [b'\n', body @ ..] | [b'\r', b'\n', body @ ..] => return (&bytes[..from + at], body),
-            _ => from = after,
+        let line_end = from + at;
+        match &bytes[line_end + 1..] {
+            [b'\n', ..] => return Some((line_end, line_end + 2)),
+            [b'\r', b'\n', ..] => return Some((line_end, line_end + 3)),
+            _ => from = line_end + 1,
         }
     }
-    (bytes, &[])
+    None
 }
 
 /// UTF-8 as RFC 3261 wants it; else Latin-1, as old phones write it, so that no header is lost.
