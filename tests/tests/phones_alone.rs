@@ -2,8 +2,9 @@
 
 use tests::lab::baresip::{Account, Baresip, Transport};
 use tests::lab::kamailio::Kamailio;
+use tests::lab::rtp::{Endpoint, mu_law_of};
 use tests::lab::sipp::{self, Sipp};
-use tests::lab::{Lab, SOON};
+use tests::lab::{Lab, SOON, tone};
 
 fn account(kamailio: &Kamailio, number: &str, transport: Transport, tone_hz: u32) -> Account {
     Account {
@@ -117,4 +118,29 @@ async fn sipp_registers() {
     sipp::run(&lab, &run("register", right), SOON).await.all_went_well(2);
     let wrong = vec![sipp::credentials("3001", "3001", "guess")];
     sipp::run(&lab, &run("register_wrong", wrong), SOON).await.all_went_well(2);
+}
+
+#[tokio::test]
+async fn sipp_speaks_with_a_voice_of_each_call() {
+    let lab = Lab::new("alone-sipp-voice");
+    let ear = Endpoint::bind(&lab).await;
+    let port = ear.address.port().to_string();
+    let peer = sipp::Run {
+        scenario: "uas",
+        keys: vec![("MEDIA_PORT", port), ("TALK_MS", "9000".into())],
+        ..sipp::Run::default()
+    };
+    let peer = Sipp::start(&lab, &peer);
+    let speech = lab.folder("speech").join("tone.ul");
+    std::fs::write(&speech, mu_law_of(&tone::sine(450, 30))).expect("the folder is writable");
+    let caller = sipp::Run {
+        scenario: "uac_heard",
+        to: Some(peer.local),
+        calls: 1,
+        keys: vec![("FILE", speech.display().to_string()), ("TALK_MS", "3000".into())],
+        ..sipp::Run::default()
+    };
+    let mut caller = Sipp::start(&lab, &caller);
+    ear.hears(450, SOON).await;
+    caller.finish(SOON).await.all_went_well(1);
 }

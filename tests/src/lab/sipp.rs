@@ -9,9 +9,15 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Blanks of the scenarios, where a run doesn't say otherwise: time allowed for the answer, time from answer to the
-/// next step, time of ringing, asked expiry of a registration.
-pub const DEFAULTS: [(&str, &str); 5] =
-    [("ANSWER_MS", "10000"), ("TALK_MS", "500"), ("RING_MS", "100"), ("EXPIRES", "600"), ("DIGIT", "0")];
+/// next step, time of ringing, asked expiry of a registration, last digit of the awaited 18x, where a peer's audio goes.
+pub const DEFAULTS: [(&str, &str); 6] = [
+    ("ANSWER_MS", "10000"),
+    ("TALK_MS", "500"),
+    ("RING_MS", "100"),
+    ("EXPIRES", "600"),
+    ("DIGIT", "0"),
+    ("MEDIA_PORT", "[media_port]"),
+];
 
 /// One run of SIPp.
 pub struct Sipp {
