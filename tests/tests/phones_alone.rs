@@ -10,11 +10,11 @@ fn account(kamailio: &Kamailio, number: &str, transport: Transport, tone_hz: u32
     Account {
         number: number.to_owned(),
         password: format!("pass-{number}"),
-        registrar: kamailio.address,
+        registrar: if transport == Transport::Tls { kamailio.tls } else { kamailio.address },
         transport,
         tone_hz,
         auto_answer: false,
-        ca: None,
+        ca: (transport == Transport::Tls).then(|| kamailio.ca.clone()),
     }
 }
 
@@ -53,6 +53,11 @@ async fn two_phones_talk_over_udp() {
 #[tokio::test]
 async fn two_phones_talk_over_tcp() {
     two_phones_talk(&Lab::new("alone-tcp"), Transport::Tcp).await;
+}
+
+#[tokio::test]
+async fn two_phones_talk_over_tls() {
+    two_phones_talk(&Lab::new("alone-tls"), Transport::Tls).await;
 }
 
 #[tokio::test]

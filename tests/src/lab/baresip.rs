@@ -124,7 +124,8 @@ impl Baresip {
 
     /// Dials a number at its registrar.
     pub async fn dial(&mut self, number: &str) {
-        let uri = format!("sip:{number}@{}{}", self.account.registrar, uri_transport(self.account.transport));
+        // baresip adds the account's transport.
+        let uri = format!("sip:{number}@{}", self.account.registrar);
         self.command("dial", &uri).await;
     }
 

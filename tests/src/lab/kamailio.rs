@@ -2,13 +2,19 @@
 
 use super::process::Process;
 use super::{Lab, SOON, eventually};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A running kamailio. Every number may register with the password `pass-NUMBER`.
 pub struct Kamailio {
     /// Where it listens, UDP and TCP.
     pub address: SocketAddr,
+    /// Where it listens for TLS.
+    pub tls: SocketAddr,
+    /// Its certificate authority.
+    pub ca: PathBuf,
     process: Process,
 }
 
@@ -16,14 +22,16 @@ impl Kamailio {
     /// Starts it and waits until it listens.
     pub async fn start(lab: &Lab) -> Kamailio {
         let folder = lab.folder("kamailio");
-        let address = lab.address();
+        let (address, tls) = (lab.address(), lab.address());
+        let ca = write_certificates(&folder, address.ip());
         let file = folder.join("kamailio.cfg");
-        std::fs::write(&file, configuration(address)).expect("the lab's folder can be written to");
+        std::fs::write(&file, configuration(&folder, address, tls))
+            .expect("the lab's folder can be written to");
         let mut command = Command::new("kamailio");
         command.env("PATH", search_path()).args(["-DD", "-E", "-m", "64", "-M", "8"]);
         command.arg("-f").arg(&file).arg("-Y").arg(&folder).arg("-P").arg(folder.join("pid"));
         let process = Process::start("kamailio", command, &folder.join("log"));
-        let mut kamailio = Kamailio { address, process };
+        let mut kamailio = Kamailio { address, tls, ca, process };
         eventually("kamailio listens", SOON, async || {
             assert!(kamailio.process.ended().is_none(), "kamailio ended");
             TcpStream::connect(address).ok()
@@ -43,8 +51,30 @@ fn search_path() -> String {
     format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
-fn configuration(address: SocketAddr) -> String {
-    let (host, port) = (address.ip(), address.port());
+/// An authority and a certificate of its for the address; gives the authority's file.
+fn write_certificates(folder: &Path, host: IpAddr) -> PathBuf {
+    let mut authority = CertificateParams::new(Vec::new()).expect("no names are fine names");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().expect("ring makes keys");
+    let authority_certificate = authority.self_signed(&authority_key).expect("an authority may sign itself");
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().expect("ring makes keys");
+    let own = CertificateParams::new(vec![host.to_string()]).expect("an address is a fine name");
+    let certificate = own.signed_by(&key, &issuer).expect("the authority signs");
+    let ca = folder.join("ca.pem");
+    for (path, text) in [
+        (ca.clone(), authority_certificate.pem()),
+        (folder.join("cert.pem"), certificate.pem()),
+        (folder.join("key.pem"), key.serialize_pem()),
+    ] {
+        std::fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+    ca
+}
+
+fn configuration(folder: &Path, address: SocketAddr, tls: SocketAddr) -> String {
+    let (host, port, tls_port) = (address.ip(), address.port(), tls.port());
+    let folder = folder.display();
     format!(
         r#"debug=1
 log_stderror=yes
@@ -53,8 +83,14 @@ tcp_children=1
 auto_aliases=no
 listen=udp:{host}:{port}
 listen=tcp:{host}:{port}
-loadmodule "sl.so"
+enable_tls=yes
+listen=tls:{host}:{tls_port}
+loadmodule "tls.so"
+modparam("tls", "tls_method", "TLSv1.2+")
+modparam("tls", "private_key", "{folder}/key.pem")
+modparam("tls", "certificate", "{folder}/cert.pem")
 loadmodule "tm.so"
+loadmodule "sl.so"
 loadmodule "pv.so"
 loadmodule "rr.so"
 loadmodule "usrloc.so"
@@ -63,23 +99,31 @@ loadmodule "auth.so"
 loadmodule "siputils.so"
 loadmodule "maxfwd.so"
 loadmodule "textops.so"
+loadmodule "nathelper.so"
+modparam("registrar|nathelper", "received_avp", "$avp(received)")
 request_route {{
   if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
   if (is_method("REGISTER")) {{
     if (!pv_www_authenticate("lab", "pass-$au", "0")) {{ www_challenge("lab", "1"); exit; }}
+    # A phone is reached on the connection that it registered on.
+    fix_nated_register();
     save("location");
     exit;
   }}
   if (has_totag()) {{
     loose_route();
+    handle_ruri_alias();
+    set_contact_alias();
     t_relay();
     exit;
   }}
   if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
   record_route();
+  set_contact_alias();
   if (!lookup("location")) {{ sl_send_reply("404", "Not Found"); exit; }}
   t_relay();
 }}
+reply_route {{ set_contact_alias(); }}
 "#
     )
 }
