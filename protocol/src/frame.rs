@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::fmt;
 
 /// The longest line, without its end, in bytes.
 pub const MAX_LINE_BYTES: usize = 1024 * 1024;
 
 /// A message to be written: its own head, and a tail that it may share with other sessions' frames. No line end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// It may hold a password or a media key, so `Debug` shows its length alone.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     /// First part.
     pub head: Bytes,
@@ -46,6 +48,12 @@ impl Frame {
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
         [&self.head[..], &self.tail[..]].concat()
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({} bytes)", self.len())
     }
 }
 

@@ -3,8 +3,18 @@
 use crate::error::Symbol;
 use crate::event::{CloseReason, EventType};
 use crate::methods::{Description, MAX_IDEM_BYTES, Method};
+use crate::rpc;
 use schemars::generate::SchemaSettings;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use std::sync::LazyLock;
+
+/// The answer to `rpc.discover`. The document is a constant: it is made once, however often somebody asks.
+#[must_use]
+pub fn answer() -> Box<RawValue> {
+    static ANSWER: LazyLock<Box<RawValue>> = LazyLock::new(|| rpc::raw(&document()));
+    ANSWER.clone()
+}
 
 /// The document. It is made of the same types that read and write the wire.
 #[must_use]
@@ -83,6 +93,13 @@ mod tests {
     }
 
     #[test]
+    fn the_answer_is_the_document_on_one_line() {
+        let answer = answer();
+        assert!(!answer.get().contains('\n'));
+        assert_eq!(serde_json::from_str::<Value>(answer.get()).expect("JSON"), document());
+    }
+
+    #[test]
     fn every_reference_leads_somewhere() {
         fn walk<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
             match value {
@@ -103,5 +120,22 @@ mod tests {
         }
         let methods = document["methods"].as_array().expect("a list");
         assert_eq!(methods.len(), Method::NAMES.len());
+    }
+
+    /// The page for people says the same as the code.
+    #[test]
+    fn the_page_names_every_method_event_and_error() {
+        let page = include_str!("../../docs/cti-protocol.md");
+        for name in Method::NAMES {
+            let idem = if Method::changes(name) == Some(true) { "yes" } else { "" };
+            assert!(page.contains(&format!("| `{name}` | {idem} |")), "{name}");
+        }
+        for event in EventType::ALL {
+            assert!(page.contains(&format!("`{event}`")), "{event}");
+        }
+        for symbol in Symbol::ALL {
+            let row = format!("| {} | `{symbol}` | {} |", symbol.code(), symbol.meaning());
+            assert!(page.contains(&row), "{row}");
+        }
     }
 }

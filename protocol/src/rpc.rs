@@ -58,8 +58,7 @@ impl PartialEq for Id {
 }
 impl Eq for Id {}
 
-/// One message from a client.
-#[derive(Debug)]
+/// One message from a client. Its params may hold a password: `Debug` leaves them out.
 pub struct Request {
     /// `None` for a JSON-RPC notification: it gets no answer and, a heartbeat apart, has no effect.
     pub id: Option<Id>,
@@ -67,6 +66,12 @@ pub struct Request {
     pub method: String,
     /// As written; an object, an array, or absent.
     pub params: Option<Box<RawValue>>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("id", &self.id).field("method", &self.method).finish_non_exhaustive()
+    }
 }
 
 /// A message that is no request; the connection goes on.
@@ -199,8 +204,8 @@ pub fn raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("our own types have string keys and no failing serialiser")
 }
 
-/// What a server sends, seen by a client.
-#[derive(Clone, Debug)]
+/// What a server sends, seen by a client. An event may hold a media key: `Debug` leaves its members out.
+#[derive(Clone)]
 pub enum Incoming {
     /// The answer to a request.
     Reply {
@@ -213,6 +218,17 @@ pub enum Incoming {
     Event(Box<RawValue>),
     /// A notification of a later version.
     Unknown(String),
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Incoming::Reply { id, outcome: Ok(_) } => write!(f, "Reply({id:?}, good)"),
+            Incoming::Reply { id, outcome: Err(error) } => write!(f, "Reply({id:?}, {error})"),
+            Incoming::Event(params) => write!(f, "Event({} bytes)", params.get().len()),
+            Incoming::Unknown(method) => write!(f, "Unknown({method:?})"),
+        }
+    }
 }
 
 /// A message that a client can't read.

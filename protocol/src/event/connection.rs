@@ -34,6 +34,24 @@ pub enum CloseReason {
     Stopping,
 }
 
+impl CloseReason {
+    /// `reason` on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CloseReason::SlowConsumer => "slow_consumer",
+            CloseReason::HeartbeatTimeout => "heartbeat_timeout",
+            CloseReason::OpenTimeout => "open_timeout",
+            CloseReason::UserDeleted => "user_deleted",
+            CloseReason::NotCtiEnabled => "not_cti_enabled",
+            CloseReason::CertificateExpired => "certificate_expired",
+            CloseReason::LineTooLong => "line_too_long",
+            CloseReason::Draining => "draining",
+            CloseReason::Stopping => "stopping",
+        }
+    }
+}
+
 impl ConnectionEvent {
     /// `type` on the wire.
     #[must_use]

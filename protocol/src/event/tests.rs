@@ -263,6 +263,9 @@ fn what_a_connection_is_told_has_no_number() {
         CloseReason::Draining,
         CloseReason::Stopping,
     ];
+    for reason in reasons {
+        assert_eq!(serde_json::to_value(reason).expect("a string"), reason.name());
+    }
     let mut events = vec![ConnectionEvent::Superseded, ConnectionEvent::Heartbeat];
     events.extend(reasons.map(ConnectionEvent::Closed));
     let mut golden = Vec::new();

@@ -83,6 +83,17 @@ fn a_client_reads_what_a_server_writes() {
     assert!(Incoming::parse(b"[]").is_err());
 }
 
+#[test]
+fn passwords_and_keys_are_not_shown() {
+    let text = r#"{"jsonrpc":"2.0","id":1,"method":"provider.open","params":{"password":"hunter2"}}"#;
+    let request = parse_request(text.as_bytes()).expect("a request");
+    let frame = request_frame(&Id::number(1), "provider.open", request.params.as_deref().expect("params"));
+    let event = Incoming::parse(br#"{"jsonrpc":"2.0","method":"event","params":{"key":"hunter2"}}"#)
+        .expect("an event");
+    let shown = format!("{request:?} {frame:?} {event:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
