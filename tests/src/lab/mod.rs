@@ -10,6 +10,7 @@ pub mod process;
 pub mod rtp;
 pub mod sipp;
 pub mod tone;
+pub mod wire;
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
