@@ -9,7 +9,7 @@ use device_model::{Cause, DeviceName, Dn, LegId, SessionId};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Reads, writes and describes a type of param.
@@ -459,12 +459,12 @@ impl Param for BTreeMap<String, String> {
     }
 }
 
-/// An address that can receive media: no multicast, not 0.0.0.0.
+/// An address that can receive media: no multicast or broadcast, not 0.0.0.0.
 impl Param for IpAddr {
     fn read(value: Value) -> Result<Self, CtiError> {
         let ip: IpAddr =
             string(value, 64)?.parse().map_err(|_| wrong("must be an IPv4 or IPv6 address, not a name"))?;
-        if ip.is_unspecified() || ip.is_multicast() {
+        if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
             return Err(wrong("must be the address of one host"));
         }
         Ok(ip)

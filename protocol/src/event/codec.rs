@@ -46,7 +46,7 @@ impl Encoded {
     #[must_use]
     pub fn frame(&self, seq: u64) -> Frame {
         const HEAD: &str = "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":";
-        // Exactly as much as is needed: a buffer with room to spare would be copied when it becomes `Bytes`.
+        // Exactly as much as is needed: a buffer with room to spare would need a second allocation to be shared.
         let digits = seq.checked_ilog10().map_or(1, |n| n as usize + 1);
         let mut head = Vec::with_capacity(HEAD.len() + digits + 1);
         write!(head, "{HEAD}{seq},").expect("a Vec takes every write");
@@ -144,7 +144,8 @@ impl Event {
         json(&mut out, node.as_str());
         self.write_body(&mut out);
         out.push(b'}');
-        Encoded { event_type, tail: Bytes::from(out) }
+        // Exactly its size: the log counts what it holds.
+        Encoded { event_type, tail: Bytes::from(out.into_boxed_slice()) }
     }
 
     /// Appends the event's own members and closes its params.

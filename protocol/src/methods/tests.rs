@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 fn parse(method: &str, text: &str) -> Result<Method, CtiError> {
     let raw = RawValue::from_string(text.to_owned()).expect("JSON");
@@ -181,4 +182,64 @@ fn a_password_is_written_for_its_server_and_shown_to_nobody() {
 fn a_client_adds_its_idem() {
     assert_eq!(params(&ProviderClose {}, Some("k\"1")).get(), r#"{"idem":"k\"1"}"#);
     assert_eq!(params(&CallDrop { leg: LegId(1) }, Some("k")).get(), r#"{"leg":"l1","idem":"k"}"#);
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,80}".prop_map(Value::from),
+        prop_oneof![
+            Just("static"),
+            Just("dynamic"),
+            Just("none"),
+            Just("PCMU"),
+            Just("l1"),
+            Just("10.0.0.1")
+        ]
+        .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 6, |inner| {
+        let name = prop_oneof![
+            Just("mode"),
+            Just("ip"),
+            Just("port"),
+            Just("codecs"),
+            Just("srtp"),
+            Just("session")
+        ];
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            proptest::collection::btree_map(name.prop_map(String::from), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// Whatever stands in one param: it is read and reads back the same, or the error names it.
+    #[test]
+    fn one_param_of_anything(which in 0..GOOD.len(), nth in any::<prop::sample::Index>(), value in any_value()) {
+        let (name, text) = GOOD[which];
+        let mut fields: Map<String, Value> = serde_json::from_str(text).expect("JSON");
+        prop_assume!(!fields.is_empty());
+        let field = fields.keys().nth(nth.index(fields.len())).cloned().expect("in range");
+        fields.insert(field.clone(), value);
+        match Method::from_fields(name, fields) {
+            Ok(method) => {
+                let again = Method::parse(name, Some(&written(&method)));
+                prop_assert_eq!(again, Ok(method));
+            }
+            Err(error) if error.symbol == Symbol::NoSuchLeg => prop_assert!(field == "leg" || field == "with"),
+            Err(error) => {
+                prop_assert_eq!(error.symbol, Symbol::InvalidParams);
+                let path = error.data.field.unwrap_or_default();
+                // Without its one way to say where to, a transfer misses the other one.
+                let transfer = name == "call.transfer" && path == "with";
+                prop_assert!(path.starts_with(&field) || transfer, "{} {}", field, path);
+            }
+        }
+    }
 }
