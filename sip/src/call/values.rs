@@ -16,7 +16,7 @@ pub(crate) const SUPPORTED: &str = "100rel, timer";
 /// `Supported` of a call without an offer: a reliable provisional would carry one, which only the 200 may.
 pub(crate) const SUPPORTED_LATE_OFFER: &str = "timer";
 /// Option tags that a `Require` of a peer may name.
-const UNDERSTOOD: [&str; 2] = ["100rel", "timer"];
+const UNDERSTOOD: [&str; 3] = ["100rel", "timer", "path"];
 
 /// Q.850: normal call clearing; what an ending without a reason means.
 pub(crate) const NORMAL_CLEARING: u16 = 16;

@@ -2,43 +2,129 @@
 
 use super::Stack;
 use crate::call::{Server, Target};
+use crate::dialog::Reach;
+use crate::digest::{Authenticator, Verdict};
 use crate::message::Response;
-use crate::port::{Directory, Hop, Output, Source};
+use crate::port::{Directory, Event, Hop, Output, Source};
+use crate::registrar::Binding;
 use std::sync::Arc;
 use std::time::Instant;
+use zeroize::Zeroizing;
+
+/// Digest, which counts its time from the first request that needs it.
+#[derive(Debug)]
+pub(super) enum Access {
+    Unused { realm: Arc<str>, key: Key },
+    Ready(Box<Authenticator>),
+}
+
+/// The key of the nonces.
+pub(super) struct Key(Zeroizing<[u8; 32]>);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key")
+    }
+}
+
+impl Access {
+    pub fn new(realm: Arc<str>, key: [u8; 32]) -> Access {
+        Access::Unused { realm, key: Key(Zeroizing::new(key)) }
+    }
+
+    fn authenticator(&mut self, now: Instant) -> &mut Authenticator {
+        if let Access::Unused { realm, key } = self {
+            *self = Access::Ready(Box::new(Authenticator::new(realm.clone(), *key.0, now)));
+        }
+        match self {
+            Access::Ready(authenticator) => authenticator,
+            Access::Unused { .. } => unreachable!("made ready above"),
+        }
+    }
+}
 
 impl Stack {
-    /// Who sent a new INVITE: a trunk by where it comes from, a phone by its password.
+    /// Who sent a new INVITE: a trunk by where it comes from, a phone by its password. A phone that is not registered
+    /// may not call: nobody could call it back.
     pub(super) fn source_of(
         &mut self,
-        _now: Instant,
+        now: Instant,
         server: &Server,
         directory: &dyn Directory,
     ) -> Result<Source, Box<Response>> {
-        let via_port = server.request.headers.top_via().map_or(5060, |via| via.port_or_default());
+        let request = &server.request;
+        let via_port = request.headers.top_via().map_or(5060, |via| via.port_or_default());
         if let Some(trunk) = directory.trunk(&server.hop, via_port) {
             return Ok(Source::Trunk(trunk));
         }
-        Err(Box::new(server.reply(403)))
+        let authenticator = self.access.authenticator(now);
+        let stale = match authenticator.check(now, request, directory) {
+            Verdict::Accepted { account, .. } if self.registrar.count(&account.id) > 0 => {
+                return Ok(Source::Account(account.id));
+            }
+            Verdict::Accepted { .. } => return Err(Box::new(server.reply(403))),
+            Verdict::Missing | Verdict::Wrong => false,
+            Verdict::Stale => true,
+        };
+        Err(Box::new(authenticator.challenge(now, self.core.transactions.ids(), request, stale)))
     }
 
     pub(super) fn register(
         &mut self,
         now: Instant,
         server: &Server,
-        _directory: &dyn Directory,
+        directory: &dyn Directory,
         out: &mut Vec<Output>,
     ) {
-        self.cx(now, out).refuse(server, 403);
+        let mut events = Vec::new();
+        let response = self.registrar.register(
+            now,
+            &server.hop,
+            &server.request,
+            self.access.authenticator(now),
+            directory,
+            self.core.transactions.ids(),
+            &mut events,
+        );
+        self.cx(now, out).respond(server, response);
+        out.extend(events.into_iter().map(Output::Event));
     }
 
-    pub(super) fn contacts(&self, _account: &Arc<str>, _number: &str) -> Vec<Target> {
-        Vec::new()
+    /// Everybody to be called for a number of an account.
+    pub(super) fn contacts(&self, account: &str, number: &str) -> Vec<Target> {
+        self.registrar.contacts(account, number).into_iter().map(target).collect()
     }
 
-    pub(super) fn forget_account(&mut self, _now: Instant, _account: &Arc<str>, _out: &mut Vec<Output>) {}
+    pub(super) fn forget_account(&mut self, account: &str, out: &mut Vec<Output>) {
+        self.tell(out, |registrar, events| registrar.forget(account, events));
+    }
 
-    pub(super) fn registrar_closed(&mut self, _now: Instant, _hop: Hop, _out: &mut Vec<Output>) {}
+    pub(super) fn registrar_closed(&mut self, hop: &Hop, out: &mut Vec<Output>) {
+        if let Some(connection) = hop.connection {
+            self.tell(out, |registrar, events| registrar.closed(connection, events));
+        }
+    }
 
-    pub(super) fn registrar_timeout(&mut self, _now: Instant, _out: &mut Vec<Output>) {}
+    pub(super) fn registrar_timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.tell(out, |registrar, events| registrar.timeout(now, events));
+    }
+
+    fn tell(
+        &mut self,
+        out: &mut Vec<Output>,
+        step: impl FnOnce(&mut crate::registrar::Registrar, &mut Vec<Event>),
+    ) {
+        let mut events = Vec::new();
+        step(&mut self.registrar, &mut events);
+        out.extend(events.into_iter().map(Output::Event));
+    }
+}
+
+fn target(binding: &Binding) -> Target {
+    Target {
+        uri: binding.contact.clone(),
+        hop: binding.hop,
+        routes: binding.path.clone(),
+        reach: Reach::AsItCame,
+    }
 }

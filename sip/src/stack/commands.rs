@@ -20,7 +20,7 @@ impl Stack {
                 let plan = Plan { from, called, diverted_by, offer, max_forwards };
                 return self.place(now, call, to, plan, out);
             }
-            Command::ForgetAccount(account) => return self.forget_account(now, &account, out),
+            Command::ForgetAccount(account) => return self.forget_account(&account, out),
             Command::Ring(call, sdp) => (call, Wish::Ring(sdp)),
             Command::Accept(call, sdp) => (call, Wish::Accept(sdp)),
             Command::Refuse(call, refusal) | Command::End(call, refusal) => (call, Wish::End(refusal)),

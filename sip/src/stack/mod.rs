@@ -3,15 +3,15 @@
 mod access;
 mod commands;
 mod requests;
-#[cfg(test)]
-mod tests;
 
 use crate::call::context::{Abandoned, AckKey};
 use crate::call::{Call, Core, Cx};
 use crate::dialog::{Dialog, DialogId, End, Peer};
 use crate::message::{self, Method, Request, Response};
 use crate::port::{CallHandle, Config, Directory, Hop, Input, Output};
+use crate::registrar::{Limits, Registrar};
 use crate::transaction::{ClientId, Settings, Transactions, TuEvent};
+use access::Access;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub struct Counts {
 pub struct Stack {
     core: Core,
     calls: HashMap<CallHandle, Slot>,
+    registrar: Registrar,
+    access: Access,
 
     next_incoming: u64,
 }
@@ -53,9 +55,11 @@ impl Stack {
     /// A stack without calls and registrations. All its randomness comes from `seed`.
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32]) -> Stack {
-        let transactions = Transactions::new(Settings::from(&config), seed);
+        let mut transactions = Transactions::new(Settings::from(&config), seed);
+        let access = Access::new(config.realm.clone(), transactions.ids().secret());
+        let registrar = Registrar::new(Limits::from(&config));
         let core = Core::new(Arc::new(config), transactions);
-        Stack { core, calls: HashMap::new(), next_incoming: INCOMING }
+        Stack { core, calls: HashMap::new(), registrar, access, next_incoming: INCOMING }
     }
 
     /// Handles one input; what follows is appended to `out` in the order in which it must be carried out.
@@ -71,14 +75,19 @@ impl Stack {
     /// When [`Input::Timeout`] is due.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        let lists = [self.core.next_timeout(), self.core.transactions.next_timeout()];
+        let lists =
+            [self.core.next_timeout(), self.core.transactions.next_timeout(), self.registrar.next_timeout()];
         lists.into_iter().flatten().min()
     }
 
     /// How much it holds.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts { calls: self.calls.len(), transactions: self.core.transactions.len(), contacts: 0 }
+        Counts {
+            calls: self.calls.len(),
+            transactions: self.core.transactions.len(),
+            contacts: self.registrar.len(),
+        }
     }
 
     /// Whether nothing is left of any call: no call, no dialog, no timer, no transaction. Registrations may be there.
@@ -227,7 +236,7 @@ impl Stack {
         for event in events {
             self.on_event(now, event, directory, out);
         }
-        self.registrar_closed(now, hop, out);
+        self.registrar_closed(&hop, out);
     }
 
     fn timeout(&mut self, now: Instant, directory: &dyn Directory, out: &mut Vec<Output>) {

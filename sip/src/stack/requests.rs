@@ -33,7 +33,10 @@ impl Stack {
         let server = Server { id, hop, request, tag: self.core.tag() };
         match &server.request.method {
             Method::Invite => self.invite(now, server, directory, out),
-            Method::Register => self.register(now, &server, directory, out),
+            Method::Register => match refusals::unacceptable(&server) {
+                Some(reply) => self.cx(now, out).respond(&server, reply),
+                None => self.register(now, &server, directory, out),
+            },
             Method::Options => {
                 let mut cx = self.cx(now, out);
                 let reply = refusals::unacceptable(&server).unwrap_or_else(|| refusals::options(&server));

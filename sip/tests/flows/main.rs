@@ -3,4 +3,5 @@
 mod incoming;
 mod mid_call;
 mod outgoing;
+mod phones;
 mod world;

@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 pub const NODE: &str = "198.51.100.1:5060";
 pub const CALL: CallHandle = CallHandle(7);
@@ -75,6 +76,18 @@ pub fn config() -> Config {
 impl World {
     pub fn new() -> World {
         World::with(config())
+    }
+
+    /// With an account `phone` of the numbers 2001 and 2002.
+    pub fn with_account() -> World {
+        let mut world = World::new();
+        let account = Account {
+            id: "phone".into(),
+            numbers: ["2001".into(), "2002".into()].into(),
+            password: Zeroizing::new("secret".into()),
+        };
+        world.book.accounts.insert("2001".into(), account);
+        world
     }
 
     #[allow(clippy::disallowed_methods)] // the origin of virtual time; nothing is measured
@@ -192,6 +205,7 @@ pub struct Ua {
     pub remote_tag: Option<String>,
     pub cseq: u32,
     pub contact: String,
+    pub to: String,
     branch: u32,
     invite_branch: u32,
     pub invite_cseq: u32,
@@ -214,6 +228,7 @@ impl Ua {
             remote_tag: None,
             cseq: 0,
             contact: format!("<sip:5000@{address}>"),
+            to: "sip:5000@node".into(),
             branch: 0,
             invite_branch: 0,
             invite_cseq: 0,
@@ -256,6 +271,31 @@ impl Ua {
         }
     }
 
+    /// Registers number 2001 as account `phone`, by digest.
+    pub fn registers(&mut self, world: &mut World) {
+        self.signed(world, "REGISTER", &[], "");
+        self.expect(world, 200);
+        self.remote_tag = None;
+    }
+
+    /// A request with the right password, after its challenge.
+    pub fn signed(&mut self, world: &mut World, method: &str, headers: &[&str], body: &str) {
+        self.request(world, method, headers, body);
+        let challenge = self.expect(world, 401);
+        if method == "INVITE" {
+            self.acknowledge_refusal(world);
+        }
+        self.remote_tag = None;
+        let uri = sip::message::Uri::read(&format!("sip:5000@{NODE}")).unwrap();
+        let mut signed = Request::new(Method::read(method).unwrap(), uri);
+        let login = sip::digest::Login { user: "2001".into(), password: Zeroizing::new("secret".into()) };
+        assert!(login.answer(&challenge.headers, 401, &mut signed, "c"));
+        let authorization = format!("Authorization: {}", signed.headers.get("Authorization").unwrap());
+        let mut headers = headers.to_vec();
+        headers.push(&authorization);
+        self.request(world, method, &headers, body);
+    }
+
     /// The ACK of a refused INVITE: it has the INVITE's branch.
     pub fn acknowledge_refusal(&mut self, world: &mut World) {
         self.request_as(world, "ACK", self.invite_branch, self.invite_cseq, &[], "");
@@ -273,8 +313,8 @@ impl Ua {
         let to = self.remote_tag.as_ref().map_or(String::new(), |t| format!(";tag={t}"));
         let mut text = format!("{method} sip:5000@{NODE} SIP/2.0\r\n{}", self.via(branch));
         text += &format!(
-            "From: \"Peer\" <sip:2001@example.org>;tag={}\r\nTo: <sip:5000@node>{to}\r\n",
-            self.local_tag
+            "From: \"Peer\" <sip:2001@example.org>;tag={}\r\nTo: <{}>{to}\r\n",
+            self.local_tag, self.to
         );
         text +=
             &format!("Call-ID: {}\r\nCSeq: {cseq} {method}\r\nContact: {}\r\n", self.call_id, self.contact);
