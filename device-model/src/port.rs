@@ -202,20 +202,64 @@ pub type WrittenDirection = Option<crate::media::Direction>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // field for field the methods' params
 pub enum Request {
-    OpenDevice { device: DeviceName, media: Option<MediaTermination> },
-    CloseDevice { device: DeviceName },
-    SetForwardAll { device: DeviceName, dn: Dn, destination: Option<Dn> },
-    SetAutoAccept { device: DeviceName, dn: Dn, on: bool },
-    MakeCall { device: DeviceName, dn: Option<Dn>, destination: Dn, calling_number: Option<Dn>, user_data: BTreeMap<String, String> },
-    Accept { leg: LegId },
-    Answer { leg: LegId },
-    Reject { leg: LegId, cause: Cause },
-    Redirect { leg: LegId, destination: Dn, calling_number: Option<Dn>, original_called: Option<Dn>, keep_on_failure: bool },
-    Drop { leg: LegId },
-    Hold { leg: LegId },
-    Retrieve { leg: LegId },
-    SetUserData { leg: LegId, user_data: BTreeMap<String, String> },
-    SetMedia { leg: LegId, address: SocketAddr },
+    OpenDevice {
+        device: DeviceName,
+        media: Option<MediaTermination>,
+    },
+    CloseDevice {
+        device: DeviceName,
+    },
+    SetForwardAll {
+        device: DeviceName,
+        dn: Dn,
+        destination: Option<Dn>,
+    },
+    SetAutoAccept {
+        device: DeviceName,
+        dn: Dn,
+        on: bool,
+    },
+    MakeCall {
+        device: DeviceName,
+        dn: Option<Dn>,
+        destination: Dn,
+        calling_number: Option<Dn>,
+        user_data: BTreeMap<String, String>,
+    },
+    Accept {
+        leg: LegId,
+    },
+    Answer {
+        leg: LegId,
+    },
+    Reject {
+        leg: LegId,
+        cause: Cause,
+    },
+    Redirect {
+        leg: LegId,
+        destination: Dn,
+        calling_number: Option<Dn>,
+        original_called: Option<Dn>,
+        keep_on_failure: bool,
+    },
+    Drop {
+        leg: LegId,
+    },
+    Hold {
+        leg: LegId,
+    },
+    Retrieve {
+        leg: LegId,
+    },
+    SetUserData {
+        leg: LegId,
+        user_data: BTreeMap<String, String>,
+    },
+    SetMedia {
+        leg: LegId,
+        address: SocketAddr,
+    },
 }
 
 /// What the model says.

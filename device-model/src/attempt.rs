@@ -1,0 +1,535 @@
+//! Trying destinations: look a number up, ring its appearances, follow its forwards, and what happens when all refuse.
+
+use crate::call::{Attempt, Far, Redirecting};
+use crate::cause::Cause;
+use crate::control::{CallControl, refusal};
+use crate::ids::{CallId, DeviceName, Dn, LegId, TrunkName};
+use crate::leg::{At, Leg, LegMedia, Told, Wire};
+use crate::media::{Description, MediaTermination};
+use crate::media_exchange::{codecs_of, negotiate};
+use crate::plan::DeviceKind;
+use crate::port::{Body, Event, LegCommand, RefusalKind, Reply, Target};
+use crate::timers::Timer;
+use crate::view::{LegState, Party, Reason};
+use smallvec::SmallVec;
+use std::time::Duration;
+
+/// How long a trunk may ring (RFC 3261 Timer C, Q.931 T301).
+const TRUNK_RINGS: Duration = Duration::from_secs(180);
+
+/// What became of a number.
+enum Lookup {
+    Ring(SmallVec<[DeviceName; 2]>),
+    Trunk(TrunkName, Dn),
+    Forward(Dn, Reason),
+    Fail(Cause, Option<u16>),
+}
+
+/// A refusal by all that was tried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure {
+    pub(crate) cause: Cause,
+    pub(crate) status: Option<u16>,
+}
+
+impl CallControl {
+    /// Sends the call's other end to a number. `parties.called` is that number already.
+    pub(crate) fn route(&mut self, call: CallId, dn: Dn, reason: Reason) {
+        let (mut dn, mut reason) = (dn, reason);
+        // Ends, for each round adds a number to those visited, whose count is bounded.
+        loop {
+            match self.look_up(call, &dn) {
+                Lookup::Ring(devices) => return self.ring(call, dn, reason, &devices),
+                Lookup::Trunk(trunk, number) => return self.place_trunk(call, dn, reason, trunk, number),
+                Lookup::Fail(cause, status) => return self.final_failure(call, Failure { cause, status }),
+                Lookup::Forward(to, why) => {
+                    if !self.follow(call, &dn, &to) {
+                        return self.final_failure(
+                            call,
+                            Failure { cause: Cause::EXCHANGE_ROUTING_ERROR, status: Some(482) },
+                        );
+                    }
+                    (dn, reason) = (to, why);
+                }
+            }
+        }
+    }
+
+    /// Notes a forward in the call's parties. False when that would be a loop.
+    fn follow(&mut self, call: CallId, from: &Dn, to: &Dn) -> bool {
+        let (from_party, to_party) = (self.party(from), self.party(to));
+        let hops = self.plan.parameters.max_forward_hops as usize;
+        let Some(call) = self.calls.get_mut(&call) else { return false };
+        call.visited.push(from.clone());
+        if call.visited.contains(to) || call.visited.len() > hops {
+            return false;
+        }
+        call.parties.original_called.get_or_insert_with(|| from_party.clone());
+        call.parties.last_redirecting = Some(from_party);
+        call.parties.called = to_party;
+        true
+    }
+
+    fn look_up(&self, call: CallId, dn: &Dn) -> Lookup {
+        let Some(number) = self
+            .numbers
+            .get(dn)
+            .filter(|number| !number.appearances.is_empty() || number.forward_all.is_some())
+        else {
+            return match self.patterns.route(dn) {
+                Some((trunk, number)) => Lookup::Trunk(trunk, number),
+                None => Lookup::Fail(Cause::UNALLOCATED_NUMBER, Some(404)),
+            };
+        };
+        // Whom the line forwards to may call the line, as a secretary calls her chief.
+        let caller = self.calls.get(&call).map(|call| &*call.parties.calling.number);
+        if let Some(to) = number.forward_all.as_ref().filter(|to| Some(to.as_str()) != caller) {
+            return Lookup::Forward(to.clone(), Reason::ForwardAll);
+        }
+        let forwards = &number.plan.forward;
+        let mut here: SmallVec<[DeviceName; 2]> =
+            number.appearances.iter().filter(|name| self.appears(name, dn)).cloned().collect();
+        if here.is_empty() {
+            return match (&forwards.unregistered, &forwards.no_answer) {
+                (Some(to), _) => Lookup::Forward(to.clone(), Reason::ForwardUnregistered),
+                (None, Some(to)) => Lookup::Forward(to.clone(), Reason::ForwardNoAnswer),
+                (None, None) => Lookup::Fail(Cause::SUBSCRIBER_ABSENT, Some(480)),
+            };
+        }
+        here.retain(|name| self.has_room(name, dn));
+        if here.is_empty() {
+            return match &forwards.busy {
+                Some(to) => Lookup::Forward(to.clone(), Reason::ForwardBusy),
+                None => Lookup::Fail(Cause::USER_BUSY, Some(486)),
+            };
+        }
+        here.retain(|name| self.has_codec(call, name));
+        match here.is_empty() {
+            true => Lookup::Fail(Cause::INCOMPATIBLE_DESTINATION, Some(488)),
+            false => Lookup::Ring(here),
+        }
+    }
+
+    fn appears(&self, name: &DeviceName, dn: &Dn) -> bool {
+        self.devices.get(name).is_some_and(|device| {
+            device.takes_calls()
+                && device.line(dn).is_some_and(|line| !(line.restricted && device.is_application()))
+        })
+    }
+
+    fn has_room(&self, name: &DeviceName, dn: &Dn) -> bool {
+        let line = self.devices.get(name).and_then(|device| device.line(dn));
+        line.is_some_and(|line| line.calls < line.busy_trigger && line.calls < line.max_calls)
+    }
+
+    /// Whether an application's device and the caller have a codec in common, as far as one can know.
+    fn has_codec(&self, call: CallId, name: &DeviceName) -> bool {
+        let Some(anchor) = self.calls.get(&call).and_then(|call| self.legs.get(&call.anchor)) else {
+            return false;
+        };
+        let Some(codecs) =
+            self.devices.get(name).and_then(|device| device.media.as_deref()).and_then(codecs_of)
+        else {
+            return true;
+        };
+        match (&anchor.media.far, anchor.media.termination.as_deref().and_then(codecs_of)) {
+            (Some(offer), _) => negotiate(offer, codecs).is_some(),
+            (None, Some(own)) => own.iter().any(|codec| codecs.contains(codec)),
+            (None, None) => true,
+        }
+    }
+
+    /// Rings all appearances of a number.
+    fn ring(&mut self, call: CallId, dn: Dn, reason: Reason, devices: &[DeviceName]) {
+        self.proceed(call);
+        self.begin_attempt(call, &dn);
+        let mut route_points_only = true;
+        let mut auto_accept: SmallVec<[LegId; 2]> = SmallVec::new();
+        for name in devices {
+            let Some(device) = self.devices.get(name) else { continue };
+            let (kind, accepts) = (device.plan.kind, device.line(&dn).is_some_and(|line| line.auto_accept));
+            let media = device.media.clone();
+            let at = match kind {
+                DeviceKind::Phone => At::Phone { device: name.clone(), dn: dn.clone() },
+                DeviceKind::CtiPort | DeviceKind::RoutePoint => {
+                    At::Application { device: name.clone(), dn: dn.clone() }
+                }
+            };
+            let Some(leg) = self.add_branch(call, at, self.party(&dn), reason, LegMedia::new(media)) else {
+                break;
+            };
+            route_points_only &= kind == DeviceKind::RoutePoint;
+            match kind {
+                DeviceKind::Phone => self.place(call, leg, Target::Phone(name.clone())),
+                DeviceKind::CtiPort | DeviceKind::RoutePoint if accepts => auto_accept.push(leg),
+                DeviceKind::CtiPort | DeviceKind::RoutePoint => {}
+            }
+            self.tell_of(leg, Event::Leg);
+        }
+        if self
+            .calls
+            .get(&call)
+            .and_then(|call| call.attempt())
+            .is_none_or(|attempt| attempt.branches.is_empty())
+        {
+            return self
+                .final_failure(call, Failure { cause: Cause::SWITCHING_CONGESTION, status: Some(503) });
+        }
+        if route_points_only {
+            self.set_timer(Timer::NewCallAccept(call), self.plan.parameters.new_call_accept);
+        } else {
+            self.set_timer(Timer::NoAnswer(call), self.ring_duration(&dn));
+        }
+        for leg in auto_accept {
+            self.branch_rings(leg, None);
+        }
+    }
+
+    fn place_trunk(&mut self, call: CallId, dn: Dn, reason: Reason, trunk: TrunkName, number: Dn) {
+        self.proceed(call);
+        self.begin_attempt(call, &dn);
+        let at = At::Trunk { trunk: trunk.clone(), number: number.clone() };
+        let Some(leg) = self.add_branch(call, at, self.party(&dn), reason, LegMedia::new(None)) else {
+            return self
+                .final_failure(call, Failure { cause: Cause::SWITCHING_CONGESTION, status: Some(503) });
+        };
+        self.place(call, leg, Target::Trunk(trunk, number));
+        self.set_timer(Timer::NoAnswer(call), TRUNK_RINGS);
+    }
+
+    fn begin_attempt(&mut self, call: CallId, dn: &Dn) {
+        if let Some(call) = self.calls.get_mut(&call) {
+            let attempt = Attempt {
+                dn: dn.clone(),
+                branches: SmallVec::new(),
+                answering: None,
+                refused: None,
+                ringing: false,
+            };
+            call.far = Far::Trying(attempt);
+        }
+    }
+
+    /// The caller's number is routed.
+    fn proceed(&mut self, call: CallId) {
+        let Some(anchor) = self.calls.get(&call).map(|call| call.anchor) else { return };
+        if self.legs.get(&anchor).is_some_and(|leg| leg.state == LegState::Dialing) {
+            self.enter(anchor, LegState::Proceeding);
+        }
+    }
+
+    fn add_branch(
+        &mut self,
+        call: CallId,
+        at: At,
+        party: Party,
+        reason: Reason,
+        media: LegMedia,
+    ) -> Option<LegId> {
+        if self.legs.len() >= self.plan.parameters.max_legs as usize {
+            return None;
+        }
+        let wire = match at {
+            At::Application { .. } => Wire::Absent,
+            At::Phone { .. } | At::Trunk { .. } => Wire::Placed,
+        };
+        let id = self.new_leg_id();
+        let leg = Leg {
+            id,
+            call,
+            at,
+            party,
+            state: LegState::Offering,
+            cause: None,
+            reason,
+            wire,
+            media,
+            remote_in_use: false,
+        };
+        self.calls.get_mut(&call)?.attempt_mut()?.branches.push(id);
+        self.add_leg(leg);
+        Some(id)
+    }
+
+    /// Puts a leg into the tables; its call knows it already.
+    pub(crate) fn add_leg(&mut self, leg: Leg) {
+        if let Some((device, dn)) = leg.at.line()
+            && let Some(device) = self.devices.get_mut(device)
+        {
+            device.legs.insert(leg.id);
+            if let Some(line) = device.line_mut(dn) {
+                line.calls += 1;
+            }
+        }
+        self.legs.insert(leg.id, leg);
+    }
+
+    fn place(&mut self, call: CallId, leg: LegId, target: Target) {
+        let Some((anchor, parties)) =
+            self.calls.get(&call).and_then(|call| Some((self.legs.get(&call.anchor)?, call.parties.clone())))
+        else {
+            return;
+        };
+        let told = Told { peer: anchor.id, version: anchor.media.version, silent: false };
+        let offer = self.first_offer(anchor);
+        if let Some(leg) = self.legs.get_mut(&leg) {
+            leg.media.told = offer.is_some().then_some(told);
+        }
+        let (calling, called, redirecting) = (parties.calling, parties.called, parties.last_redirecting);
+        self.command(leg, LegCommand::Call { target, calling, called, redirecting, offer });
+    }
+
+    /// What a new destination is offered; `None` leaves the offer to it.
+    fn first_offer(&self, anchor: &Leg) -> Option<Body> {
+        match (&anchor.media.far, anchor.media.termination.as_deref()) {
+            (_, Some(MediaTermination::Static { .. })) => self.local_offer(anchor, None, false),
+            (_, Some(MediaTermination::Dynamic { .. } | MediaTermination::None)) => None,
+            (Some(far), None) => {
+                let fresh = anchor.wire == Wire::Incoming;
+                Some(Body::Relay(far.clone(), (!fresh).then_some(crate::media::Direction::SendReceive)))
+            }
+            (None, None) => None,
+        }
+    }
+
+    pub(crate) fn ring_duration(&self, dn: &Dn) -> Duration {
+        self.numbers
+            .get(dn)
+            .and_then(|number| number.plan.ring_duration)
+            .unwrap_or(self.plan.parameters.forward_no_answer)
+    }
+
+    /// A branch rings: its phone said so, or its application accepted.
+    pub(crate) fn branch_rings(&mut self, leg: LegId, early: Option<Description>) {
+        let Some(call) = self.legs.get(&leg).map(|leg| leg.call) else { return };
+        let Some((anchor, attempt)) =
+            self.calls.get_mut(&call).and_then(|call| Some((call.anchor, call.attempt_mut()?)))
+        else {
+            return;
+        };
+        let alone = attempt.branches.len() == 1;
+        let first = !std::mem::replace(&mut attempt.ringing, true);
+        let dn = attempt.dn.clone();
+        if self.legs.get(&leg).is_some_and(|leg| leg.state == LegState::Offering) {
+            self.enter(leg, LegState::Ringing);
+        }
+        if first {
+            self.timers.cancel(Timer::NewCallAccept(call));
+            if !self.timers.has(Timer::NoAnswer(call)) {
+                self.set_timer(Timer::NoAnswer(call), self.ring_duration(&dn));
+            }
+        }
+        self.alert_caller(call, anchor, leg, early.filter(|_| alone));
+        self.commit_redirect(call);
+    }
+
+    fn alert_caller(&mut self, call: CallId, anchor: LegId, branch: LegId, early: Option<Description>) {
+        let Some(caller) = self.legs.get(&anchor) else { return };
+        let (state, waits) = (caller.state, caller.wire == Wire::Incoming);
+        // An early answer makes sense only where an offer was relayed.
+        let early = early.filter(|_| caller.is_application() || caller.media.far.is_some());
+        if let (Some(early), Some(branch)) = (&early, self.legs.get_mut(&branch))
+            && branch.media.told.is_some()
+        {
+            branch.media.far = Some(early.clone());
+        }
+        let alerted =
+            self.calls.get_mut(&call).is_some_and(|call| std::mem::replace(&mut call.alerted, true));
+        if waits && (!alerted || early.is_some()) {
+            self.command(anchor, LegCommand::Alert { early: early.map(|early| Body::Relay(early, None)) });
+        }
+        if matches!(state, LegState::Dialing | LegState::Proceeding) {
+            self.enter(anchor, LegState::Ringback);
+        }
+    }
+
+    /// The redirect has found its destination: what it left is over.
+    pub(crate) fn commit_redirect(&mut self, call: CallId) {
+        let Some(redirecting) = self.calls.get_mut(&call).and_then(|call| call.redirecting.take()) else {
+            return;
+        };
+        let Redirecting { session, token, old, .. } = redirecting;
+        self.reply(session, token, Ok(Reply::Done));
+        let anchor = self.calls.get(&call).map(|call| call.anchor);
+        if let (Far::Talking(_), Some(anchor)) = (&old, anchor) {
+            self.stop_streams(anchor);
+            self.new_media_session(anchor);
+        }
+        for leg in legs_of(&old) {
+            self.end_passive(call, leg);
+            self.finish_leg(leg, Cause::NORMAL_CLEARING, None, true);
+        }
+        if let Some(anchor) = anchor {
+            self.tell_of(anchor, Event::LegChanged);
+        }
+    }
+
+    /// A branch is no more: refused, hung up, or its application gave up.
+    pub(crate) fn branch_failed(
+        &mut self,
+        leg: LegId,
+        why: Failure,
+        redirect_to: Option<Dn>,
+        follow_forwards: bool,
+        signal: bool,
+    ) {
+        let Some(call_id) = self.legs.get(&leg).map(|leg| leg.call) else { return };
+        self.finish_leg(leg, why.cause, why.status, signal);
+        let Some(attempt) = self.calls.get_mut(&call_id).and_then(|call| call.attempt_mut()) else { return };
+        attempt.branches.retain(|branch| *branch != leg);
+        if attempt.answering == Some(leg) {
+            attempt.answering = None;
+        }
+        if attempt.refused.is_none_or(|(cause, _)| cause != Cause::USER_BUSY) {
+            attempt.refused = Some((why.cause, why.status));
+        }
+        if !attempt.branches.is_empty() && redirect_to.is_none() {
+            return;
+        }
+        let (cause, status) = attempt.refused.unwrap_or((why.cause, why.status));
+        let (dn, branches) = (attempt.dn.clone(), std::mem::take(&mut attempt.branches));
+        for branch in branches {
+            self.finish_leg(branch, Cause::NON_SELECTED_USER_CLEARING, None, true);
+        }
+        self.stop_ringing(call_id);
+        let to = match redirect_to {
+            Some(to) => Some((to, Reason::Redirect)),
+            None if follow_forwards => self.forward_for(&dn, cause),
+            None => None,
+        };
+        self.forward_or_fail(call_id, &dn, to, Failure { cause, status });
+    }
+
+    /// The forward that a refusal with this cause follows.
+    fn forward_for(&self, dn: &Dn, cause: Cause) -> Option<(Dn, Reason)> {
+        let forwards = &self.numbers.get(dn)?.plan.forward;
+        let no_answer = || forwards.no_answer.clone().map(|to| (to, Reason::ForwardNoAnswer));
+        match cause {
+            Cause::USER_BUSY => forwards.busy.clone().map(|to| (to, Reason::ForwardBusy)),
+            Cause::NO_ANSWER | Cause::NO_USER_RESPONDING | Cause::RECOVERY_ON_TIMER_EXPIRY => no_answer(),
+            Cause::SUBSCRIBER_ABSENT | Cause::DESTINATION_OUT_OF_ORDER => {
+                forwards.unregistered.clone().map(|to| (to, Reason::ForwardUnregistered)).or_else(no_answer)
+            }
+            Cause::TEMPORARY_FAILURE => forwards.on_failure.clone().map(|to| (to, Reason::ForwardOnFailure)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn forward_or_fail(
+        &mut self,
+        call: CallId,
+        from: &Dn,
+        to: Option<(Dn, Reason)>,
+        why: Failure,
+    ) {
+        match to {
+            Some((to, reason)) if self.follow(call, from, &to) => {
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.far = Far::Nobody;
+                }
+                self.tell_parties(call);
+                self.route(call, to, reason);
+            }
+            Some(_) => {
+                self.final_failure(call, Failure { cause: Cause::EXCHANGE_ROUTING_ERROR, status: Some(482) })
+            }
+            None => self.final_failure(call, why),
+        }
+    }
+
+    /// The caller sees to whom its call goes now, unless a redirect may still be taken back.
+    fn tell_parties(&mut self, call: CallId) {
+        if let Some(call) = self.calls.get(&call).filter(|call| call.redirecting.is_none()) {
+            self.tell_of(call.anchor, Event::LegChanged);
+        }
+    }
+
+    /// It has rung long enough, or nobody took it: CFNA, else the end with cause 19 (SIP 480).
+    pub(crate) fn no_answer(&mut self, call: CallId) {
+        self.stop_ringing(call);
+        let Some(attempt) = self.calls.get_mut(&call).and_then(|call| call.attempt_mut()) else { return };
+        let (dn, branches) = (attempt.dn.clone(), std::mem::take(&mut attempt.branches));
+        attempt.answering = None;
+        for branch in branches {
+            self.finish_leg(branch, Cause::NO_ANSWER, None, true);
+        }
+        let to = self.forward_for(&dn, Cause::NO_ANSWER);
+        self.forward_or_fail(call, &dn, to, Failure { cause: Cause::NO_ANSWER, status: Some(480) });
+    }
+
+    pub(crate) fn stop_ringing(&mut self, call: CallId) {
+        self.timers.cancel(Timer::NoAnswer(call));
+        self.timers.cancel(Timer::NewCallAccept(call));
+    }
+
+    /// Nobody takes the call. A redirect that isn't decided goes back; else the call is over.
+    pub(crate) fn final_failure(&mut self, call_id: CallId, why: Failure) {
+        self.stop_ringing(call_id);
+        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let trying = std::mem::replace(&mut call.far, Far::Nobody);
+        let redirecting = call.redirecting.take();
+        for branch in legs_of(&trying) {
+            self.finish_leg(branch, why.cause, None, true);
+        }
+        match redirecting {
+            Some(redirecting) => self.redirect_failed(call_id, redirecting, why),
+            None => self.end_call(call_id, why, None),
+        }
+    }
+
+    fn redirect_failed(&mut self, call_id: CallId, redirecting: Redirecting, why: Failure) {
+        let Redirecting { leg, session, token, keep_on_failure, old, parties } = redirecting;
+        self.reply(session, token, redirect_refused(why.cause));
+        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        call.parties = parties;
+        call.far = old;
+        match &call.far {
+            Far::Nobody => return self.end_call(call_id, why, None),
+            Far::Talking(_) => {}
+            Far::Trying(attempt) => {
+                let (dn, ringing) = (attempt.dn.clone(), attempt.ringing);
+                self.resume_ringing(call_id, &dn, ringing);
+            }
+        }
+        if !keep_on_failure {
+            self.drop_leg(leg, why);
+        }
+    }
+
+    /// The timers of a destination that a failed redirect gave back start anew.
+    fn resume_ringing(&mut self, call: CallId, dn: &Dn, ringing: bool) {
+        let route_point = |name: &DeviceName| {
+            self.devices.get(name).is_some_and(|device| device.plan.kind == DeviceKind::RoutePoint)
+        };
+        let offered =
+            !ringing && self.numbers.get(dn).is_some_and(|number| number.appearances.iter().all(route_point));
+        if offered {
+            self.set_timer(Timer::NewCallAccept(call), self.plan.parameters.new_call_accept);
+        } else {
+            self.set_timer(Timer::NoAnswer(call), self.ring_duration(dn));
+        }
+    }
+}
+
+/// The legs at an other end.
+pub(crate) fn legs_of(far: &Far) -> SmallVec<[LegId; 2]> {
+    match far {
+        Far::Nobody => SmallVec::new(),
+        Far::Trying(attempt) => attempt.branches.clone(),
+        Far::Talking(leg) => SmallVec::from_slice(&[*leg]),
+    }
+}
+
+fn redirect_refused<T>(cause: Cause) -> Result<T, crate::port::Refusal> {
+    let (kind, text) = match cause {
+        Cause::UNALLOCATED_NUMBER
+        | Cause::NO_ROUTE_TO_DESTINATION
+        | Cause::INVALID_NUMBER_FORMAT
+        | Cause::NUMBER_CHANGED => (RefusalKind::DestinationUnknown, "nobody has this number"),
+        Cause::USER_BUSY | Cause::CALL_REJECTED => {
+            (RefusalKind::DestinationBusy, "the destination is busy or refused the call")
+        }
+        _ => (RefusalKind::DestinationOutOfService, "the destination can't be reached now"),
+    };
+    refusal(kind, format!("{text} (cause {cause})"))
+}

@@ -1,0 +1,120 @@
+//! A call: one leg that stays, and what is at its other end.
+
+use crate::cause::Cause;
+use crate::ids::{CallId, Dn, LegId, RequestToken, SessionId};
+use crate::view::Party;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The parties as CUCM shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parties {
+    pub(crate) calling: Party,
+    pub(crate) called: Party,
+    pub(crate) original_called: Option<Party>,
+    pub(crate) last_redirecting: Option<Party>,
+}
+
+/// A destination that is being tried: all its legs ring at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    /// The number, with its forwards. On a trunk: what was dialled.
+    pub(crate) dn: Dn,
+    pub(crate) branches: SmallVec<[LegId; 2]>,
+    /// The branch whose application has answered and is asked for its address.
+    pub(crate) answering: Option<LegId>,
+    /// The best of the refusals so far, as cause and status.
+    pub(crate) refused: Option<(Cause, Option<u16>)>,
+    /// Some branch rings.
+    pub(crate) ringing: bool,
+}
+
+/// What is at the other end of the anchor.
+#[derive(Clone, Debug)]
+pub(crate) enum Far {
+    /// Nothing yet: the number is being looked up.
+    Nobody,
+    /// A destination is being tried.
+    Trying(Attempt),
+    /// The one that answered.
+    Talking(LegId),
+}
+
+/// A redirect that is not decided yet: what it left stands until then.
+#[derive(Clone, Debug)]
+pub(crate) struct Redirecting {
+    /// The leg that was redirected; may be gone meanwhile.
+    pub(crate) leg: LegId,
+    pub(crate) session: SessionId,
+    pub(crate) token: RequestToken,
+    pub(crate) keep_on_failure: bool,
+    /// The other end as it was.
+    pub(crate) old: Far,
+    /// The parties as they were.
+    pub(crate) parties: Parties,
+}
+
+/// A call.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) id: CallId,
+    /// The leg that stays while destinations change: the caller, or who remains after a redirect.
+    pub(crate) anchor: LegId,
+    pub(crate) far: Far,
+    pub(crate) redirecting: Option<Redirecting>,
+    /// Appearances of a shared line that another appearance has answered.
+    pub(crate) passive: SmallVec<[LegId; 2]>,
+    /// The appearance that they watch.
+    pub(crate) watched: Option<LegId>,
+    pub(crate) parties: Parties,
+    pub(crate) user_data: Arc<BTreeMap<String, String>>,
+    /// Numbers that forwards have visited since a person or an application last chose one.
+    pub(crate) visited: SmallVec<[Dn; 4]>,
+    /// The caller was told that it rings.
+    pub(crate) alerted: bool,
+}
+
+impl Call {
+    /// Every leg of the call, each once.
+    pub(crate) fn legs(&self) -> SmallVec<[LegId; 4]> {
+        let mut legs: SmallVec<[LegId; 4]> = SmallVec::new();
+        legs.push(self.anchor);
+        let mut add = |far: &Far| match far {
+            Far::Nobody => {}
+            Far::Trying(attempt) => legs.extend(attempt.branches.iter().copied()),
+            Far::Talking(leg) => legs.push(*leg),
+        };
+        add(&self.far);
+        if let Some(redirecting) = &self.redirecting {
+            add(&redirecting.old);
+        }
+        legs.extend(self.passive.iter().copied());
+        legs
+    }
+
+    /// The two ends that talk.
+    pub(crate) fn pair(&self) -> Option<(LegId, LegId)> {
+        match (&self.far, &self.redirecting) {
+            (Far::Talking(far), _) => Some((self.anchor, *far)),
+            (Far::Nobody | Far::Trying(_), Some(Redirecting { old: Far::Talking(far), .. })) => {
+                Some((self.anchor, *far))
+            }
+            (Far::Nobody | Far::Trying(_), Some(_) | None) => None,
+        }
+    }
+
+    pub(crate) fn attempt(&self) -> Option<&Attempt> {
+        match &self.far {
+            Far::Trying(attempt) => Some(attempt),
+            Far::Nobody | Far::Talking(_) => None,
+        }
+    }
+
+    pub(crate) fn attempt_mut(&mut self) -> Option<&mut Attempt> {
+        match &mut self.far {
+            Far::Trying(attempt) => Some(attempt),
+            Far::Nobody | Far::Talking(_) => None,
+        }
+    }
+}

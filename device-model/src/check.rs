@@ -1,0 +1,131 @@
+//! What must always hold between the tables (design §6, P5 and P6): for tests and simulations, after every step.
+
+use crate::control::CallControl;
+use crate::leg::{Channel, Wire};
+use crate::timers::Timer;
+use crate::view::LegState;
+use std::collections::HashMap;
+
+impl CallControl {
+    /// Compares all tables with each other.
+    ///
+    /// # Errors
+    /// A sentence on the first contradiction found: an orphan call, leg or timer, a wrong counter or list.
+    pub fn check(&self) -> Result<(), String> {
+        self.check_calls()?;
+        self.check_legs()?;
+        self.check_devices()?;
+        self.check_timers()
+    }
+
+    fn check_calls(&self) -> Result<(), String> {
+        let mut seen = 0;
+        for call in self.calls.values() {
+            let legs = call.legs();
+            seen += legs.len();
+            let mut unique = legs.clone();
+            unique.sort();
+            unique.dedup();
+            if unique.len() != legs.len() {
+                return Err(format!("{} has a leg twice: {legs:?}", call.id));
+            }
+            if let Some(leg) =
+                legs.iter().find(|leg| self.legs.get(leg).is_none_or(|leg| leg.call != call.id))
+            {
+                return Err(format!("{} has leg {leg}, which isn't its own", call.id));
+            }
+            if legs.len() < 2 {
+                return Err(format!("{} has one leg only", call.id));
+            }
+        }
+        if seen != self.legs.len() {
+            return Err(format!("{} legs, but the calls have {seen}", self.legs.len()));
+        }
+        Ok(())
+    }
+
+    fn check_legs(&self) -> Result<(), String> {
+        for leg in self.legs.values() {
+            let id = leg.id;
+            if matches!(leg.state, LegState::Disconnected | LegState::Failed) {
+                return Err(format!("{id} is {:?} and still there", leg.state));
+            }
+            if leg.is_application() != (leg.wire == Wire::Absent) && leg.wire != Wire::Over {
+                return Err(format!("{id} has the wrong signalling: {:?}", leg.wire));
+            }
+            if leg.remote_in_use != (leg.wire == Wire::Over) {
+                return Err(format!("{id}: remote_in_use and signalling disagree"));
+            }
+            if let Some((device, _)) = leg.at.line()
+                && !self.devices.get(device).is_some_and(|device| device.legs.contains(&id))
+            {
+                return Err(format!("{id} isn't at its device"));
+            }
+            let running = leg.media.running.iter().any(Option::is_some);
+            if running && self.peer_of(id).is_none() {
+                return Err(format!("{id} has streams to nobody"));
+            }
+            let asked = leg.media.channel == Channel::Asked;
+            if asked != self.timers.has(Timer::MediaExchange(id)) {
+                return Err(format!("{id}: channel asked {asked}, its timer disagrees"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_devices(&self) -> Result<(), String> {
+        let mut open = 0;
+        let mut lines = HashMap::new();
+        for leg in self.legs.values().filter(|leg| !leg.remote_in_use) {
+            if let Some(line) = leg.at.line() {
+                *lines.entry(line).or_insert(0u32) += 1;
+            }
+        }
+        for (name, device) in &self.devices {
+            open += u32::from(!device.openers.is_empty());
+            if let Some(leg) = device.legs.iter().find(|leg| self.device_of_leg(**leg) != Some(name)) {
+                return Err(format!("{name} has {leg}, which isn't there"));
+            }
+            if device.is_application()
+                && device.openers.is_empty()
+                && (!device.legs.is_empty() || device.media.is_some())
+            {
+                return Err(format!("{name} is open to nobody and has legs or media"));
+            }
+            if let Some(session) = device.openers.iter().find(|session| !self.is_open(**session, name)) {
+                return Err(format!("{name} is open for {session}, who doesn't know"));
+            }
+            if let Some(line) = device
+                .lines
+                .iter()
+                .find(|line| lines.get(&(name, &line.dn)).copied().unwrap_or(0) != line.calls)
+            {
+                return Err(format!("{name} counts {} calls on a line wrongly", line.calls));
+            }
+        }
+        if open != self.open_devices {
+            return Err(format!("{open} devices are open, {} counted", self.open_devices));
+        }
+        for (session, devices) in &self.sessions {
+            if devices.is_empty() || devices.iter().any(|name| !self.openers(name).contains(session)) {
+                return Err(format!("{session} holds what isn't open"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_timers(&self) -> Result<(), String> {
+        for timer in self.timers.iter() {
+            let fine = match timer {
+                Timer::NoAnswer(call) | Timer::NewCallAccept(call) => {
+                    self.calls.get(&call).is_some_and(|call| call.attempt().is_some())
+                }
+                Timer::MediaExchange(leg) => self.legs.contains_key(&leg),
+            };
+            if !fine {
+                return Err(format!("{timer:?} is for nothing"));
+            }
+        }
+        Ok(())
+    }
+}

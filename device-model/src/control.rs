@@ -1,0 +1,283 @@
+//! The machine's state, its one entrance, and what others may ask of it.
+
+use crate::call::Call;
+use crate::devices::{Device, Number};
+use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId};
+use crate::leg::{At, Leg};
+use crate::plan::{Identity, Plan};
+use crate::port::{Event, Input, LegCommand, Output, Refusal, RefusalKind, Reply};
+use crate::routing::Patterns;
+use crate::timers::{Timer, Timers};
+use crate::view::{DeviceView, LegView, Party, Security};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The pure machine of a node's devices, lines, calls and legs.
+#[derive(Debug)]
+pub struct CallControl {
+    pub(crate) identity: Identity,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) devices: BTreeMap<DeviceName, Device>,
+    pub(crate) numbers: HashMap<Dn, Number>,
+    pub(crate) patterns: Patterns,
+    pub(crate) calls: HashMap<CallId, Call>,
+    pub(crate) legs: HashMap<LegId, Leg>,
+    pub(crate) sessions: HashMap<SessionId, BTreeSet<DeviceName>>,
+    pub(crate) open_devices: u32,
+    pub(crate) timers: Timers,
+    pub(crate) next_id: u64,
+    pub(crate) nobody: Arc<[SessionId]>,
+    pub(crate) no_data: Arc<BTreeMap<String, String>>,
+    /// The time of the step that is being taken.
+    pub(crate) now: Option<Instant>,
+    /// What the step has said so far.
+    pub(crate) out: Vec<Output>,
+}
+
+/// How much there is, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Legs, those at trunks included.
+    pub legs: usize,
+    /// Calls.
+    pub calls: usize,
+    /// Devices that at least one session has open.
+    pub open_devices: u32,
+    /// Phones that are registered.
+    pub registered_phones: usize,
+}
+
+/// Ids keep 40 bits for the counter: a trillion of them in the life of an incarnation.
+const COUNTER_BITS: u32 = 40;
+
+impl CallControl {
+    /// A machine with this plan and nothing going on.
+    #[must_use]
+    pub fn new(identity: Identity, plan: Arc<Plan>) -> Self {
+        let mut control = Self {
+            identity,
+            plan: Arc::default(),
+            devices: BTreeMap::new(),
+            numbers: HashMap::new(),
+            patterns: Patterns::default(),
+            calls: HashMap::new(),
+            legs: HashMap::new(),
+            sessions: HashMap::new(),
+            open_devices: 0,
+            timers: Timers::default(),
+            next_id: 0,
+            nobody: Arc::from([]),
+            no_data: Arc::default(),
+            now: None,
+            out: Vec::new(),
+        };
+        control.install(plan);
+        control
+    }
+
+    /// One step: something happened at `now`; what follows is appended to `out`, in the order in which it is to be done.
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
+        self.now = Some(now);
+        std::mem::swap(&mut self.out, out);
+        match input {
+            Input::Configure(plan) => self.configure(plan),
+            Input::Registered(device) => self.registered(&device, true),
+            Input::Unregistered(device) => self.registered(&device, false),
+            Input::IncomingCall { leg, origin, dialled, calling, offer } => {
+                self.incoming_call(leg, origin, dialled, calling, offer)
+            }
+            Input::Signal(leg, signal) => self.signal(leg, signal),
+            Input::Request { session, token, request } => self.request(session, token, request),
+            Input::SessionEnded(session) => self.session_ended(session),
+            Input::Shutdown => self.shutdown(),
+            Input::Timeout => {
+                while let Some(timer) = self.timers.pop(now) {
+                    self.timeout(timer);
+                }
+            }
+        }
+        std::mem::swap(&mut self.out, out);
+    }
+
+    /// When to call [`CallControl::handle`] with [`Input::Timeout`] at the latest.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next_timeout()
+    }
+
+    /// An id for a leg that begins at the signalling: the incarnation in the high 24 bits, then a counter.
+    pub fn new_leg_id(&mut self) -> LegId {
+        LegId(self.new_id())
+    }
+
+    pub(crate) fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        (u64::from(self.identity.incarnation) << COUNTER_BITS) | self.next_id
+    }
+
+    /// A device as it is now.
+    #[must_use]
+    pub fn device(&self, name: &DeviceName) -> Option<DeviceView> {
+        self.devices.get(name).map(|device| self.device_view(device))
+    }
+
+    /// All devices' names, in order.
+    pub fn device_names(&self) -> impl Iterator<Item = &DeviceName> {
+        self.devices.keys()
+    }
+
+    /// The legs at a device, oldest first.
+    #[must_use]
+    pub fn legs_of_device(&self, name: &DeviceName) -> Vec<LegView> {
+        let legs = self.devices.get(name).into_iter().flat_map(|device| &device.legs);
+        legs.filter_map(|id| self.leg(*id)).collect()
+    }
+
+    /// A leg as it is now. A trunk's leg has the trunk's name for a device.
+    #[must_use]
+    pub fn leg(&self, id: LegId) -> Option<LegView> {
+        self.legs.get(&id).and_then(|leg| self.leg_view(leg))
+    }
+
+    /// Where a leg is; `None` for trunks.
+    #[must_use]
+    pub fn device_of_leg(&self, id: LegId) -> Option<&DeviceName> {
+        self.legs.get(&id).and_then(|leg| leg.at.line()).map(|(device, _)| device)
+    }
+
+    /// All calls with all their legs, in no particular order.
+    pub fn calls(&self) -> impl Iterator<Item = (CallId, Vec<LegView>)> + '_ {
+        self.calls
+            .values()
+            .map(|call| (call.id, call.legs().iter().filter_map(|leg| self.leg(*leg)).collect()))
+    }
+
+    /// Whether the session has the device open.
+    #[must_use]
+    pub fn is_open(&self, session: SessionId, device: &DeviceName) -> bool {
+        self.sessions.get(&session).is_some_and(|open| open.contains(device))
+    }
+
+    /// The sessions that have the device open.
+    #[must_use]
+    pub fn openers(&self, device: &DeviceName) -> &[SessionId] {
+        self.devices.get(device).map_or(&[], |device| &device.openers)
+    }
+
+    /// The devices that a session has open, in order.
+    pub fn open_devices(&self, session: SessionId) -> impl Iterator<Item = &DeviceName> {
+        self.sessions.get(&session).into_iter().flatten()
+    }
+
+    /// How much there is. Counts the phones one by one: for metrics, not for every step.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            legs: self.legs.len(),
+            calls: self.calls.len(),
+            open_devices: self.open_devices,
+            registered_phones: self.devices.values().filter(|device| device.registered).count(),
+        }
+    }
+
+    /// Whether nothing goes on: no call, no leg, no timer.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.calls.is_empty() && self.legs.is_empty() && self.timers.next_timeout().is_none()
+    }
+
+    fn leg_view(&self, leg: &Leg) -> Option<LegView> {
+        let call = self.calls.get(&leg.call)?;
+        let (device, dn) = match &leg.at {
+            At::Phone { device, dn } | At::Application { device, dn } => (device.clone(), dn.clone()),
+            At::Trunk { trunk, number } => (DeviceName::from(trunk.as_str()), number.clone()),
+        };
+        let peer = match call.pair() {
+            Some((x, y)) if x == leg.id => Some(y),
+            Some((x, y)) if y == leg.id => Some(x),
+            Some((x, _)) if leg.remote_in_use => Some(x),
+            Some(_) | None => None,
+        };
+        let peer = peer.and_then(|peer| self.legs.get(&peer));
+        let encrypted = |leg: &Leg| leg.media.far.as_ref().is_some_and(|d| d.encrypted);
+        let safe = match peer {
+            Some(peer) if leg.is_application() => {
+                encrypted(peer) && leg.media.running.iter().flatten().any(|s| s.encrypted)
+            }
+            Some(peer) => encrypted(leg) && (peer.is_application() || encrypted(peer)),
+            None => false,
+        };
+        Some(LegView {
+            leg: leg.id,
+            call: call.id,
+            device,
+            dn,
+            state: leg.state,
+            cause: leg.cause,
+            reason: leg.reason,
+            calling: call.parties.calling.clone(),
+            called: call.parties.called.clone(),
+            original_called: call.parties.original_called.clone(),
+            last_redirecting: call.parties.last_redirecting.clone(),
+            connected: peer.map(|peer| peer.party.clone()),
+            consult_of: None,
+            conference: false,
+            remote_in_use: leg.remote_in_use,
+            security: if safe { Security::Encrypted } else { Security::None },
+            user_data: call.user_data.clone(),
+        })
+    }
+
+    // What every part of the machine says its sentences with.
+
+    pub(crate) fn command(&mut self, leg: LegId, command: LegCommand) {
+        self.out.push(Output::Leg(leg, command));
+    }
+
+    pub(crate) fn reply(&mut self, session: SessionId, token: RequestToken, reply: Result<Reply, Refusal>) {
+        self.out.push(Output::Reply(session, token, reply));
+    }
+
+    pub(crate) fn tell(&mut self, sessions: Arc<[SessionId]>, event: Event) {
+        if !sessions.is_empty() {
+            self.out.push(Output::Event(sessions, event));
+        }
+    }
+
+    /// Who is told of a leg: the openers of its device, unless device or line is restricted.
+    pub(crate) fn watchers(&self, leg: &Leg) -> Option<&Arc<[SessionId]>> {
+        let (device, dn) = leg.at.line()?;
+        let device = self.devices.get(device)?;
+        let seen = !device.openers.is_empty()
+            && device.plan.allow_cti_control
+            && device.line(dn).is_some_and(|line| !line.restricted);
+        seen.then_some(&device.openers)
+    }
+
+    /// Tells a leg's watchers; the view is made only if there are some.
+    pub(crate) fn tell_of(&mut self, leg: LegId, event: impl FnOnce(LegView) -> Event) {
+        let Some(leg) = self.legs.get(&leg) else { return };
+        let Some(watchers) = self.watchers(leg).cloned() else { return };
+        if let Some(view) = self.leg_view(leg) {
+            self.out.push(Output::Event(watchers, event(view)));
+        }
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: Timer, after: Duration) {
+        if let Some(now) = self.now {
+            self.timers.set(timer, now + after);
+        }
+    }
+
+    /// The party of a number of ours, or just a number.
+    pub(crate) fn party(&self, dn: &Dn) -> Party {
+        let name =
+            self.numbers.get(dn).map(|number| &number.plan.description).filter(|text| !text.is_empty());
+        Party { number: dn.as_str().into(), name: name.cloned(), restricted: false }
+    }
+}
+
+pub(crate) fn refusal<T>(kind: RefusalKind, message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { kind, message: message.into() })
+}

@@ -1,0 +1,567 @@
+//! Devices and lines: who has them open, what they can take, and a new plan.
+
+use crate::control::{CallControl, refusal};
+use crate::ids::{DeviceName, Dn, LegId, RequestToken, SessionId};
+use crate::media::{Codec, MediaTermination};
+use crate::plan::{DeviceKind, DevicePlan, NumberPlan, Plan};
+use crate::port::{Event, Limit, OutOfServiceReason, Output, Refusal, RefusalKind, Reply};
+use crate::routing::Patterns;
+use crate::view::{DeviceView, LineView};
+use smallvec::SmallVec;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Calls at once on a line that says nothing: phones and ports (reference §3.1).
+const DEFAULT_CALLS: u32 = 4;
+/// The same for route points.
+const DEFAULT_ROUTE_POINT_CALLS: u32 = 5000;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) dn: Dn,
+    /// Calls there, in and out.
+    pub(crate) calls: u32,
+    pub(crate) max_calls: u32,
+    pub(crate) busy_trigger: u32,
+    pub(crate) auto_accept: bool,
+    /// What the plan says, to see whether it changed.
+    planned_auto_accept: bool,
+    pub(crate) restricted: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Device {
+    pub(crate) plan: DevicePlan,
+    pub(crate) lines: SmallVec<[Line; 1]>,
+    pub(crate) registered: bool,
+    pub(crate) openers: Arc<[SessionId]>,
+    pub(crate) media: Option<Arc<MediaTermination>>,
+    pub(crate) legs: BTreeSet<LegId>,
+    /// About to be removed: no new call comes here.
+    leaving: bool,
+}
+
+impl Device {
+    pub(crate) fn line(&self, dn: &Dn) -> Option<&Line> {
+        self.lines.iter().find(|line| line.dn == *dn)
+    }
+
+    pub(crate) fn line_mut(&mut self, dn: &Dn) -> Option<&mut Line> {
+        self.lines.iter_mut().find(|line| line.dn == *dn)
+    }
+
+    /// Phones work as phones, whether applications may control them or not.
+    pub(crate) fn takes_calls(&self) -> bool {
+        match self.plan.kind {
+            DeviceKind::Phone => self.registered && !self.leaving,
+            DeviceKind::CtiPort | DeviceKind::RoutePoint => self.in_service() && !self.leaving,
+        }
+    }
+
+    /// In service for applications.
+    pub(crate) fn in_service(&self) -> bool {
+        let alive = match self.plan.kind {
+            DeviceKind::Phone => self.registered,
+            DeviceKind::CtiPort | DeviceKind::RoutePoint => !self.openers.is_empty(),
+        };
+        alive && self.plan.allow_cti_control
+    }
+
+    pub(crate) fn is_application(&self) -> bool {
+        match self.plan.kind {
+            DeviceKind::Phone => false,
+            DeviceKind::CtiPort | DeviceKind::RoutePoint => true,
+        }
+    }
+}
+
+/// A directory number and where it appears.
+#[derive(Clone, Debug)]
+pub(crate) struct Number {
+    pub(crate) plan: NumberPlan,
+    /// Forward All, which applications may change.
+    pub(crate) forward_all: Option<Dn>,
+    pub(crate) appearances: SmallVec<[DeviceName; 1]>,
+}
+
+impl CallControl {
+    pub(crate) fn device_view(&self, device: &Device) -> DeviceView {
+        let in_service = device.in_service();
+        DeviceView {
+            name: device.plan.name.clone(),
+            kind: device.plan.kind,
+            description: device.plan.description.clone(),
+            pool: device.plan.pool.clone(),
+            in_service,
+            node: in_service.then(|| self.identity.node.clone()),
+            registered: device.registered || (device.is_application() && !device.openers.is_empty()),
+            restricted: !device.plan.allow_cti_control,
+            opened: !device.openers.is_empty(),
+            lines: (1..).zip(&device.lines).map(|(index, line)| self.line_view(line, index)).collect(),
+        }
+    }
+
+    fn line_view(&self, line: &Line, index: u32) -> LineView {
+        LineView {
+            dn: line.dn.clone(),
+            index,
+            max_calls: line.max_calls,
+            busy_trigger: line.busy_trigger,
+            auto_accept: line.auto_accept,
+            forward_all: self.numbers.get(&line.dn).and_then(|number| number.forward_all.clone()),
+            restricted: line.restricted,
+        }
+    }
+
+    pub(crate) fn registered(&mut self, name: &DeviceName, registered: bool) {
+        let Some(device) = self.devices.get_mut(name).filter(|device| device.plan.kind == DeviceKind::Phone)
+        else {
+            return;
+        };
+        let before = device.in_service();
+        device.registered = registered;
+        self.tell_service(name, before, OutOfServiceReason::DeviceUnregistered);
+    }
+
+    /// Tells the openers if the service state is another than before.
+    fn tell_service(&mut self, name: &DeviceName, before: bool, reason: OutOfServiceReason) {
+        let Some(device) = self.devices.get(name) else { return };
+        let now = device.in_service();
+        if now == before || device.openers.is_empty() {
+            return;
+        }
+        let (openers, view) = (device.openers.clone(), self.device_view(device));
+        self.tell(
+            openers,
+            if now { Event::DeviceInService(view) } else { Event::DeviceOutOfService(view, reason) },
+        );
+    }
+
+    pub(crate) fn open_device(
+        &mut self,
+        session: SessionId,
+        token: RequestToken,
+        name: &DeviceName,
+        media: Option<MediaTermination>,
+    ) {
+        let media = match self.may_open(session, name, media) {
+            Ok(media) => media,
+            Err(refused) => return self.reply(session, token, Err(refused)),
+        };
+        let Some(device) = self.devices.get_mut(name) else { return };
+        let before = device.in_service();
+        let first = device.openers.is_empty();
+        device.openers = device.openers.iter().copied().chain([session]).collect();
+        if device.media.is_none() {
+            device.media = media.map(Arc::new);
+        }
+        self.sessions.entry(session).or_default().insert(name.clone());
+        let Some(view) = self.device(name) else { return };
+        let mut legs = self.legs_of_device(name);
+        legs.retain(|leg| !view.lines.iter().any(|line| line.dn == leg.dn && line.restricted));
+        self.reply(session, token, Ok(Reply::Opened { device: view, legs }));
+        self.tell_service(name, before, OutOfServiceReason::DeviceFailure);
+        self.count_provider(session, true);
+        if first {
+            self.count_node(true);
+        }
+    }
+
+    /// The rules of reference §3.3.
+    fn may_open(
+        &self,
+        session: SessionId,
+        name: &DeviceName,
+        media: Option<MediaTermination>,
+    ) -> Result<Option<MediaTermination>, Refusal> {
+        use RefusalKind as R;
+        let Some(device) = self.devices.get(name) else {
+            return refusal(R::NoSuchDevice, format!("there is no device {name}"));
+        };
+        if !device.plan.allow_cti_control {
+            return refusal(
+                R::DeviceRestricted,
+                "the administrator allows no CTI control of this device (allow_cti_control)",
+            );
+        }
+        if device.openers.contains(&session) {
+            return refusal(R::DeviceAlreadyOpen, "this provider has the device open already");
+        }
+        let media = match device.plan.kind {
+            DeviceKind::Phone if media.is_some() => {
+                return refusal(
+                    R::CannotTerminateMediaOnPhone,
+                    "a phone ends its own media: open it without `media`",
+                );
+            }
+            DeviceKind::Phone => return Ok(None),
+            DeviceKind::CtiPort | DeviceKind::RoutePoint => {
+                normal_media(media.unwrap_or(MediaTermination::None))?
+            }
+        };
+        if device.plan.kind == DeviceKind::CtiPort && media == MediaTermination::None {
+            return refusal(R::MediaRequired, "a CTI port needs `media` of mode static or dynamic");
+        }
+        use MediaTermination as M;
+        match (device.media.as_deref(), &media) {
+            (None, _) | (Some(M::None), M::None) => Ok(Some(media)),
+            (Some(M::None), M::Static { .. } | M::Dynamic { .. }) => refusal(
+                R::MediaAlreadyTerminatedNone,
+                "another application has the device open without media",
+            ),
+            (Some(M::Static { .. }), _) => refusal(
+                R::MediaAlreadyTerminatedStatic,
+                "another application ends this device's media at its own address",
+            ),
+            (Some(M::Dynamic { .. }), M::None | M::Static { .. }) => refusal(
+                R::MediaAlreadyTerminatedDynamic,
+                "another application has the device open with dynamic media",
+            ),
+            (Some(open @ M::Dynamic { .. }), M::Dynamic { .. }) if *open == media => Ok(Some(media)),
+            (Some(M::Dynamic { .. }), M::Dynamic { .. }) => refusal(
+                R::MediaCapabilityMismatch,
+                "codecs and srtp must be those with which the device is open already",
+            ),
+        }
+    }
+
+    pub(crate) fn close_device(&mut self, session: SessionId, token: RequestToken, name: &DeviceName) {
+        if !self.devices.contains_key(name) {
+            return self.reply(
+                session,
+                token,
+                refusal(RefusalKind::NoSuchDevice, format!("there is no device {name}")),
+            );
+        }
+        if !self.is_open(session, name) {
+            return self.reply(
+                session,
+                token,
+                refusal(RefusalKind::DeviceNotOpen, "this provider hasn't opened the device"),
+            );
+        }
+        self.reply(session, token, Ok(Reply::Done));
+        self.release_hold(session, name);
+    }
+
+    pub(crate) fn session_ended(&mut self, session: SessionId) {
+        let open = self.sessions.get(&session).cloned().unwrap_or_default();
+        for name in open {
+            self.release_hold(session, &name);
+        }
+    }
+
+    /// Ends a session's hold on a device; the last one takes an application's device out of service (protocol §2).
+    fn release_hold(&mut self, session: SessionId, name: &DeviceName) {
+        let last = self.forget_hold(session, name);
+        let Some(device) = self.devices.get_mut(name) else { return };
+        if last && device.is_application() {
+            device.media = None;
+            self.fail_device(name);
+        }
+    }
+
+    /// Takes the device from the session; true when nobody has it open any more.
+    fn forget_hold(&mut self, session: SessionId, name: &DeviceName) -> bool {
+        if let Some(open) = self.sessions.get_mut(&session) {
+            open.remove(name);
+            self.count_provider(session, false);
+            if self.sessions.get(&session).is_some_and(BTreeSet::is_empty) {
+                self.sessions.remove(&session);
+            }
+        }
+        let Some(device) = self.devices.get_mut(name) else { return false };
+        if !device.openers.contains(&session) {
+            return false;
+        }
+        device.openers = device.openers.iter().copied().filter(|opener| *opener != session).collect();
+        let last = device.openers.is_empty();
+        if last {
+            self.count_node(false);
+        }
+        last
+    }
+
+    fn count_provider(&mut self, session: SessionId, opened: bool) {
+        let open =
+            self.sessions.get(&session).map_or(0, |open| u32::try_from(open.len()).unwrap_or(u32::MAX));
+        let limit = self.plan.parameters.max_devices_per_provider;
+        if crossed(open, limit, opened) {
+            self.out.push(Output::Limit(Limit::DevicesPerProvider {
+                session,
+                open,
+                limit,
+                exceeded: opened,
+            }));
+        }
+    }
+
+    fn count_node(&mut self, opened: bool) {
+        self.open_devices = if opened { self.open_devices + 1 } else { self.open_devices.saturating_sub(1) };
+        let (open, limit) = (self.open_devices, self.plan.parameters.max_devices_per_node);
+        if crossed(open, limit, opened) {
+            self.out.push(Output::Limit(Limit::DevicesPerNode { open, limit, exceeded: opened }));
+        }
+    }
+
+    pub(crate) fn set_forward_all(
+        &mut self,
+        session: SessionId,
+        device: &DeviceName,
+        dn: &Dn,
+        to: Option<Dn>,
+    ) -> Result<(), Refusal> {
+        self.open_line(session, device, dn)?;
+        if to.as_ref().is_some_and(|to| to == dn || to.as_str().is_empty()) {
+            return refusal(
+                RefusalKind::InvalidParams { field: "destination" },
+                "a line can't be forwarded to itself or to nothing",
+            );
+        }
+        let Some(number) = self.numbers.get_mut(dn) else { return Ok(()) };
+        number.forward_all = to;
+        Ok(())
+    }
+
+    pub(crate) fn tell_forward(&mut self, dn: &Dn) {
+        let devices = self.numbers.get(dn).map(|number| number.appearances.clone()).unwrap_or_default();
+        for name in devices {
+            self.tell_line(&name, dn, Event::ForwardChanged);
+        }
+    }
+
+    pub(crate) fn set_auto_accept(
+        &mut self,
+        session: SessionId,
+        name: &DeviceName,
+        dn: &Dn,
+        on: bool,
+    ) -> Result<bool, Refusal> {
+        self.open_line(session, name, dn)?;
+        let Some(device) = self.devices.get_mut(name) else { return Ok(false) };
+        if !device.is_application() {
+            return refusal(RefusalKind::OperationNotSupported, "phones accept by themselves");
+        }
+        let changed =
+            device.line_mut(dn).is_some_and(|line| std::mem::replace(&mut line.auto_accept, on) != on);
+        Ok(changed)
+    }
+
+    pub(crate) fn tell_line(&mut self, name: &DeviceName, dn: &Dn, event: fn(DeviceName, LineView) -> Event) {
+        let Some(device) = self.devices.get(name) else { return };
+        let found = (1..).zip(&device.lines).find(|(_, line)| line.dn == *dn && !line.restricted);
+        if let Some((index, line)) = found.filter(|_| device.plan.allow_cti_control) {
+            let (openers, view) = (device.openers.clone(), self.line_view(line, index));
+            self.tell(openers, event(name.clone(), view));
+        }
+    }
+
+    /// A line that the session may act on.
+    pub(crate) fn open_line(&self, session: SessionId, name: &DeviceName, dn: &Dn) -> Result<(), Refusal> {
+        let Some(device) = self.devices.get(name) else {
+            return refusal(RefusalKind::NoSuchDevice, format!("there is no device {name}"));
+        };
+        if !device.openers.contains(&session) {
+            return refusal(RefusalKind::DeviceNotOpen, "open the device first");
+        }
+        if !device.plan.allow_cti_control {
+            return refusal(
+                RefusalKind::DeviceRestricted,
+                "the administrator allows no CTI control of this device",
+            );
+        }
+        match device.line(dn) {
+            None => refusal(RefusalKind::NoSuchLine, format!("{name} has no line with this number")),
+            Some(line) if line.restricted => {
+                refusal(RefusalKind::LineRestricted, "the administrator allows no CTI control of this line")
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// A new plan while calls go on: what is gone or restricted ends like a failed application's, the rest stays.
+    pub(crate) fn configure(&mut self, plan: Arc<Plan>) {
+        let wanted: HashMap<DeviceName, DevicePlan> =
+            plan.devices.iter().map(|device| (device.name.clone(), device.clone())).collect();
+        let restricted: BTreeSet<Dn> = plan
+            .numbers
+            .iter()
+            .filter(|number| !number.allow_cti_control)
+            .map(|number| number.dn.clone())
+            .collect();
+        let before: Vec<(DeviceName, bool)> =
+            self.devices.values().map(|device| (device.plan.name.clone(), device.in_service())).collect();
+        for (name, _) in &before {
+            match wanted.get(name) {
+                Some(device) if self.devices.get(name).is_some_and(|old| old.plan.kind == device.kind) => {
+                    self.leave_lines(name, device, &restricted);
+                }
+                Some(_) | None => self.remove_device(name),
+            }
+        }
+        self.install(plan);
+        for (name, in_service) in before {
+            self.tell_service(&name, in_service, OutOfServiceReason::DeviceRestricted);
+        }
+    }
+
+    /// Clears the calls on lines that the device is about to lose, or that applications are about to lose.
+    fn leave_lines(&mut self, name: &DeviceName, wanted: &DevicePlan, restricted: &BTreeSet<Dn>) {
+        let Some(device) = self.devices.get_mut(name) else { return };
+        let application = device.is_application();
+        let lost = |dn: &Dn| {
+            !wanted.lines.contains(dn)
+                || (application && (!wanted.allow_cti_control || restricted.contains(dn)))
+        };
+        let legs: Vec<LegId> = device.legs.iter().copied().collect();
+        if !device.lines.iter().any(|line| lost(&line.dn)) {
+            return;
+        }
+        device.leaving = true;
+        for leg in legs {
+            if self.legs.get(&leg).and_then(|leg| leg.at.line()).is_some_and(|(_, dn)| lost(dn)) {
+                self.fail_leg(leg);
+            }
+        }
+        if let Some(device) = self.devices.get_mut(name) {
+            device.leaving = false;
+        }
+    }
+
+    fn remove_device(&mut self, name: &DeviceName) {
+        if let Some(device) = self.devices.get_mut(name) {
+            device.leaving = true;
+        }
+        self.fail_device(name);
+        let Some(device) = self.devices.get(name) else { return };
+        let (openers, mut view) = (device.openers.clone(), self.device_view(device));
+        for session in openers.iter() {
+            self.forget_hold(*session, name);
+        }
+        (view.in_service, view.node, view.opened) = (false, None, false);
+        self.tell(openers, Event::DeviceClosed(view, OutOfServiceReason::DeviceUnregistered));
+        self.devices.remove(name);
+    }
+
+    /// Puts the plan in force, keeping what applications and phones changed meanwhile.
+    pub(crate) fn install(&mut self, plan: Arc<Plan>) {
+        let mut old_numbers = std::mem::take(&mut self.numbers);
+        for number in &plan.numbers {
+            let old = old_numbers.remove(&number.dn).filter(|old| old.plan.forward.all == number.forward.all);
+            let forward_all = old.map_or_else(|| number.forward.all.clone(), |old| old.forward_all);
+            self.numbers.insert(
+                number.dn.clone(),
+                Number { plan: number.clone(), forward_all, appearances: SmallVec::new() },
+            );
+        }
+        let mut old_devices = std::mem::take(&mut self.devices);
+        for device in &plan.devices {
+            let built = self.build_device(device, old_devices.remove(&device.name));
+            self.devices.insert(device.name.clone(), built);
+        }
+        self.patterns = Patterns::new(&plan.patterns);
+        self.plan = plan;
+    }
+
+    fn build_device(&mut self, plan: &DevicePlan, old: Option<Device>) -> Device {
+        let default = match plan.kind {
+            DeviceKind::Phone | DeviceKind::CtiPort => DEFAULT_CALLS,
+            DeviceKind::RoutePoint => DEFAULT_ROUTE_POINT_CALLS,
+        };
+        let mut lines = SmallVec::new();
+        for dn in &plan.lines {
+            let number = self.numbers.entry(dn.clone()).or_insert_with(|| Number::plain(dn));
+            if !number.appearances.contains(&plan.name) {
+                number.appearances.push(plan.name.clone());
+            }
+            let max_calls = number.plan.max_calls.unwrap_or(default);
+            let before = old.as_ref().and_then(|old| old.line(dn));
+            let planned = number.plan.auto_accept;
+            lines.push(Line {
+                dn: dn.clone(),
+                calls: before.map_or(0, |line| line.calls),
+                max_calls,
+                busy_trigger: number.plan.busy_trigger.unwrap_or(max_calls).min(max_calls),
+                auto_accept: before
+                    .filter(|line| line.planned_auto_accept == planned)
+                    .map_or(planned, |line| line.auto_accept),
+                planned_auto_accept: planned,
+                restricted: !number.plan.allow_cti_control,
+            });
+        }
+        match old {
+            Some(old) => Device { plan: plan.clone(), lines, leaving: false, ..old },
+            None => Device {
+                plan: plan.clone(),
+                lines,
+                registered: false,
+                openers: self.nobody.clone(),
+                media: None,
+                legs: BTreeSet::new(),
+                leaving: false,
+            },
+        }
+    }
+}
+
+impl Number {
+    /// A number that only a device names.
+    fn plain(dn: &Dn) -> Self {
+        let plan = NumberPlan {
+            dn: dn.clone(),
+            description: "".into(),
+            max_calls: None,
+            busy_trigger: None,
+            ring_duration: None,
+            forward: crate::plan::Forwards::default(),
+            auto_accept: false,
+            allow_cti_control: true,
+        };
+        Self { plan, forward_all: None, appearances: SmallVec::new() }
+    }
+}
+
+/// Whether a soft limit is passed or kept again just now.
+fn crossed(open: u32, limit: u32, opened: bool) -> bool {
+    if opened { open == limit.saturating_add(1) } else { open == limit }
+}
+
+/// Checks what an application says of its media, and sorts its sets.
+fn normal_media(media: MediaTermination) -> Result<MediaTermination, Refusal> {
+    let invalid = |field, message: &str| refusal(RefusalKind::InvalidParams { field }, message);
+    let sort = |mut codecs: Vec<Codec>| {
+        codecs.sort();
+        codecs.dedup();
+        codecs
+    };
+    let sort_srtp = |mut srtp: Vec<Arc<str>>| {
+        srtp.sort();
+        srtp.dedup();
+        srtp
+    };
+    let fine = |codecs: &[Codec]| !codecs.is_empty() && codecs.iter().all(|codec| codec.defaults().is_some());
+    match media {
+        MediaTermination::None => Ok(MediaTermination::None),
+        MediaTermination::Static { codecs, .. } | MediaTermination::Dynamic { codecs, .. }
+            if !fine(&codecs) =>
+        {
+            invalid("media.codecs", "name at least one codec, of PCMU, PCMA, G722, G729, opus")
+        }
+        MediaTermination::Static { address, .. }
+            if address.port() == 0 || !address.port().is_multiple_of(2) =>
+        {
+            invalid("media.port", "RTP ports are even numbers")
+        }
+        MediaTermination::Static { address, .. }
+            if address.ip().is_unspecified() || address.ip().is_multicast() =>
+        {
+            invalid("media.ip", "media needs an address of one host")
+        }
+        MediaTermination::Static { address, codecs, srtp } => {
+            Ok(MediaTermination::Static { address, codecs: sort(codecs), srtp: sort_srtp(srtp) })
+        }
+        MediaTermination::Dynamic { codecs, srtp } => {
+            Ok(MediaTermination::Dynamic { codecs: sort(codecs), srtp: sort_srtp(srtp) })
+        }
+    }
+}

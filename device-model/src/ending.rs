@@ -1,0 +1,217 @@
+//! How legs and calls end, whoever ends them.
+
+use crate::attempt::{Failure, legs_of};
+use crate::call::Far;
+use crate::cause::Cause;
+use crate::control::{CallControl, refusal};
+use crate::ids::{CallId, DeviceName, LegId};
+use crate::leg::Wire;
+use crate::port::{Event, LegCommand, RefusalKind};
+use crate::timers::Timer;
+use crate::view::LegState;
+use smallvec::SmallVec;
+
+/// What a leg is to its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The leg that stays.
+    Anchor,
+    /// One of the destinations that ring.
+    Branch,
+    /// The other end.
+    Talking,
+    /// What an undecided redirect left.
+    Redirected,
+    /// Another appearance has the call.
+    Passive,
+}
+
+impl CallControl {
+    pub(crate) fn role(&self, leg: LegId) -> Option<Role> {
+        let call = self.calls.get(&self.legs.get(&leg)?.call)?;
+        if call.anchor == leg {
+            return Some(Role::Anchor);
+        }
+        if call.passive.contains(&leg) {
+            return Some(Role::Passive);
+        }
+        match &call.far {
+            Far::Trying(attempt) if attempt.branches.contains(&leg) => return Some(Role::Branch),
+            Far::Talking(far) if *far == leg => return Some(Role::Talking),
+            Far::Nobody | Far::Trying(_) | Far::Talking(_) => {}
+        }
+        call.redirecting.as_ref().filter(|r| legs_of(&r.old).contains(&leg)).map(|_| Role::Redirected)
+    }
+
+    /// Takes a leg to its last state and out of the tables. The call's own lists are the caller's business.
+    /// `signal` tells the far end too; otherwise the far end has told us.
+    pub(crate) fn finish_leg(&mut self, id: LegId, cause: Cause, status: Option<u16>, signal: bool) {
+        self.stop_streams(id);
+        self.timers.cancel(Timer::MediaExchange(id));
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        leg.state = LegState::Disconnected;
+        leg.cause = Some(cause);
+        let wire = leg.wire;
+        match wire {
+            Wire::Incoming if signal => self.command(id, LegCommand::Reject { cause, status }),
+            Wire::Placed | Wire::Up if signal => self.command(id, LegCommand::Release { cause }),
+            Wire::Absent | Wire::Incoming | Wire::Placed | Wire::Up | Wire::Over => {}
+        }
+        self.tell_of(id, Event::Leg);
+        let Some(leg) = self.legs.remove(&id) else { return };
+        if let Some((device, dn)) = leg.at.line()
+            && let Some(device) = self.devices.get_mut(device)
+        {
+            device.legs.remove(&id);
+            if let Some(line) = device.line_mut(dn).filter(|_| !leg.remote_in_use) {
+                line.calls = line.calls.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Ends a call with all its legs. `gone` has ended at its far end already. An anchor that was never answered sees
+    /// the failure first: on ports `failed` is followed by `disconnected` at once, and a phone's dialog ends with the
+    /// refusal, so that it is the same there.
+    pub(crate) fn end_call(&mut self, id: CallId, why: Failure, gone: Option<LegId>) {
+        self.stop_ringing(id);
+        let Some(redirecting) = self.calls.get_mut(&id).map(|call| call.redirecting.take()) else { return };
+        let Some(call) = self.calls.get(&id) else { return };
+        let (anchor, mut legs) = (call.anchor, call.legs());
+        if let Some(redirecting) = redirecting {
+            let refused = refusal(RefusalKind::NoSuchLeg, "the call ended while it was redirected");
+            self.reply(redirecting.session, redirecting.token, refused);
+            legs.extend(legs_of(&redirecting.old));
+        }
+        let failed = self.legs.get(&anchor).is_some_and(|leg| {
+            matches!(leg.state, LegState::Dialing | LegState::Proceeding | LegState::Ringback)
+                && gone != Some(anchor)
+        });
+        if failed && why.cause != Cause::NORMAL_CLEARING {
+            if let Some(leg) = self.legs.get_mut(&anchor) {
+                leg.cause = Some(why.cause);
+            }
+            self.enter(anchor, LegState::Failed);
+        }
+        for leg in legs {
+            self.finish_leg(leg, why.cause, why.status, gone != Some(leg));
+        }
+        self.calls.remove(&id);
+    }
+
+    /// Appearances that watched this leg have nothing to watch any more.
+    pub(crate) fn end_passive(&mut self, call: CallId, watched: LegId) {
+        let Some(call) = self.calls.get_mut(&call).filter(|call| call.watched == Some(watched)) else {
+            return;
+        };
+        call.watched = None;
+        for leg in std::mem::take(&mut call.passive) {
+            self.finish_leg(leg, Cause::NORMAL_CLEARING, None, false);
+        }
+    }
+
+    /// An application drops a leg, or its device does.
+    pub(crate) fn drop_leg(&mut self, leg: LegId, why: Failure) {
+        let (Some(role), Some(call)) = (self.role(leg), self.legs.get(&leg).map(|leg| leg.call)) else {
+            return;
+        };
+        match role {
+            Role::Anchor | Role::Talking => self.end_call(call, why, None),
+            Role::Branch => self.branch_failed(leg, why, None, false, true),
+            Role::Redirected => self.leave_redirect(call, leg, why.cause, true),
+            Role::Passive => self.leave_passive(call, leg, why.cause),
+        }
+    }
+
+    /// The far end of a leg hung up.
+    pub(crate) fn released(&mut self, leg: LegId, cause: Cause) {
+        let (Some(role), Some(call)) = (self.role(leg), self.legs.get(&leg).map(|leg| leg.call)) else {
+            return;
+        };
+        let why = Failure { cause, status: None };
+        match role {
+            Role::Anchor | Role::Talking => self.end_call(call, why, Some(leg)),
+            Role::Branch => self.branch_failed(leg, why, None, true, false),
+            Role::Redirected => self.leave_redirect(call, leg, cause, false),
+            Role::Passive => {}
+        }
+    }
+
+    /// A leg that was redirected goes before the redirect is decided: the redirect goes on without a way back.
+    fn leave_redirect(&mut self, call: CallId, leg: LegId, cause: Cause, signal: bool) {
+        let Some(call) = self.calls.get_mut(&call) else { return };
+        let (id, anchor) = (call.id, call.anchor);
+        let mut talked = false;
+        if let Some(redirecting) = &mut call.redirecting {
+            match &mut redirecting.old {
+                Far::Trying(attempt) => attempt.branches.retain(|branch| *branch != leg),
+                Far::Talking(_) | Far::Nobody => talked = true,
+            }
+            if legs_of(&redirecting.old).is_empty() || talked {
+                redirecting.old = Far::Nobody;
+            }
+        }
+        if talked {
+            self.stop_streams(anchor);
+            self.new_media_session(anchor);
+            self.end_passive(id, leg);
+        }
+        self.finish_leg(leg, cause, None, signal);
+    }
+
+    fn leave_passive(&mut self, call: CallId, leg: LegId, cause: Cause) {
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.passive.retain(|passive| *passive != leg);
+        }
+        self.finish_leg(leg, cause, None, false);
+    }
+
+    /// The application of a device is gone: what protocol §2 "Failure" says of every leg there.
+    pub(crate) fn fail_device(&mut self, name: &DeviceName) {
+        let legs: Vec<LegId> =
+            self.devices.get(name).map(|device| device.legs.iter().copied().collect()).unwrap_or_default();
+        for leg in legs {
+            self.fail_leg(leg);
+        }
+    }
+
+    /// Offered and ringing: CFOF, else cleared with cause 41. All else is cleared with cause 41.
+    pub(crate) fn fail_leg(&mut self, leg: LegId) {
+        let why = Failure { cause: Cause::TEMPORARY_FAILURE, status: None };
+        match self.role(leg) {
+            // The only forward that cause 41 follows is CFOF.
+            Some(Role::Branch) => self.branch_failed(leg, why, None, true, true),
+            Some(Role::Anchor | Role::Talking | Role::Redirected | Role::Passive) => self.drop_leg(leg, why),
+            None => {}
+        }
+    }
+
+    /// The node stops.
+    pub(crate) fn shutdown(&mut self) {
+        let mut calls: SmallVec<[CallId; 8]> = self.calls.keys().copied().collect();
+        calls.sort(); // the same step says the same thing in the same order
+        for call in calls {
+            self.end_call(call, Failure { cause: Cause::TEMPORARY_FAILURE, status: Some(503) }, None);
+        }
+    }
+
+    /// A new state, told.
+    pub(crate) fn enter(&mut self, leg: LegId, state: LegState) {
+        if let Some(leg) = self.legs.get_mut(&leg) {
+            leg.state = state;
+        }
+        self.tell_of(leg, Event::Leg);
+    }
+
+    pub(crate) fn timeout(&mut self, timer: Timer) {
+        match timer {
+            Timer::NoAnswer(call) | Timer::NewCallAccept(call) => self.no_answer(call),
+            Timer::MediaExchange(leg) => self.no_address(leg),
+        }
+    }
+
+    /// Nobody gave an address in time: the call fails with cause 47 (reference §3.4).
+    fn no_address(&mut self, leg: LegId) {
+        let Some(call) = self.legs.get(&leg).map(|leg| leg.call) else { return };
+        self.end_call(call, Failure { cause: Cause::RESOURCE_UNAVAILABLE, status: None }, None);
+    }
+}

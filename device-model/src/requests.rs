@@ -1,0 +1,428 @@
+//! What applications ask of lines and legs.
+
+use crate::attempt::Failure;
+use crate::call::{Far, Redirecting};
+use crate::cause::Cause;
+use crate::control::{CallControl, refusal};
+use crate::ending::Role;
+use crate::ids::{DeviceName, Dn, LegId, RequestToken, SessionId};
+use crate::leg::{At, Channel, Leg, LegMedia, Wire};
+use crate::media::MediaTermination;
+use crate::media_exchange::codecs_of;
+use crate::port::{Event, Refusal, RefusalKind, Reply, Request};
+use crate::view::{LegState, Party, Reason};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Entries of a call's user data, and bytes of all their keys and values.
+const MAX_USER_DATA: (usize, usize) = (64, 8192);
+
+/// Who asks, for the reply.
+#[derive(Clone, Copy)]
+struct Asker {
+    session: SessionId,
+    token: RequestToken,
+}
+
+/// The params of `call.make`.
+struct NewCall {
+    device: DeviceName,
+    dn: Option<Dn>,
+    destination: Dn,
+    calling_number: Option<Dn>,
+    user_data: BTreeMap<String, String>,
+}
+
+/// The params of `call.redirect`.
+struct Redirect {
+    leg: LegId,
+    destination: Dn,
+    calling_number: Option<Dn>,
+    original_called: Option<Dn>,
+    keep_on_failure: bool,
+}
+
+impl CallControl {
+    pub(crate) fn request(&mut self, session: SessionId, token: RequestToken, request: Request) {
+        let asker = Asker { session, token };
+        let refused = match request {
+            Request::OpenDevice { device, media } => return self.open_device(session, token, &device, media),
+            Request::CloseDevice { device } => return self.close_device(session, token, &device),
+            Request::SetForwardAll { device, dn, destination } => {
+                self.forward_all(asker, &device, &dn, destination)
+            }
+            Request::SetAutoAccept { device, dn, on } => self.auto_accept(asker, &device, &dn, on),
+            Request::MakeCall { device, dn, destination, calling_number, user_data } => {
+                self.make_call(asker, NewCall { device, dn, destination, calling_number, user_data })
+            }
+            Request::Accept { leg } => self.accept(asker, leg),
+            Request::Answer { leg } => self.answer(asker, leg),
+            Request::Reject { leg, cause } => self.reject(asker, leg, cause),
+            Request::Redirect { leg, destination, calling_number, original_called, keep_on_failure } => self
+                .redirect(
+                    asker,
+                    Redirect { leg, destination, calling_number, original_called, keep_on_failure },
+                ),
+            Request::Drop { leg } => self.drop_request(asker, leg),
+            Request::Hold { leg } => self.hold(asker, leg),
+            Request::Retrieve { leg } => self.retrieve(asker, leg),
+            Request::SetUserData { leg, user_data } => self.set_user_data(asker, leg, user_data),
+            Request::SetMedia { leg, address } => self.set_media(asker, leg, address),
+        };
+        if let Err(refused) = refused {
+            self.reply(session, token, Err(refused));
+        }
+    }
+
+    fn done(&mut self, asker: Asker) {
+        self.reply(asker.session, asker.token, Ok(Reply::Done));
+    }
+
+    fn forward_all(
+        &mut self,
+        asker: Asker,
+        device: &DeviceName,
+        dn: &Dn,
+        to: Option<Dn>,
+    ) -> Result<(), Refusal> {
+        let before = self.numbers.get(dn).and_then(|number| number.forward_all.clone());
+        self.set_forward_all(asker.session, device, dn, to.clone())?;
+        self.done(asker);
+        if before != to {
+            self.tell_forward(dn);
+        }
+        Ok(())
+    }
+
+    fn auto_accept(&mut self, asker: Asker, device: &DeviceName, dn: &Dn, on: bool) -> Result<(), Refusal> {
+        let changed = self.set_auto_accept(asker.session, device, dn, on)?;
+        self.done(asker);
+        if changed {
+            self.tell_line(device, dn, Event::AutoAcceptChanged);
+        }
+        Ok(())
+    }
+
+    fn make_call(&mut self, asker: Asker, new: NewCall) -> Result<(), Refusal> {
+        let (dn, media) = self.may_call(asker.session, &new)?;
+        let user_data = checked_user_data(new.user_data)?;
+        let leg = self.new_leg_id();
+        let calling = self.party(&dn);
+        let shown =
+            new.calling_number.map(|number| Party { number: number.as_str().into(), ..calling.clone() });
+        let at = At::Application { device: new.device, dn };
+        let call = self.begin_call(leg, at, calling, &new.destination, Wire::Absent, LegMedia::new(media));
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.user_data = user_data;
+            if let Some(shown) = shown {
+                call.parties.calling = shown;
+            }
+        }
+        self.reply(asker.session, asker.token, Ok(Reply::Call { call, leg }));
+        self.tell_of(leg, Event::Leg);
+        self.route(call, new.destination, Reason::Normal);
+        Ok(())
+    }
+
+    /// The line and media of a new call.
+    fn may_call(
+        &self,
+        session: SessionId,
+        new: &NewCall,
+    ) -> Result<(Dn, Option<Arc<MediaTermination>>), Refusal> {
+        use RefusalKind as R;
+        let Some(device) = self.devices.get(&new.device) else {
+            return refusal(R::NoSuchDevice, format!("there is no device {}", new.device));
+        };
+        if !device.openers.contains(&session) {
+            return refusal(R::DeviceNotOpen, "open the device first");
+        }
+        if !device.is_application() {
+            return refusal(R::OperationNotSupported, "calls can be made from CTI ports and route points");
+        }
+        let Some(dn) = new.dn.clone().or_else(|| device.lines.first().map(|line| line.dn.clone())) else {
+            return refusal(R::NoSuchLine, "the device has no line");
+        };
+        self.open_line(session, &new.device, &dn)?;
+        if new.destination.as_str().is_empty() {
+            return refusal(R::InvalidParams { field: "destination" }, "whom to call?");
+        }
+        if device.media.as_deref().and_then(codecs_of).is_none() {
+            return refusal(R::MediaRequired, "the device is open without media: it can't talk");
+        }
+        if device.line(&dn).is_some_and(|line| line.calls >= line.max_calls)
+            || self.legs.len() + 2 > self.plan.parameters.max_legs as usize
+        {
+            return refusal(R::MaxCalls, "the line, or the node, has as many calls as it may have");
+        }
+        Ok((dn, device.media.clone()))
+    }
+
+    /// A leg that the session may act on: on a device that it opened, unless device or line is restricted.
+    fn leg_for(&self, session: SessionId, id: LegId) -> Result<&Leg, Refusal> {
+        let leg = self
+            .legs
+            .get(&id)
+            .filter(|leg| self.watchers(leg).is_some_and(|watchers| watchers.contains(&session)));
+        match leg {
+            Some(leg) => Ok(leg),
+            None => refusal(RefusalKind::NoSuchLeg, "no such leg on a device that this provider has open"),
+        }
+    }
+
+    /// The leg, if it is in a state that `fits`; never another appearance's call.
+    fn leg_in(&self, session: SessionId, id: LegId, fits: fn(LegState) -> bool) -> Result<&Leg, Refusal> {
+        let leg = self.leg_for(session, id)?;
+        if fits(leg.state) && !leg.remote_in_use { Ok(leg) } else { wrong_state(leg) }
+    }
+
+    /// An application's own leg that nobody has taken yet, and isn't being answered or redirected.
+    fn offered_leg(
+        &self,
+        session: SessionId,
+        id: LegId,
+        fits: fn(LegState) -> bool,
+    ) -> Result<&Leg, Refusal> {
+        let leg = self.leg_in(session, id, fits)?;
+        if !leg.is_application() {
+            return refusal(RefusalKind::OperationNotSupported, "this phone accepts and answers by itself");
+        }
+        let free = self
+            .calls
+            .get(&leg.call)
+            .and_then(|call| call.attempt())
+            .is_some_and(|attempt| attempt.answering != Some(id));
+        if free && self.role(id) == Some(Role::Branch) { Ok(leg) } else { wrong_state(leg) }
+    }
+
+    fn accept(&mut self, asker: Asker, leg: LegId) -> Result<(), Refusal> {
+        self.offered_leg(asker.session, leg, |state| state == LegState::Offering)?;
+        self.done(asker);
+        self.branch_rings(leg, None);
+        Ok(())
+    }
+
+    fn answer(&mut self, asker: Asker, id: LegId) -> Result<(), Refusal> {
+        let leg = self.offered_leg(asker.session, id, is_offered)?;
+        let (call, media) = (leg.call, leg.media.termination.clone());
+        let dynamic = match media.as_deref() {
+            None | Some(MediaTermination::None) => {
+                return refusal(
+                    RefusalKind::MediaRequired,
+                    "the route point is open without media: it can only redirect",
+                );
+            }
+            Some(MediaTermination::Static { .. }) => false,
+            Some(MediaTermination::Dynamic { .. }) => true,
+        };
+        self.done(asker);
+        if !dynamic {
+            self.establish(call, id);
+            return Ok(());
+        }
+        self.stop_ringing(call);
+        let Some(call) = self.calls.get_mut(&call) else { return Ok(()) };
+        let anchor = call.anchor;
+        if let Some(attempt) = call.attempt_mut() {
+            attempt.answering = Some(id);
+        }
+        self.ensure_channel(id, anchor);
+        Ok(())
+    }
+
+    fn reject(&mut self, asker: Asker, leg: LegId, cause: Cause) -> Result<(), Refusal> {
+        self.offered_leg(asker.session, leg, is_offered)?;
+        self.done(asker);
+        self.branch_failed(leg, Failure { cause, status: None }, None, false, true);
+        Ok(())
+    }
+
+    fn drop_request(&mut self, asker: Asker, id: LegId) -> Result<(), Refusal> {
+        let leg = self
+            .leg_in(asker.session, id, |state| !matches!(state, LegState::Disconnected | LegState::Failed))?;
+        let cause = if is_offered(leg.state) { Cause::CALL_REJECTED } else { Cause::NORMAL_CLEARING };
+        self.done(asker);
+        self.drop_leg(id, Failure { cause, status: None });
+        Ok(())
+    }
+
+    fn hold(&mut self, asker: Asker, id: LegId) -> Result<(), Refusal> {
+        let leg = self.leg_in(asker.session, id, |state| state == LegState::Connected)?;
+        let call = leg.call;
+        if self.peer_of(id).is_none() {
+            return wrong_state(leg);
+        }
+        self.done(asker);
+        self.set_held(id, true);
+        self.enter(id, LegState::Held);
+        self.settle(call);
+        Ok(())
+    }
+
+    fn retrieve(&mut self, asker: Asker, id: LegId) -> Result<(), Refusal> {
+        let leg = self.leg_in(asker.session, id, |state| state == LegState::Held)?;
+        let call = leg.call;
+        if !leg.media.held_by_application {
+            return refusal(
+                RefusalKind::OperationNotSupported,
+                "the phone itself holds this call, and only the phone can retrieve it",
+            );
+        }
+        if self.peer_of(id).is_none() {
+            return wrong_state(leg);
+        }
+        self.done(asker);
+        self.set_held(id, false);
+        if self.legs.get(&id).is_some_and(|leg| !leg.media.held_by_phone) {
+            self.enter(id, LegState::Connected);
+        }
+        self.settle(call);
+        Ok(())
+    }
+
+    fn set_held(&mut self, id: LegId, held: bool) {
+        let peer = self.peer_of(id);
+        for leg in [Some(id), peer].into_iter().flatten() {
+            if let Some(leg) = self.legs.get_mut(&leg) {
+                leg.media.rounds = 0;
+            }
+        }
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.media.held_by_application = held;
+        }
+    }
+
+    /// Data travels with the call; whoever did not ask for the change is told of it.
+    fn set_user_data(
+        &mut self,
+        asker: Asker,
+        id: LegId,
+        data: BTreeMap<String, String>,
+    ) -> Result<(), Refusal> {
+        let call = self
+            .leg_in(asker.session, id, |state| !matches!(state, LegState::Disconnected | LegState::Failed))?
+            .call;
+        let data = checked_user_data(data)?;
+        self.done(asker);
+        let Some(call) = self.calls.get_mut(&call) else { return Ok(()) };
+        if call.user_data == data {
+            return Ok(());
+        }
+        call.user_data = data;
+        for leg in call.legs().into_iter().filter(|leg| *leg != id) {
+            self.tell_of(leg, Event::LegChanged);
+        }
+        let others = self.legs.get(&id).and_then(|leg| self.watchers(leg));
+        let others: Option<Arc<[SessionId]>> =
+            others.map(|all| all.iter().copied().filter(|s| *s != asker.session).collect());
+        if let (Some(others), Some(view)) = (others, self.leg(id)) {
+            self.tell(others, Event::LegChanged(view));
+        }
+        Ok(())
+    }
+
+    fn set_media(&mut self, asker: Asker, id: LegId, address: SocketAddr) -> Result<(), Refusal> {
+        let leg = self.leg_for(asker.session, id)?;
+        match (leg.media.termination.as_deref(), leg.media.channel) {
+            (None, _) => {
+                return refusal(RefusalKind::CannotTerminateMediaOnPhone, "a phone ends its own media");
+            }
+            (Some(MediaTermination::None), _) => {
+                return refusal(RefusalKind::MediaRequired, "the device is open without media");
+            }
+            (Some(MediaTermination::Static { .. }), _) => {
+                return refusal(
+                    RefusalKind::MediaAlreadyTerminatedStatic,
+                    "the device has one address for all calls",
+                );
+            }
+            (Some(MediaTermination::Dynamic { .. }), Channel::Closed) => return wrong_state(leg),
+            (Some(MediaTermination::Dynamic { .. }), Channel::Open(_)) => {
+                return refusal(RefusalKind::MediaAlreadySet, "an address was given already");
+            }
+            (Some(MediaTermination::Dynamic { .. }), Channel::Asked) => {}
+        }
+        if address.port() == 0 || !address.port().is_multiple_of(2) {
+            return refusal(RefusalKind::InvalidParams { field: "port" }, "RTP ports are even numbers");
+        }
+        if address.ip().is_unspecified() || address.ip().is_multicast() {
+            return refusal(RefusalKind::InvalidParams { field: "ip" }, "media needs an address of one host");
+        }
+        self.done(asker);
+        self.address_given(id, address);
+        Ok(())
+    }
+
+    /// Sends the other end of the leg's call somewhere else. The reply waits until the destination rings, answers or
+    /// refuses; till then the leg stays as it is.
+    fn redirect(&mut self, asker: Asker, ask: Redirect) -> Result<(), Refusal> {
+        let leg =
+            self.leg_in(asker.session, ask.leg, |state| is_offered(state) || state == LegState::Connected)?;
+        let (call_id, party) = (leg.call, leg.party.clone());
+        if ask.destination.as_str().is_empty() {
+            return refusal(RefusalKind::InvalidParams { field: "destination" }, "redirect to whom?");
+        }
+        let Some(call) = self.calls.get(&call_id) else { return wrong_state(leg) };
+        let answering = call.attempt().is_some_and(|attempt| attempt.answering.is_some());
+        if call.redirecting.is_some() || answering {
+            return wrong_state(leg);
+        }
+        let remaining = match (self.role(ask.leg), &call.far) {
+            (Some(Role::Anchor), Far::Talking(far)) => Some(*far),
+            (Some(Role::Branch | Role::Talking), _) => None,
+            (Some(Role::Anchor | Role::Redirected | Role::Passive) | None, _) => return wrong_state(leg),
+        };
+        let remaining_party = remaining.and_then(|far| self.legs.get(&far)).map(|leg| leg.party.clone());
+        let called = self.party(&ask.destination);
+        let original = ask.original_called.map(|dn| self.party(&dn));
+        let Some(call) = self.calls.get_mut(&call_id) else { return Ok(()) };
+        let parties = call.parties.clone();
+        if let (Some(remaining), Some(party)) = (remaining, remaining_party) {
+            (call.anchor, call.far) = (remaining, Far::Talking(ask.leg));
+            call.parties.calling = party;
+        }
+        if let Some(number) = ask.calling_number {
+            call.parties.calling.number = number.as_str().into();
+        }
+        call.parties.original_called =
+            original.or(call.parties.original_called.take()).or(Some(parties.called.clone()));
+        call.parties.last_redirecting = Some(party);
+        call.parties.called = called;
+        call.visited.clear();
+        let old = std::mem::replace(&mut call.far, Far::Nobody);
+        let Asker { session, token } = asker;
+        call.redirecting = Some(Redirecting {
+            leg: ask.leg,
+            session,
+            token,
+            keep_on_failure: ask.keep_on_failure,
+            old,
+            parties,
+        });
+        self.stop_ringing(call_id);
+        self.route(call_id, ask.destination, Reason::Redirect);
+        Ok(())
+    }
+}
+
+fn is_offered(state: LegState) -> bool {
+    matches!(state, LegState::Offering | LegState::Ringing)
+}
+
+fn wrong_state<T>(leg: &Leg) -> Result<T, Refusal> {
+    let message = "the leg's state doesn't allow this now".to_owned();
+    Err(Refusal { kind: RefusalKind::IllegalCallState { state: leg.state }, message })
+}
+
+fn checked_user_data(data: BTreeMap<String, String>) -> Result<Arc<BTreeMap<String, String>>, Refusal> {
+    let bytes: usize = data.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let (entries, limit) = MAX_USER_DATA;
+    if data.len() > entries || bytes > limit {
+        return refusal(
+            RefusalKind::InvalidParams { field: "user_data" },
+            format!("at most {entries} entries and {limit} bytes"),
+        );
+    }
+    Ok(Arc::new(data))
+}

@@ -1,0 +1,247 @@
+//! What comes from the signalling: new calls, and what happens on legs.
+
+use crate::attempt::Failure;
+use crate::call::{Call, Far, Parties};
+use crate::cause::Cause;
+use crate::control::CallControl;
+use crate::ending::Role;
+use crate::ids::{CallId, Dn, LegId};
+use crate::leg::{At, Exchange, Leg, LegMedia, Wire};
+use crate::media::Description;
+use crate::media_exchange::{codecs_of, negotiate};
+use crate::plan::DeviceKind;
+use crate::port::{Event, LegCommand, Origin, Signal};
+use crate::view::{LegState, Party, Reason};
+use smallvec::SmallVec;
+
+impl CallControl {
+    /// Somebody dials. A call that can't begin is refused without having existed.
+    pub(crate) fn incoming_call(
+        &mut self,
+        leg: LegId,
+        origin: Origin,
+        dialled: Dn,
+        calling: Party,
+        offer: Option<Description>,
+    ) {
+        if self.legs.contains_key(&leg) {
+            return;
+        }
+        // The caller's leg and at least one other.
+        if self.legs.len() + 2 > self.plan.parameters.max_legs as usize {
+            return self
+                .command(leg, LegCommand::Reject { cause: Cause::SWITCHING_CONGESTION, status: Some(503) });
+        }
+        let at = match self.origin(origin, &calling) {
+            Ok(at) => at,
+            Err(why) => {
+                return self.command(leg, LegCommand::Reject { cause: why.cause, status: why.status });
+            }
+        };
+        let mut media = LegMedia::new(None);
+        if offer.is_some() {
+            media.exchange = Exchange::Owed { before: None, holds: false };
+            media.version = 1;
+            media.far = offer;
+        }
+        let call = self.begin_call(leg, at, calling, &dialled, Wire::Incoming, media);
+        self.tell_of(leg, Event::Leg);
+        self.route(call, dialled, Reason::Normal);
+    }
+
+    fn origin(&self, origin: Origin, calling: &Party) -> Result<At, Failure> {
+        let refused = |cause, status| Err(Failure { cause, status: Some(status) });
+        match origin {
+            Origin::Trunk(trunk) => Ok(At::Trunk { trunk, number: Dn::from(&*calling.number) }),
+            Origin::Phone { device, dn } => {
+                let Some(known) =
+                    self.devices.get(&device).filter(|device| device.plan.kind == DeviceKind::Phone)
+                else {
+                    return refused(Cause::CALL_REJECTED, 403);
+                };
+                let line = match &dn {
+                    Some(dn) => known.line(dn),
+                    None => known.lines.first(),
+                };
+                match line {
+                    None => refused(Cause::CALL_REJECTED, 403),
+                    Some(line) if line.calls >= line.max_calls => refused(Cause::NO_CIRCUIT_AVAILABLE, 503),
+                    Some(line) => Ok(At::Phone { dn: line.dn.clone(), device }),
+                }
+            }
+        }
+    }
+
+    /// A call with its first leg, in the tables, not told yet.
+    pub(crate) fn begin_call(
+        &mut self,
+        leg: LegId,
+        at: At,
+        calling: Party,
+        dialled: &Dn,
+        wire: Wire,
+        media: LegMedia,
+    ) -> CallId {
+        let id = CallId(self.new_id());
+        let parties = Parties { calling: calling.clone(), called: self.party(dialled), ..Parties::default() };
+        let call = Call {
+            id,
+            anchor: leg,
+            far: Far::Nobody,
+            redirecting: None,
+            passive: SmallVec::new(),
+            watched: None,
+            parties,
+            user_data: self.no_data.clone(),
+            visited: SmallVec::new(),
+            alerted: false,
+        };
+        self.calls.insert(id, call);
+        let (state, reason) = (LegState::Dialing, Reason::Normal);
+        self.add_leg(Leg {
+            id: leg,
+            call: id,
+            at,
+            party: calling,
+            state,
+            cause: None,
+            reason,
+            wire,
+            media,
+            remote_in_use: false,
+        });
+        id
+    }
+
+    /// Signals of legs that are gone are late and harmless.
+    pub(crate) fn signal(&mut self, leg: LegId, signal: Signal) {
+        let Some(wire) = self.legs.get(&leg).map(|leg| leg.wire) else { return };
+        match (signal, wire) {
+            (_, Wire::Absent | Wire::Over) => {}
+            (Signal::Ringing { early }, Wire::Placed) => self.branch_rings(leg, early),
+            (Signal::Answered { media }, Wire::Placed) => self.far_end_answered(leg, media),
+            (Signal::Rejected { cause, status, redirect_to }, Wire::Placed) => {
+                self.branch_failed(leg, Failure { cause, status }, redirect_to, true, false);
+            }
+            (
+                Signal::Ringing { .. } | Signal::Answered { .. } | Signal::Rejected { .. },
+                Wire::Incoming | Wire::Up,
+            ) => {}
+            (Signal::Released { cause }, _) => self.released(leg, cause),
+            (Signal::Offer(offer), _) => self.far_offers(leg, offer),
+            (Signal::Answer(answer), _) => self.far_answers(leg, answer),
+            (Signal::OfferRejected { .. }, _) => self.offer_rejected(leg),
+            (Signal::Digit { digit, duration_ms }, _) => self.digit(leg, digit, duration_ms),
+        }
+    }
+
+    /// A digit goes on to the other end: by its signalling, or as an event to its application.
+    fn digit(&mut self, leg: LegId, digit: char, duration_ms: u32) {
+        if !matches!(digit, '0'..='9' | 'A'..='D' | '*' | '#') {
+            return;
+        }
+        self.tell_of(leg, |leg| Event::Digit(leg, digit));
+        let Some(peer) = self.peer_of(leg) else { return };
+        match self.legs.get(&peer).map(|peer| peer.wire) {
+            Some(Wire::Up) => self.command(peer, LegCommand::Digit { digit, duration_ms }),
+            Some(Wire::Absent) => self.tell_of(peer, |leg| Event::Digit(leg, digit)),
+            Some(Wire::Incoming | Wire::Placed | Wire::Over) | None => {}
+        }
+    }
+
+    /// A phone or trunk that we called has answered.
+    fn far_end_answered(&mut self, id: LegId, media: Option<Description>) {
+        if self.role(id) != Some(Role::Branch) {
+            return;
+        }
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let call = leg.call;
+        leg.wire = Wire::Up;
+        let offered = leg.media.told.is_some();
+        leg.media.version += 1;
+        if media.is_some() {
+            leg.media.far = media;
+        }
+        if !offered {
+            leg.media.exchange = Exchange::Owed { before: None, holds: false };
+        }
+        let why = match leg.media.far.clone() {
+            None => Some(Cause::PROTOCOL_ERROR),
+            Some(far) => self.incompatible(call, &far),
+        };
+        match why {
+            Some(cause) => self.branch_failed(id, Failure { cause, status: None }, None, false, true),
+            None => self.establish(call, id),
+        }
+    }
+
+    /// Why the calling application can't talk to this end.
+    fn incompatible(&self, call: CallId, far: &Description) -> Option<Cause> {
+        let anchor = self.legs.get(&self.calls.get(&call)?.anchor)?;
+        let codecs = codecs_of(anchor.media.termination.as_deref()?)?;
+        negotiate(far, codecs).is_none().then_some(Cause::INCOMPATIBLE_DESTINATION)
+    }
+
+    /// One of the destinations has the call.
+    pub(crate) fn establish(&mut self, id: CallId, winner: LegId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let anchor = call.anchor;
+        let losers: SmallVec<[LegId; 2]> = match std::mem::replace(&mut call.far, Far::Talking(winner)) {
+            Far::Trying(attempt) => attempt.branches.into_iter().filter(|branch| *branch != winner).collect(),
+            Far::Nobody | Far::Talking(_) => SmallVec::new(),
+        };
+        self.stop_ringing(id);
+        self.commit_redirect(id);
+        self.new_media_round(anchor, winner);
+        let Some(caller) = self.legs.get(&anchor) else { return };
+        let (moved, signalled) = (
+            self.calls.get(&id).is_some_and(|call| call.parties.last_redirecting.is_some()),
+            !caller.is_application(),
+        );
+        if moved && signalled {
+            let party = self.legs.get(&winner).map(|leg| leg.party.clone()).unwrap_or_default();
+            self.command(anchor, LegCommand::Connected(party));
+        }
+        self.settle_wire(id);
+        self.enter(winner, LegState::Connected);
+        match self.legs.get(&anchor).map(|leg| leg.state) {
+            Some(LegState::Connected | LegState::Held) => self.tell_of(anchor, Event::LegChanged),
+            Some(_) => self.enter(anchor, LegState::Connected),
+            None => {}
+        }
+        for loser in losers {
+            self.watch(id, winner, loser);
+        }
+        self.settle(id);
+    }
+
+    fn new_media_round(&mut self, anchor: LegId, winner: LegId) {
+        for leg in [anchor, winner] {
+            if let Some(leg) = self.legs.get_mut(&leg) {
+                leg.media.rounds = 0;
+            }
+        }
+    }
+
+    /// Another appearance has the call: this one's signalling ends, and its watchers see it as in use remotely.
+    fn watch(&mut self, call: CallId, winner: LegId, loser: LegId) {
+        let Some(leg) = self.legs.get_mut(&loser) else { return };
+        let wire = std::mem::replace(&mut leg.wire, Wire::Over);
+        leg.remote_in_use = true;
+        let line = leg.at.line().map(|(device, dn)| (device.clone(), dn.clone()));
+        if let Some((device, dn)) = line
+            && let Some(line) = self.devices.get_mut(&device).and_then(|device| device.line_mut(&dn))
+        {
+            line.calls = line.calls.saturating_sub(1);
+        }
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.passive.push(loser);
+            call.watched = Some(winner);
+        }
+        if matches!(wire, Wire::Placed | Wire::Up) {
+            self.command(loser, LegCommand::Release { cause: Cause::NON_SELECTED_USER_CLEARING });
+        }
+        self.timers.cancel(crate::timers::Timer::MediaExchange(loser));
+        self.enter(loser, LegState::Connected);
+    }
+}

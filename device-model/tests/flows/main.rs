@@ -1,0 +1,5 @@
+//! Call flows through the machine's one door. Each test tells a story; the ladder of what the machine said is a
+//! checked-in snapshot that a reviewer reads beside it.
+
+mod basic;
+mod world;

@@ -1,0 +1,359 @@
+//! A small world around the machine: phones, applications and a clock that the test moves. What the machine says is
+//! written down as one line each, so that a flow reads as a ladder.
+
+use device_model::media::{Codec, Description, Direction, Format, MediaTermination, StreamDirection};
+use device_model::plan::{DeviceKind, DevicePlan, Forwards, Identity, NumberPlan, PatternPlan, Plan};
+use device_model::port::{Body, Event, Origin, Reply, Target};
+use device_model::{
+    CallControl, DeviceName, Input, LegCommand, LegId, LegView, Output, Party, Request, RequestToken,
+    SessionId, Signal,
+};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub struct World {
+    pub control: CallControl,
+    pub plan: Plan,
+    now: Instant,
+    token: u64,
+    /// Every line since the last look.
+    log: String,
+    /// The far leg that the last `Call` command placed.
+    pub placed: Vec<LegId>,
+    /// The leg of the last event.
+    pub last_event_leg: Option<LegId>,
+}
+
+pub const APP: SessionId = SessionId(1);
+pub const APP2: SessionId = SessionId(2);
+
+pub fn number(dn: &str) -> NumberPlan {
+    NumberPlan {
+        dn: dn.into(),
+        description: "".into(),
+        max_calls: None,
+        busy_trigger: None,
+        ring_duration: None,
+        forward: Forwards::default(),
+        auto_accept: false,
+        allow_cti_control: true,
+    }
+}
+
+pub fn device(name: &str, kind: DeviceKind, lines: &[&str]) -> DevicePlan {
+    DevicePlan {
+        name: name.into(),
+        kind,
+        description: "".into(),
+        pool: "Default".into(),
+        lines: lines.iter().map(|dn| (*dn).into()).collect(),
+        allow_cti_control: true,
+    }
+}
+
+/// Phones A 2001, B 2002, C 2003; phones D and E share 2100; route point RP 5000; ports P 6001, Q 6002; `9.!` to a trunk.
+pub fn plan() -> Plan {
+    let kinds = [
+        ("A", DeviceKind::Phone, "2001"),
+        ("B", DeviceKind::Phone, "2002"),
+        ("C", DeviceKind::Phone, "2003"),
+        ("D", DeviceKind::Phone, "2100"),
+        ("E", DeviceKind::Phone, "2100"),
+        ("RP", DeviceKind::RoutePoint, "5000"),
+        ("P", DeviceKind::CtiPort, "6001"),
+        ("Q", DeviceKind::CtiPort, "6002"),
+    ];
+    let numbers = ["2001", "2002", "2003", "2100", "5000", "6001", "6002"];
+    Plan {
+        numbers: numbers.iter().map(|dn| number(dn)).collect(),
+        devices: kinds.iter().map(|(name, kind, dn)| device(name, *kind, &[dn])).collect(),
+        trunks: vec!["PSTN".into()],
+        patterns: vec![PatternPlan { pattern: "9.!".into(), trunk: "PSTN".into(), discard_pre_dot: true }],
+        ..Plan::default()
+    }
+}
+
+pub fn sdp(address: &str, codecs: &[&str]) -> Description {
+    let format = |(i, name): (usize, &&str)| {
+        let codec = Codec::from_rtp_name(name);
+        let payload_type = codec.defaults().map_or(96 + i as u8, |(_, _, pt)| pt);
+        Format { payload_type, codec }
+    };
+    Description {
+        address: address.parse().expect("an address"),
+        formats: codecs.iter().enumerate().map(format).collect(),
+        dtmf_payload_type: Some(101),
+        direction: Direction::SendReceive,
+        packet_ms: 20,
+        encrypted: false,
+        text: address.as_bytes().into(),
+    }
+}
+
+pub fn dynamic(codecs: &[&str]) -> MediaTermination {
+    MediaTermination::Dynamic {
+        codecs: codecs.iter().map(|c| Codec::from_rtp_name(c)).collect(),
+        srtp: vec![],
+    }
+}
+
+pub fn fixed(address: &str, codecs: &[&str]) -> MediaTermination {
+    let codecs = codecs.iter().map(|c| Codec::from_rtp_name(c)).collect();
+    MediaTermination::Static { address: address.parse().expect("an address"), codecs, srtp: vec![] }
+}
+
+impl World {
+    /// A world with all phones registered.
+    pub fn new(plan: Plan) -> Self {
+        let identity = Identity { node: "cm1".into(), incarnation: 0 };
+        #[allow(clippy::disallowed_methods)] // some instant to begin with; nothing waits for it
+        let now = Instant::now();
+        let control = CallControl::new(identity, Arc::new(plan.clone()));
+        let mut world =
+            Self { control, plan, now, token: 0, log: String::new(), placed: vec![], last_event_leg: None };
+        for phone in ["A", "B", "C", "D", "E"] {
+            world.input(Input::Registered(phone.into()));
+        }
+        world
+    }
+
+    pub fn input(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.control.handle(self.now, input, &mut out);
+        for output in &out {
+            match output {
+                Output::Leg(leg, LegCommand::Call { .. }) => self.placed.push(*leg),
+                Output::Event(_, Event::Leg(view)) => self.last_event_leg = Some(view.leg),
+                _ => {}
+            }
+            let _ = writeln!(self.log, "{}", self.line(output));
+        }
+        self.control.check().unwrap_or_else(|wrong| panic!("{wrong}\n{}", self.log));
+    }
+
+    pub fn request(&mut self, session: SessionId, request: Request) {
+        self.token += 1;
+        let _ = writeln!(self.log, "> {session} {}", short(&format!("{request:?}")));
+        self.input(Input::Request { session, token: RequestToken(self.token), request });
+    }
+
+    pub fn signal(&mut self, leg: LegId, signal: Signal) {
+        let name = format!("{signal:?}");
+        let name: String = name.chars().take_while(|c| c.is_alphanumeric()).collect();
+        let _ = writeln!(self.log, "> {} {name}", self.who(leg));
+        self.input(Input::Signal(leg, signal));
+    }
+
+    /// A phone dials; its leg.
+    pub fn dial(&mut self, device: &str, number: &str, offer: Option<Description>) -> LegId {
+        let leg = self.control.new_leg_id();
+        let dn =
+            self.plan.devices.iter().find(|d| d.name.as_str() == device).expect("a phone").lines[0].clone();
+        let _ = writeln!(self.log, "> {device} dials {number}");
+        let calling = Party { number: dn.as_str().into(), ..Party::default() };
+        let origin = Origin::Phone { device: device.into(), dn: Some(dn) };
+        self.input(Input::IncomingCall { leg, origin, dialled: number.into(), calling, offer });
+        leg
+    }
+
+    pub fn ring(&mut self, leg: LegId) {
+        self.signal(leg, Signal::Ringing { early: None });
+    }
+
+    pub fn answered(&mut self, leg: LegId, media: Description) {
+        self.signal(leg, Signal::Answered { media: Some(media) });
+    }
+
+    pub fn hang_up(&mut self, leg: LegId) {
+        self.signal(leg, Signal::Released { cause: device_model::Cause::NORMAL_CLEARING });
+    }
+
+    pub fn open(&mut self, session: SessionId, device: &str, media: Option<MediaTermination>) {
+        self.request(session, Request::OpenDevice { device: device.into(), media });
+    }
+
+    pub fn redirect(&mut self, leg: LegId, to: &str, keep_on_failure: bool) {
+        let destination = to.into();
+        self.request(
+            APP,
+            Request::Redirect {
+                leg,
+                destination,
+                calling_number: None,
+                original_called: None,
+                keep_on_failure,
+            },
+        );
+    }
+
+    pub fn make_call(&mut self, device: &str, to: &str) {
+        let (destination, user_data) = (to.into(), Default::default());
+        self.request(
+            APP,
+            Request::MakeCall {
+                device: device.into(),
+                dn: None,
+                destination,
+                calling_number: None,
+                user_data,
+            },
+        );
+    }
+
+    pub fn set_media(&mut self, session: SessionId, leg: LegId, address: &str) {
+        self.request(session, Request::SetMedia { leg, address: address.parse().expect("an address") });
+    }
+
+    /// Lets time pass, timers and all.
+    pub fn wait(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        let _ = writeln!(self.log, "> {duration:?} pass");
+        while let Some(at) = self.control.next_timeout().filter(|at| *at <= until) {
+            self.now = at;
+            self.input(Input::Timeout);
+        }
+        self.now = until;
+    }
+
+    pub fn last_placed(&self) -> LegId {
+        *self.placed.last().expect("a call was placed")
+    }
+
+    /// The only leg at a device.
+    pub fn leg_at(&self, device: &str) -> LegId {
+        self.control.legs_of_device(&DeviceName::from(device)).last().expect("a leg there").leg
+    }
+
+    /// What was said since the last look.
+    pub fn said(&mut self) -> String {
+        std::mem::take(&mut self.log)
+    }
+
+    /// Whether something was said since the last look; doesn't look.
+    pub fn heard(&self, text: &str) -> bool {
+        self.log.contains(text)
+    }
+
+    fn who(&self, leg: LegId) -> String {
+        self.control.leg(leg).map_or_else(|| leg.to_string(), |view| format!("{}:{leg}", view.device))
+    }
+
+    fn line(&self, output: &Output) -> String {
+        match output {
+            Output::Leg(leg, command) => format!("{} <- {}", self.who(*leg), command_line(command)),
+            Output::Reply(session, _, Ok(Reply::Done)) => format!("reply {session} done"),
+            Output::Reply(session, _, Ok(Reply::Opened { device, legs })) => {
+                let legs: Vec<String> = legs.iter().map(leg_line).collect();
+                format!("reply {session} opened {} in_service={} {legs:?}", device.name, device.in_service)
+            }
+            Output::Reply(session, _, Ok(Reply::Call { call, leg })) => {
+                format!("reply {session} call {call} {leg}")
+            }
+            Output::Reply(session, _, Err(refusal)) => format!("reply {session} REFUSED {:?}", refusal.kind),
+            Output::Event(sessions, event) => format!("event {sessions:?} {}", event_line(event)),
+            Output::Limit(limit) => format!("{limit:?}"),
+        }
+    }
+}
+
+fn short(text: &str) -> String {
+    text.replace("DeviceName", "").replace("Dn", "").replace("None", "-")
+}
+
+fn body_line(body: &Body) -> String {
+    match body {
+        Body::Relay(d, direction) => format!("relay {} {:?}", d.address, direction.unwrap_or(d.direction)),
+        Body::Local(d) => {
+            let formats: Vec<String> =
+                d.formats.iter().map(|f| format!("{}/{}", f.codec.rtp_name(), f.payload_type)).collect();
+            format!(
+                "local {} {:?} {} dtmf={:?}",
+                d.address,
+                d.direction,
+                formats.join(","),
+                d.dtmf_payload_type
+            )
+        }
+    }
+}
+
+fn command_line(command: &LegCommand) -> String {
+    let optional = |body: &Option<Body>| body.as_ref().map_or("nothing".into(), body_line);
+    match command {
+        LegCommand::Call { target, calling, called, redirecting, offer } => {
+            let target = match target {
+                Target::Phone(device) => device.to_string(),
+                Target::Trunk(trunk, number) => format!("{trunk} {number}"),
+            };
+            let by = redirecting.as_ref().map_or(String::new(), |party| format!(" by {}", party.number));
+            format!("Call {target} {}->{}{by}: {}", calling.number, called.number, optional(offer))
+        }
+        LegCommand::Alert { early } => format!("Alert {}", optional(early)),
+        LegCommand::Answer { media } => format!("Answer {}", body_line(media)),
+        LegCommand::Offer(offer) => format!("Offer {}", optional(offer)),
+        LegCommand::AnswerOffer(answer) => format!("AnswerOffer {}", body_line(answer)),
+        LegCommand::Connected(party) => format!("Connected {}", party.number),
+        other => format!("{other:?}"),
+    }
+}
+
+fn leg_line(leg: &LegView) -> String {
+    let mut line = format!("{}:{} {}->{}", leg.device, leg.leg, leg.calling.number, leg.called.number);
+    if leg.reason != device_model::Reason::Normal {
+        let _ = write!(line, " {:?}", leg.reason);
+    }
+    let mut add = |name: &str, party: &Option<Party>| {
+        if let Some(party) = party {
+            let _ = write!(line, " {name}={}", party.number);
+        }
+    };
+    add("original", &leg.original_called);
+    add("redirecting", &leg.last_redirecting);
+    add("connected", &leg.connected);
+    if let Some(cause) = leg.cause {
+        let _ = write!(line, " cause={}", cause.code());
+    }
+    if leg.remote_in_use {
+        line.push_str(" remote_in_use");
+    }
+    line
+}
+
+fn event_line(event: &Event) -> String {
+    let direction = |d: &StreamDirection| if *d == StreamDirection::Input { "input" } else { "output" };
+    match event {
+        Event::Leg(leg) => format!("{:?} {}", leg.state, leg_line(leg)),
+        Event::LegChanged(leg) => format!("changed({:?}) {}", leg.state, leg_line(leg)),
+        Event::Digit(leg, digit) => format!("digit {digit} at {}", leg.leg),
+        Event::OpenChannel { leg, codec, payload_type, far, deadline_ms, .. } => {
+            let far = far.map(|f: SocketAddr| f.to_string()).unwrap_or("?".into());
+            format!(
+                "open_channel {}:{} {}/{payload_type} far={far} within {deadline_ms} ms",
+                leg.device,
+                leg.leg,
+                codec.rtp_name()
+            )
+        }
+        Event::MediaStarted(leg, s) => {
+            let (d, c) = (direction(&s.direction), s.codec.rtp_name());
+            format!(
+                "media.started {}:{} {d} {} {c}/{} {:?}",
+                leg.device, leg.leg, s.address, s.payload_type, s.mode
+            )
+        }
+        Event::MediaStopped(leg, d) => format!("media.stopped {}:{} {}", leg.device, leg.leg, direction(d)),
+        Event::DeviceInService(device) => format!("device.in_service {}", device.name),
+        Event::DeviceOutOfService(device, reason) => {
+            format!("device.out_of_service {} {reason:?}", device.name)
+        }
+        Event::DeviceClosed(device, reason) => format!("device.closed {} {reason:?}", device.name),
+        Event::ForwardChanged(device, line) => {
+            format!("line.forward_changed {device} {:?}", line.forward_all)
+        }
+        Event::AutoAcceptChanged(device, line) => {
+            format!("line.auto_accept_changed {device} {}", line.auto_accept)
+        }
+    }
+}
