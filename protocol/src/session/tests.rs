@@ -1,5 +1,6 @@
 //! Tables, scenarios and properties of connection and session.
 
+mod dialogue;
 mod properties;
 mod scenarios;
 mod tables;
