@@ -255,7 +255,26 @@ impl RtpEndpoint {
         next: Duration,
         terminator: Option<char>,
     ) -> Collected {
+        self.collect_after(None, count, first, next, terminator).await
+    }
+
+    /// [`RtpEndpoint::collect`], where one digit has been pressed already.
+    pub(crate) async fn collect_after(
+        &self,
+        pressed: Option<char>,
+        count: usize,
+        first: Duration,
+        next: Duration,
+        terminator: Option<char>,
+    ) -> Collected {
         let mut digits = String::new();
+        match pressed {
+            Some(digit) if Some(digit) == terminator => {
+                return Collected { digits, end: CollectEnd::Terminator };
+            }
+            Some(digit) => digits.push(digit),
+            None => {}
+        }
         while digits.len() < count {
             let wait = if digits.is_empty() { first } else { next };
             match tokio::time::timeout(wait, self.next_digit()).await {

@@ -1,0 +1,82 @@
+//! The auto-attendant: a menu prompt, one digit, a redirect. `examples/auto-attendant.rs` runs it, and so does the demo.
+
+use crate::ivr::{IvrCall, IvrError};
+use crate::media::tone;
+use crate::provider::{Calls, TerminalConnection};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Calls that are attended to at once; further ones wait, and go where the route point forwards them.
+pub const MAX_CALLS: usize = 10_000;
+
+/// What the attendant says and where it sends callers.
+#[derive(Clone, Debug)]
+pub struct Menu {
+    /// Where its RTP is received: an address that telephones can reach.
+    pub ip: IpAddr,
+    /// The prompt (8 kHz mono).
+    pub prompt: Arc<[i16]>,
+    /// Digit → number.
+    pub choices: BTreeMap<char, String>,
+    /// For callers that press nothing, or what is not in the menu.
+    pub operator: String,
+    /// How long to wait for a digit after the prompt.
+    pub timeout: Duration,
+    /// How often a caller is asked again when the destination can't be reached.
+    pub attempts: u32,
+}
+
+impl Menu {
+    /// The tone that callers hear in place of a spoken prompt, in Hz.
+    pub const PROMPT_HZ: f64 = 440.0;
+    /// The tone that says "busy", in Hz.
+    pub const BUSY_HZ: f64 = 620.0;
+}
+
+/// Attends to calls, each in a task of its own, until the provider is shut down.
+pub async fn run(mut calls: Calls, menu: Arc<Menu>) {
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            call = calls.next(), if tasks.len() < MAX_CALLS => match call {
+                Some(leg) => { tasks.spawn(attend(leg, menu.clone())); }
+                None => return,
+            },
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+}
+
+async fn attend(leg: TerminalConnection, menu: Arc<Menu>) {
+    match serve(leg.clone(), &menu).await {
+        Ok(()) | Err(IvrError::Gone) => {}
+        Err(error) => {
+            tracing::warn!(leg = %leg.id(), %error, "a call was not attended to; it goes to the operator");
+            if leg.redirect(&menu.operator).await.is_err() {
+                // It may have gone by itself.
+                let _ = leg.drop_leg().await;
+            }
+        }
+    }
+}
+
+/// One call: ask for a digit and send the caller there; when that can't be reached, say so and ask again.
+async fn serve(leg: TerminalConnection, menu: &Menu) -> Result<(), IvrError> {
+    let call = IvrCall::answer(leg, menu.ip).await?;
+    for _ in 0..menu.attempts {
+        let asked = call.ask(menu.prompt.clone(), 1, menu.timeout, menu.timeout, None).await;
+        let Some(asked) = asked else { return Ok(()) };
+        let chosen = asked.digits.chars().next().and_then(|digit| menu.choices.get(&digit));
+        match call.redirect(chosen.unwrap_or(&menu.operator)).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_destination() => {
+                call.play_all(tone::sine(Menu::BUSY_HZ, Duration::from_millis(600))).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(call.hang_up().await?)
+}

@@ -1,0 +1,237 @@
+//! What makes an IVR short: a call with its own RTP endpoint, for route points and ports opened with dynamic media.
+
+use crate::media::codec::UnsupportedCodec;
+use crate::media::endpoint::{
+    Collected, EndpointClosed, MediaStream, PlayEnd, Playing, Recording, SendDigitsError,
+};
+use crate::media::{AudioCodec, RtpEndpoint};
+use crate::provider::{Error, Events, LegStatus, Observed, TerminalConnection};
+use protocol::Event;
+use protocol::wire::{LegState, StartedStream};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// Why a call could not be answered, or lost its media.
+#[derive(Debug, thiserror::Error)]
+pub enum IvrError {
+    /// A request failed.
+    #[error(transparent)]
+    Cti(#[from] Error),
+    /// No RTP socket was to be had.
+    #[error("RTP: {0}")]
+    Socket(#[from] io::Error),
+    /// The endpoint ended.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointClosed),
+    /// The server chose a codec that was not offered.
+    #[error(transparent)]
+    Codec(#[from] UnsupportedCodec),
+    /// The caller hung up, or the session was lost, before the call was connected.
+    #[error("the call was gone before it was connected")]
+    Gone,
+}
+
+/// An answered call with its media. Dropping it closes the endpoint; it does not hang up.
+#[derive(Debug)]
+pub struct IvrCall {
+    leg: TerminalConnection,
+    endpoint: Arc<RtpEndpoint>,
+    follower: JoinHandle<()>,
+}
+
+impl Drop for IvrCall {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+impl IvrCall {
+    /// Answers an offered call: binds an endpoint at `ip`, gives its address when the server asks for one, and waits
+    /// until the call is connected and media flow.
+    ///
+    /// # Errors
+    /// [`IvrError`]; the call is then as the server has it.
+    pub async fn answer(leg: TerminalConnection, ip: IpAddr) -> Result<Self, IvrError> {
+        let endpoint = Arc::new(RtpEndpoint::bind(ip).await?);
+        let events = leg.events();
+        let set_media = async {
+            leg.wait_for(|status| status.open_channel.is_some()).await.ok_or(IvrError::Gone)?;
+            leg.set_media(endpoint.local_addr()).await.map_err(IvrError::from)
+        };
+        let answer = async { leg.answer().await.map_err(IvrError::from) };
+        // Whether the answer's reply or the question for the media comes first is the server's affair.
+        tokio::try_join!(answer, set_media)?;
+        let talks = |status: &LegStatus| {
+            status.leg.state == LegState::Connected && (status.output.is_some() || status.input.is_some())
+        };
+        let status = leg.wait_for(talks).await.ok_or(IvrError::Gone)?;
+        let mut mirror = Mirror { endpoint: endpoint.clone(), input: None, output: None };
+        mirror.follow(&status).await?;
+        let follower = tokio::spawn(follow(leg.clone(), events, mirror));
+        Ok(Self { leg, endpoint, follower })
+    }
+
+    /// The leg, for everything that is not said here.
+    #[must_use]
+    pub fn leg(&self) -> &TerminalConnection {
+        &self.leg
+    }
+
+    /// The endpoint, for everything that is not said here.
+    #[must_use]
+    pub fn endpoint(&self) -> &RtpEndpoint {
+        &self.endpoint
+    }
+
+    /// Plays; see [`RtpEndpoint::play`].
+    pub async fn play(&self, samples: impl Into<Arc<[i16]>>) -> Playing {
+        self.endpoint.play(samples).await
+    }
+
+    /// Plays to its end, or until the call is gone.
+    pub async fn play_all(&self, samples: impl Into<Arc<[i16]>>) -> PlayEnd {
+        let playing = self.endpoint.play(samples).await;
+        tokio::select! {
+            end = playing => end,
+            () = self.leg.gone() => PlayEnd::Closed,
+        }
+    }
+
+    /// Plays a prompt and collects digits; the first digit stops the prompt. The time for it counts from the prompt's end.
+    /// Digits that were pressed before are thrown away. `None` when the call is gone.
+    pub async fn ask(
+        &self,
+        prompt: impl Into<Arc<[i16]>>,
+        count: usize,
+        first: Duration,
+        next: Duration,
+        terminator: Option<char>,
+    ) -> Option<Collected> {
+        self.endpoint.flush_digits().await;
+        let playing = self.endpoint.play(prompt).await;
+        let asking = async {
+            let early = tokio::select! {
+                digit = self.endpoint.next_digit() => digit,
+                _ = playing => None,
+            };
+            // The digit that interrupted goes first, in the place that it had.
+            self.endpoint.collect_after(early, count, first, next, terminator).await
+        };
+        tokio::select! {
+            collected = asking => Some(collected),
+            () = self.leg.gone() => None,
+        }
+    }
+
+    /// Collects digits; see [`RtpEndpoint::collect`]. `None` when the call is gone.
+    pub async fn collect(
+        &self,
+        count: usize,
+        first: Duration,
+        next: Duration,
+        terminator: Option<char>,
+    ) -> Option<Collected> {
+        tokio::select! {
+            collected = self.endpoint.collect(count, first, next, terminator) => Some(collected),
+            () = self.leg.gone() => None,
+        }
+    }
+
+    /// Sends digits to the far end.
+    ///
+    /// # Errors
+    /// [`SendDigitsError`]
+    pub async fn send_digits(&self, digits: &str) -> Result<(), SendDigitsError> {
+        self.endpoint.send_digits(digits).await
+    }
+
+    /// Records; see [`RtpEndpoint::record`].
+    pub async fn record(&self) -> Recording {
+        self.endpoint.record().await
+    }
+
+    /// Sends the caller elsewhere; see [`TerminalConnection::redirect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn redirect(&self, destination: &str) -> Result<(), Error> {
+        self.leg.redirect(destination).await
+    }
+
+    /// Hangs up.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn hang_up(&self) -> Result<(), Error> {
+        self.leg.drop_leg().await
+    }
+}
+
+/// Keeps the endpoint's streams as the server tells them, and adds the digits that it saw.
+async fn follow(leg: TerminalConnection, mut events: Events<Arc<Event>>, mut mirror: Mirror) {
+    let mut changes = leg.changes();
+    loop {
+        let status = changes.borrow_and_update().clone();
+        if let Err(error) = mirror.follow(&status).await {
+            tracing::warn!(leg = %leg.id(), %error, "the media of a call can't be followed");
+            return;
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            event = events.next() => match event {
+                Some(Observed::Event(event)) => mirror.digit(&event),
+                Some(Observed::Lagged(missed)) => tracing::warn!(missed, "digits of a call may be lost"),
+                None => return,
+            },
+        }
+    }
+}
+
+/// The endpoint's streams as they were last set.
+struct Mirror {
+    endpoint: Arc<RtpEndpoint>,
+    input: Option<StartedStream>,
+    output: Option<StartedStream>,
+}
+
+impl Mirror {
+    async fn follow(&mut self, status: &LegStatus) -> Result<(), IvrError> {
+        // Output first: it tells whose packets the input may take.
+        if self.output != status.output {
+            self.output.clone_from(&status.output);
+            match &self.output {
+                Some(started) => self.endpoint.start_output(stream(started)?).await?,
+                None => self.endpoint.stop_output().await?,
+            }
+        }
+        if self.input != status.input {
+            self.input.clone_from(&status.input);
+            match &self.input {
+                Some(started) => self.endpoint.start_input(stream(started)?).await?,
+                None => self.endpoint.stop_input().await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn digit(&self, event: &Event) {
+        if let Event::CallDtmf { digit, .. } = event
+            && !self.endpoint.push_digit(*digit)
+        {
+            tracing::warn!("nobody collects digits: the queue is full");
+        }
+    }
+}
+
+fn stream(started: &StartedStream) -> Result<MediaStream, UnsupportedCodec> {
+    Ok(MediaStream {
+        address: SocketAddr::new(started.ip, started.port),
+        codec: AudioCodec::from_rtp_name(&started.codec)?,
+        payload_type: started.payload_type,
+        packet_ms: started.packet_ms,
+        dtmf_payload_type: started.dtmf_payload_type,
+    })
+}

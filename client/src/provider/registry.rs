@@ -1,0 +1,425 @@
+//! What the SDK knows of devices and legs, kept from replies and events, and who observes them.
+
+use super::observer::{MAX_WAITING_EVENTS, MAX_WAITING_LEG_EVENTS, ProviderEvent, ProviderState};
+use device_model::media::MediaTermination;
+use device_model::{CallId, DeviceName, Dn, LegId};
+use protocol::Event;
+use protocol::event::{DeviceChange, OpenChannel};
+use protocol::methods::{DeviceOpened, NewCall, ProviderOpened};
+use protocol::wire::{
+    Device, Leg, LegState, Line, MediaDirection, Party, Presentation, Reason, Security, StartedStream,
+};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{broadcast, mpsc, watch};
+
+/// New calls that may wait in one [`super::Calls`]; further ones are logged and found among the terminal's legs only.
+pub const MAX_WAITING_CALLS: usize = 1_024;
+
+/// A leg as it was last told, with its media. Level, not edge: whoever looks late misses nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LegStatus {
+    /// The leg. Of a call that the application has just made, only ids and device until the first event.
+    pub leg: Arc<Leg>,
+    /// The server waits for `call.set_media` (dynamic media).
+    pub open_channel: Option<OpenChannel>,
+    /// What the device receives.
+    pub input: Option<StartedStream>,
+    /// What the device sends.
+    pub output: Option<StartedStream>,
+    /// The session that knew the leg is lost; nothing more will be told of it.
+    pub lost: bool,
+}
+
+impl LegStatus {
+    /// Whether the leg is gone.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.lost || self.leg.state == LegState::Disconnected
+    }
+}
+
+/// One leg's place outside the registry: valid for ever, also when the leg is gone.
+#[derive(Clone, Debug)]
+pub(super) struct LegRef {
+    pub(super) id: LegId,
+    pub(super) status: watch::Receiver<LegStatus>,
+}
+
+#[derive(Debug)]
+struct LegEntry {
+    status: watch::Sender<LegStatus>,
+    observers: Option<broadcast::Sender<Arc<Event>>>,
+}
+
+#[derive(Debug, Default)]
+struct TerminalEntry {
+    /// With which media it was opened, to open it again in a new session.
+    opened: Option<Option<MediaTermination>>,
+    device: Option<Device>,
+    observers: Option<broadcast::Sender<Arc<Event>>>,
+    calls: Vec<mpsc::Sender<LegRef>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    legs: HashMap<LegId, LegEntry>,
+    terminals: HashMap<DeviceName, TerminalEntry>,
+    session: Option<Arc<ProviderOpened>>,
+    /// After the end nobody observes anything.
+    ended: bool,
+}
+
+/// Shared by the driver, which writes, and the handles, which look. The lock is never held across an await.
+#[derive(Debug)]
+pub(super) struct Registry {
+    inner: Mutex<Inner>,
+    /// `None` after the end.
+    observers: Mutex<Option<broadcast::Sender<ProviderEvent>>>,
+    state: watch::Sender<ProviderState>,
+}
+
+impl Registry {
+    pub(super) fn new() -> Self {
+        Self {
+            inner: Mutex::default(),
+            observers: Mutex::new(Some(broadcast::Sender::new(MAX_WAITING_EVENTS))),
+            state: watch::Sender::new(ProviderState::OutOfService),
+        }
+    }
+
+    pub(super) fn observe(&self) -> broadcast::Receiver<ProviderEvent> {
+        lock(&self.observers).as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
+    }
+
+    pub(super) fn tell(&self, event: ProviderEvent) {
+        if let Some(observers) = &*lock(&self.observers) {
+            // Nobody has to observe.
+            let _ = observers.send(event);
+        }
+    }
+
+    pub(super) fn state(&self) -> watch::Receiver<ProviderState> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn set_state(&self, state: ProviderState) {
+        let changed = self.state.send_if_modified(|now| std::mem::replace(now, state) != state);
+        if changed {
+            self.tell(ProviderEvent::State(state));
+        }
+    }
+
+    pub(super) fn session(&self) -> Option<Arc<ProviderOpened>> {
+        self.lock().session.clone()
+    }
+
+    pub(super) fn set_session(&self, opened: ProviderOpened) {
+        self.lock().session = Some(Arc::new(opened));
+    }
+
+    /// Takes an event in and passes it on to whom it concerns.
+    pub(super) fn apply(&self, event: &Arc<Event>) {
+        let mut inner = self.lock();
+        if let Some(leg) = event.leg() {
+            inner.leg_event(leg, event);
+            inner.terminal_event(&leg.device, event);
+        }
+        match &**event {
+            Event::Device { change, device, .. } => {
+                inner.device_changed(*change, device);
+                inner.terminal_event(&device.name, event);
+            }
+            Event::Line { device, line, .. } => {
+                inner.line_changed(device, line);
+                inner.terminal_event(device, event);
+            }
+            Event::CallConferenced { legs, .. } => legs.iter().for_each(|leg| inner.leg_told(leg)),
+            Event::ProviderInService => self.set_state(ProviderState::InService),
+            Event::ProviderOutOfService { .. } => self.set_state(ProviderState::OutOfService),
+            Event::Call { .. }
+            | Event::CallChanged { .. }
+            | Event::CallTransferred { .. }
+            | Event::CallDtmf { .. }
+            | Event::CallParked { .. }
+            | Event::Park { .. }
+            | Event::MediaOpenChannel(_)
+            | Event::MediaStarted { .. }
+            | Event::MediaStopped { .. }
+            | Event::MediaSrtpKey { .. }
+            | Event::Alarm { .. }
+            | Event::ProviderPrivilegesChanged { .. } => {}
+        }
+    }
+
+    /// A device has been opened: its calls are there, the unanswered ones as new calls.
+    pub(super) fn opened(&self, opened: DeviceOpened, media: Option<MediaTermination>) -> Vec<LegRef> {
+        let mut inner = self.lock();
+        let terminal = inner.terminals.entry(opened.device.name.clone()).or_default();
+        terminal.opened = Some(media);
+        terminal.device = Some(opened.device);
+        opened
+            .legs
+            .iter()
+            .map(|leg| {
+                inner.leg_told(leg);
+                inner.leg_ref(leg.leg)
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// A call that the application makes exists, before its first event.
+    pub(super) fn created(&self, new: NewCall, device: &DeviceName, dn: Option<&Dn>) -> Option<LegRef> {
+        let mut inner = self.lock();
+        let placeholder = || LegEntry::new(Arc::new(nothing_told(new.call, new.leg, device, dn)));
+        inner.legs.entry(new.leg).or_insert_with(placeholder);
+        inner.leg_ref(new.leg)
+    }
+
+    /// The application has closed the device.
+    pub(super) fn closed(&self, device: &DeviceName) {
+        self.lock().device_closed(device);
+    }
+
+    /// The session is lost: so are its legs. Says what was open.
+    pub(super) fn session_lost(&self) -> Vec<(DeviceName, Option<MediaTermination>)> {
+        let mut inner = self.lock();
+        inner.legs.drain().for_each(|(_, entry)| entry.lose());
+        let opened = |(name, t): (&DeviceName, &TerminalEntry)| t.opened.clone().map(|m| (name.clone(), m));
+        inner.terminals.iter().filter_map(opened).collect()
+    }
+
+    /// The end: every stream of events ends.
+    pub(super) fn shut_down(&self) {
+        self.session_lost();
+        self.set_state(ProviderState::Shutdown);
+        let mut inner = self.lock();
+        inner.terminals.clear();
+        inner.ended = true;
+        drop(inner);
+        *lock(&self.observers) = None;
+    }
+
+    pub(super) fn leg(&self, leg: LegId) -> Option<LegRef> {
+        self.lock().leg_ref(leg)
+    }
+
+    /// The legs that fit, in the order of their ids.
+    pub(super) fn legs(&self, fits: impl Fn(&Leg) -> bool) -> Vec<LegRef> {
+        let inner = self.lock();
+        let mut found: Vec<_> = inner
+            .legs
+            .iter()
+            .filter(|(_, entry)| fits(&entry.status.borrow().leg))
+            .map(|(id, entry)| LegRef { id: *id, status: entry.status.subscribe() })
+            .collect();
+        found.sort_unstable_by_key(|leg| leg.id);
+        found
+    }
+
+    /// The leg's events from now on; a stream that has ended when the leg is gone.
+    pub(super) fn observe_leg(&self, leg: LegId) -> broadcast::Receiver<Arc<Event>> {
+        let mut inner = self.lock();
+        match inner.legs.get_mut(&leg) {
+            Some(entry) => subscribe(&mut entry.observers, MAX_WAITING_LEG_EVENTS),
+            None => broadcast::channel(1).1,
+        }
+    }
+
+    pub(super) fn observe_terminal(&self, device: &DeviceName) -> broadcast::Receiver<Arc<Event>> {
+        let mut inner = self.lock();
+        if inner.ended {
+            return broadcast::channel(1).1;
+        }
+        subscribe(&mut inner.terminals.entry(device.clone()).or_default().observers, MAX_WAITING_EVENTS)
+    }
+
+    pub(super) fn calls(&self, device: &DeviceName) -> mpsc::Receiver<LegRef> {
+        let (tx, rx) = mpsc::channel(MAX_WAITING_CALLS);
+        let mut inner = self.lock();
+        if !inner.ended {
+            inner.terminals.entry(device.clone()).or_default().calls.push(tx);
+        }
+        rx
+    }
+
+    pub(super) fn device(&self, device: &DeviceName) -> Option<Device> {
+        self.lock().terminals.get(device)?.device.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.inner)
+    }
+}
+
+/// Nothing in here panics half way through a change; the data of a poisoned lock are as good as ever.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn subscribe<T: Clone>(
+    observers: &mut Option<broadcast::Sender<T>>,
+    capacity: usize,
+) -> broadcast::Receiver<T> {
+    observers.get_or_insert_with(|| broadcast::Sender::new(capacity)).subscribe()
+}
+
+impl LegEntry {
+    fn new(leg: Arc<Leg>) -> Self {
+        let status = LegStatus { leg, open_channel: None, input: None, output: None, lost: false };
+        Self { status: watch::Sender::new(status), observers: None }
+    }
+}
+
+impl LegEntry {
+    /// Nothing will be told of the leg any more.
+    fn lose(self) {
+        self.status.send_modify(|status| {
+            status.lost = true;
+            (status.open_channel, status.input, status.output) = (None, None, None);
+        });
+    }
+}
+
+impl Inner {
+    /// Legs on a device that the session does not hold are told no more.
+    fn device_closed(&mut self, device: &DeviceName) {
+        if let Some(terminal) = self.terminals.get_mut(device) {
+            terminal.opened = None;
+        }
+        let of_device = |_: &LegId, entry: &mut LegEntry| entry.status.borrow().leg.device == *device;
+        self.legs.extract_if(of_device).for_each(|(_, entry)| entry.lose());
+    }
+
+    fn leg_ref(&self, leg: LegId) -> Option<LegRef> {
+        self.legs.get(&leg).map(|entry| LegRef { id: leg, status: entry.status.subscribe() })
+    }
+
+    /// The leg is as told; a new one that waits for an answer is a new call.
+    fn leg_told(&mut self, leg: &Leg) {
+        let told = Arc::new(leg.clone());
+        let Some(entry) = self.legs.get(&leg.leg) else {
+            if leg.state == LegState::Disconnected {
+                return;
+            }
+            let entry = LegEntry::new(told);
+            let new = LegRef { id: leg.leg, status: entry.status.subscribe() };
+            self.legs.insert(leg.leg, entry);
+            if matches!(leg.state, LegState::Offering | LegState::Ringing) {
+                self.new_call(&leg.device, &new);
+            }
+            return;
+        };
+        entry.status.send_modify(|status| status.leg = told);
+    }
+
+    fn new_call(&mut self, device: &DeviceName, new: &LegRef) {
+        let Some(terminal) = self.terminals.get_mut(device) else { return };
+        terminal.calls.retain(|calls| match calls.try_send(new.clone()) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                tracing::warn!(%device, leg = %new.id, "nobody takes new calls: {MAX_WAITING_CALLS} wait already");
+                true
+            }
+        });
+    }
+
+    fn leg_event(&mut self, leg: &Leg, event: &Arc<Event>) {
+        self.leg_told(leg);
+        let Some(entry) = self.legs.get(&leg.leg) else { return };
+        entry.status.send_if_modified(|status| media_event(status, event));
+        if let Some(observers) = &entry.observers {
+            let _ = observers.send(event.clone());
+        }
+        if leg.state == LegState::Disconnected {
+            self.legs.remove(&leg.leg);
+        }
+    }
+
+    fn terminal_event(&mut self, device: &DeviceName, event: &Arc<Event>) {
+        if let Some(observers) = self.terminals.get(device).and_then(|t| t.observers.as_ref()) {
+            let _ = observers.send(event.clone());
+        }
+    }
+
+    fn device_changed(&mut self, change: DeviceChange, device: &Device) {
+        let Some(terminal) = self.terminals.get_mut(&device.name) else { return };
+        terminal.device = Some(device.clone());
+        match change {
+            DeviceChange::Closed | DeviceChange::Removed => self.device_closed(&device.name),
+            DeviceChange::Added
+            | DeviceChange::Restricted
+            | DeviceChange::Unrestricted
+            | DeviceChange::InService
+            | DeviceChange::OutOfService => {}
+        }
+    }
+
+    fn line_changed(&mut self, device: &DeviceName, line: &Line) {
+        let known = self.terminals.get_mut(device).and_then(|t| t.device.as_mut());
+        if let Some(known) = known.and_then(|d| d.lines.iter_mut().find(|l| l.dn == line.dn)) {
+            known.clone_from(line);
+        }
+    }
+}
+
+/// Brings the media of a leg up to date; says whether something changed.
+fn media_event(status: &mut LegStatus, event: &Event) -> bool {
+    match event {
+        Event::MediaOpenChannel(channel) => status.open_channel = Some(channel.clone()),
+        Event::MediaStarted { stream, .. } => {
+            status.open_channel = None;
+            match stream.direction {
+                MediaDirection::Input => status.input = Some(stream.clone()),
+                MediaDirection::Output => status.output = Some(stream.clone()),
+            }
+        }
+        Event::MediaStopped { direction: MediaDirection::Input, .. } => status.input = None,
+        Event::MediaStopped { direction: MediaDirection::Output, .. } => status.output = None,
+        Event::Call { leg } if leg.state == LegState::Disconnected => {
+            (status.open_channel, status.input, status.output) = (None, None, None);
+        }
+        Event::Call { .. }
+        | Event::CallChanged { .. }
+        | Event::CallTransferred { .. }
+        | Event::CallConferenced { .. }
+        | Event::CallDtmf { .. }
+        | Event::CallParked { .. }
+        | Event::Park { .. }
+        | Event::MediaSrtpKey { .. }
+        | Event::Alarm { .. }
+        | Event::Device { .. }
+        | Event::Line { .. }
+        | Event::ProviderInService
+        | Event::ProviderOutOfService { .. }
+        | Event::ProviderPrivilegesChanged { .. } => return false,
+    }
+    true
+}
+
+fn nothing_told(call: CallId, leg: LegId, device: &DeviceName, dn: Option<&Dn>) -> Leg {
+    let nobody = || Party { number: "".into(), name: None, presentation: Presentation::Allowed };
+    Leg {
+        leg,
+        call,
+        device: device.clone(),
+        dn: dn.cloned().unwrap_or_else(|| "".into()),
+        state: LegState::Dialtone,
+        cause: None,
+        reason: Reason::Normal,
+        calling: nobody(),
+        called: nobody(),
+        original_called: None,
+        last_redirecting: None,
+        connected: None,
+        consult_of: None,
+        conference: false,
+        remote_in_use: false,
+        security: Security::None,
+        user_data: Arc::default(),
+    }
+}
