@@ -1,7 +1,7 @@
 //! A CTI client written from the protocol's page alone, on plain JSON values: it shares no code with the server and
 //! the SDK, so that it is a second opinion about what goes over the wire.
 
-use super::SOON;
+use super::{SOON, websocket};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::client::TlsStream;
 
 /// Anything that carries the protocol's lines.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -67,12 +68,13 @@ pub enum Message {
 impl Cti {
     /// Connects over TLS; the server must show a certificate of this authority.
     pub async fn tls(address: SocketAddr, ca: &Path) -> Cti {
-        let stream = tcp(address).await;
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config(ca)));
-        let name = ServerName::IpAddress(address.ip().into());
-        let stream =
-            connector.connect(name, stream).await.unwrap_or_else(|e| panic!("TLS with {address}: {e}"));
-        Cti::over(Box::new(stream))
+        Cti::over(Box::new(over_tls(address, ca).await))
+    }
+
+    /// Connects over WebSocket and TLS.
+    pub async fn websocket(address: SocketAddr, ca: &Path) -> Cti {
+        let stream = over_tls(address, ca).await;
+        Cti::over(Box::new(websocket::lines_over(&address.to_string(), stream).await))
     }
 
     /// Connects without TLS.
@@ -296,6 +298,12 @@ fn reply_of(message: &Value) -> Reply {
         message: error["message"].as_str().unwrap_or_default().to_owned(),
         data: error["data"].clone(),
     })
+}
+
+async fn over_tls(address: SocketAddr, ca: &Path) -> TlsStream<TcpStream> {
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config(ca)));
+    let name = ServerName::IpAddress(address.ip().into());
+    connector.connect(name, tcp(address).await).await.unwrap_or_else(|e| panic!("TLS with {address}: {e}"))
 }
 
 async fn tcp(address: SocketAddr) -> TcpStream {

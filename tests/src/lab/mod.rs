@@ -10,6 +10,7 @@ pub mod process;
 pub mod rtp;
 pub mod sipp;
 pub mod tone;
+pub mod websocket;
 pub mod wire;
 
 use std::fmt::Display;
