@@ -140,12 +140,27 @@ pub struct Via {
 impl Via {
     /// Reads one element of a Via header.
     pub fn read(text: &str) -> Result<Self, Syntax> {
-        const BAD: Syntax = Syntax("Bad Via");
         let end = find_outside(text, b";")?;
         let params = Params::read(&text[end..])?;
-        let mut parts = text[..end].splitn(3, '/');
+        Self::read_sent_by(&text[..end], Some("2.0"), params)
+    }
+
+    /// What can be saved of the topmost Via of a request that is refused: its sender wants an answer, whatever else is
+    /// wrong with it (RFC 4475 §3.1.2.1, §3.1.2.16).
+    pub(super) fn salvage(text: &str) -> Option<Self> {
+        let first = text.split(',').next().unwrap_or("");
+        let mut parts = first.split(';');
+        let sent = parts.next().unwrap_or("");
+        let readable = parts.filter_map(|param| Params::read(&format!(";{param}")).ok());
+        let params = readable.map(|params| params.to_string()).collect::<String>();
+        Self::read_sent_by(sent, None, Params::read(&params).ok()?).ok()
+    }
+
+    fn read_sent_by(text: &str, wanted: Option<&str>, params: Params) -> Result<Self, Syntax> {
+        const BAD: Syntax = Syntax("Bad Via");
+        let mut parts = text.splitn(3, '/');
         let (protocol, version) = (parts.next().ok_or(BAD)?.trim(), parts.next().ok_or(BAD)?.trim());
-        if !protocol.eq_ignore_ascii_case("SIP") || version != "2.0" {
+        if !protocol.eq_ignore_ascii_case("SIP") || wanted.is_some_and(|wanted| version != wanted) {
             return Err(BAD);
         }
         let sent = parts.next().ok_or(BAD)?.trim();

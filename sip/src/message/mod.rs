@@ -21,6 +21,7 @@ pub use text::{Params, Syntax};
 pub use uri::{Scheme, Uri};
 
 use rsipstack::sip::StatusCode;
+use std::fmt;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Message {
 }
 
 /// A request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// The method.
     pub method: Method,
@@ -61,6 +62,13 @@ pub struct Request {
     pub headers: Headers,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Request {
+    /// Neither numbers nor bodies.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} + {} bytes", self.method, self.headers, self.body.len())
+    }
 }
 
 impl Request {
@@ -91,7 +99,7 @@ impl Request {
 }
 
 /// A response.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     /// 100–699
     pub status: u16,
@@ -101,6 +109,13 @@ pub struct Response {
     pub headers: Headers,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Response {
+    /// Neither numbers nor bodies.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} + {} bytes", self.status, self.headers, self.body.len())
+    }
 }
 
 impl Response {

@@ -1,7 +1,7 @@
 //! The screen: from bytes of anyone to a message whose mandatory headers are there and can be read.
 
 use super::text::{Syntax, list};
-use super::{CSeq, Headers, Message, Method, NameAddr, Request, Response, Uri, Via};
+use super::{CSeq, Headers, Message, Method, NameAddr, Request, Response, Scheme, Uri, Via};
 use crate::port::Transport;
 
 /// The longest message; a longer one is refused with 513 over UDP and ends a stream.
@@ -39,12 +39,14 @@ pub fn read(bytes: &[u8], transport: Transport) -> Result<Message, Malformed> {
     let first = lines.next().unwrap_or("");
     let start_line = StartLine::read(first).map_err(Malformed::Discard)?;
     let headers = read_headers(lines);
-    let (headers, outcome) = match headers {
+    let (mut headers, outcome) = match headers {
         Ok(headers) => (headers, Ok(())),
         Err((headers, syntax)) => (headers, Err(syntax)),
     };
     let outcome = outcome.and_then(|()| check(&headers, &start_line));
     let length = outcome.and_then(|()| body_length(&headers, body.len(), transport));
+    // From here on the body knows its length itself.
+    headers.remove("Content-Length");
     start_line.finish(headers, body, length)
 }
 
@@ -94,7 +96,7 @@ impl StartLine {
         let version = version.ok_or(Syntax("Bad Request Line"))?;
         // Exactly one URI and single spaces: RFC 4475 §3.1.2.8 and §3.1.2.10 want 400 for anything else.
         let uri = match (words.next(), words.next()) {
-            (Some(uri), None) if line.split(' ').count() == 3 => Uri::read(uri),
+            (Some(uri), None) if line.split(' ').count() == 3 => Uri::read(uri).and_then(without_headers),
             _ => Err(Syntax("Bad Request Line")),
         };
         Ok(Self::Request { method, uri, version_known: version == "2.0" })
@@ -139,13 +141,21 @@ impl StartLine {
     }
 }
 
+/// A Request-URI has no headers (RFC 3261 §19.1.1, RFC 4475 §3.1.2.11).
+fn without_headers(uri: Uri) -> Result<Uri, Syntax> {
+    let plain = uri.headers().is_none() || uri.scheme() == Scheme::Other;
+    if plain { Ok(uri) } else { Err(Syntax("Headers In Request-URI")) }
+}
+
 /// The answer to a request that could not be accepted; silence for an ACK, and where no Via says whom to answer.
 fn refuse(method: &Method, headers: &Headers, status: u16, syntax: Option<Syntax>) -> Malformed {
-    if *method == Method::Ack || headers.top_via().is_err() {
-        return Malformed::Discard(syntax.unwrap_or(Syntax("Unknown Version")));
-    }
+    let via = headers.get("Via").and_then(Via::salvage).filter(|_| *method != Method::Ack);
+    let Some(via) = via else { return Malformed::Discard(syntax.unwrap_or(Syntax("Unknown Version"))) };
     let mut answer = Response { status, phrase: None, headers: Headers::default(), body: Vec::new() };
-    answer.headers.copy("Via", headers);
+    match check_vias(headers) {
+        Ok(()) => answer.headers.copy("Via", headers),
+        Err(_) => answer.headers.push("Via", via.to_string()),
+    }
     for name in ["From", "To", "Call-ID", "CSeq"] {
         if let Some(value) = headers.get(name) {
             answer.headers.push(name, value);
@@ -223,12 +233,7 @@ const MANDATORY: [(&str, Syntax); 4] = [
 ];
 
 fn check(headers: &Headers, start: &StartLine) -> Result<(), Syntax> {
-    for value in headers.all("Via") {
-        for element in list(value) {
-            Via::read(element?)?;
-        }
-    }
-    headers.top_via()?;
+    check_vias(headers)?;
     for (name, syntax) in MANDATORY {
         let mut values = headers.all(name);
         if values.next().is_none_or(str::is_empty) || values.next().is_some() {
@@ -246,6 +251,15 @@ fn check(headers: &Headers, start: &StartLine) -> Result<(), Syntax> {
         StartLine::Request { .. } => check_request(headers),
         StartLine::Response { .. } => Ok(()),
     }
+}
+
+fn check_vias(headers: &Headers) -> Result<(), Syntax> {
+    for value in headers.all("Via") {
+        for element in list(value) {
+            Via::read(element?)?;
+        }
+    }
+    headers.top_via().map(drop)
 }
 
 fn check_request(headers: &Headers) -> Result<(), Syntax> {

@@ -150,7 +150,7 @@ fn an_invite_that_is_refused_is_repeated_until_its_ack() {
     assert_eq!(bench.pass(Duration::from_secs(12)), [500, 1500, 3500, 7500, 11_500]);
     assert!(bench.receive(&invite()).is_none());
     assert_eq!(bench.sent().len(), 7);
-    assert!(bench.receive(&request("ACK", "z9hG4bKa", ";tag=tag").replace("1 ACK", "1 ACK")).is_none());
+    assert!(bench.receive(&request("ACK", "z9hG4bKa", ";tag=tag")).is_none());
     assert!(bench.receive(&request("ACK", "z9hG4bKa", ";tag=tag")).is_none());
     assert_eq!(bench.pass(T4), [0; 0]);
     bench.assert_empty();
