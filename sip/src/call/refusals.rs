@@ -20,12 +20,24 @@ pub(crate) fn unacceptable(server: &Server) -> Option<Response> {
     if offers && !request.body.is_empty() && request.headers.content_type().as_deref() != Some(SDP) {
         return Some(server.reply(415).with("Accept", ACCEPT));
     }
+    // Without an Accept header a description is welcome (RFC 3261 §20.1).
+    let mut accepted = request.headers.elements("Accept").filter_map(Result::ok).map(media_range).peekable();
+    if offers
+        && accepted.peek().is_some()
+        && !accepted.any(|range| [SDP, "application/*", "*/*"].contains(&&*range))
+    {
+        return Some(server.reply(406).with("Accept", ACCEPT));
+    }
     if offers
         && request.headers.get("Content-Encoding").is_some_and(|e| !e.trim().eq_ignore_ascii_case("identity"))
     {
         return Some(server.reply(415).with("Accept-Encoding", "identity"));
     }
     None
+}
+
+fn media_range(element: &str) -> String {
+    element.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
 /// 200 to OPTIONS (RFC 3261 §11.2).

@@ -175,13 +175,16 @@ fn read_headers<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Headers, (He
     let mut pending: Option<(&str, String)> = None;
     for line in lines {
         if line.starts_with([' ', '\t']) {
-            match &mut pending {
-                Some((_, value)) if value.len() + line.len() <= MAX_LINE_BYTES => {
-                    value.push(' ');
-                    value.push_str(line.trim());
+            match (&mut pending, clean(line.trim())) {
+                (Some((_, value)), Ok(more)) if value.len() + more.len() <= MAX_LINE_BYTES => {
+                    if !value.is_empty() {
+                        value.push(' ');
+                    }
+                    value.push_str(&more);
                 }
-                Some(_) => mistake = Some(Syntax("Header Too Long")),
-                None => mistake = Some(Syntax("Bad Header")),
+                (Some(_), Ok(_)) => mistake = Some(Syntax("Header Too Long")),
+                (_, Err(syntax)) => mistake = Some(syntax),
+                (None, Ok(_)) => mistake = Some(Syntax("Bad Header")),
             }
             continue;
         }
