@@ -1,1 +1,5 @@
 //! # ctimanager: "when a node, a peer, a socket…"
+//!
+//! The program: what an administrator wrote and types, the pure node, and the shell around it.
+
+pub mod config;

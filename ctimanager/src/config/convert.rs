@@ -1,0 +1,131 @@
+//! The configuration as each room wants it.
+
+use super::{Config, Device, Node, Trunk};
+use device_model::plan::{DevicePlan, NumberPlan, Parameters, PatternPlan, Plan};
+use security::{DeviceFacts, Policy};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+impl Config {
+    /// What the device model needs.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        Plan {
+            numbers: self.numbers.iter().map(number).collect(),
+            devices: self.devices.iter().map(device).collect(),
+            trunks: self.trunks.iter().map(|trunk| trunk.name.clone()).collect(),
+            patterns: self
+                .route_patterns
+                .iter()
+                .map(|route| PatternPlan {
+                    pattern: route.pattern.clone(),
+                    trunk: route.trunk.clone(),
+                    discard_pre_dot: route.discard_pre_dot,
+                })
+                .collect(),
+            park_numbers: self.park_numbers.clone(),
+            parameters: Parameters {
+                new_call_accept: self.parameters.cti_new_call_accept_timer,
+                media_exchange: self.parameters.media_exchange_timer,
+                forward_no_answer: self.parameters.forward_no_answer_timer,
+                max_devices_per_provider: self.parameters.max_devices_per_provider,
+                max_devices_per_node: self.parameters.max_devices_per_node,
+                ..Parameters::default()
+            },
+        }
+    }
+
+    /// Who may what.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy::new(
+            self.cluster.mode,
+            self.users.iter().map(|configured| configured.user.clone()),
+            self.devices.iter().map(|device| {
+                (device.name.clone(), DeviceFacts { allow_cti_control: device.allow_cti_control })
+            }),
+        )
+    }
+
+    /// The digest accounts of phones and trunks, by digest user. An account's id is the device's or trunk's name.
+    #[must_use]
+    pub fn accounts(&self) -> HashMap<Arc<str>, sip::port::Account> {
+        let phones = self.devices.iter().filter_map(|device| {
+            let numbers = device.lines.iter().map(|dn| dn.as_str().into()).collect();
+            Some((device.digest.as_ref()?, Arc::from(device.name.as_str()), numbers))
+        });
+        let trunks = self.trunks.iter().filter_map(|trunk| {
+            Some((trunk.digest.as_ref()?, Arc::from(trunk.name.as_str()), Arc::default()))
+        });
+        phones
+            .chain(trunks)
+            .map(|(digest, id, numbers)| {
+                let password = digest.password.clone().into_zeroizing();
+                (digest.user.clone(), sip::port::Account { id, numbers, password })
+            })
+            .collect()
+    }
+
+    /// The node of a name; without a name the only one.
+    ///
+    /// # Errors
+    /// A sentence, when there is none of that name, or several and no name.
+    pub fn node(&self, name: Option<&str>) -> Result<&Node, String> {
+        let known = || self.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
+        match (name, self.nodes.as_slice()) {
+            (None, [only]) => Ok(only),
+            (None, _) => {
+                Err(format!("the configuration has several nodes, name one with --node: {}", known()))
+            }
+            (Some(name), nodes) => nodes
+                .iter()
+                .find(|node| node.name.as_str() == name)
+                .ok_or_else(|| format!("the configuration has no node `{name}`, only {}", known())),
+        }
+    }
+}
+
+impl Node {
+    /// The address to listen on; `None` when the host is a name that has to be looked up.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        address(&self.host)
+    }
+}
+
+impl Trunk {
+    /// The peer's address; `None` when the host is a name that has to be looked up.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        address(&self.host).map(|ip| SocketAddr::new(ip, self.port))
+    }
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    if host.eq_ignore_ascii_case("localhost") { Some([127, 0, 0, 1].into()) } else { host.parse().ok() }
+}
+
+fn number(number: &super::DirectoryNumber) -> NumberPlan {
+    NumberPlan {
+        dn: number.dn.clone(),
+        description: number.description.clone(),
+        max_calls: number.max_calls,
+        busy_trigger: number.busy_trigger,
+        ring_duration: number.ring_duration,
+        forward: number.forward.clone(),
+        auto_accept: number.auto_accept,
+        allow_cti_control: number.allow_cti_control,
+    }
+}
+
+fn device(device: &Device) -> DevicePlan {
+    DevicePlan {
+        name: device.name.clone(),
+        kind: device.kind,
+        description: device.description.clone(),
+        pool: device.pool.clone(),
+        lines: device.lines.clone(),
+        allow_cti_control: device.allow_cti_control,
+    }
+}

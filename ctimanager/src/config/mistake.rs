@@ -1,0 +1,113 @@
+//! Mistakes and their places.
+
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+
+/// At most so many mistakes are kept; one more says how many were left out.
+const MAX_MISTAKES: usize = 1_000;
+/// Suggestions compare with every known name: the first so many mistakes get one.
+const MAX_SUGGESTIONS: usize = 100;
+
+/// A place in a file.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Place {
+    /// The file as it was named.
+    pub file: Arc<str>,
+    /// From 1; 0 when it is about the file as a whole.
+    pub line: u32,
+    /// From 1, in characters; 0 when it is about the file as a whole.
+    pub column: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One mistake. `Display` is `FILE:LINE:COLUMN: PATH: what is wrong`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Mistake {
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The path of the value, `devices[3].lines[0]`; empty when it is about the file.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Collects mistakes (the file is bad) and warnings (it is good, but something else has to be done first).
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    mistakes: Vec<Mistake>,
+    left_out: usize,
+    suggestions: usize,
+    pub(super) warnings: Vec<Mistake>,
+}
+
+impl Report {
+    pub(super) fn mistake(&mut self, place: Place, path: impl Into<String>, message: impl Into<String>) {
+        if self.mistakes.len() >= MAX_MISTAKES {
+            self.left_out += 1;
+            return;
+        }
+        self.mistakes.push(Mistake { place, path: path.into(), message: message.into() });
+    }
+
+    /// ` (did you mean `X`?)` when one of the names is close to what was written, else nothing.
+    pub(super) fn did_you_mean<'a>(
+        &mut self,
+        written: &str,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> String {
+        self.suggestions += 1;
+        if self.suggestions > MAX_SUGGESTIONS || written.len() > 100 {
+            return String::new();
+        }
+        nearest(written, names).map(|name| format!(": did you mean `{name}`?")).unwrap_or_default()
+    }
+
+    /// How many mistakes there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.mistakes.len() + self.left_out
+    }
+
+    /// All mistakes in the order of the files.
+    pub(super) fn into_mistakes(mut self) -> Vec<Mistake> {
+        self.mistakes.sort();
+        if let (Some(last), more @ 1..) = (self.mistakes.last(), self.left_out) {
+            let message = format!("and {more} more mistakes");
+            self.mistakes.push(Mistake { place: last.place.clone(), path: String::new(), message });
+        }
+        self.mistakes
+    }
+}
+
+fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let within = (written.chars().count() / 3).max(1);
+    let folded = written.to_lowercase();
+    names
+        .into_iter()
+        .map(|name| (strsim::osa_distance(&folded, &name.to_lowercase()), name))
+        .filter(|(distance, _)| *distance <= within)
+        .min()
+        .map(|(_, name)| name)
+}

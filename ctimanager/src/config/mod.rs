@@ -1,0 +1,30 @@
+//! The configuration: YAML that an administrator wrote → a [`Config`] in which every name is unique, every reference
+//! holds and every number is in its range.
+//!
+//! [`load`] reads everything, finds **all** mistakes and names each with its place. Whoever holds a [`Config`] need not
+//! check anything again.
+
+mod check;
+mod convert;
+mod dial;
+mod fields;
+mod mistake;
+mod names;
+mod parameters;
+mod read;
+
+mod schema;
+mod sections;
+mod types;
+mod units;
+mod yaml;
+
+pub use mistake::{Mistake, Place};
+pub use parameters::ServiceParameters;
+pub use read::{Loaded, load, parse};
+
+pub use schema::json_schema;
+pub use types::*;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! Service parameters: one table of names, defaults and ranges, from which the reader and the JSON Schema are made.
+
+use super::fields::At;
+use super::mistake::Report;
+use super::units;
+use serde_json::{Value, json};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// A duration in the table below.
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+macro_rules! service_parameters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $kind:ident ($default:expr $(, $range:expr)?);)*) => {
+        /// The cluster-wide service parameters (defaults and ranges: docs/configuration.md).
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct ServiceParameters {
+            $($(#[$doc])* pub $name: $type,)*
+        }
+
+        impl Default for ServiceParameters {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl ServiceParameters {
+            /// The keys.
+            pub(super) const KEYS: &'static [&'static str] = &[$(stringify!($name),)*];
+
+            /// Reads what is written; what is left out or wrong keeps its default.
+            pub(super) fn read(at: &At<'_>, report: &mut Report) -> Self {
+                let mut read = Self::default();
+                let Some(fields) = at.fields(Self::KEYS, report) else { return read };
+                $(if let Some(at) = fields.get(stringify!($name))
+                    && let Some(value) = <$kind>::read(&at, $kind::range($($range)?), report) {
+                    read.$name = value;
+                })*
+                read
+            }
+
+            /// JSON Schema of each parameter.
+            pub(super) fn schema() -> Value {
+                let mut properties = serde_json::Map::new();
+                $({
+                    let mut doc = String::new();
+                    $(doc.push_str(doc_text(stringify!($doc)));)*
+                    let mut schema = <$kind>::schema(&$default, $kind::range($($range)?));
+                    schema["description"] = json!(doc);
+                    properties.insert(stringify!($name).to_owned(), schema);
+                })*
+                Value::Object(properties)
+            }
+        }
+    };
+}
+
+service_parameters! {
+    /// Soft limit of devices that one provider has open: an alarm, and the open succeeds.
+    max_devices_per_provider: u32 = Count(2_000, 1..=1_000_000);
+    /// Soft limit of devices open on a node.
+    max_devices_per_node: u32 = Count(800, 1..=1_000_000);
+    /// Hard limit of sessions of a node, those in their grace included.
+    max_cti_connections: u32 = Count(2_500, 1..=100_000);
+    /// The shortest heartbeat interval that an application may wish for.
+    application_heartbeat_minimum_interval: Duration = Time(s(5), s(1)..=s(3_600));
+    /// The longest heartbeat interval that an application may wish for.
+    application_heartbeat_maximum_interval: Duration = Time(s(3_600), s(1)..=s(3_600));
+    /// How long a call at a route point waits for an application to accept it.
+    cti_new_call_accept_timer: Duration = Time(s(4), s(1)..=s(60));
+    /// How long a call waits for an application to name its media address.
+    media_exchange_timer: Duration = Time(s(12), s(1)..=s(60));
+    /// How long a call rings before it is forwarded.
+    forward_no_answer_timer: Duration = Time(s(12), s(1)..=s(300));
+    /// How long a call stays parked before it returns.
+    park_reversion_timer: Duration = Time(s(60), s(5)..=s(3_600));
+    /// How long a lost session waits for its application without the application's wish.
+    session_resume_grace: Duration = Time(s(0), s(0)..=s(600));
+    /// The longest grace that an application may wish for.
+    session_resume_grace_maximum: Duration = Time(s(30), s(0)..=s(600));
+    /// Events that a session's log holds at most.
+    session_log_events: u32 = Count(10_000, 100..=1_000_000);
+    /// Bytes that a session's log holds at most.
+    session_log_bytes: u64 = Size(16 << 20, 64 << 10..=1 << 30);
+    /// Events that wait for a slow reader at most.
+    session_queue_events: u32 = Count(4_096, 16..=1_000_000);
+    /// Whether session logs live in the state directory and outlive the process.
+    persist_sessions: bool = Flag(false);
+    /// Requests a second of one session; the burst is the same.
+    max_requests_per_second: u32 = Count(500, 1..=1_000_000);
+    /// Failed logins a minute, of a user and of an address.
+    max_login_failures_per_minute: u32 = Count(10, 1..=1_000);
+    /// Connections without an open provider at once.
+    max_unopened_connections: u32 = Count(1_000, 1..=100_000);
+    /// How long a node may be silent before it counts as failed.
+    node_failure_timeout: Duration = Time(s(1), Duration::from_millis(200)..=s(60));
+}
+
+/// A kind of parameter: how it is read and described.
+trait Parameter {
+    type Value;
+    type Bound;
+    fn read(at: &At<'_>, range: RangeInclusive<Self::Bound>, report: &mut Report) -> Option<Self::Value>;
+    fn schema(default: &Self::Value, range: RangeInclusive<Self::Bound>) -> Value;
+}
+
+struct Count;
+struct Time;
+struct Size;
+struct Flag;
+
+impl Count {
+    fn range(range: RangeInclusive<u64>) -> RangeInclusive<u64> {
+        range
+    }
+}
+
+impl Time {
+    fn range(range: RangeInclusive<Duration>) -> RangeInclusive<Duration> {
+        range
+    }
+}
+
+impl Size {
+    fn range(range: RangeInclusive<u64>) -> RangeInclusive<u64> {
+        range
+    }
+}
+
+impl Flag {
+    fn range() -> RangeInclusive<bool> {
+        false..=true
+    }
+}
+
+impl Parameter for Count {
+    type Value = u32;
+    type Bound = u64;
+
+    fn read(at: &At<'_>, range: RangeInclusive<u64>, report: &mut Report) -> Option<u32> {
+        at.integer(range, report).and_then(|n| u32::try_from(n).ok())
+    }
+
+    fn schema(default: &u32, range: RangeInclusive<u64>) -> Value {
+        json!({"type": "integer", "default": default, "minimum": range.start(), "maximum": range.end()})
+    }
+}
+
+impl Parameter for Time {
+    type Value = Duration;
+    type Bound = Duration;
+
+    fn read(at: &At<'_>, range: RangeInclusive<Duration>, report: &mut Report) -> Option<Duration> {
+        at.duration(range, report)
+    }
+
+    fn schema(default: &Duration, _: RangeInclusive<Duration>) -> Value {
+        json!({"$ref": "#/definitions/duration", "default": units::show_duration(*default)})
+    }
+}
+
+impl Parameter for Size {
+    type Value = u64;
+    type Bound = u64;
+
+    fn read(at: &At<'_>, range: RangeInclusive<u64>, report: &mut Report) -> Option<u64> {
+        at.size(range, report)
+    }
+
+    fn schema(default: &u64, _: RangeInclusive<u64>) -> Value {
+        json!({"$ref": "#/definitions/size", "default": units::show_size(*default)})
+    }
+}
+
+impl Parameter for Flag {
+    type Value = bool;
+    type Bound = bool;
+
+    fn read(at: &At<'_>, _: RangeInclusive<bool>, report: &mut Report) -> Option<bool> {
+        at.boolean(report)
+    }
+
+    fn schema(default: &bool, _: RangeInclusive<bool>) -> Value {
+        json!({"type": "boolean", "default": default})
+    }
+}
+
+/// The text of `doc = r" …"`, as the compiler writes a documentation comment.
+fn doc_text(attribute: &str) -> &str {
+    attribute.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"')).map_or("", |(text, _)| text.trim())
+}

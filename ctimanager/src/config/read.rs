@@ -1,0 +1,150 @@
+//! From files to a checked configuration.
+
+use super::mistake::{Mistake, Place, Report};
+use super::names::Names;
+use super::yaml::{self, Entry, Node, Value};
+use super::{Config, check, sections};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The most files of a folder.
+const MAX_FILES: usize = 1_000;
+
+/// A good configuration.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What only needs a command first, and what looks odd.
+    pub warnings: Vec<Mistake>,
+}
+
+/// Reads a file, or the `*.yaml` of a folder as one.
+///
+/// # Errors
+/// All mistakes, in the order of the files.
+pub fn load(path: &Path) -> Result<Loaded, Vec<Mistake>> {
+    let mut report = Report::default();
+    let mut texts = Vec::new();
+    match files(path) {
+        Err(message) => report.mistake(whole(path), "", message),
+        Ok(paths) => {
+            for path in paths {
+                match text(&path) {
+                    Ok(text) => texts.push((path.display().to_string(), text)),
+                    Err(message) => report.mistake(whole(&path), "", message),
+                }
+            }
+        }
+    }
+    read(texts.iter().map(|(name, text)| (name.as_str(), text.as_str())), report)
+}
+
+/// Reads a text as if it stood in the file of this name; relative paths start at that file's folder.
+///
+/// # Errors
+/// All mistakes, in order.
+pub fn parse(name: &str, text: &str) -> Result<Loaded, Vec<Mistake>> {
+    read([(name, text)].into_iter(), Report::default())
+}
+
+fn read<'a>(
+    texts: impl Iterator<Item = (&'a str, &'a str)>,
+    mut report: Report,
+) -> Result<Loaded, Vec<Mistake>> {
+    let mut root: Option<Node> = None;
+    let broken_before = report.count();
+    for (name, text) in texts {
+        let file: Arc<str> = name.into();
+        if let Some(node) = yaml::parse(&file, text, &mut report) {
+            root = merge(root, node, &mut report);
+        }
+    }
+    let Some(root) = root else {
+        if report.count() == broken_before && broken_before == 0 {
+            let place = Place { file: "".into(), line: 0, column: 0 };
+            report.mistake(place, "", "the configuration is empty");
+        }
+        return Err(report.into_mistakes());
+    };
+    let mut names = Names::default();
+    let config = sections::read(&root, &mut names, &mut report);
+    if let Some(mut config) = config {
+        check::check(&mut config, &root, &names, &mut report);
+        if report.count() == 0 {
+            return Ok(Loaded { config, warnings: report.warnings });
+        }
+    }
+    Err(report.into_mistakes())
+}
+
+/// Puts the keys of another file beside those of the earlier ones.
+fn merge(root: Option<Node>, node: Node, report: &mut Report) -> Option<Node> {
+    let Some(mut root) = root else { return Some(node) };
+    match (&mut root.value, node.value) {
+        (Value::Map(entries), Value::Map(more)) => {
+            for entry in more {
+                add(entries, entry, report);
+            }
+        }
+        (_, Value::Map(_)) => {}
+        (_, Value::Scalar { .. } | Value::List(_)) => {
+            report.mistake(node.place, "", "a map of keys and values is needed here");
+        }
+    }
+    Some(root)
+}
+
+fn add(entries: &mut Vec<Entry>, entry: Entry, report: &mut Report) {
+    if let Some(first) = entries.iter().find(|first| first.key == entry.key) {
+        let first = format!("{}:{}", first.key_place.file, first.key_place.line);
+        let message = format!("the key `{}` is in two files, first in {first}", entry.key);
+        report.mistake(entry.key_place, entry.key, message);
+    } else {
+        entries.push(entry);
+    }
+}
+
+fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
+    let unreadable = |e: std::io::Error| format!("can't be read: {e}");
+    if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if path.extension().is_some_and(|e| e == "yaml") && path.is_file() && !hidden {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        return Err("there is no *.yaml in this folder".into());
+    }
+    if files.len() > MAX_FILES {
+        return Err(format!("more than {MAX_FILES} files"));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Reads at most as much as a file may hold: `path` could be a device that never ends.
+fn text(path: &Path) -> Result<String, String> {
+    let unreadable = |e: std::io::Error| format!("can't be read: {e}");
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(yaml::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > yaml::MAX_BYTES {
+        return Err(format!("larger than {} MiB", yaml::MAX_BYTES >> 20));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|b| **b == b'\n').count() + 1;
+        format!("not UTF-8 (in line {line})")
+    })
+}
+
+fn whole(path: &Path) -> Place {
+    Place { file: path.display().to_string().into(), line: 0, column: 0 }
+}

@@ -1,0 +1,229 @@
+//! The JSON Schema (draft-07) of the configuration, for completion in editors. Made from the same tables of keys, words
+//! and ranges that the reader uses; what one of them learns, the other knows.
+
+use super::ServiceParameters;
+use super::sections::{self, cluster, devices, numbers, users};
+use security::StandardGroup;
+use serde_json::{Map, Value, json};
+
+/// The schema that `ctimanager config-schema` prints and `config/ctimanager.schema.json` holds.
+#[must_use]
+pub fn json_schema() -> Value {
+    let mut schema = object(sections::KEYS, &["cluster", "nodes"], |key| match key {
+        "cluster" => cluster_schema(),
+        "service_parameters" => described(
+            json!({"type": "object", "additionalProperties": false, "properties": ServiceParameters::schema()}),
+            "Cluster-wide service parameters.",
+        ),
+        "nodes" => list(node_schema(), "The nodes of the cluster."),
+        "call_manager_groups" => list(group_schema(), "Nodes in order of priority."),
+        "device_pools" => list(pool_schema(), "Devices with one CallManager group."),
+        "directory_numbers" => list(number_schema(), "Numbers that need more than the defaults."),
+        "devices" => list(device_schema(), "Phones, CTI ports and route points."),
+        "trunks" => list(trunk_schema(), "SIP trunks."),
+        "route_patterns" => list(pattern_schema(), "Which numbers leave by which trunk."),
+        "park_numbers" => list(text("A number, or a range as \"8801-8810\"."), "Where calls are parked."),
+        "user_groups" => list(user_group_schema(), "Bundles of standard groups."),
+        "users" => list(user_schema(), "Users of CTI."),
+        _ => json!({}),
+    });
+    schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+    schema["title"] = json!("Configuration of ctimanager");
+    schema["definitions"] = json!({
+        "duration": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$", "examples": ["4s", "250ms", "5m"]},
+        "size": {"type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$", "examples": ["64KiB", "16MiB"]},
+        "port": {"type": "integer", "minimum": 0, "maximum": 65535},
+        "number": {"type": "string", "pattern": "^[+]?[0-9A-D*#]+$", "description": "Always in quotes."},
+        "digest": object(devices::DIGEST_KEYS, &["user"], |key| text(match key {
+            "user" => "The digest user name.",
+            "password" => "The password; better in a password_file.",
+            "password_file" => "A file whose first line is the password, relative to this one.",
+            _ => "",
+        })),
+    });
+    schema
+}
+
+fn cluster_schema() -> Value {
+    object(cluster::CLUSTER_KEYS, &["name"], |key| match key {
+        "name" => text("The cluster's name, and the realm of SIP digests."),
+        "security" => object(cluster::SECURITY_KEYS, &[], |key| match key {
+            "mode" => choice(cluster::MODES, "secure"),
+            "pki" => text("The folder that `ctimanager pki init` made."),
+            _ => json!({}),
+        }),
+        _ => json!({}),
+    })
+}
+
+fn node_schema() -> Value {
+    let port = |_: &str| reference("port");
+    object(cluster::NODE_KEYS, &["name", "host"], |key| match key {
+        "name" => text("The node's name; its certificate is NAME.pem."),
+        "host" => text("The host name or IP address that it listens on."),
+        "services" => list(words(cluster::SERVICES), "What it runs; both by default."),
+        "sip" => object(cluster::SIP_KEYS, &[], port),
+        "cti" => object(cluster::CTI_KEYS, &[], port),
+        "web" | "cluster" => reference("port"),
+        "state_dir" => text("Control socket, session logs, last good configuration."),
+        _ => json!({}),
+    })
+}
+
+fn group_schema() -> Value {
+    object(cluster::GROUP_KEYS, cluster::GROUP_KEYS, |key| match key {
+        "members" => list(text("A node."), "The best first."),
+        _ => text("The group's name."),
+    })
+}
+
+fn pool_schema() -> Value {
+    object(cluster::POOL_KEYS, cluster::POOL_KEYS, |key| match key {
+        "call_manager_group" => text("A CallManager group."),
+        _ => text("The pool's name."),
+    })
+}
+
+fn number_schema() -> Value {
+    let (least, most) = (numbers::MAX_CALLS.start(), numbers::MAX_CALLS.end());
+    object(numbers::NUMBER_KEYS, &["dn"], |key| match key {
+        "dn" => reference("number"),
+        "description" => text("Shown as the party's name."),
+        "max_calls" | "busy_trigger" => json!({"type": "integer", "minimum": least, "maximum": most}),
+        "ring_duration" => reference("duration"),
+        "forward" => object(
+            numbers::FORWARD_KEYS,
+            &[],
+            |_| json!({"anyOf": [{"$ref": "#/definitions/number"}, {"type": "null"}]}),
+        ),
+        "auto_accept" => json!({"type": "boolean", "default": false}),
+        "allow_cti_control" => json!({"type": "boolean", "default": true}),
+        _ => json!({}),
+    })
+}
+
+fn device_schema() -> Value {
+    object(devices::DEVICE_KEYS, &["name", "type", "pool"], |key| match key {
+        "name" => text("A name, or a range of devices as PORT_[001-100]."),
+        "type" => words(devices::KINDS),
+        "protocol" => choice(devices::PROTOCOLS, "sip"),
+        "description" => text("For people."),
+        "pool" => text("A device pool."),
+        "lines" => list(text("A number in quotes, or a range as \"[5101-5200]\"."), "Its lines, in order."),
+        "digest" => reference("digest"),
+        "media_encryption" => choice(devices::ENCRYPTIONS, "none"),
+        "allow_cti_control" => json!({"type": "boolean", "default": true}),
+        _ => json!({}),
+    })
+}
+
+fn trunk_schema() -> Value {
+    object(numbers::TRUNK_KEYS, &["name", "host"], |key| match key {
+        "name" => text("The trunk's name."),
+        "host" => text("The peer's host name or IP address."),
+        "port" => json!({"type": "integer", "minimum": 1, "maximum": 65535, "default": 5060}),
+        "transport" => choice(numbers::TRANSPORTS, "udp"),
+        "digest" => reference("digest"),
+        _ => json!({}),
+    })
+}
+
+fn pattern_schema() -> Value {
+    object(numbers::PATTERN_KEYS, &["pattern", "trunk"], |key| match key {
+        "pattern" => text("0-9, X (a digit), ! (one or more), [1-5], [^1], one dot, +, *, #."),
+        "trunk" => text("A trunk."),
+        "discard" => choice(numbers::DISCARDS, "none"),
+        _ => json!({}),
+    })
+}
+
+fn user_group_schema() -> Value {
+    object(users::GROUP_KEYS, users::GROUP_KEYS, |key| match key {
+        "includes" => list(json!({"enum": StandardGroup::ALL.map(StandardGroup::name)}), "Standard groups."),
+        _ => text("The group's name."),
+    })
+}
+
+fn user_schema() -> Value {
+    object(users::USER_KEYS, &["id"], |key| match key {
+        "id" => text("The user name, and the CN of his certificates."),
+        "kind" => choice(users::KINDS, "application_user"),
+        "password_hash" => text("Made by `ctimanager hash-password`; without it only certificates serve."),
+        "groups" => {
+            let standard = json!({"enum": StandardGroup::ALL.map(StandardGroup::name)});
+            list(json!({"anyOf": [standard, {"type": "string"}]}), "Standard groups and own ones.")
+        }
+        "controlled_devices" => list(text("A name, or a pattern as PORT_*."), "What he may open."),
+        "session_resume_grace" => reference("duration"),
+        _ => json!({}),
+    })
+}
+
+fn object(keys: &[&str], required: &[&str], schema_of: impl Fn(&str) -> Value) -> Value {
+    let properties: Map<String, Value> = keys.iter().map(|key| ((*key).to_owned(), schema_of(key))).collect();
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": required,
+        "properties": properties,
+    })
+}
+
+fn list(items: Value, description: &str) -> Value {
+    json!({"type": "array", "items": items, "description": description})
+}
+
+fn text(description: &str) -> Value {
+    json!({"type": "string", "description": description})
+}
+
+fn words<T>(choices: &[(&str, T)]) -> Value {
+    json!({"enum": choices.iter().map(|(word, _)| *word).collect::<Vec<_>>()})
+}
+
+fn choice<T>(choices: &[(&str, T)], default: &str) -> Value {
+    let mut schema = words(choices);
+    schema["default"] = json!(default);
+    schema
+}
+
+fn reference(definition: &str) -> Value {
+    json!({"$ref": format!("#/definitions/{definition}")})
+}
+
+fn described(mut schema: Value, description: &str) -> Value {
+    schema["description"] = json!(description);
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Value, json_schema};
+    use std::path::Path;
+
+    const FILE: &str = "../config/ctimanager.schema.json";
+
+    #[test]
+    fn the_file_is_what_the_code_says() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
+        let written = std::fs::read_to_string(path).expect("the schema is in the tree");
+        let written: Value = serde_json::from_str(&written).expect("JSON");
+        assert_eq!(written, json_schema(), "write it anew: `ctimanager config-schema`");
+    }
+
+    #[test]
+    fn every_key_is_described() {
+        fn walk(path: &str, schema: &Value) {
+            if let Some(properties) = schema["properties"].as_object() {
+                for (key, value) in properties {
+                    assert!(value.as_object().is_some_and(|o| !o.is_empty()), "{path}.{key}");
+                    walk(&format!("{path}.{key}"), value);
+                }
+            }
+            if let Some(items) = schema.get("items") {
+                walk(path, items);
+            }
+        }
+        walk("", &json_schema());
+    }
+}

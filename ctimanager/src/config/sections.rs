@@ -1,0 +1,73 @@
+//! The sections of the file, each read into its type. Names are remembered for `check`.
+
+pub(super) mod cluster;
+pub(super) mod devices;
+pub(super) mod numbers;
+pub(super) mod users;
+
+use super::fields::At;
+use super::mistake::Report;
+use super::names::Names;
+use super::yaml::Node;
+use super::{Config, ServiceParameters};
+use std::path::{Path, PathBuf};
+
+/// The keys of the file.
+pub(super) const KEYS: &[&str] = &[
+    "cluster",
+    "service_parameters",
+    "nodes",
+    "call_manager_groups",
+    "device_pools",
+    "directory_numbers",
+    "devices",
+    "trunks",
+    "route_patterns",
+    "park_numbers",
+    "user_groups",
+    "users",
+];
+
+/// Reads every section; what is wrong is reported and left out.
+pub(super) fn read(root: &Node, names: &mut Names, report: &mut Report) -> Option<Config> {
+    let fields = At { node: root, path: String::new() }.fields(KEYS, report)?;
+    let cluster = fields.require("cluster", report).and_then(|at| cluster::cluster(&at, report));
+    let parameters =
+        fields.get("service_parameters").map(|at| ServiceParameters::read(&at, report)).unwrap_or_default();
+    let nodes = fields.require("nodes", report);
+    let nodes = nodes.map(|at| cluster::nodes(&at, names, report)).unwrap_or_default();
+    // Groups before users: a user's groups are looked up while he is read.
+    let user_groups = items(fields.get("user_groups"), names, report, users::group);
+    let config = Config {
+        // Without a cluster there is a mistake, and nobody gets this: it only lets the rest be checked as well.
+        cluster: cluster.unwrap_or_else(cluster::nameless),
+        parameters,
+        nodes,
+        call_manager_groups: items(fields.get("call_manager_groups"), names, report, cluster::group),
+        device_pools: items(fields.get("device_pools"), names, report, cluster::pool),
+        numbers: items(fields.get("directory_numbers"), names, report, numbers::number),
+        devices: devices::devices(fields.get("devices"), names, report),
+        trunks: items(fields.get("trunks"), names, report, numbers::trunk),
+        route_patterns: items(fields.get("route_patterns"), names, report, numbers::pattern),
+        park_numbers: numbers::park_numbers(fields.get("park_numbers"), names, report),
+        users: users::users(fields.get("users"), &user_groups, names, report),
+        user_groups,
+    };
+    Some(config)
+}
+
+/// Reads each item of a list that may be left out.
+fn items<'a, T>(
+    at: Option<At<'a>>,
+    names: &mut Names,
+    report: &mut Report,
+    mut read: impl FnMut(&At<'a>, &mut Names, &mut Report) -> Option<T>,
+) -> Vec<T> {
+    let items = at.map(|at| at.items(report)).unwrap_or_default();
+    items.iter().filter_map(|item| read(item, names, report)).collect()
+}
+
+/// A path as it is meant: relative ones start at the folder of the file that they stand in.
+fn path(at: &At<'_>, written: &str) -> PathBuf {
+    Path::new(&*at.node.place.file).parent().unwrap_or(Path::new("")).join(written)
+}

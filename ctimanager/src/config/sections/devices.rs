@@ -1,0 +1,321 @@
+//! `devices`: phones, CTI ports and route points, alone or as ranges.
+
+use super::cluster::MAX_NAME;
+use crate::config::dial;
+use crate::config::fields::{At, Fields};
+use crate::config::mistake::Report;
+use crate::config::names::{Kind, Names};
+use crate::config::{Device, Digest, MediaEncryption, PhoneProtocol};
+use device_model::plan::DeviceKind;
+use security::Secret;
+use security::devices::NumberRange;
+use std::path::Path;
+
+pub(in crate::config) const DEVICE_KEYS: &[&str] = &[
+    "name",
+    "type",
+    "protocol",
+    "description",
+    "pool",
+    "lines",
+    "digest",
+    "media_encryption",
+    "allow_cti_control",
+];
+pub(in crate::config) const DIGEST_KEYS: &[&str] = &["user", "password", "password_file"];
+pub(in crate::config) const KINDS: &[(&str, DeviceKind)] = &[
+    ("phone", DeviceKind::Phone),
+    ("cti_port", DeviceKind::CtiPort),
+    ("route_point", DeviceKind::RoutePoint),
+];
+pub(in crate::config) const PROTOCOLS: &[(&str, PhoneProtocol)] =
+    &[("sip", PhoneProtocol::Sip), ("sccp", PhoneProtocol::Sccp)];
+pub(in crate::config) const ENCRYPTIONS: &[(&str, MediaEncryption)] = &[
+    ("none", MediaEncryption::None),
+    ("optional", MediaEncryption::Optional),
+    ("required", MediaEncryption::Required),
+];
+
+/// The most devices of a cluster, and lines of a device.
+const MAX_DEVICES: u64 = 100_000;
+const MAX_LINES: usize = 1_000;
+const MAX_PASSWORD_BYTES: usize = 1_024;
+
+/// A text with at most one range in it: `PORT_[001-100]`.
+struct Ranged<'a> {
+    before: &'a str,
+    range: Option<NumberRange>,
+    after: &'a str,
+}
+
+impl<'a> Ranged<'a> {
+    fn parse(at: &At<'_>, text: &'a str, report: &mut Report) -> Option<Self> {
+        let Some((before, rest)) = text.split_once('[') else {
+            return Some(Self { before: text, range: None, after: "" });
+        };
+        let Some((inner, after)) = rest.split_once(']') else {
+            at.wrong(report, "`[` without `]`: a range is written [001-100]");
+            return None;
+        };
+        match NumberRange::parse(inner) {
+            Ok(range) if !after.contains(['[', ']']) => Some(Self { before, range: Some(range), after }),
+            Ok(_) => {
+                at.wrong(report, "one range is enough");
+                None
+            }
+            Err(error) => {
+                at.wrong(report, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.range.map_or(1, |range| range.count())
+    }
+
+    /// The text of one device of the range; the same for all when it has none itself.
+    fn text(&self, index: u64) -> String {
+        match self.range {
+            None => self.before.to_owned(),
+            Some(NumberRange { first, width, .. }) => {
+                format!("{}{:0width$}{}", self.before, first + index, self.after)
+            }
+        }
+    }
+}
+
+/// What all devices of an entry have in common.
+struct Common<'a> {
+    kind: DeviceKind,
+    pool: &'a str,
+    description: &'a str,
+    protocol: Option<PhoneProtocol>,
+    media_encryption: MediaEncryption,
+    allow_cti_control: bool,
+    digest: Option<RangedDigest<'a>>,
+}
+
+struct RangedDigest<'a> {
+    at: At<'a>,
+    user: Ranged<'a>,
+    password: Secret,
+}
+
+pub(in crate::config) fn devices(at: Option<At<'_>>, names: &mut Names, report: &mut Report) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for item in at.map(|at| at.items(report)).unwrap_or_default() {
+        entry(&item, &mut devices, names, report);
+    }
+    devices
+}
+
+fn entry(at: &At<'_>, devices: &mut Vec<Device>, names: &mut Names, report: &mut Report) -> Option<()> {
+    let fields = at.fields(DEVICE_KEYS, report)?;
+    let name_at = fields.require("name", report);
+    let name = name_at.as_ref().and_then(|at| device_name(at, report));
+    let common = common(&fields, names, report);
+    let lines = lines(&fields, name.as_ref().map_or(1, Ranged::count), report);
+    let (name_at, name) = (name_at?, name?);
+    if devices.len() as u64 + name.count() > MAX_DEVICES {
+        name_at.wrong(report, format!("more than {MAX_DEVICES} devices"));
+        return None;
+    }
+    // Names count even when something else is wrong: whoever refers to them made no mistake.
+    for index in 0..name.count() {
+        names.lines.extend(lines.iter().map(|(_, line)| line.text(index)));
+        if !names.define(Kind::Device, &name.text(index), &name_at, report) {
+            return None;
+        }
+    }
+    let common = common?;
+    if let Some(digest) = &common.digest
+        && digest.user.count() != name.count()
+    {
+        let message = format!("{} digest users for {} devices", digest.user.count(), name.count());
+        digest.at.wrong(report, message);
+        return None;
+    }
+    for index in 0..name.count() {
+        devices.push(device(index, at, &name, &common, &lines, names, report));
+    }
+    Some(())
+}
+
+fn device(
+    index: u64,
+    at: &At<'_>,
+    name: &Ranged<'_>,
+    common: &Common<'_>,
+    lines: &[(At<'_>, Ranged<'_>)],
+    names: &mut Names,
+    report: &mut Report,
+) -> Device {
+    let digest = common.digest.as_ref().map(|digest| {
+        let user = digest.user.text(index);
+        names.define(Kind::DigestUser, &user, &digest.at, report);
+        Digest { user: user.into(), password: digest.password.clone() }
+    });
+    Device {
+        name: name.text(index).into(),
+        kind: common.kind,
+        protocol: common.protocol,
+        description: common.description.into(),
+        pool: common.pool.into(),
+        lines: lines.iter().map(|(_, line)| line.text(index).into()).collect(),
+        digest,
+        media_encryption: common.media_encryption,
+        allow_cti_control: common.allow_cti_control,
+        place: at.place(),
+    }
+}
+
+fn common<'a>(fields: &Fields<'a>, names: &mut Names, report: &mut Report) -> Option<Common<'a>> {
+    let kind = fields.require("type", report).and_then(|at| at.choice(KINDS, report));
+    let pool = fields.require("pool", report).and_then(|at| {
+        let pool = at.name(MAX_NAME, report)?;
+        names.refer(Kind::DevicePool, pool, &at);
+        Some(pool)
+    });
+    let description = fields.get("description").and_then(|at| at.name(128, report)).unwrap_or_default();
+    let protocol = fields.get("protocol").and_then(|at| at.choice(PROTOCOLS, report));
+    let media_encryption = fields.get("media_encryption").and_then(|at| at.choice(ENCRYPTIONS, report));
+    let allow = fields.get("allow_cti_control").and_then(|at| at.boolean(report));
+    let digest = fields.get("digest").and_then(|at| ranged_digest(at, report));
+    let kind = kind?;
+    if kind != DeviceKind::Phone {
+        for key in ["protocol", "digest", "media_encryption"] {
+            if let Some(at) = fields.get(key) {
+                at.wrong(report, format!("only a phone has `{key}`"));
+            }
+        }
+    }
+    Some(Common {
+        kind,
+        pool: pool?,
+        description,
+        protocol: (kind == DeviceKind::Phone).then(|| protocol.unwrap_or(PhoneProtocol::Sip)),
+        media_encryption: media_encryption.unwrap_or_default(),
+        allow_cti_control: allow.unwrap_or(true),
+        digest,
+    })
+}
+
+fn device_name<'a>(at: &At<'a>, report: &mut Report) -> Option<Ranged<'a>> {
+    let text = at.name(MAX_NAME, report)?;
+    let name = Ranged::parse(at, text, report)?;
+    let good = |part: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if !good(name.before) || !good(name.after) {
+        at.wrong(
+            report,
+            "a device's name has letters, digits, `-`, `_` and `.`, and one range [001-100] at most",
+        );
+        return None;
+    }
+    Some(name)
+}
+
+fn lines<'a>(fields: &Fields<'a>, devices: u64, report: &mut Report) -> Vec<(At<'a>, Ranged<'a>)> {
+    let Some(at) = fields.get("lines") else { return Vec::new() };
+    let mut lines: Vec<(At<'a>, Ranged<'a>)> = Vec::new();
+    for item in at.items(report) {
+        let Some(line) = line(&item, devices, report) else { continue };
+        let same = |(_, other): &(At<'_>, Ranged<'_>)| other.text(0) == line.text(0);
+        if lines.iter().any(same) {
+            item.wrong(report, format!("the device has `{}` already", line.text(0)));
+        } else if lines.len() >= MAX_LINES {
+            item.wrong(report, format!("more than {MAX_LINES} lines"));
+            break;
+        } else {
+            lines.push((item, line));
+        }
+    }
+    lines
+}
+
+fn line<'a>(at: &At<'a>, devices: u64, report: &mut Report) -> Option<Ranged<'a>> {
+    let text = at.text(report)?;
+    let line = Ranged::parse(at, text, report)?;
+    if let Err(message) = dial::number(&line.text(0)) {
+        at.wrong(report, message);
+        return None;
+    }
+    if line.range.is_some() && line.count() != devices {
+        at.wrong(
+            report,
+            format!("{} numbers for {devices} devices: the ranges must be as long", line.count()),
+        );
+        return None;
+    }
+    Some(line)
+}
+
+/// A digest account of one peer.
+pub(super) fn digest(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Digest> {
+    let digest = ranged_digest(at.clone(), report)?;
+    if digest.user.range.is_some() {
+        digest.at.wrong(report, "a range needs a range of devices");
+        return None;
+    }
+    let user = digest.user.text(0);
+    names.define(Kind::DigestUser, &user, &digest.at, report);
+    Some(Digest { user: user.into(), password: digest.password })
+}
+
+fn ranged_digest<'a>(at: At<'a>, report: &mut Report) -> Option<RangedDigest<'a>> {
+    let fields = at.fields(DIGEST_KEYS, report)?;
+    let user_at = fields.require("user", report);
+    let user = user_at.as_ref().and_then(|at| {
+        let text = at.name(128, report)?;
+        if text.contains(['"', '\\']) {
+            at.wrong(report, "must not hold quotes or backslashes");
+            return None;
+        }
+        Ranged::parse(at, text, report)
+    });
+    let password = password(&at, &fields, report);
+    Some(RangedDigest { at: user_at?, user: user?, password: password? })
+}
+
+fn password(at: &At<'_>, fields: &Fields<'_>, report: &mut Report) -> Option<Secret> {
+    match (fields.get("password"), fields.get("password_file")) {
+        (Some(_), Some(_)) => {
+            at.wrong(report, "either `password` or `password_file`, not both");
+            None
+        }
+        (None, None) => {
+            at.wrong(report, "the key `password_file` (or `password`) is missing");
+            None
+        }
+        (Some(at), None) => {
+            let text = at.secret_text(report)?;
+            usable(&at, Secret::new(text.to_owned()), report)
+        }
+        (None, Some(at)) => {
+            let path = super::path(&at, at.name(4096, report)?);
+            let secret = read_password(&path).map_err(|message| at.wrong(report, message)).ok()?;
+            usable(&at, secret, report)
+        }
+    }
+}
+
+/// The first line of the file.
+fn read_password(path: &Path) -> Result<Secret, String> {
+    let shown = path.display();
+    let length = std::fs::metadata(path).map_err(|e| format!("{shown} can't be read: {e}"))?.len();
+    if length > 4 * MAX_PASSWORD_BYTES as u64 {
+        return Err(format!("{shown} is too long for a password"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{shown} can't be read: {e}"))?;
+    let text = Secret::new(text);
+    Ok(Secret::new(text.expose().lines().next().unwrap_or_default().to_owned()))
+}
+
+fn usable(at: &At<'_>, secret: Secret, report: &mut Report) -> Option<Secret> {
+    let length = secret.expose().len();
+    if length == 0 || length > MAX_PASSWORD_BYTES || secret.expose().chars().any(char::is_control) {
+        at.wrong(report, format!("a password has 1 to {MAX_PASSWORD_BYTES} characters on one line"));
+        return None;
+    }
+    Some(secret)
+}

@@ -1,0 +1,169 @@
+//! `directory_numbers`, `trunks`, `route_patterns`, `park_numbers`.
+
+use super::cluster::{MAX_NAME, defined, host};
+use super::devices;
+use crate::config::dial::{self, Pattern};
+use crate::config::fields::At;
+use crate::config::mistake::Report;
+use crate::config::names::{Kind, Names};
+use crate::config::{DirectoryNumber, RoutePattern, Trunk, TrunkTransport};
+use device_model::Dn;
+use device_model::plan::Forwards;
+use std::time::Duration;
+
+pub(in crate::config) const NUMBER_KEYS: &[&str] = &[
+    "dn",
+    "description",
+    "max_calls",
+    "busy_trigger",
+    "ring_duration",
+    "forward",
+    "auto_accept",
+    "allow_cti_control",
+];
+pub(in crate::config) const FORWARD_KEYS: &[&str] =
+    &["all", "busy", "no_answer", "unregistered", "on_failure"];
+pub(in crate::config) const TRUNK_KEYS: &[&str] = &["name", "host", "port", "transport", "digest"];
+pub(in crate::config) const PATTERN_KEYS: &[&str] = &["pattern", "trunk", "discard"];
+pub(in crate::config) const TRANSPORTS: &[(&str, TrunkTransport)] =
+    &[("udp", TrunkTransport::Udp), ("tcp", TrunkTransport::Tcp), ("tls", TrunkTransport::Tls)];
+pub(in crate::config) const DISCARDS: &[(&str, bool)] = &[("pre_dot", true), ("none", false)];
+/// Calls at once on a number.
+pub(in crate::config) const MAX_CALLS: std::ops::RangeInclusive<u64> = 1..=10_000;
+/// A peer's port.
+const PORT: std::ops::RangeInclusive<u64> = 1..=65_535;
+/// How long a number may ring.
+pub(in crate::config) const RING: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(300);
+
+pub(in crate::config) fn number(
+    at: &At<'_>,
+    names: &mut Names,
+    report: &mut Report,
+) -> Option<DirectoryNumber> {
+    let fields = at.fields(NUMBER_KEYS, report)?;
+    let dn_at = fields.require("dn", report);
+    let dn = dn_at.as_ref().and_then(|at| dn(at, report));
+    let first = match (&dn_at, dn) {
+        (Some(at), Some(dn)) => names.define(Kind::Number, dn, at, report),
+        _ => false,
+    };
+    let description = fields.get("description").and_then(|at| at.name(128, report)).unwrap_or_default();
+    let count = |key: &str, report: &mut Report| {
+        let number = fields.get(key).and_then(|at| at.integer(MAX_CALLS, report));
+        number.and_then(|n| u32::try_from(n).ok())
+    };
+    let (max_calls, busy_trigger) = (count("max_calls", report), count("busy_trigger", report));
+    let flag = |key: &str, default, report: &mut Report| {
+        fields.get(key).and_then(|at| at.boolean(report)).unwrap_or(default)
+    };
+    let number = DirectoryNumber {
+        dn: dn?.into(),
+        description: description.into(),
+        max_calls,
+        busy_trigger,
+        ring_duration: fields.get("ring_duration").and_then(|at| at.duration(RING, report)),
+        forward: fields.get("forward").map(|at| forwards(&at, names, report)).unwrap_or_default(),
+        auto_accept: flag("auto_accept", false, report),
+        allow_cti_control: flag("allow_cti_control", true, report),
+        place: at.place(),
+    };
+    first.then_some(number)
+}
+
+fn forwards(at: &At<'_>, names: &mut Names, report: &mut Report) -> Forwards {
+    let Some(fields) = at.fields(FORWARD_KEYS, report) else { return Forwards::default() };
+    let mut destination = |key: &str| -> Option<Dn> {
+        let at = fields.get(key)?;
+        let number = dn(&at, report)?;
+        names.refer(Kind::Number, number, &at);
+        Some(number.into())
+    };
+    Forwards {
+        all: destination("all"),
+        busy: destination("busy"),
+        no_answer: destination("no_answer"),
+        unregistered: destination("unregistered"),
+        on_failure: destination("on_failure"),
+    }
+}
+
+/// A directory number.
+pub(in crate::config) fn dn<'a>(at: &At<'a>, report: &mut Report) -> Option<&'a str> {
+    let text = at.text(report)?;
+    match dial::number(text) {
+        Ok(()) => Some(text),
+        Err(message) => {
+            at.wrong(report, message);
+            None
+        }
+    }
+}
+
+pub(in crate::config) fn trunk(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Trunk> {
+    let fields = at.fields(TRUNK_KEYS, report)?;
+    let name = defined(&fields, Kind::Trunk, names, report);
+    let host = fields.require("host", report).and_then(|at| host(&at, report));
+    let transport = fields.get("transport").and_then(|at| at.choice(TRANSPORTS, report)).unwrap_or_default();
+    let port = fields.get("port").and_then(|at| at.integer(PORT, report)).and_then(|n| u16::try_from(n).ok());
+    let usual = if transport == TrunkTransport::Tls { 5061 } else { 5060 };
+    let digest = fields.get("digest").and_then(|at| devices::digest(&at, names, report));
+    Some(Trunk {
+        name: name?.into(),
+        host: host?.into(),
+        port: port.unwrap_or(usual),
+        transport,
+        digest,
+        place: at.place(),
+    })
+}
+
+pub(in crate::config) fn pattern(
+    at: &At<'_>,
+    names: &mut Names,
+    report: &mut Report,
+) -> Option<RoutePattern> {
+    let fields = at.fields(PATTERN_KEYS, report)?;
+    let pattern_at = fields.require("pattern", report);
+    let text = pattern_at.as_ref().and_then(|at| at.text(report));
+    let parsed = match (&pattern_at, text) {
+        (Some(at), Some(text)) => Pattern::parse(text)
+            .map_err(|message| at.wrong(report, message))
+            .ok()
+            .filter(|_| names.define(Kind::Pattern, text, at, report)),
+        _ => None,
+    };
+    let trunk = fields.require("trunk", report).and_then(|at| {
+        let trunk = at.name(MAX_NAME, report)?;
+        names.refer(Kind::Trunk, trunk, &at);
+        Some(trunk)
+    });
+    let discard = fields.get("discard");
+    let discard_pre_dot = discard.as_ref().and_then(|at| at.choice(DISCARDS, report)).unwrap_or(false);
+    let parsed = parsed?;
+    if let Some(at) = discard.filter(|_| discard_pre_dot && !parsed.has_dot) {
+        at.wrong(report, "the pattern has no dot: nothing stands before it");
+    }
+    Some(RoutePattern { pattern: text?.into(), trunk: trunk?.into(), discard_pre_dot, place: at.place() })
+}
+
+pub(in crate::config) fn park_numbers(at: Option<At<'_>>, names: &mut Names, report: &mut Report) -> Vec<Dn> {
+    let mut numbers: Vec<Dn> = Vec::new();
+    for item in at.map(|at| at.items(report)).unwrap_or_default() {
+        let Some(text) = item.text(report) else { continue };
+        match dial::park_range(text) {
+            Err(message) => item.wrong(report, message),
+            Ok(range) if (numbers.len() + range.len()) as u64 > dial::MAX_PARK_NUMBERS => {
+                item.wrong(report, format!("more than {} park numbers", dial::MAX_PARK_NUMBERS));
+            }
+            Ok(range) => {
+                // One mistake is enough for two ranges that overlap in many numbers.
+                let fresh = range.iter().all(|number| names.define(Kind::ParkNumber, number, &item, report));
+                if fresh {
+                    numbers.extend(range.into_iter().map(Dn::from));
+                }
+            }
+        }
+    }
+    numbers
+}

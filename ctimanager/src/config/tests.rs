@@ -1,0 +1,403 @@
+use super::{Config, Loaded, Mistake, load, parse};
+use device_model::plan::DeviceKind;
+use proptest::prelude::*;
+use security::{Action, Actor, Transport};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+fn samples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")
+}
+
+/// A whole configuration with these lines in place of some of its own.
+fn with(section: &str, lines: &str) -> String {
+    let mut text = String::new();
+    for (key, value) in [
+        ("cluster", "cluster: {name: hq}\n"),
+        ("nodes", "nodes: [{name: cm1, host: 127.0.0.1}]\n"),
+        ("call_manager_groups", "call_manager_groups: [{name: Default, members: [cm1]}]\n"),
+        ("device_pools", "device_pools: [{name: Default, call_manager_group: Default}]\n"),
+        ("devices", "devices: [{name: RP, type: route_point, pool: Default, lines: [\"5000\"]}]\n"),
+    ] {
+        text += if key == section { "" } else { value };
+    }
+    text + lines
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    match parse("f.yaml", text) {
+        Ok(_) => Vec::new(),
+        Err(mistakes) => mistakes.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The only mistake, without its place.
+#[track_caller]
+fn only(text: &str) -> String {
+    let all = parse("f.yaml", text).map(|_| ()).expect_err("it is bad");
+    match all.as_slice() {
+        [Mistake { path, message, .. }] => format!("{path}: {message}"),
+        more => panic!("one mistake expected: {more:#?}"),
+    }
+}
+
+fn good(text: &str) -> Config {
+    parse("f.yaml", text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).config
+}
+
+#[test]
+fn the_samples_are_good() {
+    for file in ["minimal.yaml", "hq.yaml"] {
+        let Loaded { config, warnings } =
+            load(&samples().join(file)).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+        assert_eq!(warnings.len(), 1, "{warnings:#?}");
+        assert!(warnings[0].message.contains("`ctimanager pki init "), "{}", warnings[0]);
+        assert_eq!(config.node(None).map(|node| node.name.as_str()), Ok("cm1"));
+        let hash = config.policy().hash_to_verify("attendant");
+        assert!(security::password::verify(&hash, &security::Secret::new("change-me".into())));
+    }
+}
+
+#[test]
+fn the_headquarters_become_a_plan_a_policy_and_accounts() {
+    let config = load(&samples().join("hq.yaml")).expect("good").config;
+    let plan = config.plan();
+    assert_eq!(plan.devices.len(), 102);
+    assert_eq!(plan.numbers.len(), 102);
+    assert_eq!(plan.park_numbers.len(), 10);
+    let port = plan.devices.iter().find(|device| device.name.as_str() == "PORT_042").expect("in the range");
+    assert_eq!((port.kind, port.lines[0].as_str()), (DeviceKind::CtiPort, "5142"));
+    let main = plan.numbers.iter().find(|number| number.dn.as_str() == "5000").expect("it has an entry");
+    assert_eq!((main.max_calls, main.busy_trigger), (Some(5000), Some(4500)));
+    assert_eq!(main.forward.on_failure.as_ref().map(device_model::Dn::as_str), Some("2001"));
+    assert_eq!(main.forward.all, None);
+    assert_eq!(main.ring_duration, Some(Duration::from_secs(12)));
+
+    let policy = config.policy();
+    let open = |user, device: &str| {
+        policy.decide(Actor { user, transport: Transport::Tls }, Action::OpenDevice(&device.into())).allowed()
+    };
+    assert!(open("attendant", "PORT_100") && !open("attendant", "SEP0019E8D3A001"));
+    assert!(open("recorder", "SEP0019E8D3A001"));
+    assert!(policy.privileges("recorder").srtp_keys && !policy.privileges("attendant").srtp_keys);
+
+    let accounts = config.accounts();
+    let account = &accounts["2001"];
+    assert_eq!((&*account.id, &*account.numbers[0]), ("SEP0019E8D3A001", "2001"));
+    assert_eq!(account.password.as_str(), "change-me");
+    assert_eq!(config.trunks[0].address(), Some("127.0.0.1:5070".parse().expect("an address")));
+}
+
+#[test]
+fn a_file_with_many_mistakes_shows_them_all_with_their_places() {
+    let shown = mistakes(include_str!("tests/mistakes.yaml"));
+    assert!(shown.len() >= 10);
+    insta::assert_snapshot!(shown.join("\n"));
+}
+
+#[test]
+fn every_range_is_kept_at_both_ends() {
+    for (key, good_values, bad_values) in [
+        ("max_devices_per_provider", ["1", "1000000"], ["0", "1000001"]),
+        ("max_devices_per_node", ["1", "1000000"], ["0", "1000001"]),
+        ("max_cti_connections", ["1", "100000"], ["0", "100001"]),
+        ("application_heartbeat_minimum_interval", ["1s", "3600s"], ["999ms", "3601s"]),
+        ("cti_new_call_accept_timer", ["1s", "60s"], ["0s", "61s"]),
+        ("media_exchange_timer", ["1s", "1m"], ["0s", "61s"]),
+        ("forward_no_answer_timer", ["1s", "5m"], ["0s", "301s"]),
+        ("park_reversion_timer", ["5s", "3600s"], ["4s", "2h"]),
+        ("session_resume_grace", ["0s", "600s"], ["601s", "11m"]),
+        ("session_resume_grace_maximum", ["0s", "600s"], ["601s", "11m"]),
+        ("session_log_events", ["100", "1000000"], ["99", "1000001"]),
+        ("session_log_bytes", ["64KiB", "1GiB"], ["63KiB", "2GiB"]),
+        ("session_queue_events", ["16", "1000000"], ["15", "1000001"]),
+        ("node_failure_timeout", ["200ms", "60s"], ["199ms", "61s"]),
+    ] {
+        let set = |value: &str| with("", &format!("service_parameters: {{{key}: {value}}}"));
+        for value in good_values {
+            assert_eq!(mistakes(&set(value)), [""; 0], "{key}: {value}");
+        }
+        for value in bad_values {
+            let message = only(&set(value));
+            assert!(message.contains("out of range"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn wrong_types_say_what_is_needed() {
+    for (written, wanted) in [
+        ("max_cti_connections: many", "a whole number from 1 to 100000 is needed here, not `many`"),
+        ("max_cti_connections: \"5\"", "a whole number from 1 to 100000 is needed here, not `5`"),
+        ("max_cti_connections: -5", "a whole number from 1 to 100000 is needed here, not `-5`"),
+        ("media_exchange_timer: 12", "a duration as `4s`, `250ms` or `5m` is needed here, not `12`"),
+        ("session_log_bytes: 16MB", "a size as `64KiB`, `16MiB` or `1GiB` is needed here, not `16MB`"),
+        ("persist_sessions: yes", "`true` or `false` is needed here, not `yes`"),
+        ("persist_sessions: [true]", "`true` or `false` is needed here, not a list"),
+    ] {
+        let message = only(&with("", &format!("service_parameters: {{{written}}}")));
+        assert!(message.ends_with(wanted), "{message}");
+    }
+    assert!(only(&with("", "users: {id: a}")).contains("a list is needed here, not a map"));
+    assert!(only("[]").contains("a map of keys and values is needed here, not a list"));
+}
+
+#[test]
+fn the_heartbeat_minimum_is_not_above_the_maximum() {
+    let text = "service_parameters:\n  application_heartbeat_minimum_interval: 10s\n  \
+                application_heartbeat_maximum_interval: 9s\n";
+    let [mistake] = &mistakes(&with("", text))[..] else { panic!("one mistake") };
+    assert!(mistake.starts_with("f.yaml:7:43: service_parameters.application_heartbeat_minimum_interval: "));
+}
+
+#[test]
+fn numbers_have_limits_by_the_devices_that_have_them() {
+    let phone = "devices: [{name: P, type: phone, pool: Default, lines: [\"1\"]}]\n";
+    let number =
+        |settings: &str| with("devices", &format!("{phone}directory_numbers: [{{dn: \"1\", {settings}}}]"));
+    assert_eq!(good(&number("max_calls: 200, busy_trigger: 200")).numbers[0].max_calls, Some(200));
+    assert!(only(&number("max_calls: 201")).contains("1 to 200 on a phone"));
+    assert!(only(&number("max_calls: 3, busy_trigger: 4")).contains("4 is above max_calls, 3"));
+    assert!(only(&number("busy_trigger: 5")).contains("above the default of max_calls, 4"));
+    assert!(only(&number("max_calls: 10001")).contains("out of range: 1 to 10000"));
+    let route_point = with("", "directory_numbers: [{dn: \"5000\", busy_trigger: 5000}]");
+    assert_eq!(good(&route_point).numbers[0].busy_trigger, Some(5000));
+}
+
+#[test]
+fn destinations_lead_somewhere() {
+    let forward = |to: &str| format!("directory_numbers: [{{dn: \"5000\", forward: {{busy: \"{to}\"}}}}]\n");
+    let out = "trunks: [{name: t, host: a.example}]\nroute_patterns: [{pattern: 9.!, trunk: t}]\n";
+    good(&with("", &(forward("9123") + out)));
+    good(&with("", &(forward("88") + "park_numbers: [\"88\"]")));
+    assert!(only(&with("", &forward("5001"))).contains("did you mean `5000`?"));
+    assert!(only(&with("", &(forward("8123") + out))).contains("no device has the number `8123`"));
+}
+
+#[test]
+fn ranges_of_devices_and_lines_are_as_long_as_each_other() {
+    let device =
+        |rest: &str| with("devices", &format!("devices: [{{type: cti_port, pool: Default, {rest}}}]"));
+    let config = good(&device("name: \"P_[08-11]\", lines: [\"[20-23]\", \"700\"]"));
+    let all: Vec<String> = config
+        .devices
+        .iter()
+        .map(|d| {
+            format!("{} {}", d.name, d.lines.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        })
+        .collect();
+    assert_eq!(all, ["P_08 20 700", "P_09 21 700", "P_10 22 700", "P_11 23 700"]);
+    for (rest, wanted) in [
+        ("name: \"P_[1-3]\", lines: [\"[1-2]\"]", "2 numbers for 3 devices"),
+        ("name: P, lines: [\"[1-2]\"]", "2 numbers for 1 devices"),
+        ("name: \"P_[1-10]\"", "same number of digits"),
+        ("name: \"P_[3-1]\"", "from the lower to the higher"),
+        ("name: \"P_[1-2]_[1-2]\"", "one range is enough"),
+        ("name: \"P_[1-2\"", "`[` without `]`"),
+        ("name: \"P_[000001-900000]\"", "more than 100000 devices"),
+        ("name: P, lines: [\"1\", \"1\"]", "the device has `1` already"),
+        ("name: P, lines: [1]", "write \"1\", in quotes"),
+        ("name: P, digest: {user: u, password: p}", "only a phone has `digest`"),
+    ] {
+        let message = only(&device(rest));
+        assert!(message.contains(wanted), "{rest}: {message}");
+    }
+}
+
+#[test]
+fn names_are_unique() {
+    for (section, lines, wanted) in [
+        ("nodes", "nodes: [{name: cm1, host: a}, {name: cm1, host: b}]", "the node `cm1` is there twice"),
+        ("", "users: [{id: a}, {id: a}]", "the user `a` is there twice, first in f.yaml:6"),
+        ("", "trunks: [{name: t, host: a}, {name: t, host: b}]", "the trunk `t` is there twice"),
+        ("", "park_numbers: [\"10-12\", \"12-14\"]", "the park number `12` is there twice"),
+        ("", "park_numbers: [\"5000\"]", "is a park number, too"),
+        ("", "directory_numbers: [{dn: \"1\"}, {dn: \"1\"}]", "the directory number `1` is there twice"),
+        ("", "user_groups: [{name: Standard CTI Enabled, includes: []}]", "is a standard group"),
+    ] {
+        let message = only(&with(section, lines));
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
+fn ports_of_a_node_differ_and_sip_listens_where_it_is_told() {
+    let node = |rest: &str| with("nodes", &format!("nodes: [{{name: cm1, host: 127.0.0.1, {rest}}}]"));
+    let config = good(&node("sip: {udp: 5060}, cti: {plain: 2748}"));
+    let node_read = &config.nodes[0];
+    assert_eq!((node_read.sip.udp, node_read.sip.tcp, node_read.sip.tls), (Some(5060), None, None));
+    assert_eq!((node_read.cti.tls, node_read.cti.plain), (Some(2749), Some(2748)));
+    assert!(node_read.callmanager && node_read.ctimanager && node_read.web.is_none());
+    good(&node("sip: {udp: 7000, tcp: 7000}, web: 0, cluster: 0"));
+    assert!(only(&node("sip: {tcp: 7000}, web: 7000")).contains("can't both listen on TCP port 7000"));
+    assert!(only(&node("web: 70000")).contains("out of range: 0 to 65535"));
+    assert!(only(&node("services: [phones]")).contains("`callmanager` or `ctimanager` is needed here"));
+}
+
+#[test]
+fn passwords_are_never_shown() {
+    let phone = |digest: &str| {
+        with(
+            "devices",
+            &format!("devices: [{{name: P, type: phone, pool: Default, digest: {{user: u, {digest}}}}}]"),
+        )
+    };
+    for digest in ["password: 31415", "password: \"\"", "password: [wonder31415]", "passwort: wonder31415"] {
+        let shown = mistakes(&phone(digest)).join("\n");
+        assert!(!shown.is_empty() && !shown.contains("31415"), "{shown}");
+    }
+    let config = good(&phone("password: \"wonder31415\""));
+    assert!(!format!("{config:?}").contains("31415"));
+    let message = only(&phone("password_file: not/there"));
+    assert!(message.contains("not/there can't be read"), "{message}");
+    assert!(only(&phone("password: a, password_file: b")).contains("not both"));
+}
+
+#[test]
+fn hashes_and_groups_of_users_are_checked() {
+    for (user, wanted) in [
+        ("password_hash: change-me", "`ctimanager hash-password` makes one"),
+        ("groups: [Standard CTI Enable]", "did you mean `Standard CTI Enabled`?"),
+        ("controlled_devices: [RPP]", "there is no device `RPP`: did you mean `RP`?"),
+        ("controlled_devices: [\"RP_[2-1]\"]", "from the lower to the higher"),
+        ("kind: robot", "`application_user` or `end_user` is needed here"),
+        ("session_resume_grace: 601s", "out of range: 0s to 600s"),
+    ] {
+        let message = only(&with("", &format!("users: [{{id: a, {user}}}]")));
+        assert!(message.contains(wanted), "{message}");
+    }
+    let loaded = parse("f.yaml", &with("", "users: [{id: a, controlled_devices: [\"X_*\"]}]")).expect("good");
+    assert!(loaded.warnings.iter().any(|w| w.message.contains("no device is called like `X_*`")));
+}
+
+#[test]
+fn what_one_mistake_hides_is_no_mistake() {
+    let text = "devices:\n  - {name: RP, type: route_pint, pool: Default, lines: [\"5000\"]}\n\
+                users: [{id: a, controlled_devices: [RP]}]\n\
+                directory_numbers: [{dn: \"1\", forward: {all: \"5000\"}}]\n";
+    assert!(only(&with("devices", text)).contains("`phone` or `cti_port` or `route_point` is needed here"));
+}
+
+#[test]
+fn hostile_yaml_is_bounded() {
+    let mut laughs = "a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for (before, name) in ('a'..='h').zip('b'..='i') {
+        let aliases = vec![format!("*{before}"); 10].join(",");
+        let _ = writeln!(laughs, "{name}: &{name} [{aliases}]");
+    }
+    assert!(only(&laughs).contains("aliases repeat more"));
+    assert!(only(&"[".repeat(33)).contains("nested deeper than 32 levels"));
+    assert!(only(&"[".repeat(100_000)).contains("not YAML: recursion limit"), "the parser's own bound");
+    assert!(only(&"- ".repeat(100_000)).contains("nested deeper than 32 levels"));
+    assert!(only("a: &a [*a]").contains("alias"));
+    assert!(only("cluster: {name: hq}\n---\ncluster: {name: hq}\n").contains("one document"));
+    assert!(only("{a: [}").contains("not YAML"));
+    assert!(only("? [a]\n: b\n").contains("a key is a text"));
+    assert!(only("").contains("empty"));
+}
+
+#[test]
+fn a_thousand_mistakes_are_shown_and_the_rest_counted() {
+    let users: String = (0..1_500).map(|n| format!("  - {{id: u{n}, kind: x}}\n")).collect();
+    let shown = mistakes(&with("", &format!("users:\n{users}")));
+    assert_eq!(shown.len(), 1_001);
+    assert!(shown[1_000].ends_with("and 500 more mistakes"));
+}
+
+/// A folder of this test's own, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ctimanager-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder for the test");
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.join(name), text).expect("a file for the test");
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn the_files_of_a_folder_are_one() {
+    let folder = Folder::new("merge");
+    folder.write("10-base.yaml", &with("devices", ""));
+    folder.write(
+        "20-devices.yaml",
+        "devices: [{name: RP, type: route_point, pool: Default, lines: [\"5000\"]}]",
+    );
+    folder.write("notes.txt", "not: [yaml");
+    let loaded = load(&folder.0).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    assert_eq!(loaded.config.devices.len(), 1);
+    assert!(loaded.config.devices[0].place.file.ends_with("20-devices.yaml"));
+    assert_eq!(loaded.config.cluster.pki, folder.0.join("pki"));
+
+    folder.write("30-again.yaml", "devices: []\nuser: []\n");
+    let shown = load(&folder.0).map(|_| ()).expect_err("the key is there twice");
+    let shown: Vec<String> =
+        shown.iter().map(|m| m.to_string().replace(&folder.0.display().to_string(), "D")).collect();
+    assert_eq!(
+        shown,
+        [
+            "D/30-again.yaml:1:1: devices: the key `devices` is in two files, first in D/20-devices.yaml:1",
+            "D/30-again.yaml:2:1: user: unknown key `user`: did you mean `users`?",
+        ]
+    );
+}
+
+#[test]
+fn what_cant_be_read_is_named() {
+    let folder = Folder::new("unreadable");
+    let first = |path: &Path| load(path).map(|_| ()).expect_err("bad")[0].to_string();
+    assert!(first(&folder.0).contains("no *.yaml in this folder"));
+    assert!(first(&folder.0.join("none.yaml")).contains("none.yaml:0:0: can't be read"));
+    std::fs::write(folder.0.join("latin1.yaml"), b"cluster:\n  name: caf\xe9\n").expect("a file");
+    assert!(first(&folder.0).contains("not UTF-8 (in line 2)"));
+}
+
+/// What this reader takes from a sample is what another reads in it.
+#[test]
+fn another_reader_sees_the_same_samples() {
+    for file in ["minimal.yaml", "hq.yaml"] {
+        let text = std::fs::read_to_string(samples().join(file)).expect("a sample");
+        let other: serde_yaml::Value = serde_yaml::from_str(&text).expect("YAML");
+        let config = good(&text.replace("password_file: secrets/2001", "password: change-me"));
+        assert_eq!(other["cluster"]["name"].as_str(), Some(&*config.cluster.name));
+        let users = other["users"].as_sequence().expect("a list");
+        let ids: Vec<&str> = users.iter().filter_map(|user| user["id"].as_str()).collect();
+        assert_eq!(ids, config.users.iter().map(|u| u.user.id.as_str()).collect::<Vec<_>>());
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
+        let _ = parse("f.yaml", &text);
+    }
+
+    #[test]
+    fn text_that_looks_like_yaml_never_panics(text in "[ \n\t:,&*!?|>'\"{}\\[\\]#%@`a0~.-]{0,120}") {
+        let _ = parse("f.yaml", &text);
+    }
+
+    /// A sample with some bytes broken: the reader gets far into it.
+    #[test]
+    fn a_damaged_sample_never_panics(cuts in prop::collection::vec((0_usize..4_000, "\\PC{0,3}"), 1..4)) {
+        let mut text = std::fs::read_to_string(samples().join("hq.yaml")).expect("a sample");
+        for (at, by) in cuts {
+            let at = at % text.len();
+            if let (true, Some(c)) = (text.is_char_boundary(at), text.get(at..).and_then(|t| t.chars().next())) {
+                text.replace_range(at..at + c.len_utf8(), &by);
+            }
+        }
+        let _ = parse("f.yaml", &text);
+    }
+}

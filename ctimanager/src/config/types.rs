@@ -1,0 +1,254 @@
+//! What a checked configuration holds. The fields are the contract's keys; each item knows its line.
+
+use super::{Place, ServiceParameters};
+use device_model::plan::{DeviceKind, Forwards};
+use device_model::{DeviceName, Dn, NodeName, TrunkName};
+use security::{Mode, Secret, User};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Cluster-wide service parameters, defaults filled in.
+    pub parameters: ServiceParameters,
+    /// The nodes; at least one.
+    pub nodes: Vec<Node>,
+    /// CallManager groups.
+    pub call_manager_groups: Vec<CallManagerGroup>,
+    /// Device pools.
+    pub device_pools: Vec<DevicePool>,
+    /// Directory numbers: those with an entry and, with defaults, those that only a device names.
+    pub numbers: Vec<DirectoryNumber>,
+    /// Devices, ranges expanded.
+    pub devices: Vec<Device>,
+    /// Trunks.
+    pub trunks: Vec<Trunk>,
+    /// Route patterns.
+    pub route_patterns: Vec<RoutePattern>,
+    /// Park numbers, ranges expanded.
+    pub park_numbers: Vec<Dn>,
+    /// The administrator's own groups.
+    pub user_groups: Vec<UserGroup>,
+    /// Users.
+    pub users: Vec<ConfiguredUser>,
+}
+
+/// `cluster`
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Its name, and the realm of SIP digests.
+    pub name: Arc<str>,
+    /// `security.mode`
+    pub mode: Mode,
+    /// `security.pki`: the folder that `ctimanager pki init` made, `pki` beside the file by default.
+    pub pki: PathBuf,
+}
+
+/// A node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// The host name or address that it listens on and that others reach it by.
+    pub host: Arc<str>,
+    /// Whether it registers devices and carries calls.
+    pub callmanager: bool,
+    /// Whether it serves applications.
+    pub ctimanager: bool,
+    /// SIP ports; `None` = not listened on, 0 = any free one.
+    pub sip: SipPorts,
+    /// CTI ports.
+    pub cti: CtiPorts,
+    /// The web port.
+    pub web: Option<u16>,
+    /// The port of the cluster's own traffic.
+    pub cluster: Option<u16>,
+    /// Where it keeps its socket, session logs and last good configuration.
+    pub state_dir: PathBuf,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A node's SIP ports; `None` = not listened on, 0 = any free one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct SipPorts {
+    pub udp: Option<u16>,
+    pub tcp: Option<u16>,
+    pub tls: Option<u16>,
+}
+
+/// A node's CTI ports; `None` = not listened on, 0 = any free one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct CtiPorts {
+    pub tls: Option<u16>,
+    pub plain: Option<u16>,
+}
+
+/// A CallManager group: nodes in order of priority.
+#[derive(Clone, Debug)]
+pub struct CallManagerGroup {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its nodes, the best first; at least one.
+    pub members: Vec<NodeName>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A device pool.
+#[derive(Clone, Debug)]
+pub struct DevicePool {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The CallManager group of its devices.
+    pub call_manager_group: Arc<str>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A directory number.
+#[derive(Clone, Debug)]
+pub struct DirectoryNumber {
+    /// The number.
+    pub dn: Dn,
+    /// Shown as the party's name.
+    pub description: Arc<str>,
+    /// Calls at once; `None` = the default of the device's kind.
+    pub max_calls: Option<u32>,
+    /// From this many on it is busy; `None` = `max_calls`.
+    pub busy_trigger: Option<u32>,
+    /// How long it rings; `None` = `forward_no_answer_timer`.
+    pub ring_duration: Option<Duration>,
+    /// Where its calls go instead.
+    pub forward: Forwards,
+    /// Ports and route points: calls are accepted without asking.
+    pub auto_accept: bool,
+    /// Whether applications may control the line.
+    pub allow_cti_control: bool,
+    /// Where it stands: its entry, else the device's line that names it.
+    pub place: Place,
+}
+
+/// The protocol of a phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum PhoneProtocol {
+    Sip,
+    Sccp,
+}
+
+/// Whether a phone's media is encrypted (SDES-SRTP).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum MediaEncryption {
+    #[default]
+    None,
+    Optional,
+    Required,
+}
+
+/// A device.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Its name.
+    pub name: DeviceName,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Phones: how they speak.
+    pub protocol: Option<PhoneProtocol>,
+    /// For people.
+    pub description: Arc<str>,
+    /// Its device pool.
+    pub pool: Arc<str>,
+    /// Its lines, in order.
+    pub lines: Vec<Dn>,
+    /// Phones: the digest account.
+    pub digest: Option<Digest>,
+    /// Phones: SRTP.
+    pub media_encryption: MediaEncryption,
+    /// Whether applications may control it; without, it is restricted.
+    pub allow_cti_control: bool,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A digest account (RFC 3261 §22).
+#[derive(Clone, Debug)]
+pub struct Digest {
+    /// The user name.
+    pub user: Arc<str>,
+    /// The password, written down or read from `password_file`.
+    pub password: Secret,
+}
+
+/// SIP transports of a trunk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum TrunkTransport {
+    #[default]
+    Udp,
+    Tcp,
+    Tls,
+}
+
+/// A SIP trunk. It is known by its address, and by digest where it has one.
+#[derive(Clone, Debug)]
+pub struct Trunk {
+    /// Its name.
+    pub name: TrunkName,
+    /// The peer's host name or address.
+    pub host: Arc<str>,
+    /// The peer's port.
+    pub port: u16,
+    /// How it is reached.
+    pub transport: TrunkTransport,
+    /// Its digest account.
+    pub digest: Option<Digest>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A route pattern.
+#[derive(Clone, Debug)]
+pub struct RoutePattern {
+    /// As written; its syntax is checked.
+    pub pattern: Arc<str>,
+    /// Where matching calls go.
+    pub trunk: TrunkName,
+    /// Drop what stands before the dot.
+    pub discard_pre_dot: bool,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A group of the administrator's own: a bundle of standard groups.
+#[derive(Clone, Debug)]
+pub struct UserGroup {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The standard groups in it.
+    pub includes: security::Groups,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A user and his line in the file.
+#[derive(Clone, Debug)]
+pub struct ConfiguredUser {
+    /// The user.
+    pub user: User,
+    /// The names of his groups as written.
+    pub groups: Vec<Arc<str>>,
+    /// Where he stands.
+    pub place: Place,
+    /// Where his `groups` stand, or he himself.
+    pub groups_place: Place,
+    /// Where his `controlled_devices` stand, or he himself.
+    pub controlled_devices_place: Place,
+}
