@@ -101,7 +101,8 @@ impl IvrCall {
     }
 
     /// Plays a prompt and collects digits; the first digit stops the prompt. The time for it counts from the prompt's end.
-    /// Digits that were pressed before are thrown away. `None` when the call is gone.
+    /// Digits that were pressed before count, as impatient callers expect; [`RtpEndpoint::flush_digits`] forgets them.
+    /// `None` when the call is gone.
     pub async fn ask(
         &self,
         prompt: impl Into<Arc<[i16]>>,
@@ -110,7 +111,6 @@ impl IvrCall {
         next: Duration,
         terminator: Option<char>,
     ) -> Option<Collected> {
-        self.endpoint.flush_digits().await;
         let playing = self.endpoint.play(prompt).await;
         let asking = async {
             let early = tokio::select! {

@@ -2,7 +2,7 @@
 //! keeps the heartbeat, and brings a lost connection back.
 
 use super::error::{ConnectError, Error};
-use super::link::{Dialer, Inbound, Link, host};
+use super::link::{Dialer, Inbound, Link};
 use super::observer::{LostReason, ProviderEvent, ProviderState};
 use super::registry::{LegRef, Registry};
 use super::{ProviderConfig, Reconnect};
@@ -15,7 +15,8 @@ use protocol::methods::{
 use protocol::rpc::{self, Id};
 use protocol::{CtiError, Frame};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +24,12 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait for their answers; more are refused as [`Error::Overloaded`].
 pub(super) const MAX_PENDING: usize = 4_096;
+
+/// Servers of the cluster's list that are remembered.
+const MAX_SERVERS: usize = 64;
+
+/// Devices that are opened again at once; the next ones follow as answers come.
+const MAX_REOPENING: usize = 64;
 
 /// How long the last words may take to be written.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -73,6 +80,9 @@ pub(super) struct Driver {
     last_seq: u64,
     heartbeat: Duration,
     servers: Vec<String>,
+    /// Devices of a lost session that are to be opened again, and how many of them are on their way.
+    to_reopen: VecDeque<(DeviceName, Option<MediaTermination>)>,
+    reopening: usize,
 }
 
 /// Opens a session at the first configured server that answers.
@@ -144,6 +154,8 @@ impl Driver {
             session: opened.session,
             last_seq: 0,
             heartbeat: MIN_HEARTBEAT,
+            to_reopen: VecDeque::new(),
+            reopening: 0,
         };
         driver.opened(opened);
         driver
@@ -186,6 +198,7 @@ impl Driver {
                     if let Some(end) = self.inbound(inbound) {
                         return end;
                     }
+                    self.reopen(link);
                 }
                 command = self.commands.recv() => match command {
                     Some(command) => self.request(link, command),
@@ -285,13 +298,36 @@ impl Driver {
             Ok(result) => self.adopt(&command.adopt, result),
             Err(error) => Err(Error::Refused(error)),
         };
-        if let (None, Err(error), Adopt::Opened { device, .. }) = (&command.reply, &outcome, &command.adopt) {
+        if let (None, Adopt::Opened { device, .. }) = (&command.reply, &command.adopt) {
+            self.reopened(device, outcome.as_ref().err());
+        }
+        answer(command, outcome);
+        finished.then_some(Served::Finished)
+    }
+
+    fn reopened(&mut self, device: &DeviceName, error: Option<&Error>) {
+        self.reopening = self.reopening.saturating_sub(1);
+        if let Some(error) = error {
             self.registry.closed(device);
             let event = ProviderEvent::NotReopened { device: device.clone(), error: error.clone() };
             self.registry.tell(event);
         }
-        answer(command, outcome);
-        finished.then_some(Served::Finished)
+    }
+
+    fn reopen(&mut self, link: &Link) {
+        while self.reopening < MAX_REOPENING && self.pending.len() < MAX_PENDING {
+            let Some((device, media)) = self.to_reopen.pop_front() else { return };
+            let (id, key) = self.next_id_and_key();
+            let open = DeviceOpen { device: device.clone(), media: media.clone() };
+            let params = methods::params(&open, Some(&key));
+            let frame = rpc::request_frame(&Id::number(id), DeviceOpen::METHOD, &params);
+            if link.send(frame.clone()).is_err() {
+                return self.to_reopen.push_front((device, media));
+            }
+            self.reopening += 1;
+            self.pending
+                .insert(id, Command { id, frame, adopt: Adopt::Opened { device, media }, reply: None });
+        }
     }
 
     fn adopt(&self, adopt: &Adopt, result: Box<RawValue>) -> Result<Answer, Error> {
@@ -358,12 +394,8 @@ impl Driver {
         let devices = self.registry.session_lost();
         self.opened(opened);
         self.registry.tell(ProviderEvent::Restarted(reason));
-        for (device, media) in devices {
-            let id = self.next_id();
-            let params = methods::params(&DeviceOpen { device: device.clone(), media: media.clone() }, None);
-            let frame = rpc::request_frame(&Id::number(id), DeviceOpen::METHOD, &params);
-            self.request(link, Command { id, frame, adopt: Adopt::Opened { device, media }, reply: None });
-        }
+        (self.to_reopen, self.reopening) = (devices.into(), 0);
+        self.reopen(link);
     }
 
     fn opened(&mut self, opened: ProviderOpened) {
@@ -383,6 +415,16 @@ impl Driver {
     fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
+
+    fn next_id_and_key(&self) -> (u64, String) {
+        let id = self.next_id();
+        (id, idempotency_key(id))
+    }
+}
+
+/// A key that makes a repeat after a resume harmless: no two requests of a session have the same.
+pub(super) fn idempotency_key(id: u64) -> String {
+    format!("{id:x}")
 }
 
 fn answer(command: Command, outcome: Result<Answer, Error>) {
@@ -429,22 +471,28 @@ async fn open_any(
 
 /// The cluster's own list first, in its order, then what was configured. The list is of TLS addresses.
 fn where_to_reconnect(config: &ProviderConfig, dialer: &Dialer, opened: &ProviderOpened) -> Vec<String> {
+    let told = match dialer {
+        Dialer::Plain => &[][..],
+        Dialer::Tls { .. } => &opened.ctimanagers[..opened.ctimanagers.len().min(MAX_SERVERS)],
+    };
+    let port = config.servers.first().and_then(|s| s.rsplit_once(':')).map_or("2749", |(_, port)| port);
     let mut servers: Vec<String> = Vec::new();
-    if let (Dialer::Tls { .. }, Some(port)) =
-        (dialer, config.servers.first().and_then(|s| s.rsplit_once(':')))
-    {
-        let with_port = |addr: &Arc<str>| match host(addr) == &**addr {
-            true => format!("{addr}:{}", port.1),
-            false => addr.to_string(),
-        };
-        servers.extend(opened.ctimanagers.iter().take(64).map(with_port));
-    }
-    for server in &config.servers {
-        if !servers.contains(server) {
-            servers.push(server.clone());
+    for server in told.iter().map(|told| with_port(told, port)).chain(config.servers.iter().cloned()) {
+        if !servers.contains(&server) {
+            servers.push(server);
         }
     }
     servers
+}
+
+/// The address as it is when it names a port, else with this one.
+fn with_port(address: &str, port: &str) -> String {
+    match address.parse::<IpAddr>() {
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
+        Ok(IpAddr::V4(ip)) => format!("{ip}:{port}"),
+        Err(_) if address.contains(':') => address.to_owned(),
+        Err(_) => format!("{address}:{port}"),
+    }
 }
 
 fn may_come_back(reason: &LostReason) -> bool {
@@ -464,5 +512,24 @@ fn may_come_back(reason: &LostReason) -> bool {
         | LostReason::Network(_)
         | LostReason::Silence
         | LostReason::Protocol(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_port;
+
+    #[test]
+    fn addresses_without_a_port_get_one() {
+        for (address, wanted) in [
+            ("cm2", "cm2:2749"),
+            ("cm2:4711", "cm2:4711"),
+            ("192.0.2.1", "192.0.2.1:2749"),
+            ("192.0.2.1:1", "192.0.2.1:1"),
+            ("2001:db8::1", "[2001:db8::1]:2749"),
+            ("[2001:db8::1]:1", "[2001:db8::1]:1"),
+        ] {
+            assert_eq!(with_port(address, "2749"), wanted);
+        }
     }
 }

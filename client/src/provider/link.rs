@@ -119,7 +119,7 @@ impl Drop for Link {
 }
 
 /// `host` of `host:port` and `[address]:port`.
-pub(super) fn host(server: &str) -> &str {
+fn host(server: &str) -> &str {
     let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
     host.trim_start_matches('[').trim_end_matches(']')
 }

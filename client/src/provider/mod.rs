@@ -180,8 +180,7 @@ impl Shared {
 
     async fn request<C: Method>(&self, call: &C, adopt: Adopt) -> Result<(C::Answer, Vec<LegRef>), Error> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        // The key makes a repeat after a resume harmless.
-        let idem = C::CHANGES.then(|| format!("{id:x}"));
+        let idem = C::CHANGES.then(|| driver::idempotency_key(id));
         let frame = rpc::request_frame(&Id::number(id), C::METHOD, &methods::params(call, idem.as_deref()));
         let (reply, answer) = oneshot::channel();
         let exchange = async {

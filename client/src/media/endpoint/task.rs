@@ -300,7 +300,11 @@ impl Task {
     fn start_or_stop_ticking(&mut self, now: Instant) {
         let sends = self.output.is_some() && (self.playing.is_some() || !self.sending.is_empty());
         match (sends || self.recording.is_some(), self.next_tick) {
-            (true, None) => self.next_tick = Some(now),
+            // What is played right after something else goes on in its rhythm.
+            (true, None) => {
+                let due = self.clock.last_sent.map_or(now, |last| last + self.interval());
+                self.next_tick = Some(now.max(due));
+            }
             (true, Some(_)) => {}
             (false, _) => self.next_tick = None,
         }
@@ -419,3 +423,6 @@ impl Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
