@@ -65,6 +65,8 @@ pub enum Input {
     CtiOverflow(CtiConnection),
     /// The answer to [`Output::CheckPassword`].
     PasswordChecked(CtiConnection, bool),
+    /// The other answer: too many checks wait already, nothing was verified; the application may try again.
+    PasswordBusy(CtiConnection),
     /// A new, checked configuration.
     Configure(Arc<Settings>),
     /// An administrator's question or order.

@@ -1,0 +1,309 @@
+//! Applications' connections: NDJSON over TLS and plain TCP. WebSockets (`web.rs`) share all but the framing.
+
+use super::counters::Counters;
+use super::outbox::{Capacity, FLUSH_LIMIT, Item, Outbox, Pending, Refused, outbox};
+use super::places::{Place, Places};
+use super::queue::{Event, Gone, Queue};
+use super::run::{Alive, Limits};
+use super::tls::{self, Handshakes, SharedTls};
+use crate::node::{CtiConnection, CtiTransport, Frame, Input};
+use arc_swap::ArcSwap;
+use protocol::frame::Decoder;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tracing::debug;
+
+/// Read at once; longer lines take several reads.
+const READ_BYTES: usize = 4 * 1024;
+/// Frames taken from the queue for one write.
+const WRITE_FRAMES: usize = 64;
+/// Bytes that are gathered for one write, if there are as many.
+const WRITE_BYTES: usize = 32 * 1024;
+/// Places kept for `session.closed` when the queue is full.
+const FAREWELL_FRAMES: usize = 4;
+
+impl Item for Frame {
+    fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+}
+
+/// The owner's end of an application's connection. To drop it closes the connection.
+#[derive(Debug)]
+pub(super) struct CtiLink {
+    pub(super) connection: CtiConnection,
+    pub(super) peer: SocketAddr,
+    pub(super) transport: CtiTransport,
+    outbox: Outbox<Frame>,
+    state: LinkState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LinkState {
+    Writing,
+    /// A frame was dropped. Nothing may follow it, or the reader would not see the gap.
+    Overflowed,
+    /// The core knows of it and says goodbye.
+    Farewell,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    Queued,
+    /// The queue is full: the core is to be told, once.
+    Overflow,
+    /// It came after an overflow, or the connection is at its end.
+    Dropped,
+}
+
+impl CtiLink {
+    /// Queues a frame for the connection's task.
+    pub(super) fn write(&mut self, frame: Frame) -> Written {
+        let refused = match self.state {
+            LinkState::Writing => self.outbox.push(frame),
+            LinkState::Overflowed => return Written::Dropped,
+            LinkState::Farewell => self.outbox.push_farewell(frame),
+        };
+        match (refused, self.state) {
+            (Ok(()), _) => Written::Queued,
+            (Err(Refused::Full), LinkState::Writing) => {
+                self.state = LinkState::Overflowed;
+                Written::Overflow
+            }
+            (Err(Refused::Full | Refused::Closed), _) => Written::Dropped,
+        }
+    }
+
+    /// The core has been told of the overflow: what it writes now is the goodbye.
+    pub(super) fn begin_farewell(&mut self) {
+        self.state = LinkState::Farewell;
+    }
+}
+
+/// What all applications' connections share.
+#[derive(Debug)]
+pub(super) struct CtiShell {
+    pub(super) queue: Queue,
+    pub(super) limits: Arc<ArcSwap<Limits>>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) tls: SharedTls,
+    pub(super) handshakes: Handshakes,
+    pub(super) alive: Alive,
+    places: Arc<Places>,
+    last_connection: AtomicU64,
+}
+
+impl CtiShell {
+    pub(super) fn new(
+        queue: Queue,
+        limits: Arc<ArcSwap<Limits>>,
+        counters: Arc<Counters>,
+        tls: SharedTls,
+        alive: Alive,
+    ) -> Self {
+        let handshakes = Handshakes::new(Arc::clone(&counters));
+        Self {
+            queue,
+            limits,
+            counters,
+            tls,
+            handshakes,
+            alive,
+            places: Arc::default(),
+            last_connection: AtomicU64::new(0),
+        }
+    }
+
+    /// A place for one more application, whatever its transport.
+    pub(super) fn take_place(&self) -> Option<Place> {
+        let limits = self.limits.load();
+        let place = self.places.take(limits.max_cti_connections + limits.max_unopened_connections);
+        match &place {
+            Some(_) => self.counters.cti_accepted.add(),
+            None => self.counters.cti_refused.add(),
+        }
+        place
+    }
+
+    /// Tells the owner of a new connection; the end of its queue is for the caller to write from.
+    pub(super) async fn open(
+        &self,
+        peer: SocketAddr,
+        transport: CtiTransport,
+    ) -> Result<(CtiConnection, Pending<Frame>), Gone> {
+        let connection = CtiConnection(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
+        let limits = self.limits.load();
+        let capacity = Capacity {
+            items: limits.session_queue_events,
+            bytes: limits.session_queue_bytes,
+            reserve: FAREWELL_FRAMES,
+        };
+        let (outbox, pending) = outbox(capacity);
+        let link = CtiLink { connection, peer, transport, outbox, state: LinkState::Writing };
+        self.queue.send(Event::CtiOpened(link)).await?;
+        Ok((connection, pending))
+    }
+
+    /// Runs both directions of a connection until it has ended and the owner knows.
+    pub(super) async fn drive(
+        &self,
+        connection: CtiConnection,
+        overdue: impl Future<Output = ()>,
+        read: impl Future<Output = Result<ReadEnd, Gone>>,
+        write: impl Future<Output = io::Result<()>>,
+    ) {
+        tokio::pin!(overdue, read, write);
+        let ended = tokio::select! {
+            end = &mut read => match end {
+                Ok(ReadEnd::Closed) => Input::CtiClosed(connection),
+                Ok(ReadEnd::TooLong) => Input::CtiLineTooLong(connection),
+                Err(Gone) => return,
+            },
+            result = &mut write => {
+                if let Err(error) = result {
+                    debug!(connection = connection.0, %error, "an application's connection broke");
+                }
+                // If the owner closed it itself, it knows the connection no more and takes no notice.
+                let _ = self.queue.send(Event::Input(Input::CtiClosed(connection))).await;
+                return;
+            }
+            () = &mut overdue => return,
+        };
+        if self.queue.send(Event::Input(ended)).await.is_ok() {
+            // What the core still wrote goes out, as far as the peer takes it.
+            tokio::select! {
+                _ = &mut write => {}
+                () = &mut overdue => {}
+            }
+        }
+    }
+}
+
+/// Why reading ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadEnd {
+    /// End of file, an error, or something that is no frame at all.
+    Closed,
+    /// A frame over the limit.
+    TooLong,
+}
+
+/// NDJSON over plain TCP.
+pub(super) async fn listen_plain(listener: TcpListener, shell: Arc<CtiShell>) {
+    let counters = Arc::clone(&shell.counters);
+    tls::accept(listener, counters, |stream, peer| {
+        if let Some(place) = shell.take_place() {
+            tokio::spawn(serve(Arc::clone(&shell), stream, peer, CtiTransport::Plain, place));
+        }
+    })
+    .await;
+}
+
+/// NDJSON over TLS.
+pub(super) async fn listen_tls(listener: TcpListener, shell: Arc<CtiShell>) {
+    let counters = Arc::clone(&shell.counters);
+    tls::accept(listener, counters, |stream, peer| {
+        let handshake = shell.handshakes.take(shell.limits.load().max_unopened_connections);
+        let Some(handshake) = handshake else { return shell.counters.cti_refused.add() };
+        if let Some(place) = shell.take_place() {
+            tokio::spawn(serve_tls(Arc::clone(&shell), stream, peer, handshake, place));
+        }
+    })
+    .await;
+}
+
+async fn serve_tls(
+    shell: Arc<CtiShell>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    handshake: Place,
+    place: Place,
+) {
+    let config = Arc::clone(&shell.tls.load().cti);
+    if let Some(stream) = shell.handshakes.accept(handshake, config, stream, peer).await {
+        let transport = tls::transport_of(&stream);
+        serve(shell, stream, peer, transport, place).await;
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite>(
+    shell: Arc<CtiShell>,
+    stream: S,
+    peer: SocketAddr,
+    transport: CtiTransport,
+    _place: Place,
+) {
+    let _alive = shell.alive.clone();
+    let Ok((connection, mut pending)) = shell.open(peer, transport).await else { return };
+    let (mut reader, writer) = tokio::io::split(stream);
+    let overdue = pending.overdue();
+    let reading = read_lines(&mut reader, connection, &shell.queue);
+    shell.drive(connection, overdue, reading, write_lines(writer, pending)).await;
+    linger(&mut reader).await;
+}
+
+async fn read_lines<S: AsyncRead + AsyncWrite>(
+    reader: &mut ReadHalf<S>,
+    connection: CtiConnection,
+    queue: &Queue,
+) -> Result<ReadEnd, Gone> {
+    let mut decoder = Decoder::new();
+    let mut buffer = [0; READ_BYTES];
+    loop {
+        let read = match reader.read(&mut buffer).await {
+            Ok(0) | Err(_) => return Ok(ReadEnd::Closed),
+            Ok(read) => read,
+        };
+        let pushed = decoder.push(&buffer[..read]);
+        while let Some(line) = decoder.next_line() {
+            queue.send(Event::Input(Input::CtiFrame(connection, line))).await?;
+        }
+        if pushed.is_err() {
+            return Ok(ReadEnd::TooLong);
+        }
+    }
+}
+
+async fn write_lines<S: AsyncRead + AsyncWrite>(
+    mut writer: WriteHalf<S>,
+    mut pending: Pending<Frame>,
+) -> io::Result<()> {
+    let mut frames = Vec::new();
+    let mut buffer = Vec::new();
+    while pending.items.recv_many(&mut frames, WRITE_FRAMES).await > 0 {
+        let mut taken = 0;
+        for frame in frames.drain(..) {
+            taken += frame.len();
+            buffer.extend_from_slice(&frame.head);
+            buffer.extend_from_slice(&frame.tail);
+            buffer.push(b'\n');
+            if buffer.len() >= WRITE_BYTES {
+                writer.write_all(&buffer).await?;
+                buffer.clear();
+            }
+        }
+        writer.write_all(&buffer).await?;
+        writer.flush().await?;
+        pending.written(taken);
+        buffer.clear();
+        // One huge reply should not keep its room for the life of the connection.
+        buffer.shrink_to(2 * WRITE_BYTES);
+    }
+    writer.shutdown().await
+}
+
+/// Reads and forgets what the peer still sends: a socket closed with unread bytes resets the connection, and the peer
+/// might lose our last words.
+async fn linger<S: AsyncRead>(reader: &mut ReadHalf<S>) {
+    let forget = async {
+        let mut buffer = [0; READ_BYTES];
+        while reader.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+    };
+    // An elapsed limit is as good an end as the peer's.
+    let _ = tokio::time::timeout(FLUSH_LIMIT, forget).await;
+}

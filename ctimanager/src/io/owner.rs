@@ -1,0 +1,299 @@
+//! The owner task: takes inputs in batches, drives the core, carries out what it decides.
+
+use super::counters::Counters;
+use super::cti::{CtiLink, Written};
+use super::password::Passwords;
+use super::queue::{Event, Queued};
+use super::report;
+use super::sip::SipShell;
+use super::{Core, Tap, now, wall};
+use crate::node::{AdminToken, CtiConnection, Frame, Input, Output};
+use serde_json::Value;
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Sleep;
+
+/// Inputs taken from one queue before the other, and the timers, have their turn.
+const BATCH: usize = 64;
+/// Administrators' questions that wait for their answers at once.
+const MAX_ASKED: usize = 64;
+
+/// Ages at which the core hears of another step of pressure.
+const PRESSURE_STEPS: [Duration; 3] =
+    [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200)];
+
+type Answer = Result<Value, String>;
+
+/// All that the owner task owns. No other task touches any of it.
+pub(super) struct Owner<C> {
+    pub(super) core: C,
+    pub(super) sip: SipShell,
+    pub(super) passwords: Passwords,
+    pub(super) counters: Arc<Counters>,
+    pub(super) tap: Option<Arc<dyn Tap>>,
+    tables: Tables,
+}
+
+#[derive(Default)]
+struct Tables {
+    cti: HashMap<CtiConnection, CtiLink>,
+    asked: HashMap<AdminToken, oneshot::Sender<Answer>>,
+    last_token: u64,
+    outputs: Vec<Output>,
+    /// What carrying out an output made known; handled before the next event.
+    feedback: VecDeque<Input>,
+    pressure: Pressure,
+    stopped: bool,
+}
+
+/// Where the two queues end.
+pub(super) struct Inlets {
+    pub(super) sip: mpsc::Receiver<Queued>,
+    pub(super) rest: mpsc::Receiver<Queued>,
+}
+
+impl<C: Core> Owner<C> {
+    pub(super) fn new(
+        core: C,
+        sip: SipShell,
+        passwords: Passwords,
+        counters: Arc<Counters>,
+        tap: Option<Arc<dyn Tap>>,
+    ) -> Self {
+        Self { core, sip, passwords, counters, tap, tables: Tables::default() }
+    }
+
+    /// Runs until the core says [`Output::Stopped`]. Neither queue can end before: the owner's own parts hold senders.
+    pub(super) async fn run(mut self, mut inlets: Inlets) {
+        let mut alarm = AlarmClock::new();
+        let mut batch = Vec::with_capacity(BATCH);
+        while !self.tables.stopped {
+            self.fire_due();
+            alarm.set(self.core.next_timeout());
+            tokio::select! {
+                // The order is drawn anew each time, so neither queue can starve the other.
+                _ = inlets.sip.recv_many(&mut batch, BATCH) => {}
+                _ = inlets.rest.recv_many(&mut batch, BATCH) => {}
+                () = alarm.rings() => {}
+            }
+            self.take(&mut batch);
+        }
+    }
+
+    fn take(&mut self, batch: &mut Vec<Queued>) {
+        let Some(oldest) = batch.first() else { return };
+        let age = now().saturating_duration_since(oldest.arrived);
+        if let Some(pressure) = self.tables.pressure.observe(age) {
+            self.feed(Input::Pressure(pressure));
+        }
+        for queued in batch.drain(..) {
+            self.event(queued.event);
+        }
+    }
+
+    fn fire_due(&mut self) {
+        if self.core.next_timeout().is_some_and(|due| due <= now()) {
+            self.feed(Input::Timeout);
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Input(input) => {
+                if self.is_of_this_life(&input) {
+                    self.feed(input);
+                }
+            }
+            Event::SipOpened { hop, id, outbox } => self.sip.opened(hop, id, outbox),
+            Event::SipEnded { hop, id } => {
+                if self.sip.ended(id) {
+                    self.feed(Input::SipClosed(hop));
+                }
+            }
+            Event::CtiOpened(link) => {
+                let (connection, peer, transport) = (link.connection, link.peer, link.transport.clone());
+                self.tables.cti.insert(connection, link);
+                self.feed(Input::CtiOpened { connection, peer, transport });
+            }
+            Event::Admin(request, answer) => self.ask(request, answer),
+            // Whoever waited may have gone.
+            Event::Reached(asker) => drop(asker.send(())),
+        }
+    }
+
+    /// Whether the core still knows the connection: after it has closed one, it hears of it no more.
+    fn is_of_this_life(&mut self, input: &Input) -> bool {
+        match input {
+            Input::CtiFrame(connection, _) | Input::CtiLineTooLong(connection) => {
+                self.tables.cti.contains_key(connection)
+            }
+            Input::PasswordChecked(connection, _) | Input::PasswordBusy(connection) => {
+                self.tables.cti.contains_key(connection)
+            }
+            Input::CtiClosed(connection) => self.tables.cti.remove(connection).is_some(),
+            Input::Sip { hop, .. } => hop.connection.is_none_or(|id| self.sip.is_open(id)),
+            Input::SipClosed(_) | Input::CtiOpened { .. } | Input::CtiOverflow(_) => true,
+            Input::Configure(_) | Input::Admin(..) | Input::Pressure(_) | Input::Stop | Input::Timeout => true,
+        }
+    }
+
+    fn ask(&mut self, request: crate::node::AdminRequest, answer: oneshot::Sender<Answer>) {
+        self.tables.asked.retain(|_, waiting| !waiting.is_closed());
+        if self.tables.asked.len() >= MAX_ASKED {
+            // The asker may have gone; then nobody is left to be told.
+            let _ = answer.send(Err("too many questions wait for their answers; try again".into()));
+            return;
+        }
+        self.tables.last_token += 1;
+        let token = AdminToken(self.tables.last_token);
+        self.tables.asked.insert(token, answer);
+        self.feed(Input::Admin(token, request));
+    }
+
+    /// Hands one input to the core and carries out everything that follows from it.
+    fn feed(&mut self, input: Input) {
+        self.tables.feedback.push_back(input);
+        while let Some(input) = self.tables.feedback.pop_front() {
+            if let Input::CtiOverflow(connection) = &input
+                && let Some(link) = self.tables.cti.get_mut(connection)
+            {
+                link.begin_farewell();
+            }
+            let (now, wall) = (now(), wall());
+            if let Some(tap) = &self.tap {
+                tap.input(now, &input);
+            }
+            let mut outputs = std::mem::take(&mut self.tables.outputs);
+            self.core.handle(now, wall, input, &mut outputs);
+            for output in outputs.drain(..) {
+                if let Some(tap) = &self.tap {
+                    tap.output(now, &output);
+                }
+                self.carry_out(output);
+            }
+            self.tables.outputs = outputs;
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Sip { hop, bytes } => {
+                if let Some(closed) = self.sip.send(hop, bytes) {
+                    self.tables.feedback.push_back(Input::SipClosed(closed));
+                }
+            }
+            Output::SipClose(id) => {
+                if let Some(closed) = self.sip.close(id) {
+                    self.tables.feedback.push_back(Input::SipClosed(closed));
+                }
+            }
+            Output::Cti(connection, frame) => self.write(connection, frame),
+            // Dropping the link closes it; its task writes what is queued.
+            Output::CtiClose(connection) => drop(self.tables.cti.remove(&connection)),
+            Output::CheckPassword { connection, hash, password } => {
+                if !self.passwords.check(connection, hash, password) {
+                    self.counters.passwords_refused.add();
+                    self.tables.feedback.push_back(Input::PasswordBusy(connection));
+                }
+            }
+            Output::Admin(token, answer) => {
+                if let Some(asker) = self.tables.asked.remove(&token) {
+                    // The asker may have hung up meanwhile.
+                    let _ = asker.send(answer);
+                }
+            }
+            Output::Report(report) => report::log(&report),
+            Output::Stopped => self.tables.stopped = true,
+        }
+    }
+
+    fn write(&mut self, connection: CtiConnection, frame: Frame) {
+        let Some(link) = self.tables.cti.get_mut(&connection) else { return };
+        if link.write(frame) == Written::Overflow {
+            self.counters.cti_overflows.add();
+            self.tables.feedback.push_back(Input::CtiOverflow(connection));
+        }
+    }
+}
+
+/// How far behind the owner is, in steps, so that the core hears of changes only.
+#[derive(Debug, Default)]
+struct Pressure {
+    step: usize,
+}
+
+impl Pressure {
+    /// What to tell the core, when the age has come to another step; zero below the lowest.
+    fn observe(&mut self, age: Duration) -> Option<Duration> {
+        let step = PRESSURE_STEPS.iter().filter(|limit| age >= **limit).count();
+        if step == self.step {
+            return None;
+        }
+        self.step = step;
+        Some(if step == 0 { Duration::ZERO } else { age })
+    }
+}
+
+/// One timer that is moved as seldom as possible: timeouts of calls are mostly put off, and to ring too early costs
+/// less than to move the timer with each message.
+struct AlarmClock {
+    sleep: Pin<Box<Sleep>>,
+    set_to: Option<Instant>,
+}
+
+impl AlarmClock {
+    fn new() -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), set_to: None }
+    }
+
+    fn set(&mut self, due: Option<Instant>) {
+        let earlier = match (due, self.set_to) {
+            (Some(due), Some(set_to)) => due < set_to || self.sleep.is_elapsed(),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if let Some(due) = due.filter(|_| earlier) {
+            self.sleep.as_mut().reset(due.into());
+            self.set_to = Some(due);
+        }
+        if due.is_none() && self.sleep.is_elapsed() {
+            self.set_to = None;
+        }
+    }
+
+    async fn rings(&mut self) {
+        match self.set_to {
+            Some(_) => self.sleep.as_mut().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_core_hears_of_pressure_when_it_changes_by_a_step() {
+        let mut pressure = Pressure::default();
+        let ms = Duration::from_millis;
+        let heard: Vec<_> =
+            [0, 9, 10, 30, 60, 49, 300, 900, 9, 0].into_iter().map(|age| pressure.observe(ms(age))).collect();
+        let expected = [
+            None,
+            None,
+            Some(ms(10)),
+            None,
+            Some(ms(60)),
+            Some(ms(49)),
+            Some(ms(300)),
+            None,
+            Some(ms(0)),
+            None,
+        ];
+        assert_eq!(heard, expected);
+    }
+}

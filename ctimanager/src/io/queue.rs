@@ -1,0 +1,143 @@
+//! The two bounded queues into the owner.
+
+use super::cti::CtiLink;
+use super::now;
+use super::outbox::Outbox;
+use crate::node::{AdminRequest, Input};
+use serde_json::Value;
+use sip::Hop;
+use sip::port::ConnectionId;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+/// Inputs that may wait in each queue.
+pub(super) const QUEUE_INPUTS: usize = 4096;
+/// An input of more bytes than this also needs room in [`LARGE_BYTES`], so that 1 MiB lines can't fill the memory.
+pub(super) const LARGE_FROM: usize = 8 * 1024;
+/// Bytes of large inputs that may wait in each queue.
+pub(super) const LARGE_BYTES: usize = 32 * 1024 * 1024;
+
+/// What tasks tell the owner.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// For the core as it is.
+    Input(Input),
+    /// A SIP connection was accepted.
+    SipOpened { hop: Hop, id: ConnectionId, outbox: Outbox<Vec<u8>> },
+    /// A SIP connection ended, or could not be made (`hop.connection` is `None` then).
+    SipEnded { hop: Hop, id: ConnectionId },
+    /// An application connected.
+    CtiOpened(CtiLink),
+    /// An administrator asks; the answer goes back the same way.
+    Admin(AdminRequest, oneshot::Sender<Result<Value, String>>),
+    /// Tells the asker that all that was queued before has been handled.
+    Reached(oneshot::Sender<()>),
+}
+
+/// An event and when it came in.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) arrived: Instant,
+    pub(super) event: Event,
+    _large: Option<OwnedSemaphorePermit>,
+}
+
+/// The owner is gone; so is the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gone;
+
+/// The sending end of a queue.
+#[derive(Clone, Debug)]
+pub(super) struct Queue {
+    events: mpsc::Sender<Queued>,
+    large: Arc<Semaphore>,
+}
+
+/// Both ends of a queue of `inputs` places.
+pub(super) fn queue(inputs: usize) -> (Queue, mpsc::Receiver<Queued>) {
+    let (events, waiting) = mpsc::channel(inputs);
+    (Queue { events, large: Arc::new(Semaphore::new(LARGE_BYTES)) }, waiting)
+}
+
+impl Queue {
+    /// Waits for a place: the connection behind it is not read meanwhile, and its peer feels it.
+    pub(super) async fn send(&self, event: Event) -> Result<(), Gone> {
+        let arrived = now();
+        let large = match size(&event) {
+            0..LARGE_FROM => None,
+            bytes => Some(Arc::clone(&self.large).acquire_many_owned(weight(bytes)).await.map_err(|_| Gone)?),
+        };
+        self.events.send(Queued { arrived, event, _large: large }).await.map_err(|_| Gone)
+    }
+
+    /// Takes an event only if there is room at once.
+    pub(super) fn try_send(&self, event: Event) -> Result<(), Refusal> {
+        let large = match size(&event) {
+            0..LARGE_FROM => None,
+            bytes => {
+                let permit = Arc::clone(&self.large).try_acquire_many_owned(weight(bytes));
+                Some(permit.map_err(|_| Refusal::Full)?)
+            }
+        };
+        let queued = Queued { arrived: now(), event, _large: large };
+        self.events.try_send(queued).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refusal::Full,
+            mpsc::error::TrySendError::Closed(_) => Refusal::Gone,
+        })
+    }
+}
+
+/// Why [`Queue::try_send`] took nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Full,
+    Gone,
+}
+
+fn size(event: &Event) -> usize {
+    match event {
+        Event::Input(Input::Sip { bytes, .. } | Input::CtiFrame(_, bytes)) => bytes.len(),
+        Event::Input(_) => 0,
+        Event::SipOpened { .. } | Event::SipEnded { .. } | Event::CtiOpened(_) => 0,
+        Event::Admin(..) | Event::Reached(_) => 0,
+    }
+}
+
+fn weight(bytes: usize) -> u32 {
+    // Never more than there is at all: such an input waits until it is alone.
+    u32::try_from(bytes.min(LARGE_BYTES)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::CtiConnection;
+
+    fn frame(bytes: usize) -> Event {
+        Event::Input(Input::CtiFrame(CtiConnection(1), vec![b'x'; bytes]))
+    }
+
+    #[test]
+    fn the_queue_is_bounded_by_inputs() {
+        let (queue, mut waiting) = queue(2);
+        assert_eq!(queue.try_send(frame(1)), Ok(()));
+        assert_eq!(queue.try_send(frame(1)), Ok(()));
+        assert_eq!(queue.try_send(frame(1)), Err(Refusal::Full));
+        waiting.try_recv().expect("queued");
+        assert_eq!(queue.try_send(frame(1)), Ok(()));
+        drop(waiting);
+        assert_eq!(queue.try_send(frame(1)), Err(Refusal::Gone));
+    }
+
+    #[test]
+    fn large_inputs_are_bounded_by_their_bytes() {
+        const MEGABYTE: usize = 1024 * 1024;
+        let (queue, mut waiting) = queue(QUEUE_INPUTS);
+        let taken = (0..100).take_while(|_| queue.try_send(frame(MEGABYTE)).is_ok()).count();
+        assert_eq!(taken, LARGE_BYTES / MEGABYTE);
+        assert_eq!(queue.try_send(frame(100)), Ok(()), "small ones still pass");
+        drop(waiting.try_recv().expect("queued"));
+        assert_eq!(queue.try_send(frame(MEGABYTE)), Ok(()));
+    }
+}

@@ -1,0 +1,51 @@
+//! Reports of the core become log lines.
+
+use crate::node::{Report, Severity};
+use std::fmt::{self, Write as _};
+use tracing::{debug, error, info, warn};
+
+/// Writes one line; nothing is formatted when nobody listens at its level.
+pub(super) fn log(report: &Report) {
+    let (name, parameters) = (report.name, Parameters(&report.parameters));
+    match report.severity {
+        Severity::Critical => error!(target: "ctimanager", report = name, critical = true, "{name} {parameters}"),
+        Severity::Error => error!(target: "ctimanager", report = name, "{name} {parameters}"),
+        Severity::Warning => warn!(target: "ctimanager", report = name, "{name} {parameters}"),
+        Severity::Informational => info!(target: "ctimanager", report = name, "{name} {parameters}"),
+        Severity::Debug => debug!(target: "ctimanager", report = name, "{name} {parameters}"),
+    }
+}
+
+struct Parameters<'a>(&'a [(&'static str, String)]);
+
+impl fmt::Display for Parameters<'_> {
+    /// `name=value`, the value in quotes and escaped where it could be mistaken: it may come from outside.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (name, value)) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_char(' ')?;
+            }
+            let plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=');
+            if plain { write!(f, "{name}={value}")? } else { write!(f, "{name}={value:?}")? }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_from_outside_cannot_forge_a_line() {
+        let parameters = [
+            ("user", "alice".to_owned()),
+            ("application", "x\nERROR forged=1".to_owned()),
+            ("reason", String::new()),
+        ];
+        assert_eq!(
+            Parameters(&parameters).to_string(),
+            r#"user=alice application="x\nERROR forged=1" reason="""#
+        );
+    }
+}

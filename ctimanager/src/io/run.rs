@@ -1,0 +1,366 @@
+//! Starts and stops a node: sockets, owner, signals.
+
+use super::bind::{Bound, Listen};
+use super::control::{self, ControlShell};
+use super::counters::Counters;
+use super::cti::{self, CtiShell};
+use super::owner::{Inlets, Owner};
+use super::password::Passwords;
+use super::queue::{Event, QUEUE_INPUTS, Queue, queue};
+use super::sip::{self, SipContext, SipShell};
+use super::tls::TlsConfigs;
+use super::web::{self, Readiness, WebShell};
+use super::{Core, Tap};
+use crate::config::Config;
+use crate::node::Input;
+use arc_swap::ArcSwap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::{error, info};
+
+/// How long the core may take to end its calls.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+/// How long connections may take after it to write their last.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(1_500);
+/// Reloads that wait.
+const MAX_RELOADS: usize = 4;
+
+/// The bounds of the shell that the configuration sets; a reload exchanges them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Applications with an open provider. The core refuses more; the shell needs it to bound its connections.
+    pub max_cti_connections: usize,
+    /// Applications' connections beyond those, and TLS handshakes at once.
+    pub max_unopened_connections: usize,
+    /// Frames that may wait for a slow reader.
+    pub session_queue_events: usize,
+    /// Their bytes.
+    pub session_queue_bytes: usize,
+}
+
+/// What a reload brings.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// For the core.
+    pub config: Arc<Config>,
+    /// For new connections.
+    pub tls: TlsConfigs,
+    /// For new connections.
+    pub limits: Limits,
+}
+
+/// Reads the configuration again. It may block: it runs on a thread of its own.
+pub trait Reload: Send + 'static {
+    /// What is new, or all that is wrong with it, in words for the administrator.
+    ///
+    /// # Errors
+    /// When the configuration is bad or would need a restart; nothing changes then.
+    fn reload(&mut self) -> Result<Reloaded, String>;
+}
+
+/// All that a node needs besides its core and its sockets.
+pub struct Setup {
+    /// Its name, for log lines.
+    pub node: String,
+    /// The first TLS configurations.
+    pub tls: TlsConfigs,
+    /// The first limits.
+    pub limits: Limits,
+    /// How to read the configuration again; without it `reload` is refused.
+    pub reload: Option<Box<dyn Reload>>,
+    /// Watches the core.
+    pub tap: Option<Arc<dyn Tap>>,
+    /// Whether SIGTERM and SIGINT stop the node and SIGHUP reloads.
+    pub signals: bool,
+}
+
+/// Why a node has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// In order.
+    Stopped,
+    /// The core did not end within the limit.
+    Overdue,
+    /// The owner task panicked; the log has it.
+    Panicked,
+}
+
+/// A running node. To drop it ends it at once, without a goodbye; [`Running::stop`] ends it in order.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it really listens.
+    pub addresses: Listen,
+    /// What the shell counts.
+    pub counters: Arc<Counters>,
+    queue: Queue,
+    owner: JoinHandle<()>,
+    tasks: Tasks,
+    readiness: Arc<Readiness>,
+    /// Ends when no connection's task is left.
+    last_words: mpsc::Receiver<()>,
+    stop_wanted: mpsc::Receiver<()>,
+}
+
+/// A connection's task holds one for as long as it lives.
+#[derive(Clone, Debug)]
+pub(super) struct Alive(#[allow(dead_code, reason = "held for its drop")] mpsc::Sender<()>);
+
+/// Tasks that end with the node.
+#[derive(Debug, Default)]
+struct Tasks(Vec<JoinHandle<()>>);
+
+impl Tasks {
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.push(tokio::spawn(task));
+    }
+
+    fn abort(&mut self) {
+        for task in self.0.drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+/// Starts reading the sockets.
+#[must_use]
+pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
+    let counters = Arc::new(Counters::default());
+    let tls = Arc::new(ArcSwap::from_pointee(setup.tls));
+    let limits = Arc::new(ArcSwap::from_pointee(setup.limits));
+    let (alive, last_words) = mpsc::channel(1);
+    let alive = Alive(alive);
+    let (sip_queue, sip_inlet) = queue(QUEUE_INPUTS);
+    let (rest_queue, rest_inlet) = queue(QUEUE_INPUTS);
+    let mut tasks = Tasks::default();
+
+    let sip_context =
+        Arc::new(SipContext::new(sip_queue, Arc::clone(&tls), Arc::clone(&counters), alive.clone()));
+    let cti_shell = Arc::new(CtiShell::new(
+        rest_queue.clone(),
+        Arc::clone(&limits),
+        Arc::clone(&counters),
+        Arc::clone(&tls),
+        alive.clone(),
+    ));
+    let sip_shell = start_sip(&mut bound, &sip_context, &mut tasks);
+    let readiness = start_cti_and_web(&mut bound, &cti_shell, &mut tasks);
+
+    let passwords = Passwords::new(rest_queue.clone(), cores());
+    let owner = Owner::new(core, sip_shell, passwords, Arc::clone(&counters), setup.tap);
+    let owner = tokio::spawn(owner.run(Inlets { sip: sip_inlet, rest: rest_inlet }));
+
+    let (reloads, reload_orders) = mpsc::channel(MAX_RELOADS);
+    let (want_stop, stop_wanted) = mpsc::channel(1);
+    tasks.spawn(reload_on_order(setup.reload, reload_orders, rest_queue.clone(), tls, limits));
+    if let Some(socket) = bound.control.take() {
+        let shell = ControlShell { queue: rest_queue.clone(), reloads: reloads.clone(), alive };
+        tasks.spawn(control::listen(socket, Arc::new(shell)));
+    }
+    if setup.signals {
+        tasks.spawn(watch_signals(want_stop, reloads));
+    }
+    say_where(&setup.node, &bound.addresses);
+    readiness.set_ready();
+    let addresses = bound.addresses;
+    Running { addresses, counters, queue: rest_queue, owner, tasks, readiness, last_words, stop_wanted }
+}
+
+fn start_sip(bound: &mut Bound, context: &Arc<SipContext>, tasks: &mut Tasks) -> SipShell {
+    let addresses = &bound.addresses;
+    let mut udp = None;
+    if let (Some(socket), Some(local)) = (bound.sip_udp.take(), addresses.sip_udp) {
+        udp = Some(sip::listen_udp(socket, local, context, &mut |task| tasks.spawn(task)));
+    }
+    if let (Some(listener), Some(local)) = (bound.sip_tcp.take(), addresses.sip_tcp) {
+        tasks.spawn(sip::listen_tcp(listener, local, Arc::clone(context)));
+    }
+    if let (Some(listener), Some(local)) = (bound.sip_tls.take(), addresses.sip_tls) {
+        tasks.spawn(sip::listen_tls(listener, local, Arc::clone(context)));
+    }
+    SipShell::new(Arc::clone(context), udp)
+}
+
+fn start_cti_and_web(bound: &mut Bound, shell: &Arc<CtiShell>, tasks: &mut Tasks) -> Arc<Readiness> {
+    let readiness = Arc::new(Readiness::default());
+    if let Some(listener) = bound.cti_plain.take() {
+        tasks.spawn(cti::listen_plain(listener, Arc::clone(shell)));
+    }
+    if let Some(listener) = bound.cti_tls.take() {
+        tasks.spawn(cti::listen_tls(listener, Arc::clone(shell)));
+    }
+    if let Some(listener) = bound.web.take() {
+        let web = WebShell::new(Arc::clone(shell), Arc::clone(&readiness));
+        tasks.spawn(web::listen(listener, Arc::new(web)));
+    }
+    readiness
+}
+
+fn say_where(node: &str, addresses: &Listen) {
+    let all = [
+        ("SIP over UDP", addresses.sip_udp),
+        ("SIP over TCP", addresses.sip_tcp),
+        ("SIP over TLS", addresses.sip_tls),
+        ("CTI over TLS", addresses.cti_tls),
+        ("CTI over plain TCP", addresses.cti_plain),
+        ("HTTPS", addresses.web),
+    ];
+    for (what, address) in all {
+        if let Some(address) = address {
+            info!(%address, "{what}");
+        }
+    }
+    if let Some(path) = &addresses.control {
+        info!(path = %path.display(), "administrators");
+    }
+    info!("ctimanager {node} ready");
+}
+
+impl Running {
+    /// Waits for a reason to end (a signal, an administrator's `stop`), and ends in order.
+    pub async fn wait(mut self) -> StopCause {
+        tokio::select! {
+            result = &mut self.owner => self.ended(result.is_ok()).await,
+            Some(()) = self.stop_wanted.recv() => self.stop().await,
+        }
+    }
+
+    /// Ends in order: calls are ended, applications told, connections closed. Takes no more than about 5 s.
+    pub async fn stop(mut self) -> StopCause {
+        self.readiness.set_stopping();
+        let ended = async {
+            // The owner may be ending already; then it won't take this, and need not.
+            let _ = self.queue.send(Event::Input(Input::Stop)).await;
+            (&mut self.owner).await.is_ok()
+        };
+        match tokio::time::timeout(STOP_LIMIT, ended).await {
+            Ok(in_order) => self.ended(in_order).await,
+            Err(_) => {
+                error!("the node did not end in time");
+                self.owner.abort();
+                StopCause::Overdue
+            }
+        }
+    }
+
+    async fn ended(mut self, in_order: bool) -> StopCause {
+        self.readiness.set_stopping();
+        self.tasks.abort();
+        // The owner has dropped all its outboxes: connections write what is queued and end.
+        let _ = tokio::time::timeout(LAST_WORDS_LIMIT, self.last_words.recv()).await;
+        if in_order {
+            StopCause::Stopped
+        } else {
+            error!("the node's task panicked");
+            StopCause::Panicked
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.owner.abort();
+    }
+}
+
+/// An order to reload; the answer goes back to whoever gave it.
+pub(super) type ReloadOrder = oneshot::Sender<Result<(), String>>;
+
+async fn reload_on_order(
+    mut reload: Option<Box<dyn Reload>>,
+    mut orders: mpsc::Receiver<ReloadOrder>,
+    queue: Queue,
+    tls: Arc<ArcSwap<TlsConfigs>>,
+    limits: Arc<ArcSwap<Limits>>,
+) {
+    while let Some(order) = orders.recv().await {
+        let Some(mut reader) = reload.take() else {
+            let _ = order.send(Err("this node has no configuration file to read again".into()));
+            continue;
+        };
+        let read = tokio::task::spawn_blocking(move || {
+            let result = reader.reload();
+            (reader, result)
+        });
+        let result = match read.await {
+            Ok((reader, result)) => {
+                reload = Some(reader);
+                result
+            }
+            Err(_) => Err("reading the configuration failed unexpectedly; restart to change it".into()),
+        };
+        let result = match result {
+            Ok(new) => apply(new, &queue, &tls, &limits).await,
+            Err(what) => Err(what),
+        };
+        match &result {
+            Ok(()) => info!("configuration reloaded"),
+            Err(what) => error!("configuration not reloaded: {what}"),
+        }
+        // SIGHUP waits for no answer.
+        let _ = order.send(result);
+    }
+}
+
+async fn apply(
+    new: Reloaded,
+    queue: &Queue,
+    tls: &ArcSwap<TlsConfigs>,
+    limits: &ArcSwap<Limits>,
+) -> Result<(), String> {
+    const STOPPING: &str = "the node is stopping";
+    let (reached, applied) = oneshot::channel();
+    queue.send(Event::Input(Input::Configure(new.config))).await.map_err(|_| STOPPING)?;
+    tls.store(Arc::new(new.tls));
+    limits.store(Arc::new(new.limits));
+    queue.send(Event::Reached(reached)).await.map_err(|_| STOPPING)?;
+    applied.await.map_err(|_| STOPPING.into())
+}
+
+async fn watch_signals(stop: mpsc::Sender<()>, reloads: mpsc::Sender<ReloadOrder>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+        return error!("signals can't be watched");
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                let (order, _) = oneshot::channel();
+                if reloads.try_send(order).is_err() {
+                    error!("configuration not reloaded: earlier reloads are still at work");
+                }
+            }
+        }
+    }
+    info!("stopping");
+    // Full means that a stop is wanted already.
+    let _ = stop.try_send(());
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// As many open files as the system allows: each connection needs one, and the usual soft limit is 1,024.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        info!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// A boxed task, for code that spawns on behalf of others.
+pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -1,0 +1,98 @@
+//! SIP over UDP.
+
+use super::SipContext;
+use crate::io::counters::Counters;
+use crate::io::queue::{Event, Queue, Refusal};
+use crate::io::run::Task;
+use crate::node::Input;
+use sip::Hop;
+use sip::port::Transport;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+/// The longest datagram that there is.
+const MAX_DATAGRAM: usize = 65_535;
+/// Datagrams that wait while the kernel takes no more.
+const WAITING_DATAGRAMS: usize = 1024;
+
+/// The owner's way out: mostly straight into the socket.
+#[derive(Debug)]
+pub(in crate::io) struct UdpSender {
+    socket: Arc<UdpSocket>,
+    counters: Arc<Counters>,
+    waiting: mpsc::Sender<(Vec<u8>, SocketAddr)>,
+}
+
+impl UdpSender {
+    /// Sends at once if the kernel takes it, else later; beyond the bound it is dropped and counted, and SIP repeats it.
+    pub(super) fn send(&self, bytes: Vec<u8>, remote: SocketAddr) {
+        match self.socket.try_send_to(&bytes, remote) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if self.waiting.try_send((bytes, remote)).is_err() {
+                    self.counters.datagrams_unsent.add();
+                }
+            }
+            Err(error) => unsent(&self.counters, &error),
+        }
+    }
+}
+
+/// Starts the tasks of a socket.
+pub(in crate::io) fn listen_udp(
+    socket: Arc<UdpSocket>,
+    local: SocketAddr,
+    context: &SipContext,
+    spawn: &mut impl FnMut(Task),
+) -> UdpSender {
+    let (waiting, late) = mpsc::channel(WAITING_DATAGRAMS);
+    let counters = Arc::clone(&context.counters);
+    spawn(Box::pin(receive(Arc::clone(&socket), local, context.queue.clone(), Arc::clone(&counters))));
+    spawn(Box::pin(send_late(Arc::clone(&socket), late, Arc::clone(&counters))));
+    UdpSender { socket, counters, waiting }
+}
+
+async fn receive(socket: Arc<UdpSocket>, local: SocketAddr, queue: Queue, counters: Arc<Counters>) {
+    let mut buffer = vec![0; MAX_DATAGRAM];
+    loop {
+        let (read, remote) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            // An ICMP message about something sent before; the socket itself is well.
+            Err(error) => {
+                debug!(%error, "receiving over UDP");
+                continue;
+            }
+        };
+        if read == 0 {
+            continue;
+        }
+        counters.datagrams_received.add();
+        let hop = Hop { transport: Transport::Udp, local, remote, connection: None };
+        match queue.try_send(Event::Input(Input::Sip { hop, bytes: buffer[..read].to_vec() })) {
+            Ok(()) => {}
+            Err(Refusal::Full) => counters.datagrams_dropped.add(),
+            Err(Refusal::Gone) => return,
+        }
+    }
+}
+
+async fn send_late(
+    socket: Arc<UdpSocket>,
+    mut late: mpsc::Receiver<(Vec<u8>, SocketAddr)>,
+    counters: Arc<Counters>,
+) {
+    while let Some((bytes, remote)) = late.recv().await {
+        if let Err(error) = socket.send_to(&bytes, remote).await {
+            unsent(&counters, &error);
+        }
+    }
+}
+
+fn unsent(counters: &Counters, error: &std::io::Error) {
+    counters.datagrams_unsent.add();
+    debug!(%error, "a datagram was not sent");
+}

@@ -1,0 +1,110 @@
+//! TLS at the sockets: configurations that a reload exchanges, and handshakes with a time limit.
+
+use super::counters::Counters;
+use super::places::{Place, Places};
+use crate::node::CtiTransport;
+use arc_swap::ArcSwap;
+use rustls::{ClientConfig, ServerConfig};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{debug, warn};
+
+/// A handshake that takes longer is given up.
+pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// How long `accept` rests after an error such as no free file descriptor, which does not mend itself at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The node's TLS configurations. Connections that are open keep the one with which they began.
+#[derive(Clone, Debug)]
+pub struct TlsConfigs {
+    /// NDJSON over TLS.
+    pub cti: Arc<ServerConfig>,
+    /// SIP over TLS, as the server.
+    pub sip_server: Arc<ServerConfig>,
+    /// SIP over TLS, as the client.
+    pub sip_client: Arc<ClientConfig>,
+    /// HTTPS and WebSocket.
+    pub web: Arc<ServerConfig>,
+}
+
+/// Where the tasks look for the configuration of the next handshake.
+pub(super) type SharedTls = Arc<ArcSwap<TlsConfigs>>;
+
+/// Accepts for ever; each connection without Nagle's delay.
+pub(super) async fn accept(
+    listener: TcpListener,
+    counters: Arc<Counters>,
+    mut serve: impl FnMut(TcpStream, SocketAddr),
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // It fails only on a socket that is gone already, which the first read will tell.
+                let _ = stream.set_nodelay(true);
+                serve(stream, peer);
+            }
+            Err(error) => {
+                counters.accept_errors.add();
+                warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Bounds how many handshakes run at once and how long each may take.
+#[derive(Clone, Debug)]
+pub(super) struct Handshakes {
+    places: Arc<Places>,
+    counters: Arc<Counters>,
+}
+
+impl Handshakes {
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
+        Self { places: Arc::default(), counters }
+    }
+
+    /// A place for one handshake among at most `limit`.
+    pub(super) fn take(&self, limit: usize) -> Option<Place> {
+        self.places.take(limit)
+    }
+
+    /// The server's side of a handshake; the place is free again after it.
+    pub(super) async fn accept(
+        &self,
+        _place: Place,
+        config: Arc<ServerConfig>,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Option<TlsStream<TcpStream>> {
+        let handshake = TlsAcceptor::from(config).accept(stream);
+        let result = match tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        };
+        result
+            .inspect_err(|error| {
+                self.counters.tls_failures.add();
+                debug!(%peer, %error, "TLS handshake failed");
+            })
+            .ok()
+    }
+}
+
+/// What the node wants to know of an application's TLS connection.
+pub(super) fn transport_of(stream: &TlsStream<TcpStream>) -> CtiTransport {
+    let (_, session) = stream.get_ref();
+    let peer = session.peer_certificates().and_then(security::tls::peer_identity);
+    match peer {
+        None => CtiTransport::Tls { client_cn: None, not_after: None },
+        Some(peer) => CtiTransport::Tls {
+            client_cn: Some(peer.common_name),
+            // Before 1970 means: long over.
+            not_after: Some(peer.not_after.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())),
+        },
+    }
+}
