@@ -4,7 +4,7 @@ use super::counters::Counters;
 use super::outbox::{Capacity, FLUSH_LIMIT, Item, Outbox, Pending, Refused, outbox};
 use super::places::{Place, Places};
 use super::queue::{Event, Gone, Queue};
-use super::run::{Alive, Limits};
+use super::run::{Alive, Limits, Patience};
 use super::tls::{self, Handshakes, SharedTls};
 use crate::node::{CtiConnection, CtiTransport, Frame, Input};
 use arc_swap::ArcSwap;
@@ -105,8 +105,9 @@ impl CtiShell {
         counters: Arc<Counters>,
         tls: SharedTls,
         alive: Alive,
+        patience: Patience,
     ) -> Self {
-        let handshakes = Handshakes::new(Arc::clone(&counters));
+        let handshakes = Handshakes::new(Arc::clone(&counters), patience.handshake);
         Self {
             queue,
             limits,

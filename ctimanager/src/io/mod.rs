@@ -21,10 +21,11 @@ mod sip;
 mod tls;
 mod web;
 
-pub use bind::{Addresses, BindError, Listen, TlsPort};
+pub use bind::{BindError, Bound, Listen, bind};
+pub use control::{Answer, Request};
 pub use counters::Counters;
 pub use logging::{LogFormat, start_logging};
-pub use run::{Limits, Reload, Reloaded, Running, Setup, StopCause};
+pub use run::{Limits, Patience, Reload, Reloaded, Running, Setup, StopCause, raise_file_limit, start};
 pub use tls::TlsConfigs;
 
 use crate::node::{Input, Output};

@@ -69,17 +69,18 @@ impl<C: Core> Owner<C> {
     /// Runs until the core says [`Output::Stopped`]. Neither queue can end before: the owner's own parts hold senders.
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         let mut alarm = AlarmClock::new();
-        let mut batch = Vec::with_capacity(BATCH);
+        let (mut sip, mut rest) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         while !self.tables.stopped {
             self.fire_due();
             alarm.set(self.core.next_timeout());
             tokio::select! {
                 // The order is drawn anew each time, so neither queue can starve the other.
-                _ = inlets.sip.recv_many(&mut batch, BATCH) => {}
-                _ = inlets.rest.recv_many(&mut batch, BATCH) => {}
+                _ = inlets.sip.recv_many(&mut sip, BATCH) => {}
+                _ = inlets.rest.recv_many(&mut rest, BATCH) => {}
                 () = alarm.rings() => {}
             }
-            self.take(&mut batch);
+            self.take(&mut sip);
+            self.take(&mut rest);
         }
     }
 
@@ -136,7 +137,9 @@ impl<C: Core> Owner<C> {
             Input::CtiClosed(connection) => self.tables.cti.remove(connection).is_some(),
             Input::Sip { hop, .. } => hop.connection.is_none_or(|id| self.sip.is_open(id)),
             Input::SipClosed(_) | Input::CtiOpened { .. } | Input::CtiOverflow(_) => true,
-            Input::Configure(_) | Input::Admin(..) | Input::Pressure(_) | Input::Stop | Input::Timeout => true,
+            Input::Configure(_) | Input::Admin(..) | Input::Pressure(_) | Input::Stop | Input::Timeout => {
+                true
+            }
         }
     }
 

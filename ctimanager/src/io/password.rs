@@ -69,7 +69,9 @@ mod tests {
         let mut verdicts = Vec::new();
         for _ in 0..2 {
             match events.recv().await.expect("an answer").event {
-                Event::Input(Input::PasswordChecked(connection, right)) => verdicts.push((connection.0, right)),
+                Event::Input(Input::PasswordChecked(connection, right)) => {
+                    verdicts.push((connection.0, right))
+                }
                 other => panic!("{other:?}"),
             }
         }

@@ -18,6 +18,7 @@ impl Places {
     }
 
     /// Places taken now.
+    #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }

@@ -8,7 +8,9 @@ use tracing::{debug, error, info, warn};
 pub(super) fn log(report: &Report) {
     let (name, parameters) = (report.name, Parameters(&report.parameters));
     match report.severity {
-        Severity::Critical => error!(target: "ctimanager", report = name, critical = true, "{name} {parameters}"),
+        Severity::Critical => {
+            error!(target: "ctimanager", report = name, critical = true, "{name} {parameters}")
+        }
         Severity::Error => error!(target: "ctimanager", report = name, "{name} {parameters}"),
         Severity::Warning => warn!(target: "ctimanager", report = name, "{name} {parameters}"),
         Severity::Informational => info!(target: "ctimanager", report = name, "{name} {parameters}"),
@@ -25,7 +27,8 @@ impl fmt::Display for Parameters<'_> {
             if i > 0 {
                 f.write_char(' ')?;
             }
-            let plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=');
+            let plain =
+                !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=');
             if plain { write!(f, "{name}={value}")? } else { write!(f, "{name}={value:?}")? }
         }
         Ok(())

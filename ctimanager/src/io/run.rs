@@ -41,6 +41,31 @@ pub struct Limits {
     pub session_queue_bytes: usize,
 }
 
+/// How long the shell waits for its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For a TLS handshake that a peer began; 10 s.
+    pub handshake: Duration,
+    /// For a SIP connection of our own to be made, its TLS handshake included; 5 s.
+    pub sip_connect: Duration,
+    /// For a SIP message that has begun on a stream to be whole, and for the first of a connection to come; 30 s.
+    pub sip_message: Duration,
+    /// For the next SIP message of a connection; 65 min, longer than the longest registration, since a phone is called
+    /// on the connection on which it registered.
+    pub sip_idle: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            sip_connect: Duration::from_secs(5),
+            sip_message: Duration::from_secs(30),
+            sip_idle: Duration::from_secs(3_900),
+        }
+    }
+}
+
 /// What a reload brings.
 #[derive(Debug)]
 pub struct Reloaded {
@@ -69,6 +94,8 @@ pub struct Setup {
     pub tls: TlsConfigs,
     /// The first limits.
     pub limits: Limits,
+    /// How long to wait for peers.
+    pub patience: Patience,
     /// How to read the configuration again; without it `reload` is refused.
     pub reload: Option<Box<dyn Reload>>,
     /// Watches the core.
@@ -98,7 +125,7 @@ pub struct Running {
     queue: Queue,
     owner: JoinHandle<()>,
     tasks: Tasks,
-    readiness: Arc<Readiness>,
+    pub(super) readiness: Arc<Readiness>,
     /// Ends when no connection's task is left.
     last_words: mpsc::Receiver<()>,
     stop_wanted: mpsc::Receiver<()>,
@@ -142,14 +169,20 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     let (rest_queue, rest_inlet) = queue(QUEUE_INPUTS);
     let mut tasks = Tasks::default();
 
-    let sip_context =
-        Arc::new(SipContext::new(sip_queue, Arc::clone(&tls), Arc::clone(&counters), alive.clone()));
+    let sip_context = Arc::new(SipContext::new(
+        sip_queue,
+        Arc::clone(&tls),
+        Arc::clone(&counters),
+        alive.clone(),
+        setup.patience,
+    ));
     let cti_shell = Arc::new(CtiShell::new(
         rest_queue.clone(),
         Arc::clone(&limits),
         Arc::clone(&counters),
         Arc::clone(&tls),
         alive.clone(),
+        setup.patience,
     ));
     let sip_shell = start_sip(&mut bound, &sip_context, &mut tasks);
     let readiness = start_cti_and_web(&mut bound, &cti_shell, &mut tasks);
@@ -327,7 +360,8 @@ async fn apply(
 
 async fn watch_signals(stop: mpsc::Sender<()>, reloads: mpsc::Sender<ReloadOrder>) {
     use tokio::signal::unix::{SignalKind, signal};
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let signals =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
         return error!("signals can't be watched");
     };

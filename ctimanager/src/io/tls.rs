@@ -13,8 +13,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, warn};
 
-/// A handshake that takes longer is given up.
-pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// How long `accept` rests after an error such as no free file descriptor, which does not mend itself at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -61,11 +59,13 @@ pub(super) async fn accept(
 pub(super) struct Handshakes {
     places: Arc<Places>,
     counters: Arc<Counters>,
+    limit: Duration,
 }
 
 impl Handshakes {
-    pub(super) fn new(counters: Arc<Counters>) -> Self {
-        Self { places: Arc::default(), counters }
+    /// Handshakes that take longer than `limit` are given up.
+    pub(super) fn new(counters: Arc<Counters>, limit: Duration) -> Self {
+        Self { places: Arc::default(), counters, limit }
     }
 
     /// A place for one handshake among at most `limit`.
@@ -82,7 +82,7 @@ impl Handshakes {
         peer: SocketAddr,
     ) -> Option<TlsStream<TcpStream>> {
         let handshake = TlsAcceptor::from(config).accept(stream);
-        let result = match tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await {
+        let result = match tokio::time::timeout(self.limit, handshake).await {
             Ok(result) => result,
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
         };

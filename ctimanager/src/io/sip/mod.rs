@@ -5,12 +5,14 @@ mod udp;
 
 pub(super) use stream::{listen_tcp, listen_tls};
 pub(super) use udp::listen_udp;
+#[cfg(test)]
+pub(super) use udp::receive;
 
 use super::counters::Counters;
 use super::outbox::{Capacity, Outbox, Refused, outbox};
 use super::places::Places;
 use super::queue::Queue;
-use super::run::Alive;
+use super::run::{Alive, Patience};
 use super::tls::{Handshakes, SharedTls};
 use sip::Hop;
 use sip::port::{ConnectionId, Transport};
@@ -35,16 +37,23 @@ pub(super) struct SipContext {
     pub(super) tls: SharedTls,
     pub(super) counters: Arc<Counters>,
     pub(super) alive: Alive,
+    pub(super) patience: Patience,
     connections: Arc<Places>,
     beginning: Handshakes,
     last_id: AtomicU64,
 }
 
 impl SipContext {
-    pub(super) fn new(queue: Queue, tls: SharedTls, counters: Arc<Counters>, alive: Alive) -> Self {
-        let beginning = Handshakes::new(Arc::clone(&counters));
+    pub(super) fn new(
+        queue: Queue,
+        tls: SharedTls,
+        counters: Arc<Counters>,
+        alive: Alive,
+        patience: Patience,
+    ) -> Self {
+        let beginning = Handshakes::new(Arc::clone(&counters), patience.handshake);
         let (connections, last_id) = (Arc::default(), AtomicU64::new(0));
-        Self { queue, tls, counters, alive, connections, beginning, last_id }
+        Self { queue, tls, counters, alive, patience, connections, beginning, last_id }
     }
 
     fn next_id(&self) -> ConnectionId {

@@ -9,25 +9,18 @@ use crate::io::tls;
 use crate::node::Input;
 use rustls::pki_types::ServerName;
 use sip::Hop;
-use sip::frame::StreamFramer;
+use sip::frame::{Frame, PONG, StreamFramer};
 use sip::port::{ConnectionId, Transport};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
-/// To make a connection, its TLS handshake included.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// A message must be whole after this time, and the first must have come.
-const MESSAGE_LIMIT: Duration = Duration::from_secs(30);
-/// A connection without any message. Longer than the longest registration (an hour): a phone is called on the
-/// connection on which it registered.
-const IDLE_LIMIT: Duration = Duration::from_secs(3_900);
 /// Read at once.
 const READ_BYTES: usize = 4 * 1024;
 
@@ -90,7 +83,7 @@ pub(super) async fn connect(
     _place: Place,
     beginning: Place,
 ) {
-    let made = timeout(CONNECT_LIMIT, make(&context, hop)).await;
+    let made = timeout(context.patience.sip_connect, make(&context, hop)).await;
     drop(beginning);
     let error = match made {
         Ok(Ok(Made::Tcp(stream))) => return serve(&context, stream, named(hop, id), id, pending).await,
@@ -137,10 +130,11 @@ async fn serve<S: AsyncRead + AsyncWrite>(
     let _alive = context.alive.clone();
     let (reader, writer) = tokio::io::split(stream);
     let overdue = pending.overdue();
-    let write = write(writer, pending);
+    let pinged = Notify::new();
+    let write = write(writer, pending, &pinged);
     tokio::pin!(overdue, write);
     let peer_ended = tokio::select! {
-        end = read(context, reader, hop) => match end {
+        end = read(context, reader, hop, &pinged) => match end {
             Ok(end) => end,
             Err(Gone) => return,
         },
@@ -170,10 +164,11 @@ async fn read<S: AsyncRead + AsyncWrite>(
     context: &SipContext,
     mut reader: ReadHalf<S>,
     hop: Hop,
+    pinged: &Notify,
 ) -> Result<ReadEnd, Gone> {
     let mut framer = StreamFramer::default();
     let mut buffer = [0; READ_BYTES];
-    let mut due = now() + MESSAGE_LIMIT;
+    let mut due = now() + context.patience.sip_message;
     loop {
         let left = due.saturating_duration_since(now());
         let read = match timeout(left, reader.read(&mut buffer)).await {
@@ -181,23 +176,28 @@ async fn read<S: AsyncRead + AsyncWrite>(
             Ok(Ok(read)) => read,
             Err(_) => return Ok(ReadEnd::Broken),
         };
-        let was_between_messages = framer.is_empty();
-        let pushed = framer.push(&buffer[..read]);
+        let was_between_messages = framer.is_between_messages();
+        framer.push(&buffer[..read]);
         let mut whole = false;
-        while let Some(bytes) = framer.next_message() {
-            whole = true;
-            context.queue.send(Event::Input(Input::Sip { hop, bytes })).await?;
+        loop {
+            match framer.next() {
+                Ok(Some(Frame::Message(bytes))) => {
+                    whole = true;
+                    context.queue.send(Event::Input(Input::Sip { hop, bytes })).await?;
+                }
+                // A keep-alive proves nothing about who sends it: it doesn't put the limit off.
+                Ok(Some(Frame::Ping)) => pinged.notify_one(),
+                Ok(None) => break,
+                Err(_) => return Ok(ReadEnd::Broken),
+            }
         }
-        if pushed.is_err() {
-            return Ok(ReadEnd::Broken);
-        }
-        if framer.is_empty() {
+        if framer.is_between_messages() {
             if whole {
-                due = now() + IDLE_LIMIT;
+                due = now() + context.patience.sip_idle;
             }
         } else if whole || was_between_messages {
             // A message has begun with this read. More bytes of it don't put the time off.
-            due = now() + MESSAGE_LIMIT;
+            due = now() + context.patience.sip_message;
         }
     }
 }
@@ -205,11 +205,19 @@ async fn read<S: AsyncRead + AsyncWrite>(
 async fn write<S: AsyncRead + AsyncWrite>(
     mut writer: WriteHalf<S>,
     mut pending: Pending<Vec<u8>>,
+    pinged: &Notify,
 ) -> io::Result<()> {
-    while let Some(bytes) = pending.items.recv().await {
-        writer.write_all(&bytes).await?;
+    loop {
+        tokio::select! {
+            item = pending.items.recv() => match item {
+                Some(bytes) => {
+                    writer.write_all(&bytes).await?;
+                    pending.written(bytes.len());
+                }
+                None => return writer.shutdown().await,
+            },
+            () = pinged.notified() => writer.write_all(PONG).await?,
+        }
         writer.flush().await?;
-        pending.written(bytes.len());
     }
-    writer.shutdown().await
 }

@@ -56,7 +56,12 @@ pub(in crate::io) fn listen_udp(
     UdpSender { socket, counters, waiting }
 }
 
-async fn receive(socket: Arc<UdpSocket>, local: SocketAddr, queue: Queue, counters: Arc<Counters>) {
+pub(in crate::io) async fn receive(
+    socket: Arc<UdpSocket>,
+    local: SocketAddr,
+    queue: Queue,
+    counters: Arc<Counters>,
+) {
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         let (read, remote) = match socket.recv_from(&mut buffer).await {

@@ -1,0 +1,108 @@
+use super::*;
+use futures_util::{SinkExt, StreamExt};
+use protocol::frame::MAX_LINE_BYTES;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+async fn fetch(house: &House, path: &str, headers: &str) -> String {
+    let mut stream = house.tls(house.running.addresses.web, None).await;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    rest(&mut stream).await
+}
+
+async fn socket(house: &House, who: Option<&str>, origin: Option<&str>) -> Socket {
+    let stream = house.tls(house.running.addresses.web, who).await;
+    let mut request = "wss://localhost/cti/v1".into_client_request().expect("a request");
+    request.headers_mut().insert("sec-websocket-protocol", "cti.v1.jsonrpc".parse().expect("a value"));
+    if let Some(origin) = origin {
+        request.headers_mut().insert("origin", origin.parse().expect("a value"));
+    }
+    let (socket, response) =
+        soon(tokio_tungstenite::client_async(request, stream)).await.expect("a WebSocket");
+    assert_eq!(response.headers()["sec-websocket-protocol"], "cti.v1.jsonrpc");
+    socket
+}
+
+async fn next(socket: &mut Socket) -> Message {
+    soon(socket.next()).await.expect("a message").expect("in order")
+}
+
+#[tokio::test]
+async fn health_is_told() {
+    let house = house(Wishes::default()).await;
+    assert!(fetch(&house, "/livez", "").await.starts_with("HTTP/1.1 200"));
+    assert!(fetch(&house, "/readyz", "").await.starts_with("HTTP/1.1 200"));
+    assert!(fetch(&house, "/metrics", "").await.contains("ctimanager_cti_connections_accepted_total 0\n"));
+    assert!(fetch(&house, "/elsewhere", "").await.starts_with("HTTP/1.1 404"));
+    house.running.readiness.set_stopping();
+    let answer = fetch(&house, "/readyz", "").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("the node is stopping\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn messages_come_back_over_a_websocket() {
+    let mut house = house(Wishes::default()).await;
+    let mut socket = socket(&house, Some("attendant"), None).await;
+    for n in 0..100 {
+        let text = format!("{{\"n\": {n}, \"ä\": \"{}\"}}", "é".repeat(n));
+        socket.send(Message::text(text.clone())).await.expect("sent");
+        // The echo is cut in two at any byte, and joined again.
+        assert_eq!(next(&mut socket).await, Message::text(text));
+    }
+    assert!(house.sees("opened").await.contains(r#"client_cn: Some("attendant")"#));
+    socket.send(Message::text("close")).await.expect("sent");
+    assert_eq!(next(&mut socket).await, Message::text("bye"));
+    assert!(matches!(next(&mut socket).await, Message::Close(_)));
+}
+
+#[tokio::test]
+async fn without_the_subprotocol_there_is_no_socket() {
+    let house = house(Wishes::default()).await;
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chat\r\n";
+    let mut stream = house.tls(house.running.addresses.web, None).await;
+    let request = format!("GET /cti/v1 HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    expect(&mut stream, "HTTP/1.1 400").await;
+    assert_eq!(house.running.counters.cti_accepted.value(), 0);
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_cannot_use_the_browsers_certificate() {
+    let mut house = house(Wishes::default()).await;
+    let _foreign = socket(&house, Some("attendant"), Some("https://evil.example")).await;
+    assert!(house.sees("opened").await.contains("client_cn: None"));
+    let _own = socket(&house, Some("attendant"), Some("https://localhost")).await;
+    assert!(house.sees("opened").await.contains(r#"client_cn: Some("attendant")"#));
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_told_and_closes() {
+    let house = house(Wishes::default()).await;
+    let mut socket = socket(&house, None, None).await;
+    // The server may close before all of it is written.
+    let _ = socket.send(Message::text("x".repeat(MAX_LINE_BYTES + 1))).await;
+    assert_eq!(next(&mut socket).await, Message::text("line_too_long"));
+    match next(&mut socket).await {
+        Message::Close(Some(frame)) => assert_eq!(frame.code, CloseCode::Size),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn binary_messages_close_the_socket() {
+    let mut house = house(Wishes::default()).await;
+    let mut socket = socket(&house, None, None).await;
+    socket.send(Message::binary(vec![1, 2, 3])).await.expect("sent");
+    match next(&mut socket).await {
+        Message::Close(Some(frame)) => assert_eq!(frame.code, CloseCode::Unsupported),
+        other => panic!("{other:?}"),
+    }
+    house.sees("closed").await;
+}
