@@ -71,6 +71,12 @@ impl StreamFramer {
         cut
     }
 
+    /// Whether nothing of a message is waiting for its rest. Line ends between messages count for nothing.
+    #[must_use]
+    pub fn is_between_messages(&self) -> bool {
+        self.bytes[self.start..].iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+    }
+
     fn cut(&mut self) -> Result<Option<Frame>, Broken> {
         loop {
             match &self.bytes[self.start..] {

@@ -6,6 +6,7 @@
 //! connection, whose own task writes it.
 
 mod bind;
+mod certificates;
 mod control;
 mod counters;
 mod cti;
@@ -15,17 +16,24 @@ mod owner;
 mod password;
 mod places;
 mod queue;
+mod reload;
 mod report;
 mod run;
 mod sip;
+mod start;
 mod tls;
 mod web;
 
 pub use bind::{BindError, Bound, Listen, bind};
+pub use certificates::{
+    CertificateError, of_node as certificates_of_node, of_parts as certificates_of_parts,
+};
 pub use control::{Answer, Request};
 pub use counters::Counters;
 pub use logging::{LogFormat, start_logging};
+pub use reload::FileReload;
 pub use run::{Limits, Patience, Reload, Reloaded, Running, Setup, StopCause, raise_file_limit, start};
+pub use start::{Launch, RunOptions, StartError, listen, run};
 pub use tls::TlsConfigs;
 
 use crate::node::{Input, Output};

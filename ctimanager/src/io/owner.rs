@@ -209,6 +209,7 @@ impl<C: Core> Owner<C> {
                 }
             }
             Output::Report(report) => report::log(&report),
+            Output::Audit(record) => report::audit(&record),
             Output::Stopped => self.tables.stopped = true,
         }
     }

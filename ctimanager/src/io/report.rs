@@ -1,6 +1,7 @@
 //! Reports of the core become log lines.
 
 use crate::node::{Report, Severity};
+use security::audit::AuditRecord;
 use std::fmt::{self, Write as _};
 use tracing::{debug, error, info, warn};
 
@@ -16,6 +17,11 @@ pub(super) fn log(report: &Report) {
         Severity::Informational => info!(target: "ctimanager", report = name, "{name} {parameters}"),
         Severity::Debug => debug!(target: "ctimanager", report = name, "{name} {parameters}"),
     }
+}
+
+/// Writes one line of the audit log. It has a target of its own, so that it can be kept apart and switched on alone.
+pub(super) fn audit(record: &AuditRecord) {
+    info!(target: "ctimanager::audit", "{record}");
 }
 
 struct Parameters<'a>(&'a [(&'static str, String)]);

@@ -11,8 +11,7 @@ use super::sip::{self, SipContext, SipShell};
 use super::tls::TlsConfigs;
 use super::web::{self, Readiness, WebShell};
 use super::{Core, Tap};
-use crate::config::Config;
-use crate::node::Input;
+use crate::node::{Input, Settings};
 use arc_swap::ArcSwap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -67,10 +66,9 @@ impl Default for Patience {
 }
 
 /// What a reload brings.
-#[derive(Debug)]
 pub struct Reloaded {
     /// For the core.
-    pub config: Arc<Config>,
+    pub settings: Arc<Settings>,
     /// For new connections.
     pub tls: TlsConfigs,
     /// For new connections.
@@ -351,7 +349,7 @@ async fn apply(
 ) -> Result<(), String> {
     const STOPPING: &str = "the node is stopping";
     let (reached, applied) = oneshot::channel();
-    queue.send(Event::Input(Input::Configure(new.config))).await.map_err(|_| STOPPING)?;
+    queue.send(Event::Input(Input::Configure(new.settings))).await.map_err(|_| STOPPING)?;
     tls.store(Arc::new(new.tls));
     limits.store(Arc::new(new.limits));
     queue.send(Event::Reached(reached)).await.map_err(|_| STOPPING)?;

@@ -1,7 +1,7 @@
 //! The web port, HTTPS only: health, metrics, and applications' WebSockets.
 
 use super::cti::{CtiShell, ReadEnd};
-use super::outbox::{Item, Pending};
+use super::outbox::Pending;
 use super::places::{Place, Places};
 use super::queue::{Event, Gone};
 use super::tls;

@@ -119,6 +119,7 @@ impl Node {
             Input::PasswordChecked(connection, matches) => {
                 self.password_checked(&mut step, connection, matches);
             }
+            Input::PasswordBusy(connection) => self.password_busy(&mut step, connection),
             Input::Configure(settings) => self.configure(&mut step, settings),
             Input::Admin(token, request) => self.administer(&mut step, token, request),
             Input::Pressure(age) => self.pressed(&mut step, age),

@@ -22,6 +22,9 @@ const PENDING_REQUESTS: usize = 1024;
 /// Idempotency keys of one session; the contract wants 1,024 at least.
 const IDEM_KEYS: usize = 1024;
 
+/// When to try again while too many passwords are being verified.
+const PASSWORD_RETRY_MS: u64 = 1_000;
+
 impl Node {
     pub(super) fn open_provider(
         &mut self,
@@ -65,6 +68,14 @@ impl Node {
         let link = self.applications.links.get_mut(&connection);
         if let Some(open) = link.and_then(|link| link.opening.take()) {
             self.credentials_checked(step, connection, open, matches);
+        }
+    }
+
+    /// The shell can't verify the password now: too many wait already.
+    pub(super) fn password_busy(&mut self, step: &mut Step<'_>, connection: CtiConnection) {
+        let link = self.applications.links.get_mut(&connection);
+        if let Some(open) = link.and_then(|link| link.opening.take()) {
+            self.refuse_open(step, connection, &open, CtiError::rate_limited(PASSWORD_RETRY_MS));
         }
     }
 

@@ -1,0 +1,86 @@
+//! Reading the configuration again: parse, check, find what would need a restart, and hand over the rest.
+
+use super::certificates;
+use super::run::{Reload, Reloaded};
+use super::start::{limits, lines, look_up_trunks};
+use crate::config::{self, Config};
+use crate::node::{Settings, Surroundings};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tracing::warn;
+
+/// A configuration file and what of it can't change while the node runs.
+#[derive(Clone, Debug)]
+pub struct FileReload {
+    path: PathBuf,
+    node: String,
+    fixed: Vec<(String, String)>,
+    surroundings: Surroundings,
+}
+
+impl FileReload {
+    /// Of the file that `config` was read from, for this node.
+    #[must_use]
+    pub fn new(path: PathBuf, config: &Config, node: &config::Node) -> Self {
+        Self {
+            path,
+            node: node.name.to_string(),
+            fixed: fixed(config, node),
+            surroundings: Surroundings::default(),
+        }
+    }
+
+    /// With the addresses at which the node really listens.
+    #[must_use]
+    pub(super) fn within(self, surroundings: Surroundings) -> Self {
+        Self { surroundings, ..self }
+    }
+}
+
+impl Reload for FileReload {
+    fn reload(&mut self) -> Result<Reloaded, String> {
+        let loaded = config::load(&self.path).map_err(|mistakes| lines(&mistakes))?;
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        let config = loaded.config;
+        let node = config.node(Some(&self.node)).map_err(|what| format!("{what}; this needs a restart"))?;
+        let changed = differences(&self.fixed, &fixed(&config, node));
+        if !changed.is_empty() {
+            return Err(format!("this needs a restart: {}", changed.join(", ")));
+        }
+        let tls = certificates::of_node(&config, node).map_err(|error| error.to_string())?;
+        self.surroundings.resolved = look_up_trunks(&config);
+        let settings = Arc::new(Settings::of(&config, node, &self.surroundings));
+        Ok(Reloaded { settings, tls, limits: limits(&config) })
+    }
+}
+
+/// What needs a restart, as (path, value).
+fn fixed(config: &Config, node: &config::Node) -> Vec<(String, String)> {
+    let port = |port: Option<u16>| port.map_or("none".to_owned(), |port| port.to_string());
+    let names: Vec<&str> = config.nodes.iter().map(|node| node.name.as_str()).collect();
+    let own = |key: &str| format!("nodes[{}].{key}", node.name);
+    vec![
+        ("cluster.name".into(), config.cluster.name.to_string()),
+        ("the nodes' names".into(), names.join(" ")),
+        (own("host"), node.host.to_string()),
+        (own("services"), format!("callmanager {}, ctimanager {}", node.callmanager, node.ctimanager)),
+        (own("sip.udp"), port(node.sip.udp)),
+        (own("sip.tcp"), port(node.sip.tcp)),
+        (own("sip.tls"), port(node.sip.tls)),
+        (own("cti.tls"), port(node.cti.tls)),
+        (own("cti.plain"), port(node.cti.plain)),
+        (own("web"), port(node.web)),
+        (own("cluster"), port(node.cluster)),
+        (own("state_dir"), node.state_dir.display().to_string()),
+    ]
+}
+
+fn differences(before: &[(String, String)], after: &[(String, String)]) -> Vec<String> {
+    let pairs = before.iter().zip(after);
+    pairs
+        .filter(|((_, old), (_, new))| old != new)
+        .map(|((path, old), (_, new))| format!("{path} ({old} → {new})"))
+        .collect()
+}

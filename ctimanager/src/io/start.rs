@@ -1,0 +1,278 @@
+//! From a configuration to a running node.
+
+use super::bind::{BindError, Bound, Listen, bind};
+use super::certificates::{self, CertificateError};
+use super::reload::FileReload;
+use super::run::{Limits, Patience, Reload, Running, Setup, raise_file_limit, start};
+use super::{Core, Tap, TlsConfigs, wall};
+use crate::config::{self, Config, Mistake};
+use crate::node::{Input, Node, Output, Settings, Surroundings};
+use device_model::TrunkName;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tracing::warn;
+
+/// The node is a core.
+impl Core for Node {
+    fn handle(&mut self, now: Instant, wall: SystemTime, input: Input, out: &mut Vec<Output>) {
+        Node::handle(self, now, wall, input, out);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        Node::next_timeout(self)
+    }
+}
+
+/// Why a node can't start; each says what would help.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the sentences say it
+pub enum StartError {
+    #[error("{}", lines(.0))]
+    Configuration(Vec<Mistake>),
+    #[error("{0}")]
+    Node(String),
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
+    #[error("the address of {host} can't be found: {error}")]
+    Lookup { host: String, error: io::Error },
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("the system gives no random numbers")]
+    Entropy,
+}
+
+/// One mistake a line.
+pub(super) fn lines(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A node from files: what `ctimanager run` was told.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// The configuration's file or folder.
+    pub config: PathBuf,
+    /// Which of its nodes; may be left out when there is one.
+    pub node: Option<String>,
+    /// Instead of the configured state directory.
+    pub state: Option<PathBuf>,
+    /// Instead of `ctimanager.sock` in the state directory.
+    pub socket: Option<PathBuf>,
+}
+
+/// Starts the node of a configuration file, with its certificates, its reloads, signals and control socket.
+///
+/// # Errors
+/// When the configuration is bad, the certificates can't be read, or a port can't be had.
+pub async fn run(options: RunOptions) -> Result<Running, StartError> {
+    let path = options.config.clone();
+    let loaded = blocking(move || config::load(&path)).await.map_err(StartError::Configuration)?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    let (config, node) = (loaded.config, options.node.as_deref());
+    let node = config.node(node).map_err(StartError::Node)?.clone();
+    let state = options.state.unwrap_or_else(|| node.state_dir.clone());
+    let tls = certificates::of_node(&config, &node)?;
+    let mut listen = listen(&node).await?;
+    listen.control = Some(options.socket.unwrap_or_else(|| state.join("ctimanager.sock")));
+    let reload = FileReload::new(options.config, &config, &node);
+    let launch = Launch {
+        config,
+        node,
+        tls,
+        listen,
+        reload: Some(reload),
+        tap: None,
+        state: Some(state),
+        signals: true,
+    };
+    launch.start().await
+}
+
+/// A node whose parts are at hand: what `run` makes of files, and `demo` of texts.
+pub struct Launch {
+    /// The configuration.
+    pub config: Config,
+    /// Which of its nodes.
+    pub node: config::Node,
+    /// Its certificates.
+    pub tls: TlsConfigs,
+    /// Where to listen; [`listen`] makes it of the node.
+    pub listen: Listen,
+    /// How to read the configuration again.
+    pub reload: Option<FileReload>,
+    /// Watches the core.
+    pub tap: Option<Arc<dyn Tap>>,
+    /// Where the node remembers its lives; without it only chance keeps the ids of two lives apart.
+    pub state: Option<PathBuf>,
+    /// Whether SIGTERM and SIGINT stop the node and SIGHUP reloads.
+    pub signals: bool,
+}
+
+impl Launch {
+    /// Opens the sockets and starts.
+    ///
+    /// # Errors
+    /// When a port can't be had.
+    pub async fn start(self) -> Result<Running, StartError> {
+        raise_file_limit();
+        let Self { config, node, tls, listen, reload, tap, state, signals } = self;
+        let (config, node) = (Arc::new(config), Arc::new(node));
+        let bound = bind(&listen).await?;
+        let resolved = {
+            let config = Arc::clone(&config);
+            blocking(move || look_up_trunks(&config)).await
+        };
+        let surroundings = surroundings(&bound, resolved);
+        let settings = {
+            let (config, node, surroundings) = (Arc::clone(&config), Arc::clone(&node), surroundings.clone());
+            blocking(move || Arc::new(Settings::of(&config, &node, &surroundings))).await
+        };
+        let mut seed = [0; 32];
+        SysRng.try_fill_bytes(&mut seed).map_err(|_| StartError::Entropy)?;
+        let incarnation = incarnation(state.as_deref(), seed);
+        let core = Node::new(settings, seed, incarnation);
+        let reload = reload.map(|reload| Box::new(reload.within(surroundings)) as Box<dyn Reload>);
+        let setup = Setup {
+            node: node.name.to_string(),
+            tls,
+            limits: limits(&config),
+            patience: Patience::default(),
+            reload,
+            tap,
+            signals,
+        };
+        Ok(start(bound, core, setup))
+    }
+}
+
+/// The bounds of the shell in a configuration.
+pub(super) fn limits(config: &Config) -> Limits {
+    let parameters = &config.parameters;
+    Limits {
+        max_cti_connections: parameters.max_cti_connections as usize,
+        max_unopened_connections: parameters.max_unopened_connections as usize,
+        session_queue_events: parameters.session_queue_events as usize,
+        session_queue_bytes: usize::try_from(parameters.session_log_bytes).unwrap_or(usize::MAX),
+    }
+}
+
+/// Where a node listens; a host name is looked up.
+///
+/// # Errors
+/// When its host has no address.
+pub async fn listen(node: &config::Node) -> Result<Listen, StartError> {
+    let ip = match node.address() {
+        Some(ip) => ip,
+        None => {
+            let host = node.host.to_string();
+            blocking(move || look_up(&host, 0).map_err(|error| StartError::Lookup { host, error }))
+                .await?
+                .ip()
+        }
+    };
+    Ok(listen_on(ip, node))
+}
+
+fn listen_on(ip: IpAddr, node: &config::Node) -> Listen {
+    let at = |port: Option<u16>| port.map(|port| SocketAddr::new(ip, port));
+    let sip = |port: Option<u16>| at(port).filter(|_| node.callmanager);
+    let cti = |port: Option<u16>| at(port).filter(|_| node.ctimanager);
+    Listen {
+        sip_udp: sip(node.sip.udp),
+        sip_tcp: sip(node.sip.tcp),
+        sip_tls: sip(node.sip.tls),
+        cti_tls: cti(node.cti.tls),
+        cti_plain: cti(node.cti.plain),
+        web: at(node.web),
+        control: None,
+    }
+}
+
+fn surroundings(bound: &Bound, resolved: HashMap<TrunkName, SocketAddr>) -> Surroundings {
+    let Listen { sip_udp, sip_tcp, sip_tls, cti_tls, .. } = bound.addresses;
+    let sip_listen =
+        [(sip::Transport::Udp, sip_udp), (sip::Transport::Tcp, sip_tcp), (sip::Transport::Tls, sip_tls)];
+    let sip_listen = sip_listen.into_iter().filter_map(|(transport, at)| Some((transport, at?))).collect();
+    Surroundings { sip_listen, cti_tls, resolved }
+}
+
+/// The addresses of trunks that are configured by name. It blocks. A name without an address is told and left out: its
+/// trunk takes no calls.
+pub(super) fn look_up_trunks(config: &Config) -> HashMap<TrunkName, SocketAddr> {
+    let named = config.trunks.iter().filter(|trunk| trunk.address().is_none());
+    named
+        .filter_map(|trunk| match look_up(&trunk.host, trunk.port) {
+            Ok(address) => Some((trunk.name.clone(), address)),
+            Err(error) => {
+                warn!(trunk = %trunk.name, host = %trunk.host, %error, "a trunk's address can't be found");
+                None
+            }
+        })
+        .collect()
+}
+
+fn look_up(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let addresses = (host, port).to_socket_addrs()?;
+    // IPv4 first: a phone or trunk that has only that is still the more likely one.
+    let mut addresses: Vec<SocketAddr> = addresses.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.first().copied().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+}
+
+/// Counts the node's lives in a file of its state directory, so that no life's ids come again.
+fn incarnation(state: Option<&Path>, seed: [u8; 32]) -> u32 {
+    let counted = state.map(|folder| {
+        let path = folder.join("incarnation");
+        let last = match std::fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().unwrap_or(0),
+            Err(_) => 0_u32,
+        };
+        let next = last.wrapping_add(1);
+        let fresh = folder.join("incarnation.new");
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&fresh, format!("{next}\n")))
+            .and_then(|()| std::fs::rename(&fresh, &path))
+            .map(|()| next)
+    });
+    match counted {
+        Some(Ok(next)) => next,
+        Some(Err(error)) => {
+            warn!(%error, "the state directory can't be written; this life is numbered by the clock");
+            let seconds = wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            u32::try_from(seconds & u64::from(u32::MAX)).unwrap_or(0)
+        }
+        None => u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]),
+    }
+}
+
+/// Runs what blocks on a thread where it may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_life_has_another_number() {
+        let folder = std::env::temp_dir().join(format!("ctimanager-lives-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let lives: Vec<u32> = (0..3).map(|_| incarnation(Some(&folder), [9; 32])).collect();
+        assert_eq!(lives, [1, 2, 3]);
+        std::fs::write(folder.join("incarnation"), "no number").expect("written");
+        assert_eq!(incarnation(Some(&folder), [9; 32]), 1);
+        std::fs::remove_dir_all(&folder).expect("removed");
+        assert_eq!(incarnation(None, [9; 32]), 0x0909_0909);
+    }
+}
