@@ -14,6 +14,7 @@ fn account(kamailio: &Kamailio, number: &str, transport: Transport, tone_hz: u32
         transport,
         tone_hz,
         auto_answer: false,
+        proxy: None,
         ca: (transport == Transport::Tls).then(|| kamailio.ca.clone()),
     }
 }

@@ -38,6 +38,8 @@ pub struct Account {
     pub tone_hz: u32,
     /// Answers by itself.
     pub auto_answer: bool,
+    /// The proxy that it sends everything through; the registrar itself without one.
+    pub proxy: Option<SocketAddr>,
     /// The certificate authority that it trusts, for TLS.
     pub ca: Option<PathBuf>,
 }
@@ -317,7 +319,8 @@ fn write_configuration(lab: &Lab, folder: &Path, recordings: &Path, account: &Ac
     let line = format!(
         "<sip:{number}@{registrar}{transport}>;auth_user={number};auth_pass={password};audio_codecs=pcmu,pcma;\
          regint=600;audio_source=aufile,{speech};answermode={answer};dtmfmode=rtpevent;\
-         outbound=\"sip:{registrar}{transport}\"\n",
+         outbound=\"sip:{proxy}{transport}\"\n",
+        proxy = account.proxy.unwrap_or(*registrar),
         transport = uri_transport(*transport),
         speech = speech.display(),
     );

@@ -19,14 +19,23 @@ pub struct Kamailio {
 }
 
 impl Kamailio {
-    /// Starts it and waits until it listens.
+    /// Starts a registrar and proxy and waits until it listens.
     pub async fn start(lab: &Lab) -> Kamailio {
+        Kamailio::with_route(lab, REGISTRAR_ROUTE).await
+    }
+
+    /// Starts a proxy that stays in the path of every dialog (Record-Route) and passes everything new on to `next`.
+    pub async fn in_front_of(lab: &Lab, next: SocketAddr) -> Kamailio {
+        Kamailio::with_route(lab, &PROXY_ROUTE.replace("NEXT", &next.to_string())).await
+    }
+
+    async fn with_route(lab: &Lab, route: &str) -> Kamailio {
         let folder = lab.folder("kamailio");
         let (address, tls) = (lab.address(), lab.address());
         let ca = write_certificates(&folder, address.ip());
         let file = folder.join("kamailio.cfg");
-        std::fs::write(&file, configuration(&folder, address, tls))
-            .expect("the lab's folder can be written to");
+        let text = configuration(&folder, address, tls) + route;
+        std::fs::write(&file, text).expect("the lab's folder can be written to");
         let mut command = Command::new("kamailio");
         command.env("PATH", search_path()).args(["-DD", "-E", "-m", "64", "-M", "8"]);
         command.arg("-f").arg(&file).arg("-Y").arg(&folder).arg("-P").arg(folder.join("pid"));
@@ -40,12 +49,54 @@ impl Kamailio {
         kamailio
     }
 
-    /// Its address without the port.
+    /// Its log.
     #[must_use]
-    pub fn host(&self) -> IpAddr {
-        self.address.ip()
+    pub fn log(&self) -> String {
+        self.process.log()
     }
 }
+
+/// What it does as a registrar and proxy.
+const REGISTRAR_ROUTE: &str = r#"request_route {
+  if (!mf_process_maxfwd_header("10")) { sl_send_reply("483", "Too Many Hops"); exit; }
+  if (is_method("REGISTER")) {
+    if (!pv_www_authenticate("lab", "pass-$au", "0")) { www_challenge("lab", "1"); exit; }
+    # A phone is reached on the connection that it registered on.
+    fix_nated_register();
+    save("location");
+    exit;
+  }
+  if (has_totag()) {
+    loose_route();
+    handle_ruri_alias();
+    set_contact_alias();
+    t_relay();
+    exit;
+  }
+  if (is_method("CANCEL")) { if (t_check_trans()) t_relay(); exit; }
+  record_route();
+  set_contact_alias();
+  if (!lookup("location")) { sl_send_reply("404", "Not Found"); exit; }
+  t_relay();
+}
+reply_route { set_contact_alias(); }
+"#;
+
+/// What it does in front of a node.
+const PROXY_ROUTE: &str = r#"request_route {
+  if (!mf_process_maxfwd_header("10")) { sl_send_reply("483", "Too Many Hops"); exit; }
+  if (has_totag()) {
+    if (!loose_route()) { sl_send_reply("404", "No Route"); exit; }
+    xlog("L_ALERT", "passed on $rm in a dialog from $si:$sp\n");
+    t_relay();
+    exit;
+  }
+  if (is_method("CANCEL")) { if (t_check_trans()) t_relay(); exit; }
+  record_route();
+  $du = "sip:NEXT";
+  t_relay();
+}
+"#;
 
 fn search_path() -> String {
     format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
@@ -99,31 +150,9 @@ loadmodule "auth.so"
 loadmodule "siputils.so"
 loadmodule "maxfwd.so"
 loadmodule "textops.so"
+loadmodule "xlog.so"
 loadmodule "nathelper.so"
 modparam("registrar|nathelper", "received_avp", "$avp(received)")
-request_route {{
-  if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
-  if (is_method("REGISTER")) {{
-    if (!pv_www_authenticate("lab", "pass-$au", "0")) {{ www_challenge("lab", "1"); exit; }}
-    # A phone is reached on the connection that it registered on.
-    fix_nated_register();
-    save("location");
-    exit;
-  }}
-  if (has_totag()) {{
-    loose_route();
-    handle_ruri_alias();
-    set_contact_alias();
-    t_relay();
-    exit;
-  }}
-  if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
-  record_route();
-  set_contact_alias();
-  if (!lookup("location")) {{ sl_send_reply("404", "Not Found"); exit; }}
-  t_relay();
-}}
-reply_route {{ set_contact_alias(); }}
 "#
     )
 }

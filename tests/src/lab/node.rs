@@ -214,6 +214,7 @@ impl Node {
             transport,
             tone_hz,
             auto_answer: false,
+            proxy: None,
             ca: (transport == Transport::Tls).then(|| self.ca()),
         }
     }

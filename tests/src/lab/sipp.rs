@@ -93,7 +93,7 @@ impl Sipp {
         command.args(["-i", &local.ip().to_string(), "-p", &local.port().to_string()]);
         command.args(["-mi", &local.ip().to_string(), "-mp", &lab.ports(4).to_string()]);
         command.args(["-s", &run.number, "-t", if run.tcp { "t1" } else { "u1" }]);
-        command.args(["-cp", &lab.port().to_string()]);
+        command.args(["-ci", &local.ip().to_string(), "-cp", &lab.port().to_string()]);
         if run.calls > 0 {
             command.args(["-m", &run.calls.to_string()]);
         }
