@@ -16,3 +16,8 @@ pub use provider::{
     Address, Call, Connection, Error, Provider, ProviderConfig, ProviderEvent, ProviderState, Terminal,
     TerminalConnection, Transport,
 };
+
+/// The page for authors is compiled, so that it stays true.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/client.md")]
+struct Page;

@@ -181,3 +181,38 @@ async fn write_all(mut stream: impl AsyncWrite + Unpin, mut frames: mpsc::Receiv
     }
     let _ = stream.shutdown().await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TOLD: &str = r#"{"jsonrpc":"2.0","method":"event","params":{"seq":7,"time":"2026-11-20T20:01:02.123Z",
+        "type":"call.dtmf","node":"cm1","digit":"7","leg":{"leg":"l1","call":"c1","device":"RP_MAIN","dn":"5000",
+        "state":"connected","reason":"normal","calling":{"number":"2001","presentation":"allowed"},
+        "called":{"number":"5000","presentation":"allowed"},"remote_in_use":false,"security":"none"}}}"#;
+
+    #[test]
+    fn an_event_is_read() {
+        let read = message(TOLD.as_bytes());
+        assert!(matches!(read, Ok(Inbound::Event(Received::Event { seq: 7, .. }))), "{read:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_survived(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = message(&line);
+        }
+
+        /// Close to the truth, where a reader's assumptions are.
+        #[test]
+        fn any_change_of_an_event_is_survived(at in 0..TOLD.len(), len in 0usize..12, instead in "[\\x00-\\x7f]{0,12}") {
+            let mut line = TOLD.as_bytes().to_vec();
+            line.splice(at..(at + len).min(TOLD.len()), instead.bytes());
+            match message(&line) {
+                Ok(Inbound::Event(_) | Inbound::Unreadable(_) | Inbound::Reply { .. }) | Err(_) => {}
+                Ok(Inbound::End(reason)) => prop_assert!(false, "a line is no end: {reason:?}"),
+            }
+        }
+    }
+}

@@ -83,7 +83,17 @@ impl Peer {
     pub async fn next(&mut self) -> Option<Value> {
         let mut line = String::new();
         let len = self.stream.read_line(&mut line).await.unwrap_or(0);
-        (len > 0).then(|| serde_json::from_str(&line).expect("the client writes JSON"))
+        if len == 0 {
+            return None;
+        }
+        let request = protocol::rpc::parse_request(line.as_bytes()).expect("the client writes requests");
+        let mut fields: serde_json::Map<String, Value> =
+            serde_json::from_str(request.params.expect("params").get())
+                .expect("the client's params are an object");
+        protocol::methods::take_idem(&mut fields).expect("a key that a server takes");
+        let params = serde_json::value::to_raw_value(&fields).expect("an object");
+        protocol::Method::parse(&request.method, Some(&params)).expect("params that a server reads");
+        Some(serde_json::from_str(&line).expect("the client writes JSON"))
     }
 
     pub async fn reply(&mut self, asked: &Asked, result: Value) {
