@@ -5,6 +5,7 @@ use super::cti::Cti;
 use super::process::Process;
 use super::{Lab, SOON, built, eventually};
 use serde_json::{Value, json};
+use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output};
@@ -124,6 +125,13 @@ impl Config {
     }
 }
 
+impl fmt::Display for Config {
+    /// The file's text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.root)
+    }
+}
+
 /// The digest password of a phone that [`Config::phone`] makes.
 #[must_use]
 pub fn digest_password(number: &str) -> String {
@@ -154,8 +162,7 @@ impl Node {
     pub async fn start(lab: &Lab, config: Config) -> Node {
         let folder = lab.folder("cm1");
         let file = folder.join("config.yaml");
-        let text = serde_json::to_string_pretty(&config.root).expect("JSON can be written");
-        std::fs::write(&file, text).expect("the lab's folder can be written to");
+        std::fs::write(&file, config.to_string()).expect("the lab's folder can be written to");
         let mut pki = Command::new(built("ctimanager"));
         pki.args(["pki", "init"]).arg(folder.join("pki")).arg("--config").arg(&file);
         succeed("pki init", &pki.output().expect("the program runs"));
@@ -279,4 +286,26 @@ impl Node {
 fn succeed(what: &str, output: &Output) {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{what}: {}\n{out}{err}", output.status);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lab_configuration_has_no_mistakes() {
+        let lab = Lab::new("configuration");
+        let config = Config::new(&lab)
+            .route_point("RP_MAIN", "5000")
+            .number("5000", json!({"max_calls": 200, "busy_trigger": 150, "forward": {"on_failure": "2001"}}))
+            .port("PORT_001", "5101")
+            .phone("2001")
+            .trunk("pstn", lab.address())
+            .pattern("9.!", "pstn")
+            .parameter("cti_new_call_accept_timer", json!("1s"))
+            .user("attendant", &["RP_MAIN", "PORT_*"]);
+        let mistakes = ctimanager::config::parse("lab.yaml", &config.to_string()).err().unwrap_or_default();
+        let shown: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        assert!(shown.is_empty(), "{shown:#?}");
+    }
 }
