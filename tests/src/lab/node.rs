@@ -7,7 +7,7 @@ use super::{Lab, SOON, built, eventually};
 use serde_json::{Value, json};
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 
 /// The password of every user that [`Config`] makes.
@@ -151,6 +151,7 @@ pub struct Node {
     /// Console, WebSocket, health.
     pub web: SocketAddr,
     folder: PathBuf,
+    socket: PathBuf,
     process: Process,
 }
 
@@ -168,7 +169,9 @@ impl Node {
         succeed("pki init", &pki.output().expect("the program runs"));
         let mut command = Command::new(built("ctimanager"));
         command.env("RUST_LOG", std::env::var("CTIMANAGER_LAB_LOG").unwrap_or_else(|_| "info".into()));
+        let socket = socket(&folder, config.port_of("cti/tls"));
         command.arg("run").arg("--config").arg(&file).arg("--state").arg(folder.join("state"));
+        command.arg("--socket").arg(&socket);
         let process = Process::start("ctimanager", command, &folder.join("log"));
         let at = |path: &str| SocketAddr::new(lab.host(), config.port_of(path));
         let mut node = Node {
@@ -178,6 +181,7 @@ impl Node {
             cti_plain: at("cti/plain"),
             web: at("web"),
             folder,
+            socket,
             process,
         };
         node.until_it_listens().await;
@@ -234,7 +238,7 @@ impl Node {
     pub fn admin(&self, command: &str) -> Value {
         let output = Command::new(built("ctimanager"))
             .args([command, "--output", "json", "--socket"])
-            .arg(self.folder.join("state").join("ctimanager.sock"))
+            .arg(&self.socket)
             .output()
             .expect("the program runs");
         succeed(command, &output);
@@ -281,6 +285,16 @@ impl Node {
     pub async fn stop(&mut self) -> ExitStatus {
         self.process.terminate().await
     }
+}
+
+/// Where administrators reach the node: beside its state, or in the folder for temporary files where the path would be
+/// longer than a socket's address may be (108 bytes).
+fn socket(folder: &Path, port: u16) -> PathBuf {
+    let beside = folder.join("state").join("ctimanager.sock");
+    if beside.as_os_str().len() < 100 {
+        return beside;
+    }
+    std::env::temp_dir().join(format!("ctimanager-lab-{}-{port}.sock", std::process::id()))
 }
 
 fn succeed(what: &str, output: &Output) {
