@@ -317,6 +317,7 @@ mod tests {
             .trunk("pstn", lab.address())
             .pattern("9.!", "pstn")
             .parameter("cti_new_call_accept_timer", json!("1s"))
+            .parameter("max_requests_per_second", json!(5_000))
             .user("attendant", &["RP_MAIN", "PORT_*"]);
         let mistakes = ctimanager::config::parse("lab.yaml", &config.to_string()).err().unwrap_or_default();
         let shown: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
