@@ -21,6 +21,9 @@ pub const NONCE_LIFETIME: Duration = Duration::from_secs(300);
 /// Nonces in use that are remembered; beyond it the oldest becomes stale early.
 pub const MAX_NONCES: usize = 65_536;
 
+/// The longest header with credentials or a challenge that is looked at.
+const MAX_CREDENTIALS_BYTES: usize = 2048;
+
 /// What the credentials of a request are worth.
 pub enum Verdict {
     /// This user, with the right password.
@@ -297,6 +300,10 @@ struct AuthParams<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> AuthParams<'a> {
     fn read(value: &'a str) -> Option<Self> {
+        // All that is in it will be hashed several times.
+        if value.len() > MAX_CREDENTIALS_BYTES {
+            return None;
+        }
         let (scheme, params) = value.trim().split_once([' ', '\t'])?;
         if !scheme.eq_ignore_ascii_case("Digest") {
             return None;

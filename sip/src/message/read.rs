@@ -4,11 +4,11 @@ use super::text::{Syntax, list};
 use super::{CSeq, Headers, Message, Method, NameAddr, Request, Response, Scheme, Uri, Via};
 use crate::port::Transport;
 
-/// The longest message; a longer one is refused with 513 over UDP and ends a stream.
+/// The longest message. No datagram is longer; a longer message ends a stream.
 pub const MAX_MESSAGE_BYTES: usize = 65_536;
-/// The most header lines of a message.
+/// The most header lines of a message; 400 beyond.
 pub const MAX_HEADER_LINES: usize = 256;
-/// The longest header line, folded lines joined.
+/// The longest header line, folded lines joined; 400 beyond.
 pub const MAX_LINE_BYTES: usize = 16_384;
 
 /// Why bytes are no message, and what to do about it.
@@ -26,7 +26,7 @@ pub enum Malformed {
 ///
 /// # Errors
 /// What can't be accepted says how it wants to be answered: 400 with the mistake as its phrase, 505 for another
-/// version of SIP, 513 beyond a limit, or silence.
+/// version of SIP, or silence.
 pub fn read(bytes: &[u8], transport: Transport) -> Result<Message, Malformed> {
     let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).ok_or(Malformed::KeepAlive)?;
     let bytes = &bytes[start..];
@@ -50,11 +50,12 @@ pub fn read(bytes: &[u8], transport: Transport) -> Result<Message, Malformed> {
     start_line.finish(headers, body, length)
 }
 
-/// The head without its empty line, and the body. A message without an empty line is all head.
+/// The head without its empty line, and the body. A datagram without an empty line is all head: nothing is lost by
+/// taking it.
 fn split_head(bytes: &[u8]) -> (&[u8], &[u8]) {
     match head_end(bytes, 0) {
         Some((head, body)) => (&bytes[..head], &bytes[body..]),
-        None => (bytes, &[]),
+        None => (bytes.strip_suffix(b"\n").unwrap_or(bytes), &[]),
     }
 }
 
@@ -224,7 +225,7 @@ fn clean(value: &str) -> Result<String, Syntax> {
     if !sound {
         return Err(Syntax("Control Character"));
     }
-    Ok(value.replace(|one: char| one.is_ascii_control(), " "))
+    Ok(value.replace(|one: char| one.is_ascii_control(), " ").trim_end().to_owned())
 }
 
 /// Headers of which a message has exactly one.

@@ -10,6 +10,8 @@ mod key;
 mod route;
 mod server;
 #[cfg(test)]
+mod tables;
+#[cfg(test)]
 mod tests;
 pub(crate) mod timers;
 
