@@ -3,6 +3,7 @@
 use crate::call::{Attempt, Far, Redirecting};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
+use crate::ending::Role;
 use crate::ids::{CallId, DeviceName, Dn, LegId, TrunkName};
 use crate::leg::{At, Leg, LegMedia, Told, Wire};
 use crate::media::{Description, MediaTermination};
@@ -71,11 +72,8 @@ impl CallControl {
     }
 
     fn look_up(&self, call: CallId, dn: &Dn) -> Lookup {
-        let Some(number) = self
-            .numbers
-            .get(dn)
-            .filter(|number| !number.appearances.is_empty() || number.forward_all.is_some())
-        else {
+        // A number without a device and without a forward is nobody's.
+        let Some(number) = self.numbers.get(dn).filter(|number| number.leads_somewhere()) else {
             return match self.patterns.route(dn) {
                 Some((trunk, number)) => Lookup::Trunk(trunk, number),
                 None => Lookup::Fail(Cause::UNALLOCATED_NUMBER, Some(404)),
@@ -302,6 +300,9 @@ impl CallControl {
     /// A branch rings: its phone said so, or its application accepted.
     pub(crate) fn branch_rings(&mut self, leg: LegId, early: Option<Description>) {
         let Some(call) = self.legs.get(&leg).map(|leg| leg.call) else { return };
+        if self.role(leg) == Some(Role::Redirected) {
+            return self.redirected_rings(call, leg);
+        }
         let Some((anchor, attempt)) =
             self.calls.get_mut(&call).and_then(|call| Some((call.anchor, call.attempt_mut()?)))
         else {
@@ -321,6 +322,39 @@ impl CallControl {
         }
         self.alert_caller(call, anchor, leg, early.filter(|_| alone));
         self.commit_redirect(call);
+    }
+
+    /// It rings while it is being redirected: it will have rung, should the redirect fail.
+    fn redirected_rings(&mut self, call: CallId, leg: LegId) {
+        let old = self
+            .calls
+            .get_mut(&call)
+            .and_then(|call| call.redirecting.as_mut())
+            .map(|redirecting| &mut redirecting.old);
+        if let Some(Far::Trying(attempt)) = old {
+            attempt.ringing = true;
+        }
+        if self.legs.get(&leg).is_some_and(|leg| leg.state == LegState::Offering) {
+            self.enter(leg, LegState::Ringing);
+        }
+    }
+
+    /// Goes back to what an undecided redirect left, which has been answered meanwhile.
+    pub(crate) fn abort_redirect(&mut self, leg: LegId) {
+        let Some(call_id) = self.legs.get(&leg).map(|leg| leg.call) else { return };
+        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let Some(redirecting) = call.redirecting.take() else { return };
+        call.parties = redirecting.parties;
+        let tried = std::mem::replace(&mut call.far, redirecting.old);
+        self.stop_ringing(call_id);
+        let refused = refusal(
+            RefusalKind::IllegalCallState { state: LegState::Connected },
+            "the leg was answered before it was redirected",
+        );
+        self.reply(redirecting.session, redirecting.token, refused);
+        for branch in legs_of(&tried) {
+            self.finish_leg(branch, Cause::NORMAL_CLEARING, None, true);
+        }
     }
 
     fn alert_caller(&mut self, call: CallId, anchor: LegId, branch: LegId, early: Option<Description>) {

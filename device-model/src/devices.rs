@@ -505,6 +505,15 @@ impl CallControl {
 }
 
 impl Number {
+    /// Whether a call to it can go anywhere at all.
+    pub(crate) fn leads_somewhere(&self) -> bool {
+        let forward = &self.plan.forward;
+        !self.appearances.is_empty()
+            || self.forward_all.is_some()
+            || forward.unregistered.is_some()
+            || forward.no_answer.is_some()
+    }
+
     /// A number that only a device names.
     fn plain(dn: &Dn) -> Self {
         let plan = NumberPlan {

@@ -46,6 +46,11 @@ impl CallControl {
     /// Takes a leg to its last state and out of the tables. The call's own lists are the caller's business.
     /// `signal` tells the far end too; otherwise the far end has told us.
     pub(crate) fn finish_leg(&mut self, id: LegId, cause: Cause, status: Option<u16>, signal: bool) {
+        self.say_end(id, cause, status, signal);
+        self.remove_leg(id);
+    }
+
+    fn say_end(&mut self, id: LegId, cause: Cause, status: Option<u16>, signal: bool) {
         self.stop_streams(id);
         self.timers.cancel(Timer::MediaExchange(id));
         let Some(leg) = self.legs.get_mut(&id) else { return };
@@ -58,6 +63,9 @@ impl CallControl {
             Wire::Absent | Wire::Incoming | Wire::Placed | Wire::Up | Wire::Over => {}
         }
         self.tell_of(id, Event::Leg);
+    }
+
+    fn remove_leg(&mut self, id: LegId) {
         let Some(leg) = self.legs.remove(&id) else { return };
         if let Some((device, dn)) = leg.at.line()
             && let Some(device) = self.devices.get_mut(device)
@@ -81,6 +89,9 @@ impl CallControl {
             let refused = refusal(RefusalKind::NoSuchLeg, "the call ended while it was redirected");
             self.reply(redirecting.session, redirecting.token, refused);
             legs.extend(legs_of(&redirecting.old));
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.parties = redirecting.parties;
+            }
         }
         let failed = self.legs.get(&anchor).is_some_and(|leg| {
             matches!(leg.state, LegState::Dialing | LegState::Proceeding | LegState::Ringback)
@@ -92,8 +103,11 @@ impl CallControl {
             }
             self.enter(anchor, LegState::Failed);
         }
+        for leg in &legs {
+            self.say_end(*leg, why.cause, why.status, gone != Some(*leg));
+        }
         for leg in legs {
-            self.finish_leg(leg, why.cause, why.status, gone != Some(leg));
+            self.remove_leg(leg);
         }
         self.calls.remove(&id);
     }

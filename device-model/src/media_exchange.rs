@@ -265,7 +265,7 @@ impl CallControl {
         if !is_dynamic(end) {
             return;
         }
-        let wanted = !is_silent(end, far) && far.media.far.as_ref().is_none_or(|far| !stands_still(far));
+        let wanted = !is_silent(end, far) && !is_still_by_itself(far);
         match (end.media.channel, wanted) {
             (Channel::Closed, true) => self.ask_for_address(leg, peer),
             (Channel::Open(_) | Channel::Asked, false) => self.close_channel(leg),
@@ -477,6 +477,15 @@ impl CallControl {
             }
         }
     }
+}
+
+/// Whether a phone wants no media of its own accord. An inactive answer to our own silence is none.
+fn is_still_by_itself(leg: &Leg) -> bool {
+    let own = match leg.media.exchange {
+        Exchange::Owed { .. } => true,
+        Exchange::Idle | Exchange::Offered => leg.media.held_by_phone,
+    };
+    own && leg.media.far.as_ref().is_some_and(stands_still)
 }
 
 /// Something is under way there that a new offer would cross.

@@ -120,9 +120,14 @@ impl CallControl {
             (_, Wire::Absent | Wire::Over) => {}
             (Signal::Ringing { early }, Wire::Placed) => self.branch_rings(leg, early),
             (Signal::Answered { media }, Wire::Placed) => self.far_end_answered(leg, media),
-            (Signal::Rejected { cause, status, redirect_to }, Wire::Placed) => {
-                self.branch_failed(leg, Failure { cause, status }, redirect_to, true, false);
-            }
+            (Signal::Rejected { cause, status, redirect_to }, Wire::Placed) => match self.role(leg) {
+                Some(Role::Branch) => {
+                    self.branch_failed(leg, Failure { cause, status }, redirect_to, true, false)
+                }
+                Some(Role::Anchor | Role::Talking | Role::Redirected | Role::Passive) | None => {
+                    self.released(leg, cause)
+                }
+            },
             (
                 Signal::Ringing { .. } | Signal::Answered { .. } | Signal::Rejected { .. },
                 Wire::Incoming | Wire::Up,
@@ -151,6 +156,10 @@ impl CallControl {
 
     /// A phone or trunk that we called has answered.
     fn far_end_answered(&mut self, id: LegId, media: Option<Description>) {
+        if self.role(id) == Some(Role::Redirected) {
+            // It was picked up while it was being redirected: who answers has the call.
+            self.abort_redirect(id);
+        }
         if self.role(id) != Some(Role::Branch) {
             return;
         }

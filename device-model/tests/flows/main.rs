@@ -2,4 +2,7 @@
 //! checked-in snapshot that a reviewer reads beside it.
 
 mod basic;
+mod forwards;
+mod tables;
+mod walk;
 mod world;

@@ -1,0 +1,429 @@
+//! Random walks: whatever phones, trunks and applications do, valid or not, the tables agree after every step, nobody is
+//! told nonsense, every request has one answer, and when all have gone nothing is left.
+
+use crate::world::{dynamic, fixed, plan, sdp};
+use device_model::media::{Direction, StreamDirection};
+use device_model::plan::{Identity, Plan};
+use device_model::port::{Event, Origin};
+use device_model::{
+    CallControl, Cause, DeviceName, Input, LegCommand, LegId, LegState, Output, Party, Request, RequestToken,
+    SessionId, Signal,
+};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const NUMBERS: [&str; 12] =
+    ["2001", "2002", "2003", "2100", "5000", "6001", "6002", "9123", "404", "2005", "2006", "2007"];
+const DEVICES: [&str; 9] = ["A", "B", "C", "D", "E", "RP", "P", "Q", "NOBODY"];
+const CODECS: [&[&str]; 3] = [&["PCMU"], &["PCMA", "PCMU"], &["G722"]];
+
+/// The far end of a leg, as its signalling would see it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum FarEnd {
+    /// It called; with an offer or without.
+    Waiting {
+        offered: bool,
+    },
+    /// We called it.
+    Called {
+        offered: bool,
+    },
+    Up(Exchange),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Exchange {
+    Idle,
+    TheyOwe,
+    WeOwe,
+    WeOweAnOffer,
+}
+
+struct Walk {
+    control: CallControl,
+    plan: Plan,
+    now: Instant,
+    far: BTreeMap<LegId, FarEnd>,
+    gone: HashSet<LegId>,
+    streams: HashSet<(LegId, bool)>,
+    states: HashMap<LegId, LegState>,
+    pending: BTreeSet<RequestToken>,
+    token: u64,
+    legs: Vec<LegId>,
+    story: Vec<String>,
+    /// Who had what open before the step.
+    open: HashSet<(SessionId, DeviceName)>,
+}
+
+impl Walk {
+    fn new() -> Self {
+        let mut plan = plan();
+        plan.numbers.iter_mut().for_each(|number| number.ring_duration = Some(Duration::from_secs(5)));
+        let to = |dn: &str| Some(dn.into());
+        plan.numbers[0].forward.busy = to("5000");
+        plan.numbers[1].forward.no_answer = to("2003");
+        plan.numbers[2].forward.no_answer = to("2002");
+        plan.numbers[4].forward.on_failure = to("2001");
+        plan.numbers[4].forward.unregistered = to("6001");
+        plan.numbers[5].forward.on_failure = to("2100");
+        plan.numbers[5].max_calls = Some(2);
+        plan.parameters.max_legs = 14;
+        let identity = Identity { node: "cm1".into(), incarnation: 7 };
+        let control = CallControl::new(identity, Arc::new(plan.clone()));
+        #[allow(clippy::disallowed_methods)] // some instant to begin with; nothing waits for it
+        let now = Instant::now();
+        Self {
+            control,
+            plan,
+            now,
+            far: BTreeMap::new(),
+            gone: HashSet::new(),
+            streams: HashSet::new(),
+            states: HashMap::new(),
+            pending: BTreeSet::new(),
+            token: 0,
+            legs: vec![],
+            story: vec![],
+            open: HashSet::new(),
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.story.push(match &input {
+            Input::Configure(_) => "> Configure".into(),
+            other => format!("> {other:?}"),
+        });
+        self.open = (0..3)
+            .map(SessionId)
+            .flat_map(|s| self.control.open_devices(s).map(move |d| (s, d.clone())))
+            .collect();
+        let mut out = Vec::new();
+        self.control.handle(self.now, input, &mut out);
+        for output in &out {
+            self.story.push(format!("    {output:?}"));
+            if let Err(wrong) = self.hear(output) {
+                panic!("{}\n{wrong}", self.story.join("\n"));
+            }
+        }
+        let control = &self.control;
+        // Where nobody listens any more, nobody hears the end.
+        let heard = |leg: &LegId| {
+            control.device_of_leg(*leg).is_none_or(|device| !control.openers(device).is_empty())
+        };
+        self.streams.retain(|(leg, _)| heard(leg));
+        self.states.retain(|leg, _| heard(leg));
+        if let Err(wrong) = self.control.check() {
+            panic!("{}\n{wrong}", self.story.join("\n"));
+        }
+    }
+
+    fn hear(&mut self, output: &Output) -> Result<(), String> {
+        match output {
+            Output::Leg(leg, command) => self.command(*leg, command),
+            Output::Reply(_, token, _) if self.pending.remove(token) => Ok(()),
+            Output::Reply(_, token, _) => Err(format!("{token} was answered twice")),
+            Output::Event(sessions, _) if sessions.is_empty() => Err("told to nobody".into()),
+            Output::Event(sessions, event) => self.event(sessions, event),
+            Output::Limit(_) => Ok(()),
+        }
+    }
+
+    fn event(&mut self, sessions: &[SessionId], event: &Event) -> Result<(), String> {
+        let leg = match event {
+            Event::Leg(leg) | Event::LegChanged(leg) | Event::Digit(leg, _) => leg,
+            Event::OpenChannel { leg, .. } | Event::MediaStarted(leg, _) | Event::MediaStopped(leg, _) => leg,
+            _ => return Ok(()),
+        };
+        if self.gone.contains(&leg.leg) {
+            return Err(format!("{} speaks after its end", leg.leg));
+        }
+        let open = |s: SessionId| {
+            self.control.is_open(s, &leg.device) || self.open.contains(&(s, leg.device.clone()))
+        };
+        if let Some(session) = sessions.iter().find(|session| !open(**session)) {
+            return Err(format!("{session} is told of {}, which it hasn't open", leg.device));
+        }
+        let input = |d: StreamDirection| d == StreamDirection::Input;
+        match event {
+            Event::MediaStarted(_, stream) if !self.streams.insert((leg.leg, input(stream.direction))) => {
+                return Err(format!("{} started twice", leg.leg));
+            }
+            // Who opened the device in mid-call hears the end of streams whose begin it missed.
+            Event::MediaStopped(_, direction) => drop(self.streams.remove(&(leg.leg, input(*direction)))),
+            Event::Leg(leg) => {
+                let before = self.states.insert(leg.leg, leg.state);
+                let rank = |state: LegState| match state {
+                    LegState::Dialtone | LegState::Dialing | LegState::Offering => 0,
+                    LegState::Proceeding => 1,
+                    LegState::Ringback | LegState::Ringing => 2,
+                    LegState::Connected | LegState::Held => 3,
+                    LegState::Failed => 4,
+                    LegState::Disconnected => 5,
+                };
+                if before.is_some_and(|before| before == leg.state || rank(before) > rank(leg.state)) {
+                    return Err(format!("{} goes from {before:?} to {:?}", leg.leg, leg.state));
+                }
+                if leg.state == LegState::Disconnected {
+                    self.gone.insert(leg.leg);
+                    if self.streams.iter().any(|(id, _)| *id == leg.leg) {
+                        return Err(format!("{} ends with a stream", leg.leg));
+                    }
+                }
+            }
+            _ => {}
+        }
+        if !self.legs.contains(&leg.leg) {
+            self.legs.push(leg.leg);
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, leg: LegId, command: &LegCommand) -> Result<(), String> {
+        use Exchange as X;
+        let far = self.far.get(&leg).copied();
+        let next = match (command, far) {
+            (LegCommand::Call { offer, .. }, None) => Some(FarEnd::Called { offered: offer.is_some() }),
+            (LegCommand::Alert { .. }, Some(FarEnd::Waiting { .. })) => far,
+            (LegCommand::Answer { .. }, Some(FarEnd::Waiting { offered })) => {
+                Some(FarEnd::Up(if offered { X::Idle } else { X::TheyOwe }))
+            }
+            (LegCommand::Reject { .. }, Some(FarEnd::Waiting { .. })) => None,
+            (LegCommand::Release { .. }, Some(FarEnd::Called { .. } | FarEnd::Up(_))) => None,
+            (LegCommand::Offer(_), Some(FarEnd::Up(X::Idle))) => Some(FarEnd::Up(X::TheyOwe)),
+            (LegCommand::AnswerOffer(_), Some(FarEnd::Up(X::WeOwe))) => Some(FarEnd::Up(X::Idle)),
+            (LegCommand::AnswerOffer(_), Some(FarEnd::Up(X::WeOweAnOffer))) => Some(FarEnd::Up(X::TheyOwe)),
+            (LegCommand::RejectOffer(_), Some(FarEnd::Up(X::WeOwe | X::WeOweAnOffer))) => {
+                Some(FarEnd::Up(X::Idle))
+            }
+            (LegCommand::Connected(_), Some(FarEnd::Up(_) | FarEnd::Waiting { .. })) => far,
+            (LegCommand::Digit { .. }, Some(FarEnd::Up(_))) => far,
+            _ => return Err(format!("{leg} is {far:?} and is told {command:?}")),
+        };
+        match next {
+            Some(next) => drop(self.far.insert(leg, next)),
+            None => drop(self.far.remove(&leg)),
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, session: u64, request: Request) {
+        self.token += 1;
+        let token = RequestToken(self.token);
+        self.pending.insert(token);
+        self.input(Input::Request { session: SessionId(session), token, request });
+    }
+
+    fn some_leg(&self, pick: u8) -> LegId {
+        let recent = self.legs.len().saturating_sub(8);
+        let legs = &self.legs[recent..];
+        if legs.is_empty() { LegId(99) } else { legs[pick as usize % legs.len()] }
+    }
+
+    fn some_far(&self, pick: u8) -> Option<(LegId, FarEnd)> {
+        self.far.iter().nth(pick as usize % self.far.len().max(1)).map(|(leg, far)| (*leg, *far))
+    }
+
+    fn step(&mut self, (what, x, y, z): (u8, u8, u8, u8)) {
+        match what % 32 {
+            0..=4 => self.dial(x, y, z),
+            5..=14 => self.far_acts(x, y, z),
+            15..=25 => self.application_acts(what, x, y, z),
+            26 => self.input(Input::SessionEnded(SessionId(u64::from(x % 3)))),
+            27 => self.wait(Duration::from_millis(u64::from(x) * 40)),
+            28 => self.input(Input::Unregistered(DEVICES[x as usize % 9].into())),
+            29 if x < 24 => self.reconfigure(y, z),
+            29 | 30 => self.input(Input::Registered(DEVICES[x as usize % 9].into())),
+            _ => self.nonsense(x, y),
+        }
+    }
+
+    fn dial(&mut self, x: u8, y: u8, z: u8) {
+        let leg = self.control.new_leg_id();
+        let offered = !z.is_multiple_of(4);
+        let device: DeviceName = DEVICES[x as usize % 5].into();
+        let origin = if z.is_multiple_of(7) {
+            Origin::Trunk("PSTN".into())
+        } else {
+            Origin::Phone { device, dn: None }
+        };
+        let offer = offered.then(|| sdp(&format!("10.0.1.{x}:4000"), CODECS[z as usize % 3]));
+        self.far.insert(leg, FarEnd::Waiting { offered });
+        let dialled = NUMBERS[y as usize % NUMBERS.len()].into();
+        self.input(Input::IncomingCall { leg, origin, dialled, calling: Party::default(), offer });
+    }
+
+    /// Something that the far end of a leg may really do now.
+    fn far_acts(&mut self, x: u8, y: u8, z: u8) {
+        use Exchange as X;
+        let Some((leg, far)) = self.some_far(x) else { return };
+        let mut media = sdp(&format!("10.0.2.{}:4000", z % 16), CODECS[y as usize % 3]);
+        media.encrypted = z.is_multiple_of(11);
+        media.direction =
+            [Direction::SendReceive, Direction::SendReceive, Direction::SendOnly, Direction::Inactive]
+                [z as usize % 4];
+        let (signal, next) = match (far, y % 8) {
+            (FarEnd::Waiting { .. }, 0) => (Signal::Released { cause: Cause::NORMAL_CLEARING }, None),
+            (FarEnd::Waiting { .. }, _) => return,
+            (FarEnd::Called { .. }, 0..=2) => {
+                (Signal::Ringing { early: (z > 200).then_some(media) }, Some(far))
+            }
+            (FarEnd::Called { offered }, 3..=5) => (
+                Signal::Answered { media: Some(media) },
+                Some(FarEnd::Up(if offered { X::Idle } else { X::WeOwe })),
+            ),
+            (FarEnd::Called { .. }, _) => {
+                let cause = [Cause::USER_BUSY, Cause::NO_ANSWER, Cause::CALL_REJECTED][z as usize % 3];
+                let redirect_to = (z > 230).then(|| NUMBERS[z as usize % 12].into());
+                (Signal::Rejected { cause, status: None, redirect_to }, None)
+            }
+            (FarEnd::Up(_), 0) => (Signal::Released { cause: Cause::NORMAL_CLEARING }, None),
+            (FarEnd::Up(X::TheyOwe), 1) => {
+                (Signal::OfferRejected { cause: Cause::INCOMPATIBLE_DESTINATION }, Some(FarEnd::Up(X::Idle)))
+            }
+            (FarEnd::Up(X::TheyOwe), _) => (Signal::Answer(media), Some(FarEnd::Up(X::Idle))),
+            (FarEnd::Up(X::Idle), 1..=4) => (Signal::Offer(Some(media)), Some(FarEnd::Up(X::WeOwe))),
+            (FarEnd::Up(X::Idle), 5) => (Signal::Offer(None), Some(FarEnd::Up(X::WeOweAnOffer))),
+            (FarEnd::Up(_), _) => (Signal::Digit { digit: '5', duration_ms: 100 }, Some(far)),
+        };
+        match next {
+            Some(next) => drop(self.far.insert(leg, next)),
+            None => drop(self.far.remove(&leg)),
+        }
+        self.input(Input::Signal(leg, signal));
+    }
+
+    fn application_acts(&mut self, what: u8, x: u8, y: u8, z: u8) {
+        let session = u64::from(z % 2) + 1;
+        let leg = self.some_leg(x);
+        let device: DeviceName = DEVICES[y as usize % 9].into();
+        let address = format!("10.0.3.{}:{}", z % 4, 6000 + u16::from(x)).parse().expect("an address");
+        let request = match what % 32 {
+            15 | 16 => {
+                let media = match (DEVICES[y as usize % 9], z % 5) {
+                    ("RP" | "P" | "Q", 0) => Some(fixed("10.0.4.1:7000", CODECS[1])),
+                    ("RP" | "P" | "Q", 1..=3) => Some(dynamic(CODECS[1])),
+                    _ => None,
+                };
+                Request::OpenDevice { device, media }
+            }
+            17 if x < 20 => Request::CloseDevice { device },
+            17 => Request::SetUserData { leg, user_data: BTreeMap::from([("k".into(), z.to_string())]) },
+            18 => Request::Accept { leg },
+            19 | 20 => Request::Answer { leg },
+            21 => Request::SetMedia { leg, address },
+            22 => Request::Redirect {
+                leg,
+                destination: NUMBERS[y as usize % 12].into(),
+                calling_number: None,
+                original_called: None,
+                keep_on_failure: z.is_multiple_of(3),
+            },
+            23 if z.is_multiple_of(4) => Request::Reject { leg, cause: Cause::CALL_REJECTED },
+            23 => Request::Hold { leg },
+            24 if z.is_multiple_of(4) => Request::Drop { leg },
+            24 => Request::Retrieve { leg },
+            _ if z.is_multiple_of(8) => Request::SetForwardAll {
+                device,
+                dn: NUMBERS[x as usize % 7].into(),
+                destination: (z > 99).then(|| "2003".into()),
+            },
+            _ if z % 8 == 1 => {
+                Request::SetAutoAccept { device, dn: NUMBERS[x as usize % 7].into(), on: z > 99 }
+            }
+            _ => Request::MakeCall {
+                device: ["P", "Q", "RP", "A"][y as usize % 4].into(),
+                dn: None,
+                destination: NUMBERS[x as usize % 12].into(),
+                calling_number: None,
+                user_data: BTreeMap::new(),
+            },
+        };
+        self.request(session, request);
+    }
+
+    /// What no stack would say, of legs that are there or not.
+    fn nonsense(&mut self, x: u8, y: u8) {
+        let leg = self.some_leg(y);
+        if self.far.contains_key(&leg) {
+            return;
+        }
+        let media = sdp("10.9.9.9:9", CODECS[0]);
+        let signal = match x % 7 {
+            0 => Signal::Ringing { early: None },
+            1 => Signal::Answered { media: Some(media) },
+            2 => Signal::Offer(Some(media)),
+            3 => Signal::Answer(media),
+            4 => Signal::OfferRejected { cause: Cause::PROTOCOL_ERROR },
+            5 => Signal::Rejected { cause: Cause::USER_BUSY, status: None, redirect_to: None },
+            _ => Signal::Digit { digit: 'x', duration_ms: 0 },
+        };
+        self.input(Input::Signal(leg, signal));
+    }
+
+    fn reconfigure(&mut self, y: u8, z: u8) {
+        let mut plan = self.plan.clone();
+        let device = y as usize % plan.devices.len();
+        match z % 3 {
+            0 => drop(plan.devices.remove(device)),
+            1 => plan.devices[device].allow_cti_control = false,
+            _ => plan.devices[device].lines.push("2007".into()),
+        }
+        self.input(Input::Configure(Arc::new(plan)));
+        self.input(Input::Configure(Arc::new(self.plan.clone())));
+    }
+
+    fn wait(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        while let Some(at) = self.control.next_timeout().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.input(Input::Timeout);
+        }
+        self.now = until;
+    }
+
+    /// All go home: nothing may be left.
+    fn end(mut self, shutdown: bool) {
+        for session in 0..3 {
+            self.input(Input::SessionEnded(SessionId(session)));
+        }
+        if shutdown {
+            self.input(Input::Shutdown);
+        }
+        while let Some((leg, _)) = self.far.pop_first() {
+            self.input(Input::Signal(leg, Signal::Released { cause: Cause::NORMAL_CLEARING }));
+        }
+        assert!(
+            self.control.is_quiet(),
+            "something is left: {:?}\n{}",
+            self.control.counts(),
+            self.story.join("\n")
+        );
+        assert!(self.pending.is_empty(), "{:?} never had an answer\n{}", self.pending, self.story.join("\n"));
+        assert_eq!(self.control.counts().open_devices, 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_the_tables_agree_and_nothing_is_left(
+        steps in prop::collection::vec(any::<(u8, u8, u8, u8)>(), 1..250),
+        shutdown in any::<bool>(),
+    ) {
+        let mut walk = Walk::new();
+        for phone in ["A", "B", "C", "D", "E"] {
+            walk.input(Input::Registered(phone.into()));
+        }
+        walk.request(1, Request::OpenDevice { device: "RP".into(), media: Some(dynamic(CODECS[1])) });
+        walk.request(1, Request::OpenDevice { device: "P".into(), media: Some(fixed("10.0.4.1:7000", CODECS[1])) });
+        walk.request(2, Request::OpenDevice { device: "Q".into(), media: Some(dynamic(CODECS[1])) });
+        walk.request(1, Request::OpenDevice { device: "A".into(), media: None });
+        for step in steps {
+            walk.step(step);
+        }
+        walk.end(shutdown);
+    }
+}
