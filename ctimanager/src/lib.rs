@@ -2,4 +2,5 @@
 //!
 //! The program: what an administrator wrote and types, the pure node, and the shell around it.
 
+pub mod admin;
 pub mod config;

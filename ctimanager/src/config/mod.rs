@@ -7,6 +7,7 @@
 mod check;
 mod convert;
 mod dial;
+mod explain;
 mod fields;
 mod mistake;
 mod names;
@@ -19,6 +20,7 @@ mod types;
 mod units;
 mod yaml;
 
+pub use explain::Explanation;
 pub use mistake::{Mistake, Place};
 pub use parameters::ServiceParameters;
 pub use read::{Loaded, load, parse};

@@ -1,0 +1,132 @@
+//! The arguments of the `ctimanager` command, and which function carries each out.
+
+use super::{Format, Outcome, check_config, explain, password, pki};
+use clap::{Parser, Subcommand};
+use rand::TryRng;
+use rand::rngs::SysRng;
+use security::Transport;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+/// An open, cluster-aware CTIManager.
+#[derive(Debug, Parser)]
+#[command(name = "ctimanager", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show every mistake of a configuration (exit code 0: none, 1: some)
+    CheckConfig {
+        /// A file, or a folder whose *.yaml are read as one
+        path: PathBuf,
+        #[arg(long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Make the cluster's own certificates
+    #[command(subcommand)]
+    Pki(Pki),
+    /// Make an argon2id hash of a password, from a prompt or stdin
+    HashPassword,
+    /// May this user open that device, and which line decides it? (exit code 0: yes, 1: no)
+    Explain {
+        /// The device's name
+        device: String,
+        /// The user's id
+        #[arg(long)]
+        user: String,
+        /// The configuration to ask
+        #[arg(long)]
+        config: PathBuf,
+        /// As if the application came over the plain port
+        #[arg(long)]
+        plain: bool,
+        #[arg(long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Print the CTI protocol as an OpenRPC document
+    Api,
+    /// Print the JSON Schema of the configuration
+    ConfigSchema,
+}
+
+#[derive(Debug, Subcommand)]
+enum Pki {
+    /// Make the authority (never over another) and a certificate for each node that has none
+    Init {
+        /// The folder for them
+        dir: PathBuf,
+        /// The configuration that names the nodes; without it there is one, cm1
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Make new certificates for all nodes; the authority stays
+        #[arg(long)]
+        renew: bool,
+    },
+    /// Make an application's certificate, with which it needs no password
+    Client {
+        /// The folder that `pki init` made
+        dir: PathBuf,
+        /// The user's id
+        #[arg(long)]
+        user: String,
+        /// Replace the user's certificate
+        #[arg(long)]
+        renew: bool,
+    },
+}
+
+/// Reads the process's arguments and does what they say. Wrong arguments end the process with exit code 2.
+#[must_use]
+pub fn main(now: SystemTime) -> ExitCode {
+    run(Cli::parse(), now).tell()
+}
+
+fn run(cli: Cli, now: SystemTime) -> Outcome {
+    match cli.command {
+        Command::CheckConfig { path, output } => check_config::check_config(&path, output),
+        Command::Pki(Pki::Init { dir, config, renew }) => pki::init(&dir, config.as_deref(), renew, now),
+        Command::Pki(Pki::Client { dir, user, renew }) => pki::client(&dir, &user, renew, now),
+        Command::HashPassword => hash_password(),
+        Command::Explain { device, user, config, plain, output } => {
+            let transport = if plain { Transport::Plain } else { Transport::Tls };
+            explain::explain(&config, &device, &user, transport, output)
+        }
+        Command::Api => Outcome::good(format!("{:#}", protocol::openrpc::document())),
+        Command::ConfigSchema => Outcome::good(format!("{:#}", crate::config::json_schema())),
+    }
+}
+
+fn hash_password() -> Outcome {
+    let mut salt = [0; 16];
+    if SysRng.try_fill_bytes(&mut salt).is_err() {
+        return Outcome::failed("the system gives no random numbers");
+    }
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() { password::hash_prompted(salt) } else { password::hash_line(stdin.lock(), salt) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_arguments_are_usage_errors() {
+        for line in ["", "fly", "check-config", "check-config a b", "pki", "pki client d", "explain RP_MAIN"]
+        {
+            let words = std::iter::once("ctimanager").chain(line.split_whitespace());
+            let error = Cli::try_parse_from(words).expect_err("it is wrong");
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! `ctimanager pki`: the cluster's own authority and certificates, as files. What is there is kept: an authority is never
+//! written over, and a certificate only when a new one is asked for.
+
+use super::{Outcome, check_config};
+use crate::config;
+use security::Secret;
+use security::pki::{Authority, Issued, PkiError};
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Why files can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// A file or folder.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A certificate.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// Half an authority.
+    #[error("{} is there without {}: an authority is both, and neither is written over", there.display(), missing.display())]
+    HalfAuthority {
+        /// What is there.
+        there: PathBuf,
+        /// What is not.
+        missing: PathBuf,
+    },
+    /// No authority yet.
+    #[error("there is no authority in {folder}: make it with `ctimanager pki init {folder}`", folder = .0.display())]
+    NoAuthority(PathBuf),
+    /// The certificate is there already.
+    #[error("{} is there already; --renew replaces it", .0.display())]
+    AlreadyThere(PathBuf),
+    /// A user whose id is no file name.
+    #[error("`{0}` can't name a file: letters, digits, `.`, `-`, `_` and `@`, not beginning with a dot")]
+    BadName(String),
+}
+
+/// What became of a file pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// Written now.
+    New(PathBuf),
+    /// There already and kept.
+    Kept(PathBuf),
+}
+
+/// `pki init DIR`: the authority, and a certificate for each node of the configuration; without one for the node `cm1`.
+#[must_use]
+pub fn init(folder: &Path, config: Option<&Path>, renew: bool, now: SystemTime) -> Outcome {
+    let (cluster, nodes) = match config.map(config::load) {
+        None => ("ctimanager".to_owned(), vec![("cm1".to_owned(), None)]),
+        Some(Err(mistakes)) => return check_config::bad(&mistakes),
+        Some(Ok(loaded)) => {
+            let nodes = loaded.config.nodes.iter();
+            let nodes = nodes.map(|node| (node.name.as_str().to_owned(), Some(node.host.to_string())));
+            (loaded.config.cluster.name.to_string(), nodes.collect())
+        }
+    };
+    match init_files(folder, &cluster, &nodes, renew, now) {
+        Ok(made) => Outcome::good(format!("{}\n\n{}", report(&made), advice(folder))),
+        Err(error) => Outcome::failed(error),
+    }
+}
+
+/// `pki client DIR --user ID`: a certificate with which the user needs no password.
+#[must_use]
+pub fn client(folder: &Path, user: &str, renew: bool, now: SystemTime) -> Outcome {
+    match client_files(folder, user, renew, now) {
+        Ok(path) => {
+            let key = path.with_extension("key");
+            let ca = folder.join("ca.pem");
+            let (path, key, ca) = (path.display(), key.display(), ca.display());
+            Outcome::good(format!(
+                "wrote {path}\nwrote {key}\n\nGive both and {ca} to the application. It shows the certificate when it \
+                 connects\nover TLS and opens its provider as `{user}` without a password."
+            ))
+        }
+        Err(error) => Outcome::failed(error),
+    }
+}
+
+/// Makes the authority where there is none, and what nodes lack.
+///
+/// # Errors
+/// When a file can't be read or written, or a host can't be in a certificate.
+pub fn init_files(
+    folder: &Path,
+    cluster: &str,
+    nodes: &[(String, Option<String>)],
+    renew: bool,
+    now: SystemTime,
+) -> Result<Vec<Made>, FilesError> {
+    make_folder(folder)?;
+    let (authority, made) = authority(folder, cluster, now)?;
+    let mut all = vec![made];
+    for (name, host) in nodes {
+        let path = pem(folder, name);
+        if path.exists() && key_of(&path).exists() && !renew {
+            all.push(Made::Kept(path));
+            continue;
+        }
+        let hosts: Vec<&str> = host.as_deref().into_iter().collect();
+        replace(&path, &authority.issue_node(name, &hosts, now)?)?;
+        all.push(Made::New(path));
+    }
+    Ok(all)
+}
+
+fn client_files(folder: &Path, user: &str, renew: bool, now: SystemTime) -> Result<PathBuf, FilesError> {
+    let good = |c: char| c.is_ascii_alphanumeric() || ".-_@".contains(c);
+    if user.is_empty() || user.len() > 128 || user.starts_with('.') || !user.chars().all(good) {
+        return Err(FilesError::BadName(user.to_owned()));
+    }
+    let authority = read_authority(folder)?.ok_or_else(|| FilesError::NoAuthority(folder.to_owned()))?;
+    let clients = folder.join("clients");
+    make_folder(&clients)?;
+    let path = pem(&clients, user);
+    if !renew && (path.exists() || key_of(&path).exists()) {
+        return Err(FilesError::AlreadyThere(path));
+    }
+    replace(&path, &authority.issue_client(user, now)?)?;
+    Ok(path)
+}
+
+fn authority(folder: &Path, cluster: &str, now: SystemTime) -> Result<(Authority, Made), FilesError> {
+    let path = folder.join("ca.pem");
+    if let Some(authority) = read_authority(folder)? {
+        return Ok((authority, Made::Kept(path)));
+    }
+    let authority = Authority::generate(cluster, now)?;
+    // `create_new`: should another have made one in the meantime, his stays and this fails.
+    write(&key_of(&path), authority.pem().key.expose(), 0o600, Existing::Kept)?;
+    write(&path, &authority.pem().certificate, 0o644, Existing::Kept)?;
+    Ok((authority, Made::New(path)))
+}
+
+/// The authority of the folder; `None` when neither of its files is there.
+fn read_authority(folder: &Path) -> Result<Option<Authority>, FilesError> {
+    let certificate = folder.join("ca.pem");
+    let key = key_of(&certificate);
+    match (certificate.exists(), key.exists()) {
+        (false, false) => Ok(None),
+        (true, false) => Err(FilesError::HalfAuthority { there: certificate, missing: key }),
+        (false, true) => Err(FilesError::HalfAuthority { there: key, missing: certificate }),
+        (true, true) => {
+            let key = Secret::new(read(&key)?);
+            Ok(Some(Authority::from_pem(&read(&certificate)?, &key)?))
+        }
+    }
+}
+
+fn replace(certificate: &Path, issued: &Issued) -> Result<(), FilesError> {
+    write(&key_of(certificate), issued.key.expose(), 0o600, Existing::Replaced)?;
+    write(certificate, &issued.certificate, 0o644, Existing::Replaced)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Kept,
+    Replaced,
+}
+
+/// Writes beside the file and moves it there: nobody ever reads half of it. The mode is set when the file is made, so that
+/// a key is at no time open to others.
+fn write(path: &Path, text: &str, mode: u32, existing: Existing) -> Result<(), FilesError> {
+    let failed = |error| FilesError::File { path: path.to_owned(), error };
+    if existing == Existing::Kept {
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
+        return file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed);
+    }
+    let fresh = path.with_extension("new");
+    // Left over from a run that was cut off; there may be none.
+    let _ = std::fs::remove_file(&fresh);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    std::fs::rename(&fresh, path).map_err(failed)
+}
+
+fn read(path: &Path) -> Result<String, FilesError> {
+    std::fs::read_to_string(path).map_err(|error| FilesError::File { path: path.to_owned(), error })
+}
+
+fn make_folder(path: &Path) -> Result<(), FilesError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| FilesError::File { path: path.to_owned(), error })
+}
+
+fn pem(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.pem"))
+}
+
+fn key_of(certificate: &Path) -> PathBuf {
+    certificate.with_extension("key")
+}
+
+fn report(made: &[Made]) -> String {
+    let lines = made.iter().map(|made| match made {
+        Made::New(path) => format!("wrote {}\nwrote {}", path.display(), key_of(path).display()),
+        Made::Kept(path) => format!("kept  {}", path.display()),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn advice(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "In the configuration:   cluster: {{security: {{pki: {folder}}}}}   (relative to its file)\n\
+         Phones, applications and browsers trust {folder}/ca.pem.\n\
+         Keep {folder}/ca.key away from them: it signs for the whole cluster.\n\
+         For an application without a password: ctimanager pki client {folder} --user ID"
+    )
+}
+
+#[cfg(test)]
+mod tests;
