@@ -53,6 +53,8 @@ pub async fn run(mut calls: Calls, menu: Arc<Menu>) {
 async fn attend(leg: TerminalConnection, menu: Arc<Menu>) {
     match serve(leg.clone(), &menu).await {
         Ok(()) | Err(IvrError::Gone) => {}
+        // Who hangs up in between makes requests fail; that is no trouble.
+        Err(_) if leg.status().is_over() => {}
         Err(error) => {
             tracing::warn!(leg = %leg.id(), %error, "a call was not attended to; it goes to the operator");
             if leg.redirect(&menu.operator).await.is_err() {

@@ -12,6 +12,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Why a call could not be answered, or lost its media.
@@ -58,20 +59,26 @@ impl IvrCall {
         let endpoint = Arc::new(RtpEndpoint::bind(ip).await?);
         let events = leg.events();
         let set_media = async {
-            leg.wait_for(|status| status.open_channel.is_some()).await.ok_or(IvrError::Gone)?;
-            leg.set_media(endpoint.local_addr()).await.map_err(IvrError::from)
+            let asked = leg.wait_for(|status| status.open_channel.is_some()).await.ok_or(IvrError::Gone)?;
+            leg.set_media(endpoint.local_addr()).await?;
+            Ok(asked.channels_asked)
         };
         let answer = async { leg.answer().await.map_err(IvrError::from) };
         // Whether the answer's reply or the question for the media comes first is the server's affair.
-        tokio::try_join!(answer, set_media)?;
-        let talks = |status: &LegStatus| {
-            status.leg.state == LegState::Connected && (status.output.is_some() || status.input.is_some())
+        let ((), channels_answered) = tokio::try_join!(answer, set_media)?;
+        let mirror = Mirror {
+            leg: leg.clone(),
+            endpoint: endpoint.clone(),
+            channels_answered,
+            input: None,
+            output: None,
         };
-        let status = leg.wait_for(talks).await.ok_or(IvrError::Gone)?;
-        let mut mirror = Mirror { endpoint: endpoint.clone(), input: None, output: None };
-        mirror.follow(&status).await?;
-        let follower = tokio::spawn(follow(leg.clone(), events, mirror));
-        Ok(Self { leg, endpoint, follower })
+        // From here on the server's questions are answered, whatever comes before the first word.
+        let (talking, talks) = oneshot::channel();
+        let follower = tokio::spawn(follow(events, mirror, talking));
+        let call = Self { leg, endpoint, follower };
+        talks.await.map_err(|_| IvrError::Gone)??;
+        Ok(call)
     }
 
     /// The leg, for everything that is not said here.
@@ -170,13 +177,29 @@ impl IvrCall {
     }
 }
 
-/// Keeps the endpoint's streams as the server tells them, and adds the digits that it saw.
-async fn follow(leg: TerminalConnection, mut events: Events<Arc<Event>>, mut mirror: Mirror) {
-    let mut changes = leg.changes();
+/// Keeps the endpoint's streams as the server tells them, and adds the digits that it saw. Says once when the call is
+/// connected and media flow, or why they never will.
+async fn follow(
+    mut events: Events<Arc<Event>>,
+    mut mirror: Mirror,
+    talking: oneshot::Sender<Result<(), IvrError>>,
+) {
+    let mut changes = mirror.leg.changes();
+    let mut talking = Some(talking);
     loop {
         let status = changes.borrow_and_update().clone();
-        if let Err(error) = mirror.follow(&status).await {
-            tracing::warn!(leg = %leg.id(), %error, "the media of a call can't be followed");
+        let followed = mirror.follow(&status).await;
+        if let Err(error) = &followed {
+            tracing::warn!(leg = %mirror.leg.id(), %error, "the media of a call can't be followed");
+        }
+        let failed = followed.is_err();
+        if (failed || talks(&status))
+            && let Some(waits) = talking.take()
+        {
+            // Whoever waits for this may have given up.
+            let _ = waits.send(followed);
+        }
+        if failed {
             return;
         }
         tokio::select! {
@@ -190,8 +213,14 @@ async fn follow(leg: TerminalConnection, mut events: Events<Arc<Event>>, mut mir
     }
 }
 
-/// The endpoint's streams as they were last set.
+fn talks(status: &LegStatus) -> bool {
+    status.leg.state == LegState::Connected && (status.output.is_some() || status.input.is_some())
+}
+
+/// The endpoint's streams as they were last set, and which questions for its address were answered.
 struct Mirror {
+    leg: TerminalConnection,
+    channels_answered: u64,
     endpoint: Arc<RtpEndpoint>,
     input: Option<StartedStream>,
     output: Option<StartedStream>,
@@ -212,6 +241,13 @@ impl Mirror {
             match &self.input {
                 Some(started) => self.endpoint.start_input(stream(started)?).await?,
                 None => self.endpoint.stop_input().await?,
+            }
+        }
+        if status.channels_asked > self.channels_answered && !status.is_over() {
+            self.channels_answered = status.channels_asked;
+            // The question may have lapsed meanwhile: the caller is on hold again, and the next one will come.
+            if let Err(error) = self.leg.set_media(self.endpoint.local_addr()).await {
+                tracing::debug!(leg = %self.leg.id(), %error, "an address was not taken");
             }
         }
         Ok(())

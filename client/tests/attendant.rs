@@ -146,3 +146,27 @@ async fn a_call_that_can_not_be_answered_goes_to_the_operator() {
     let asked = peer.expect("call.redirect").await;
     assert_eq!(asked.params["destination"], "2000");
 }
+
+#[tokio::test]
+async fn a_caller_who_comes_back_from_hold_hears_the_rest() {
+    let (_provider, mut peer) = attended(menu(Duration::from_secs(30))).await;
+    let phone = call(&mut peer, "l1").await;
+    for direction in ["input", "output"] {
+        let stopped = json!({"leg": leg("l1", "connected"), "direction": direction});
+        peer.event("media.stopped", stopped).await;
+    }
+    let open_channel = json!({"leg": leg("l1", "connected"), "codec": "PCMA", "payload_type": 8, "packet_ms": 20,
+                              "deadline_ms": 5000});
+    peer.event("media.open_channel", open_channel).await;
+    let asked = peer.expect("call.set_media").await;
+    peer.reply(&asked, json!({})).await;
+    let port = asked.params["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
+    let recording = phone.record().await;
+    connect(&mut peer, "l1", &phone, SocketAddr::new(LOOPBACK, port)).await;
+    let heard = tokio::time::timeout(Duration::from_millis(500), phone.next_digit()).await;
+    assert!(heard.is_err(), "the attendant sends no digits");
+    let heard = tone::heard(&recording.finish().await.expect("audio"), Menu::PROMPT_HZ);
+    assert!(heard >= Duration::from_millis(160), "the prompt was heard for {heard:?}");
+    phone.send_digits("1").await.expect("sent");
+    assert_eq!(peer.expect("call.redirect").await.params["destination"], "2001");
+}

@@ -23,6 +23,8 @@ pub struct LegStatus {
     pub leg: Arc<Leg>,
     /// The server waits for `call.set_media` (dynamic media).
     pub open_channel: Option<OpenChannel>,
+    /// How often it has asked: once for each media session, so again when a caller comes back from hold.
+    pub channels_asked: u64,
     /// What the device receives.
     pub input: Option<StartedStream>,
     /// What the device sends.
@@ -269,7 +271,8 @@ fn subscribe<T: Clone>(
 
 impl LegEntry {
     fn new(leg: Arc<Leg>) -> Self {
-        let status = LegStatus { leg, open_channel: None, input: None, output: None, lost: false };
+        let status =
+            LegStatus { leg, open_channel: None, channels_asked: 0, input: None, output: None, lost: false };
         Self { status: watch::Sender::new(status), observers: None }
     }
 }
@@ -370,7 +373,10 @@ impl Inner {
 /// Brings the media of a leg up to date; says whether something changed.
 fn media_event(status: &mut LegStatus, event: &Event) -> bool {
     match event {
-        Event::MediaOpenChannel(channel) => status.open_channel = Some(channel.clone()),
+        Event::MediaOpenChannel(channel) => {
+            status.open_channel = Some(channel.clone());
+            status.channels_asked += 1;
+        }
         Event::MediaStarted { stream, .. } => {
             status.open_channel = None;
             match stream.direction {
