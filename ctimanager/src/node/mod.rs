@@ -17,7 +17,7 @@ mod status;
 
 pub use bridge::TrunkPeer;
 pub use port::{AdminRequest, AdminToken, CtiConnection, CtiTransport, Frame, Input, Output, Report, Severity};
-pub use settings::{SessionParameters, Settings};
+pub use settings::{SessionParameters, Settings, Surroundings};
 
 use applications::Applications;
 use bridge::Bridge;

@@ -1,9 +1,12 @@
 //! What the node takes of a configuration, in the values that its rooms use.
 
 use super::bridge::TrunkPeer;
+use crate::config::{self, Config};
 use device_model::plan::Plan;
 use device_model::{NodeName, TrunkName};
 use security::Policy;
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,4 +47,69 @@ pub struct SessionParameters {
     pub max_requests_per_second: u32,
     pub max_login_failures_per_minute: u32,
     pub max_unopened_connections: usize,
+}
+
+/// What the shell found out when it opened the listeners and looked up names.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// This node's SIP listeners, their real ports.
+    pub sip_listen: Vec<(sip::Transport, SocketAddr)>,
+    /// This node's CTI address for TLS as applications reach it.
+    pub cti_tls: Option<SocketAddr>,
+    /// Addresses of trunks whose host is a name.
+    pub resolved: HashMap<TrunkName, SocketAddr>,
+}
+
+impl Settings {
+    /// The configuration as `node` sees it. A trunk whose name could not be looked up has no address and takes no calls.
+    #[must_use]
+    pub fn of(config: &Config, node: &config::Node, surroundings: &Surroundings) -> Self {
+        Self {
+            cluster: config.cluster.name.clone(),
+            node: node.name.clone(),
+            ctimanagers: config.nodes.iter().filter_map(|n| reconnect(n, node, surroundings)).collect(),
+            sip_listen: surroundings.sip_listen.clone(),
+            plan: Arc::new(config.plan()),
+            policy: Arc::new(config.policy()),
+            accounts: config.accounts().into_iter().collect(),
+            trunks: config.trunks.iter().filter_map(|trunk| peer(trunk, surroundings)).collect(),
+            sessions: session_parameters(&config.parameters),
+        }
+    }
+}
+
+fn reconnect(node: &config::Node, own: &config::Node, surroundings: &Surroundings) -> Option<Arc<str>> {
+    let configured = node.cti.tls.filter(|_| node.ctimanager)?;
+    let port = match surroundings.cti_tls {
+        Some(bound) if node.name == own.name => bound.port(),
+        Some(_) | None => configured,
+    };
+    let host = &node.host;
+    Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }.into())
+}
+
+fn peer(trunk: &config::Trunk, surroundings: &Surroundings) -> Option<(TrunkName, TrunkPeer)> {
+    let remote = trunk.address().or_else(|| surroundings.resolved.get(&trunk.name).copied())?;
+    let transport = match trunk.transport {
+        config::TrunkTransport::Udp => sip::Transport::Udp,
+        config::TrunkTransport::Tcp => sip::Transport::Tcp,
+        config::TrunkTransport::Tls => sip::Transport::Tls,
+    };
+    Some((trunk.name.clone(), TrunkPeer { transport, remote, host: trunk.host.to_string() }))
+}
+
+fn session_parameters(parameters: &config::ServiceParameters) -> SessionParameters {
+    SessionParameters {
+        max_cti_connections: parameters.max_cti_connections as usize,
+        heartbeat_minimum: parameters.application_heartbeat_minimum_interval,
+        heartbeat_maximum: parameters.application_heartbeat_maximum_interval,
+        resume_grace: parameters.session_resume_grace,
+        resume_grace_maximum: parameters.session_resume_grace_maximum,
+        log_events: parameters.session_log_events as usize,
+        log_bytes: usize::try_from(parameters.session_log_bytes).unwrap_or(usize::MAX),
+        queue_events: parameters.session_queue_events as usize,
+        max_requests_per_second: parameters.max_requests_per_second,
+        max_login_failures_per_minute: parameters.max_login_failures_per_minute,
+        max_unopened_connections: parameters.max_unopened_connections as usize,
+    }
 }
