@@ -146,6 +146,12 @@ impl CallControl {
         self.legs.get(&id).and_then(|leg| leg.at.line()).map(|(device, _)| device)
     }
 
+    /// All legs of the call that a leg belongs to, itself among them.
+    pub fn legs_beside(&self, id: LegId) -> impl Iterator<Item = LegId> {
+        let call = self.legs.get(&id).and_then(|leg| self.calls.get(&leg.call));
+        call.map(Call::legs).into_iter().flatten()
+    }
+
     /// All calls with all their legs, in no particular order.
     pub fn calls(&self) -> impl Iterator<Item = (CallId, Vec<LegView>)> + '_ {
         self.calls

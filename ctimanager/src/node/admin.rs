@@ -33,6 +33,7 @@ impl Node {
     }
 
     fn status(&self, wall: SystemTime) -> Value {
+        let (model, wire) = (self.model.counts(), self.stack.counts());
         let up = self.started.and_then(|at| wall.duration_since(at).ok()).unwrap_or_default();
         json!({
             "node": self.settings.node.as_str(),
@@ -40,14 +41,15 @@ impl Node {
             "version": env!("CARGO_PKG_VERSION"),
             "state": self.state(),
             "uptime_seconds": up.as_secs(),
-            "calls": self.model.call_count(),
-            "legs": self.model.leg_count(),
-            "open_devices": self.model.open_device_count(),
+            "calls": model.calls,
+            "legs": model.legs,
+            "open_devices": model.open_devices,
             "sessions": self.applications.sessions.len(),
             "unopened_connections": self.applications.unopened(),
-            "sip_transactions": self.stack.transactions(),
-            "sip_calls": self.stack.calls(),
-            "registered_contacts": self.stack.contacts(),
+            "sip_transactions": wire.transactions,
+            "sip_calls": wire.calls,
+            "registered_phones": model.registered_phones,
+            "registered_contacts": wire.contacts,
             "alarms": self.alarms.standing(),
         })
     }
@@ -83,7 +85,7 @@ impl Node {
                 let config = session.config();
                 let address = self.applications.providers.get(&session.id()).map(|p| p.peer.to_string());
                 let devices: Vec<String> =
-                    self.model.open_devices(session.id()).iter().map(ToString::to_string).collect();
+                    self.model.open_devices(session.id()).map(ToString::to_string).collect();
                 json!({
                     "session": session.id().to_string(),
                     "user": &*config.user,

@@ -45,6 +45,7 @@ pub(super) struct Provider {
 
 /// A request whose answer comes from the model within the same step, and what is to be reported of it.
 pub(super) struct Reported {
+    pub(super) session: SessionId,
     pub(super) token: RequestToken,
     pub(super) device: DeviceName,
     pub(super) on_success: &'static alarms::Definition,
@@ -183,7 +184,7 @@ impl Node {
             Ok(reply) => Ok(protocol::methods::answer(&reply)),
             Err(refusal) => Err(CtiError::from(refusal)),
         };
-        if self.applications.reported.as_ref().is_some_and(|r| r.token == token)
+        if self.applications.reported.as_ref().is_some_and(|r| (r.session, r.token) == (id, token))
             && let Some(reported) = self.applications.reported.take()
         {
             self.report_device(step, id, &reported, answer.as_ref().err());

@@ -38,12 +38,6 @@ struct Incoming {
 }
 
 impl Bridge {
-    /// Calls of the SIP stack that have a leg now.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.legs.len()
-    }
-
     /// Whether no leg has a SIP call.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -35,7 +35,7 @@ impl Node {
             Method::ProviderClose(_) => return self.close_provider(step, id, token),
             Method::ProviderDevices(wish) => self.list_devices(id, wish),
             Method::ProviderSnapshot(_) => Ok(self.snapshot(id)),
-            Method::RpcDiscover(_) => Ok(rpc::raw(&protocol::openrpc::document())),
+            Method::RpcDiscover(_) => Ok(protocol::openrpc::answer()),
             other => match other.to_model() {
                 Some(request) => return self.ask_model(step, id, token, request),
                 None => Err(unsupported(other)),
@@ -54,12 +54,14 @@ impl Node {
         use device_model::Request as R;
         self.applications.reported = match &request {
             R::OpenDevice { device, .. } => Some(Reported {
+                session: id,
                 token,
                 device: device.clone(),
                 on_success: &alarms::DEVICE_OPENED,
                 on_failure: Some(&alarms::DEVICE_OPEN_FAILURE),
             }),
             R::CloseDevice { device } => Some(Reported {
+                session: id,
                 token,
                 device: device.clone(),
                 on_success: &alarms::DEVICE_CLOSED,
@@ -162,10 +164,9 @@ impl Node {
         let devices = self
             .model
             .open_devices(id)
-            .into_iter()
             .filter_map(|name| {
-                let device = Device::from(&self.model.device(&name)?);
-                let legs = self.model.legs_of_device(&name);
+                let device = Device::from(&self.model.device(name)?);
+                let legs = self.model.legs_of_device(name);
                 Some(DeviceOpened { device, legs: legs.iter().map(|leg: &LegView| Leg::from(leg)).collect() })
             })
             .collect();

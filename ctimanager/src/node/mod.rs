@@ -139,6 +139,12 @@ impl Node {
         rooms.into_iter().chain([self.stopping.filter(|_| !self.stopped)]).flatten().min()
     }
 
+    /// Whether nothing goes on: no call, no leg, no transaction.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.bridge.is_empty() && self.model.is_quiet() && self.stack.is_quiet()
+    }
+
     fn timeouts(&mut self, step: &mut Step<'_>) {
         if self.stack.next_timeout().is_some_and(|at| at <= step.now) {
             self.sip(step, sip::Input::Timeout);
@@ -198,8 +204,7 @@ impl Node {
 
     /// A leg that we place for a call from outside has one hop less than that call had (RFC 3261 §16.6).
     fn hops_left(&self, leg: LegId) -> u8 {
-        let siblings = self.model.call_of_leg(leg).map(|call| self.model.legs_of_call(call));
-        let inherited = siblings.into_iter().flatten().filter_map(|sibling| self.bridge.hops(sibling)).min();
+        let inherited = self.model.legs_beside(leg).filter_map(|sibling| self.bridge.hops(sibling)).min();
         inherited.map_or(bridge::MAX_FORWARDS, |hops| hops.saturating_sub(1))
     }
 
@@ -311,3 +316,6 @@ fn sip_config(settings: &Settings) -> sip::Config {
         t1: Duration::from_millis(500),
     }
 }
+
+#[cfg(test)]
+mod tests;

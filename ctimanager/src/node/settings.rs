@@ -6,6 +6,7 @@ use device_model::plan::Plan;
 use device_model::{NodeName, TrunkName};
 use security::Policy;
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,18 @@ pub struct SessionParameters {
     pub max_requests_per_second: u32,
     pub max_login_failures_per_minute: u32,
     pub max_unopened_connections: usize,
+}
+
+impl fmt::Debug for Settings {
+    /// Not the accounts: they hold passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("cluster", &self.cluster)
+            .field("node", &self.node)
+            .field("accounts", &self.accounts.len())
+            .field("sessions", &self.sessions)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the shell found out when it opened the listeners and looked up names.

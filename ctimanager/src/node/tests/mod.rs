@@ -1,0 +1,4 @@
+//! A whole node under virtual time: SIP datagrams and CTI frames in, the same out.
+
+mod flows;
+mod world;
