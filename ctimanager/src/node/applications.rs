@@ -117,12 +117,7 @@ impl Node {
         }
     }
 
-    pub(super) fn application_frame(
-        &mut self,
-        step: &mut Step<'_>,
-        connection: CtiConnection,
-        bytes: &[u8],
-    ) {
+    pub(super) fn application_frame(&mut self, step: &mut Step<'_>, connection: CtiConnection, bytes: &[u8]) {
         let Some(link) = self.applications.links.get_mut(&connection) else { return };
         match link.connection.frame(bytes) {
             protocol::session::Step::Ignored => {}
@@ -250,7 +245,8 @@ impl Node {
         if !self.applications.links.contains_key(&connection) {
             return;
         }
-        let report = self.alarms.occur(&alarms::SLOW_CONSUMER, vec![("connection", connection.0.to_string())]);
+        let report =
+            self.alarms.occur(&alarms::SLOW_CONSUMER, vec![("connection", connection.0.to_string())]);
         step.out.push(Output::Report(report));
         self.lose_connection(step, connection, CloseReason::SlowConsumer);
     }
@@ -300,8 +296,7 @@ impl Node {
         connection: CtiConnection,
         reason: &'static str,
     ) {
-        let fate =
-            self.applications.sessions.get_mut(id).and_then(|mut s| s.detach(step.now, connection));
+        let fate = self.applications.sessions.get_mut(id).and_then(|mut s| s.detach(step.now, connection));
         match fate {
             Some(Fate::Failed) => self.end_session(step, id, reason),
             // The timer of the grace is the session's own.
@@ -317,16 +312,13 @@ impl Node {
         let provider = self.applications.providers.remove(&id);
         self.model(step, device_model::Input::SessionEnded(id));
         let user = provider.map_or_else(String::new, |p| p.user.to_string());
-        let parameters =
-            vec![("session", id.to_string()), ("user", user), ("reason", reason.to_owned())];
+        let parameters = vec![("session", id.to_string()), ("user", user), ("reason", reason.to_owned())];
         let report = self.alarms.occur(&alarms::PROVIDER_CLOSED, parameters);
         step.out.push(Output::Report(report));
     }
 
     pub(super) fn application_timeouts(&mut self, step: &mut Step<'_>) {
-        while let Some((_, connection)) =
-            self.applications.unopened.pop_front_if(|(at, _)| *at <= step.now)
-        {
+        while let Some((_, connection)) = self.applications.unopened.pop_front_if(|(at, _)| *at <= step.now) {
             let frame = self
                 .applications
                 .links

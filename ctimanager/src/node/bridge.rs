@@ -19,6 +19,16 @@ pub struct TrunkPeer {
     pub host: String,
 }
 
+/// A trunk without an address: its host's name was not found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoWay;
+
+impl From<NoWay> for Signal {
+    fn from(NoWay: NoWay) -> Self {
+        Signal::Rejected { cause: Cause::DESTINATION_OUT_OF_ORDER, status: None, redirect_to: None }
+    }
+}
+
 /// Max-Forwards that a call of our own begins with (RFC 3261 §8.1.1.6).
 pub const MAX_FORWARDS: u8 = 70;
 
@@ -52,7 +62,10 @@ impl Bridge {
 
     fn handle(&self, leg: LegId) -> Option<CallHandle> {
         let placed = CallHandle(leg.0);
-        self.incoming.get(&leg).map(|incoming| incoming.call).or_else(|| self.legs.contains_key(&placed).then_some(placed))
+        self.incoming
+            .get(&leg)
+            .map(|incoming| incoming.call)
+            .or_else(|| self.legs.contains_key(&placed).then_some(placed))
     }
 
     fn forget_call(&mut self, call: CallHandle) -> Option<LegId> {
@@ -78,7 +91,11 @@ impl Bridge {
         let (call, signal) = match event {
             Event::Registration { account, contacts } => {
                 let device = DeviceName::from(&*account);
-                return Some(if contacts > 0 { Input::Registered(device) } else { Input::Unregistered(device) });
+                return Some(if contacts > 0 {
+                    Input::Registered(device)
+                } else {
+                    Input::Unregistered(device)
+                });
             }
             Event::Incoming { call, source, dialled, from, from_user, offer, max_forwards } => {
                 let leg = new_leg();
@@ -89,7 +106,9 @@ impl Bridge {
                 return Some(Input::IncomingCall { leg, origin, dialled: Dn::from(dialled), calling, offer });
             }
             Event::Ringing(call, early) => (call, Signal::Ringing { early: early.map(media::description) }),
-            Event::Answered(call, answer) => (call, Signal::Answered { media: answer.map(media::description) }),
+            Event::Answered(call, answer) => {
+                (call, Signal::Answered { media: answer.map(media::description) })
+            }
             Event::Refused { call, status, cause, redirect_to } => {
                 let leg = self.forget_call(call)?;
                 let signal = Signal::Rejected {
@@ -115,14 +134,15 @@ impl Bridge {
         self.legs.get(&call).map(|leg| Input::Signal(*leg, signal))
     }
 
-    /// What the stack is to do for a command of the model. `Err` = it can't be done: what the model is to hear instead.
+    /// What the stack is to do for a command of the model. `Err` = it can't be done, and the
+    /// model is to hear that.
     pub fn command(
         &mut self,
         leg: LegId,
         command: LegCommand,
         trunk: impl Fn(&TrunkName) -> Option<TrunkPeer>,
         max_forwards: u8,
-    ) -> Result<Option<Command>, Signal> {
+    ) -> Result<Option<Command>, NoWay> {
         if let LegCommand::Call { target, calling, called, redirecting, offer } = command {
             let to = destination(target, &called, trunk)?;
             let call = CallHandle(leg.0);
@@ -214,7 +234,7 @@ fn destination(
     target: Target,
     called: &Party,
     trunk: impl Fn(&TrunkName) -> Option<TrunkPeer>,
-) -> Result<Destination, Signal> {
+) -> Result<Destination, NoWay> {
     match target {
         Target::Phone(device) => {
             Ok(Destination::Account { id: device.as_str().into(), number: called.number.to_string() })
@@ -226,9 +246,7 @@ fn destination(
                 user: number.to_string(),
                 host: peer.host,
             }),
-            None => {
-                Err(Signal::Rejected { cause: Cause::DESTINATION_OUT_OF_ORDER, status: None, redirect_to: None })
-            }
+            None => Err(NoWay),
         },
     }
 }

@@ -130,10 +130,7 @@ mod tests {
             remote: "127.0.0.1:5070".parse().expect("an address"),
             host: "127.0.0.1".into(),
         };
-        directory.configure(
-            [],
-            [("udp".into(), peer(Transport::Udp)), ("tcp".into(), peer(Transport::Tcp))],
-        );
+        directory.configure([], [("udp".into(), peer(Transport::Udp)), ("tcp".into(), peer(Transport::Tcp))]);
         assert_eq!(directory.trunk(&hop(Transport::Udp, "127.0.0.1:5070"), 9).as_deref(), Some("udp"));
         assert_eq!(directory.trunk(&hop(Transport::Udp, "127.0.0.1:5071"), 5070), None);
         assert_eq!(directory.trunk(&hop(Transport::Tcp, "127.0.0.1:40000"), 5070).as_deref(), Some("tcp"));

@@ -5,9 +5,7 @@ use super::open::permission_error;
 use super::port::Output;
 use super::{Node, Step, alarms};
 use device_model::{DeviceName, LegView, RequestToken, SessionId};
-use protocol::methods::{
-    DeviceOpened, Devices, Method, ProviderDevices, Scope, Snapshot,
-};
+use protocol::methods::{DeviceOpened, Devices, Method, ProviderDevices, Scope, Snapshot};
 use protocol::wire::{Device, Leg};
 use protocol::{CtiError, rpc};
 use security::audit::{AuditRecord, Outcome};

@@ -16,7 +16,9 @@ mod settings;
 mod status;
 
 pub use bridge::TrunkPeer;
-pub use port::{AdminRequest, AdminToken, CtiConnection, CtiTransport, Frame, Input, Output, Report, Severity};
+pub use port::{
+    AdminRequest, AdminToken, CtiConnection, CtiTransport, Frame, Input, Output, Report, Severity,
+};
 pub use settings::{SessionParameters, Settings, Surroundings};
 
 use applications::Applications;
@@ -134,8 +136,7 @@ impl Node {
     /// When [`Input::Timeout`] is wanted.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        let rooms =
-            [self.stack.next_timeout(), self.model.next_timeout(), self.applications.next_timeout()];
+        let rooms = [self.stack.next_timeout(), self.model.next_timeout(), self.applications.next_timeout()];
         rooms.into_iter().chain([self.stopping.filter(|_| !self.stopped)]).flatten().min()
     }
 
@@ -196,8 +197,9 @@ impl Node {
         match self.bridge.command(leg, command, |trunk| directory.peer(trunk), hops) {
             Ok(Some(command)) => self.sip(step, sip::Input::Command(command)),
             Ok(None) => {}
-            Err(signal) => {
-                self.pending.push_back(Pending::Model(device_model::Input::Signal(leg, signal)));
+            Err(no_way) => {
+                let input = device_model::Input::Signal(leg, no_way.into());
+                self.pending.push_back(Pending::Model(input));
             }
         }
     }
@@ -222,11 +224,7 @@ impl Node {
 
     fn sip_event(&mut self, event: SipEvent) -> Option<device_model::Input> {
         let (directory, model) = (&self.directory, &mut self.model);
-        self.bridge.event(
-            event,
-            |account, number| directory.is_line(account, number),
-            || model.new_leg_id(),
-        )
+        self.bridge.event(event, |account, number| directory.is_line(account, number), || model.new_leg_id())
     }
 
     fn limit(&mut self, step: &mut Step<'_>, limit: &Limit) {

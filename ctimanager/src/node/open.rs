@@ -35,12 +35,7 @@ impl Node {
         let Some(link) = self.applications.links.get_mut(&connection) else { return };
         let user = open.user.as_str();
         if let Err(wait) = self.applications.logins.check(step.now, user, link.peer.ip()) {
-            return self.refuse_open(
-                step,
-                connection,
-                &open,
-                CtiError::rate_limited(wait.retry_after_ms()),
-            );
+            return self.refuse_open(step, connection, &open, CtiError::rate_limited(wait.retry_after_ms()));
         }
         if let Some(password) = &open.password {
             step.out.push(Output::CheckPassword {
@@ -59,12 +54,7 @@ impl Node {
     }
 
     /// The shell's word on a password. The connection may be gone by now.
-    pub(super) fn password_checked(
-        &mut self,
-        step: &mut Step<'_>,
-        connection: CtiConnection,
-        matches: bool,
-    ) {
+    pub(super) fn password_checked(&mut self, step: &mut Step<'_>, connection: CtiConnection, matches: bool) {
         let link = self.applications.links.get_mut(&connection);
         if let Some(open) = link.and_then(|link| link.opening.take()) {
             self.credentials_checked(step, connection, open, matches);
@@ -96,8 +86,7 @@ impl Node {
         }
         if !proved || self.settings.policy.user(user).is_none() {
             self.applications.logins.failed(step.now, user, address);
-            let message =
-                "the user name or the password is wrong, or the certificate is not this user's";
+            let message = "the user name or the password is wrong, or the certificate is not this user's";
             let error = CtiError::new(Symbol::LoginFailed, message);
             return self.refuse_open(step, connection, &open, error);
         }
@@ -108,12 +97,7 @@ impl Node {
         self.admit_provider(step, connection, &open);
     }
 
-    fn admit_provider(
-        &mut self,
-        step: &mut Step<'_>,
-        connection: CtiConnection,
-        open: &ProviderOpen,
-    ) {
+    fn admit_provider(&mut self, step: &mut Step<'_>, connection: CtiConnection, open: &ProviderOpen) {
         let resume = open.resume.as_ref().map(|wish| {
             let user = open.user.as_str();
             self.applications.sessions.resume(step.now, wish.session, user, wish.last_seq)
@@ -170,13 +154,7 @@ impl Node {
         self.report_opened(step, id, open);
     }
 
-    fn resume(
-        &mut self,
-        step: &mut Step<'_>,
-        connection: CtiConnection,
-        open: &ProviderOpen,
-        id: SessionId,
-    ) {
+    fn resume(&mut self, step: &mut Step<'_>, connection: CtiConnection, open: &ProviderOpen, id: SessionId) {
         let last_seq = open.resume.as_ref().map_or(0, |r| r.last_seq);
         let config = self.session_config(open);
         let answer = self.opened(open, &config, id, None, Some(last_seq));
@@ -255,12 +233,7 @@ impl Node {
         }
     }
 
-    fn provider(
-        &self,
-        step: &Step<'_>,
-        connection: CtiConnection,
-        open: &ProviderOpen,
-    ) -> Option<Provider> {
+    fn provider(&self, step: &Step<'_>, connection: CtiConnection, open: &ProviderOpen) -> Option<Provider> {
         let link: &Link = self.applications.links.get(&connection)?;
         Some(Provider {
             user: open.user.as_str().into(),

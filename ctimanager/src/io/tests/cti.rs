@@ -68,14 +68,14 @@ async fn an_application_that_goes_is_told_to_the_core_once() {
     let mut stream = house.plain().await;
     echoes(&mut stream, "x\n").await;
     drop(stream);
-    assert_eq!(house.sees("closed").await, "closed CtiConnection(1)");
+    assert_eq!(house.sees("closed").await, "closed connection 1");
     let mut stream = house.plain().await;
     stream.write_all(b"close\n").await.expect("written");
     assert_eq!(rest(&mut stream).await, "bye\n");
     drop(stream);
     // The core closed that one itself; the next it hears of is a third.
     drop(house.plain().await);
-    assert_eq!(house.sees("closed").await, "closed CtiConnection(3)");
+    assert_eq!(house.sees("closed").await, "closed connection 3");
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn a_slow_reader_overflows_once_and_delays_nobody() {
     assert_eq!(house.running.counters.cti_overflows.value(), 1);
     // It has been closed by the core, which hears of it no more.
     drop(quick);
-    assert_eq!(house.sees("").await, "closed CtiConnection(2)");
+    assert_eq!(house.sees("").await, "closed connection 2");
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ fn nobody_accepts_and_the_call_goes_to_no_answer() {
     let forwarded = world.sent("INVITE sip:9001@");
     assert_eq!(header(&forwarded, "Max-Forwards"), "69");
     let gone = world.event(app, "call.disconnected");
-    assert_eq!(gone["leg"]["reason"], "forward_no_answer", "{gone}");
+    assert_eq!(gone["leg"]["cause"]["name"], "no_answer", "{gone}");
 }
 
 #[test]

@@ -30,7 +30,8 @@ users:
 "#;
 
 /// An argon2id hash; the tests' shell says itself whether a password matches.
-const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$9RkOGWpZSYnVM+zSNGLQDZ+nmPCDqcLpyKmHiyGVAkA";
+const HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$9RkOGWpZSYnVM+zSNGLQDZ+nmPCDqcLpyKmHiyGVAkA";
 
 /// The trunk's address.
 pub const TRUNK: &str = "127.0.0.1:5070";
@@ -193,7 +194,8 @@ impl World {
 
     /// The next message of the node, which must begin so.
     pub fn sent(&mut self, start: &str) -> String {
-        let message = self.sip.pop_front().unwrap_or_else(|| panic!("nothing sent where {start} was expected"));
+        let message =
+            self.sip.pop_front().unwrap_or_else(|| panic!("nothing sent where {start} was expected"));
         assert!(message.starts_with(start), "expected {start}, got {message}");
         message
     }
