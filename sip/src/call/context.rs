@@ -47,10 +47,12 @@ pub(crate) enum Timer {
     Refresh,
     /// Nobody renewed the session.
     Expiry,
+    /// Somebody who said that it rings has not been heard again (Timer C of RFC 3261 §16.6).
+    NoAnswer,
 }
 
 impl Timer {
-    pub const ALL: [Timer; 7] = [
+    pub const ALL: [Timer; 8] = [
         Timer::AckRetransmit,
         Timer::AckTimeout,
         Timer::ReliableRetransmit,
@@ -58,6 +60,7 @@ impl Timer {
         Timer::Retry,
         Timer::Refresh,
         Timer::Expiry,
+        Timer::NoAnswer,
     ];
 }
 

@@ -252,7 +252,12 @@ impl Incoming {
                 cx.event(Event::Ended { call: cx.call, cause: values::TIMER_EXPIRY });
                 Outcome::Over
             }
-            Timer::AckRetransmit | Timer::AckTimeout | Timer::Retry | Timer::Refresh | Timer::Expiry => {
+            Timer::AckRetransmit
+            | Timer::AckTimeout
+            | Timer::Retry
+            | Timer::Refresh
+            | Timer::Expiry
+            | Timer::NoAnswer => {
                 let _ = self.leg.on_timer(cx, timer);
                 Outcome::Pending(self)
             }

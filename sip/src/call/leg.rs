@@ -219,14 +219,11 @@ impl Leg {
 
     /// [`crate::port::Command::Answer`]: the answer to the peer's offer, or the offer it asked for.
     pub fn answer(&mut self, cx: &mut Cx<'_>, sdp: &Sdp) {
-        match std::mem::replace(&mut self.ours, Ours::Idle) {
-            Ours::AnswerDue { cseq, offer } => {
-                let body = self.describer.answer(sdp, &offer).or_else(|_| self.unchanged(&offer)).ok();
-                self.acknowledge(cx, cseq, body);
-                self.agreed = true;
-                return self.flush(cx);
-            }
-            other @ (Ours::Idle | Ours::Sent { .. } | Ours::Waiting { .. }) => self.ours = other,
+        if let Some((cseq, offer)) = self.take_answer_due() {
+            let body = self.describer.answer(sdp, &offer).or_else(|_| self.unchanged(&offer)).ok();
+            self.acknowledge(cx, cseq, body);
+            self.agreed = true;
+            return self.flush(cx);
         }
         match std::mem::replace(&mut self.theirs, Theirs::Idle) {
             Theirs::Asked { server, offer } => {
@@ -252,6 +249,16 @@ impl Leg {
         }
     }
 
+    fn take_answer_due(&mut self) -> Option<(u32, Arc<[u8]>)> {
+        match std::mem::replace(&mut self.ours, Ours::Idle) {
+            Ours::AnswerDue { cseq, offer } => Some((cseq, offer)),
+            other @ (Ours::Idle | Ours::Sent { .. } | Ours::Waiting { .. }) => {
+                self.ours = other;
+                None
+            }
+        }
+    }
+
     /// Our last description again, as the answer where a real one can't be given.
     fn unchanged(&mut self, offer: &[u8]) -> Result<Arc<[u8]>, sdp::SdpError> {
         let last = self.describer.last().ok_or(sdp::SdpError::Malformed)?;
@@ -260,13 +267,10 @@ impl Leg {
 
     /// [`crate::port::Command::RefuseOffer`].
     pub fn refuse_offer(&mut self, cx: &mut Cx<'_>, status: u16) {
-        match std::mem::replace(&mut self.ours, Ours::Idle) {
-            // An offer in a 2xx can't be refused, only answered as things were.
-            Ours::AnswerDue { cseq, offer } => {
-                let body = self.unchanged(&offer).ok();
-                self.acknowledge(cx, cseq, body);
-            }
-            other @ (Ours::Idle | Ours::Sent { .. } | Ours::Waiting { .. }) => self.ours = other,
+        // An offer in a 2xx can't be refused, only answered as things were.
+        if let Some((cseq, offer)) = self.take_answer_due() {
+            let body = self.unchanged(&offer).ok();
+            self.acknowledge(cx, cseq, body);
         }
         match std::mem::replace(&mut self.theirs, Theirs::Idle) {
             Theirs::Asked { server, .. } => cx.refuse(&server, status),
@@ -292,7 +296,7 @@ impl Leg {
 
     /// Sends a BYE and answers what is open. The dialog is over.
     pub fn hang_up(&mut self, cx: &mut Cx<'_>, reason: Option<String>) {
-        if let Ours::AnswerDue { cseq, offer } = std::mem::replace(&mut self.ours, Ours::Idle) {
+        if let Some((cseq, offer)) = self.take_answer_due() {
             let body = self.unchanged(&offer).ok();
             self.acknowledge(cx, cseq, body);
         }
@@ -306,10 +310,16 @@ impl Leg {
         cx.request_and_forget(hop, bye);
     }
 
-    /// Answers what the peer still waits for; the dialog ends.
+    /// Answers what the peer still waits for, and waits no longer for its answers; the dialog ends.
     pub fn close(&mut self, cx: &mut Cx<'_>) {
         if let Theirs::Asked { server, .. } = std::mem::replace(&mut self.theirs, Theirs::Idle) {
             cx.refuse(&server, 487);
+        }
+        if let Ours::Sent { client, carrier: Carrier::Invite, .. } =
+            std::mem::replace(&mut self.ours, Ours::Idle)
+        {
+            // After a provisional an INVITE would wait for its answer for ever.
+            cx.core.transactions.cancel(cx.now, client, None, cx.out);
         }
     }
 
@@ -659,15 +669,16 @@ impl Leg {
             Timer::AckRetransmit => self.repeat_answer(cx),
             Timer::AckTimeout => return Flow::Lost(values::TIMER_EXPIRY),
             Timer::Retry => {
-                if let Ours::Waiting { sdp } = std::mem::replace(&mut self.ours, Ours::Idle) {
+                if let Ours::Waiting { sdp } = &mut self.ours {
                     // The peer's own offer may be open now; then ours waits for it.
-                    self.queued.get_or_insert(sdp);
+                    self.queued.get_or_insert(sdp.take());
+                    self.ours = Ours::Idle;
                     self.flush(cx);
                 }
             }
             Timer::Refresh => self.refresh(cx),
             Timer::Expiry => return Flow::Lost(values::TIMER_EXPIRY),
-            Timer::ReliableRetransmit | Timer::ReliableTimeout => {}
+            Timer::ReliableRetransmit | Timer::ReliableTimeout | Timer::NoAnswer => {}
         }
         Flow::On
     }

@@ -152,8 +152,10 @@ impl Call {
                 let flow = leg.on_response(cx, response, hop);
                 after(cx, leg, flow)
             }
-            // INFO, or a request of before.
-            Call::Up(leg) if response.status == 481 => after(cx, leg, Flow::Lost(values::TEMPORARY_FAILURE)),
+            // An INFO. Before the ACK the peer may not have our 2xx yet, and know no dialog.
+            Call::Up(leg) if response.status == 481 && !leg.ack_due() => {
+                after(cx, leg, Flow::Lost(values::TEMPORARY_FAILURE))
+            }
             other @ (Call::Up(_) | Call::HangingUp(..)) => Some(other),
         }
     }
@@ -179,8 +181,7 @@ impl Call {
     /// A timer of this call.
     pub fn on_timer(self, cx: &mut Cx<'_>, timer: Timer) -> Option<Call> {
         match self {
-            // An unanswered call of ours has no timers: its transactions have.
-            Call::Calling(outgoing) => Some(Call::Calling(outgoing)),
+            Call::Calling(outgoing) => from_outgoing(outgoing.on_timer(cx, timer)),
             Call::Called(incoming) => from_incoming(incoming.on_timer(cx, timer)),
             Call::Up(mut leg) => {
                 let flow = leg.on_timer(cx, timer);
@@ -188,7 +189,11 @@ impl Call {
             }
             Call::HangingUp(mut leg, refusal) => match leg.on_timer(cx, timer) {
                 Flow::On => Some(Call::HangingUp(leg, refusal)),
-                Flow::Ended(_) | Flow::Lost(_) => hang_up(leg, cx, refusal),
+                // No ACK will come any more.
+                Flow::Ended(_) | Flow::Lost(_) => {
+                    leg.hang_up(cx, Some(values::reason(&refusal)));
+                    None
+                }
             },
         }
     }

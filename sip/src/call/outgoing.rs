@@ -1,6 +1,6 @@
 //! A call that we place, until somebody answers or everybody refuses (RFC 3261 §13.2, §16.7).
 
-use super::context::{Abandoned, Cx};
+use super::context::{Abandoned, Cx, Timer};
 use super::leg::{Flow, Leg};
 use super::session_timer::SessionTimer;
 use super::values::{self, SDP, SUPPORTED, SUPPORTED_LATE_OFFER};
@@ -11,9 +11,13 @@ use crate::sdp::{self, Describer};
 use crate::transaction::ClientId;
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Early dialogs of one branch at once; a fork makes few, and one beyond this still may answer.
 const MAX_EARLY: usize = 8;
+
+/// How long it may ring without a new provisional (RFC 3261 §16.6, Timer C: more than three minutes).
+const NO_ANSWER: Duration = Duration::from_secs(200);
 
 /// An unanswered call of ours.
 #[derive(Debug)]
@@ -122,6 +126,7 @@ impl Outgoing {
                 Branch { client, target, seed, describer, session, early: Vec::new(), retried: false };
             outgoing.branches.push(branch);
         }
+        cx.set(Timer::NoAnswer, NO_ANSWER);
         Ok(outgoing)
     }
 
@@ -151,6 +156,7 @@ impl Outgoing {
         match response.status {
             0..=100 => Outcome::Pending(self),
             101..=199 => {
+                cx.set(Timer::NoAnswer, NO_ANSWER);
                 self.on_provisional(cx, at, response, hop);
                 Outcome::Pending(self)
             }
@@ -185,6 +191,18 @@ impl Outgoing {
                 Outcome::Pending(self)
             }
         }
+    }
+
+    /// It has rung for too long without a word.
+    pub fn on_timer(mut self: Box<Self>, cx: &mut Cx<'_>, timer: Timer) -> Outcome {
+        if timer != Timer::NoAnswer {
+            return Outcome::Pending(self);
+        }
+        self.cancel_all(cx, Some(&format!("Q.850;cause={}", values::TIMER_EXPIRY)));
+        let best = self.best.unwrap_or(Failure { status: 408, cause: None, redirect_to: None });
+        let Failure { status, cause, redirect_to } = best;
+        cx.event(Event::Refused { call: cx.call, status, cause, redirect_to });
+        Outcome::Over
     }
 
     fn on_failure(mut self: Box<Self>, cx: &mut Cx<'_>, at: usize, failure: Failure) -> Outcome {
@@ -271,6 +289,7 @@ impl Outgoing {
         };
         leg.dialog.refresh_target(crate::dialog::contact_of(&response.headers));
         leg.dialog.refresh_routes(&response.headers);
+        cx.clear(Timer::NoAnswer);
         leg.confirm_as_caller(cx, response);
         let cseq = branch.seed.cseq;
         cx.core.abandon(branch.client, Abandoned { seed: branch.seed, winner: tag }, cx.now);

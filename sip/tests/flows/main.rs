@@ -1,7 +1,9 @@
 //! Call flows through the one door of the room.
 
+mod garbage;
 mod incoming;
 mod mid_call;
+mod network;
 mod outgoing;
 mod phones;
 mod world;
