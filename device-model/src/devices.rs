@@ -399,9 +399,37 @@ impl CallControl {
                 Some(_) | None => self.remove_device(name),
             }
         }
+        let lines = self.line_settings();
         self.install(plan);
+        self.tell_settings(&lines);
         for (name, in_service) in before {
             self.tell_service(&name, in_service, OutOfServiceReason::DeviceRestricted);
+        }
+    }
+
+    /// Forward All and Auto Accept of every line that somebody watches.
+    fn line_settings(&self) -> Vec<(DeviceName, Dn, Option<Dn>, bool)> {
+        let watched = self.devices.values().filter(|device| !device.openers.is_empty());
+        let settings = watched.flat_map(|device| {
+            device.lines.iter().map(|line| {
+                let forward_all = self.numbers.get(&line.dn).and_then(|number| number.forward_all.clone());
+                (device.plan.name.clone(), line.dn.clone(), forward_all, line.auto_accept)
+            })
+        });
+        settings.collect()
+    }
+
+    /// Tells which of them a new plan has changed.
+    fn tell_settings(&mut self, before: &[(DeviceName, Dn, Option<Dn>, bool)]) {
+        for (name, dn, forward_all, auto_accept) in before {
+            let Some(line) = self.devices.get(name).and_then(|device| device.line(dn)) else { continue };
+            let accepts = line.auto_accept;
+            if self.numbers.get(dn).is_some_and(|number| number.forward_all != *forward_all) {
+                self.tell_line(name, dn, Event::ForwardChanged);
+            }
+            if accepts != *auto_accept {
+                self.tell_line(name, dn, Event::AutoAcceptChanged);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! checked-in snapshot that a reviewer reads beside it.
 
 mod basic;
+mod devices;
 mod forwards;
 mod tables;
 mod walk;

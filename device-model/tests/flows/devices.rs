@@ -1,0 +1,261 @@
+//! Opening and closing devices, lines' settings, and limits.
+
+use crate::world::*;
+use device_model::media::MediaTermination;
+use device_model::plan::DeviceKind;
+use device_model::port::Reply;
+use device_model::{Cause, DeviceName, Input, LegCommand, Output, Request, RequestToken, SessionId, Signal};
+use insta::assert_snapshot;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const A: &str = "10.0.0.1:4000";
+const B: &str = "10.0.0.2:4000";
+const APP_RTP: &str = "10.0.0.9:7000";
+
+/// What the second opener hears for each pair (reference §3.3).
+#[test]
+fn second_opener() {
+    let none = || Some(MediaTermination::None);
+    let other_srtp = || {
+        let MediaTermination::Dynamic { codecs, .. } = dynamic(&["PCMU"]) else {
+            unreachable!("it is dynamic")
+        };
+        Some(MediaTermination::Dynamic { codecs, srtp: vec!["AES_CM_128_HMAC_SHA1_80".into()] })
+    };
+    let all: [(&str, &dyn Fn() -> Option<MediaTermination>); 6] = [
+        ("none", &none),
+        ("static", &|| Some(fixed(APP_RTP, &["PCMU"]))),
+        ("dynamic PCMU PCMA", &|| Some(dynamic(&["PCMU", "PCMA"]))),
+        ("dynamic PCMA PCMU", &|| Some(dynamic(&["PCMA", "PCMU"]))),
+        ("dynamic PCMU", &|| Some(dynamic(&["PCMU"]))),
+        ("dynamic PCMU srtp", &other_srtp),
+    ];
+    let mut text = String::new();
+    for (first_name, first) in &all {
+        for (second_name, second) in &all {
+            let mut w = World::new(plan());
+            w.open(APP, "RP", first());
+            w.said();
+            w.open(APP2, "RP", second());
+            let said = w.said();
+            let reply = said.lines().find(|line| line.starts_with("reply")).expect("a reply").to_owned();
+            text += &format!("{first_name:<18} then {second_name:<18} {reply}\n");
+        }
+    }
+    assert_snapshot!(text);
+}
+
+#[test]
+fn opens_that_are_refused() {
+    let mut p = plan();
+    p.devices[0].allow_cti_control = false;
+    let mut w = World::new(p);
+    w.open(APP, "NOBODY", None);
+    w.open(APP, "A", None);
+    w.open(APP, "B", Some(MediaTermination::None));
+    w.open(APP, "P", None);
+    w.open(APP, "P", Some(MediaTermination::None));
+    w.open(APP, "P", Some(fixed("10.0.0.9:7001", &["PCMU"])));
+    w.open(APP, "P", Some(fixed("0.0.0.0:7000", &["PCMU"])));
+    w.open(APP, "P", Some(dynamic(&[])));
+    w.open(APP, "P", Some(dynamic(&["GSM"])));
+    w.open(APP, "RP", None);
+    w.open(APP, "RP", None);
+    w.request(APP2, Request::CloseDevice { device: "RP".into() });
+    w.request(APP, Request::CloseDevice { device: "NOBODY".into() });
+    assert_snapshot!(w.said());
+}
+
+#[test]
+fn phone_comes_and_goes_while_an_application_watches() {
+    let mut w = World::new(plan());
+    w.input(Input::Unregistered("A".into()));
+    w.open(APP, "A", None);
+    w.input(Input::Registered("A".into()));
+    w.input(Input::Registered("A".into()));
+    w.input(Input::Unregistered("A".into()));
+    assert_snapshot!(w.said());
+}
+
+#[test]
+fn line_settings_and_what_a_new_plan_makes_of_them() {
+    let mut w = World::new(plan());
+    w.open(APP, "D", None);
+    w.open(APP2, "E", None);
+    w.open(APP, "RP", None);
+    let forward = |to: Option<&str>| Request::SetForwardAll {
+        device: "D".into(),
+        dn: "2100".into(),
+        destination: to.map(Into::into),
+    };
+    w.request(APP, forward(Some("2001")));
+    w.request(APP, forward(Some("2001")));
+    w.request(APP, forward(Some("2100")));
+    w.request(APP2, forward(None));
+    w.request(APP, Request::SetForwardAll { device: "D".into(), dn: "5000".into(), destination: None });
+    w.request(APP, Request::SetAutoAccept { device: "RP".into(), dn: "5000".into(), on: true });
+    w.request(APP, Request::SetAutoAccept { device: "D".into(), dn: "2100".into(), on: true });
+    w.dial("B", "5000", Some(sdp(B, &["PCMU"])));
+    w.dial("B", "2100", Some(sdp(B, &["PCMU"])));
+    let mut plan = w.plan.clone();
+    plan.numbers.iter_mut().find(|n| n.dn.as_str() == "2100").expect("there").forward.all =
+        Some("2003".into());
+    w.input(Input::Configure(Arc::new(plan)));
+    assert_snapshot!(w.said());
+}
+
+#[test]
+fn data_travels_with_the_call() {
+    let mut w = World::new(plan());
+    w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU"])));
+    w.open(APP2, "Q", Some(fixed("10.0.0.8:7000", &["PCMU"])));
+    w.make_call("P", "6002");
+    let (p, q) = (w.leg_at("P"), w.leg_at("Q"));
+    w.said();
+    let data = BTreeMap::from([("customer".to_owned(), "4711".to_owned())]);
+    w.request(APP, Request::SetUserData { leg: p, user_data: data.clone() });
+    assert_eq!(
+        w.said().lines().filter(|l| !l.starts_with('>')).collect::<Vec<_>>(),
+        ["reply s1 done", "event [s2] changed(Offering) Q:l3 6001->6002"]
+    );
+    assert_eq!(*w.control.leg(q).expect("there").user_data, data);
+    let huge = BTreeMap::from([("k".to_owned(), "v".repeat(9000))]);
+    w.request(APP, Request::SetUserData { leg: p, user_data: huge });
+    assert!(w.said().contains(r#"REFUSED InvalidParams { field: "user_data" }"#));
+}
+
+#[test]
+fn early_media_is_relayed_and_stands_for_the_answer() {
+    let mut w = World::new(plan());
+    w.dial("A", "9110", Some(sdp(A, &["PCMU"])));
+    let trunk = w.last_placed();
+    w.signal(trunk, Signal::Ringing { early: Some(sdp(B, &["PCMU"])) });
+    w.signal(trunk, Signal::Answered { media: None });
+    w.hang_up(trunk);
+    assert_snapshot!(w.said());
+}
+
+#[test]
+fn connected_call_is_redirected_to_another_application() {
+    let mut w = World::new(plan());
+    w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU"])));
+    w.open(APP2, "Q", Some(dynamic(&["PCMU", "PCMA"])));
+    let a = w.dial("A", "6001", Some(sdp(A, &["PCMA", "PCMU"])));
+    let p = w.leg_at("P");
+    w.request(APP, Request::Answer { leg: p });
+    w.said();
+    w.redirect(p, "6002", true);
+    let q = w.leg_at("Q");
+    w.request(APP2, Request::Answer { leg: q });
+    w.set_media(APP2, q, "10.0.0.8:7000");
+    w.signal(a, Signal::Answer(sdp(A, &["PCMA"])));
+    w.request(APP2, Request::Drop { leg: q });
+    assert_snapshot!(w.said());
+    assert!(w.control.is_quiet());
+}
+
+#[test]
+fn caller_who_makes_no_offer_is_answered_with_the_whole_set() {
+    let mut w = World::new(plan());
+    w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU", "opus"])));
+    let a = w.dial("A", "6001", None);
+    w.request(APP, Request::Answer { leg: w.leg_at("P") });
+    w.signal(a, Signal::Answer(sdp(A, &["opus"])));
+    w.hang_up(a);
+    assert_snapshot!(w.said());
+}
+
+#[test]
+fn port_that_calls_with_one_address_offers_at_once() {
+    let mut w = World::new(plan());
+    w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU", "PCMA"])));
+    w.make_call("P", "2001");
+    w.answered(w.last_placed(), sdp(A, &["PCMA"]));
+    w.make_call("P", "2002");
+    w.answered(w.last_placed(), sdp(B, &["G729"]));
+    assert_snapshot!(w.said());
+}
+
+#[test]
+fn legs_are_limited() {
+    let mut p = plan();
+    p.parameters.max_legs = 3;
+    let mut w = World::new(p);
+    w.dial("A", "2002", Some(sdp(A, &["PCMU"])));
+    w.said();
+    w.dial("B", "2003", Some(sdp(B, &["PCMU"])));
+    assert!(
+        w.said().contains("Reject { cause: Cause(42 switching_equipment_congestion), status: Some(503) }")
+    );
+    assert_eq!(w.control.counts().legs, 2);
+}
+
+#[test]
+fn shutdown_clears_everything() {
+    let mut w = World::new(plan());
+    w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU"])));
+    w.dial("A", "6001", Some(sdp(A, &["PCMU"])));
+    w.redirect(w.leg_at("P"), "2002", true);
+    w.dial("C", "2003", Some(sdp(B, &["PCMU"])));
+    w.said();
+    w.input(Input::Shutdown);
+    assert_snapshot!(w.said());
+    assert!(w.control.is_quiet());
+}
+
+/// Ten thousand devices and fifty thousand legs at once: each step touches what it is about and nothing else.
+#[test]
+fn ten_thousand_devices_and_fifty_thousand_legs() {
+    let mut p = plan();
+    p.devices
+        .extend((0..10_000).map(|i| device(&format!("X{i}"), DeviceKind::Phone, &[&format!("7{i:05}")])));
+    p.numbers[4].max_calls = Some(25_000);
+    let mut w = World::new(p);
+    w.open(APP, "RP", Some(dynamic(&["PCMU"])));
+    let mut out = Vec::new();
+    let mut legs = Vec::new();
+    #[allow(clippy::disallowed_methods)] // some instant to begin with; nothing waits for it
+    let now = std::time::Instant::now();
+    for i in 0..25_000 {
+        let leg = w.control.new_leg_id();
+        let origin = device_model::port::Origin::Trunk("PSTN".into());
+        let (dialled, calling, offer) = ("5000".into(), Default::default(), Some(sdp(A, &["PCMU"])));
+        w.control.handle(now, Input::IncomingCall { leg, origin, dialled, calling, offer }, &mut out);
+        legs.push(leg);
+        if i % 1000 == 0 {
+            out.clear();
+        }
+    }
+    assert_eq!(w.control.counts().legs, 50_000);
+    w.control.check().expect("the tables agree");
+    out.clear();
+    w.control.handle(now, Input::SessionEnded(SessionId(1)), &mut out);
+    assert_eq!(out.iter().filter(|o| matches!(o, Output::Leg(_, LegCommand::Reject { .. }))).count(), 25_000);
+    assert!(w.control.is_quiet());
+}
+
+#[test]
+fn what_nobody_knows_is_harmless() {
+    let mut w = World::new(plan());
+    let leg = "l999".parse().expect("an id");
+    w.signal(leg, Signal::Released { cause: Cause::NORMAL_CLEARING });
+    w.input(Input::SessionEnded(SessionId(9)));
+    w.input(Input::Registered("NOBODY".into()));
+    w.input(Input::Timeout);
+    w.request(APP, Request::Answer { leg });
+    assert!(w.said().contains("REFUSED NoSuchLeg"));
+    let mut out = Vec::new();
+    let request = Request::MakeCall {
+        device: "A".into(),
+        dn: None,
+        destination: "2001".into(),
+        calling_number: None,
+        user_data: BTreeMap::new(),
+    };
+    #[allow(clippy::disallowed_methods)] // some instant; nothing waits for it
+    let now = std::time::Instant::now();
+    w.control.handle(now, Input::Request { session: APP, token: RequestToken(1), request }, &mut out);
+    assert!(!out.iter().any(|o| matches!(o, Output::Reply(_, _, Ok(Reply::Call { .. })))));
+    assert_eq!(w.control.openers(&DeviceName::from("A")), []);
+}
