@@ -10,7 +10,7 @@ mod key;
 mod route;
 mod server;
 #[cfg(test)]
-mod tables;
+mod table_tests;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timers;
