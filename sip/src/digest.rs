@@ -1,4 +1,7 @@
-//! Digest authentication (RFC 7616 with RFC 8760: SHA-256 before MD5, `qop=auth`).
+//! Digest authentication (RFC 2617, RFC 7616, RFC 8760): MD5 and SHA-256 with `qop=auth`.
+//!
+//! An answer in either algorithm is taken. Which ones a challenge names is [`Offer`]: many phones look at the first
+//! challenge alone, or give up where any of them names what they don't know.
 //!
 //! A nonce carries its own time and a check sum, so that challenges need no memory: a flood of requests without
 //! credentials leaves nothing behind. Only a nonce that was used with the right password is remembered, to refuse its
@@ -23,6 +26,19 @@ pub const MAX_NONCES: usize = 65_536;
 
 /// The longest header with credentials or a challenge that is looked at.
 const MAX_CREDENTIALS_BYTES: usize = 2048;
+
+/// The algorithms that a challenge names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offer {
+    /// MD5 alone: every phone can answer it. baresip before 3.11, SIPp before 3.7.2 and PJSIP before 2.11 fail to
+    /// register where SHA-256 is named at all, or named first.
+    #[default]
+    Md5,
+    /// SHA-256 alone.
+    Sha256,
+    /// SHA-256 first, as RFC 8760 §2.4 wants it, then MD5.
+    Both,
+}
 
 /// What the credentials of a request are worth.
 pub enum Verdict {
@@ -56,6 +72,7 @@ impl std::fmt::Debug for Verdict {
 pub struct Authenticator {
     realm: Arc<str>,
     key: Zeroizing<[u8; 32]>,
+    offer: Offer,
     /// Nonces count their milliseconds from here.
     epoch: Instant,
     /// Counts that were used, by the nonce's serial (issue time and random part).
@@ -105,10 +122,17 @@ impl Authenticator {
     #[must_use]
     pub fn new(realm: Arc<str>, key: [u8; 32], now: Instant) -> Self {
         let key = Zeroizing::new(key);
-        Self { realm, key, epoch: now, used: HashMap::new(), ages: BTreeMap::new(), floor: 0 }
+        let offer = Offer::default();
+        Self { realm, key, offer, epoch: now, used: HashMap::new(), ages: BTreeMap::new(), floor: 0 }
     }
 
-    /// A 401 with one challenge an algorithm, the better first.
+    /// With other algorithms in its challenges.
+    #[must_use]
+    pub fn offering(self, offer: Offer) -> Self {
+        Self { offer, ..self }
+    }
+
+    /// A 401 with one challenge for each algorithm that is offered.
     #[must_use]
     pub fn challenge(&self, now: Instant, ids: &mut Ids, request: &Request, stale: bool) -> Response {
         let tag = ids.tag();
@@ -121,9 +145,15 @@ impl Authenticator {
                 self.realm.replace(['"', '\\'], "_")
             )
         };
-        Response::to(request, 401, Some(&tag))
-            .with("WWW-Authenticate", value("SHA-256"))
-            .with("WWW-Authenticate", value("MD5"))
+        let algorithms: &[&str] = match self.offer {
+            Offer::Md5 => &["MD5"],
+            Offer::Sha256 => &["SHA-256"],
+            Offer::Both => &["SHA-256", "MD5"],
+        };
+        let refusal = Response::to(request, 401, Some(&tag));
+        algorithms
+            .iter()
+            .fold(refusal, |refusal, algorithm| refusal.with("WWW-Authenticate", value(algorithm)))
     }
 
     /// Judges the Authorization headers of a request.

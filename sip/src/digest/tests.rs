@@ -50,11 +50,15 @@ impl Bench {
 
 #[test]
 fn the_right_password_is_accepted_once_for_each_count() {
-    let mut bench = Bench::new();
-    let request = bench.request("100", "secret");
-    assert!(request.headers.get("Authorization").unwrap().contains("SHA-256"));
-    assert_eq!(bench.verdict(&request), "Accepted");
-    assert_eq!(bench.verdict(&request), "Stale");
+    for (offer, answered) in [(Offer::Md5, "MD5"), (Offer::Sha256, "SHA-256"), (Offer::Both, "SHA-256")] {
+        let mut bench = Bench::new();
+        bench.server = bench.server.offering(offer);
+        let request = bench.request("100", "secret");
+        let algorithm = format!("algorithm={answered},");
+        assert!(request.headers.get("Authorization").unwrap().contains(&algorithm), "{offer:?}");
+        assert_eq!(bench.verdict(&request), "Accepted");
+        assert_eq!(bench.verdict(&request), "Stale");
+    }
 }
 
 #[test]
