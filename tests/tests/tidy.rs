@@ -203,6 +203,13 @@ fn licence_expressions_are_read_as_spdx_says() {
 }
 
 #[test]
+fn code_behind_the_gate_of_tests_is_told_from_the_product() {
+    let code = "#[cfg(test)]\nmod tests;\nfn a() {}\n#[cfg(test)]\nmod more {\n    fn b() {}\n}\nfn c() {}";
+    let gated: Vec<bool> = lines_with_gate(code).into_iter().map(|(_, gated)| gated).collect();
+    assert_eq!(gated, [true, true, false, true, true, true, true, false]);
+}
+
+#[test]
 fn the_length_of_functions_is_counted() {
     let code = "impl A {\n    fn short(&self);\n    fn one(&self) {}\n    pub fn long(\n        a: u8,\n    ) -> u8 {\n        a\n    }\n}\n";
     assert_eq!(functions(code), vec![(3, "one", 1), (4, "long", 5)]);
@@ -220,15 +227,16 @@ enum Scope {
 
 /// `file:line: text` of all lines that match; lines of comment alone don't count.
 fn grep(files: &[PathBuf], matches: impl Fn(&str) -> bool, scope: Scope) -> String {
+    let test_modules = test_modules();
     let mut found = String::new();
     for path in files {
-        let mut in_tests = is_test_file(path);
-        for (index, line) in read(path).lines().enumerate() {
-            in_tests |= line.trim_start().starts_with("#[cfg(test)]");
+        let code = read(path);
+        let whole_file = is_test_file(path) || test_modules.iter().any(|module| path.starts_with(module));
+        for (index, (line, gated)) in lines_with_gate(&code).into_iter().enumerate() {
             let counts = match scope {
                 Scope::Everything => true,
-                Scope::Product => !in_tests,
-                Scope::Tests => in_tests,
+                Scope::Product => !whole_file && !gated,
+                Scope::Tests => whole_file || gated,
             };
             if counts && !line.trim_start().starts_with("//") && matches(line) {
                 let _ = writeln!(found, "{}:{}: {}", shown(path), index + 1, line.trim());
@@ -238,13 +246,49 @@ fn grep(files: &[PathBuf], matches: impl Fn(&str) -> bool, scope: Scope) -> Stri
     found
 }
 
+/// Each line, and whether it belongs to an item behind `#[cfg(test)]`; relies on rustfmt's indentation.
+fn lines_with_gate(code: &str) -> Vec<(&str, bool)> {
+    let mut lines = Vec::new();
+    // The indentation of the gated item that we are in.
+    let mut gate: Option<usize> = None;
+    for line in code.lines() {
+        let indent = line.len() - line.trim_start().len();
+        if gate.is_none() && line.trim_start().starts_with("#[cfg(test)]") {
+            gate = Some(indent);
+        }
+        lines.push((line, gate.is_some()));
+        let last = line.ends_with('}') || line.ends_with(';');
+        if gate == Some(indent) && last {
+            gate = None;
+        }
+    }
+    lines
+}
+
+/// Files and folders of modules that are declared behind `#[cfg(test)]`: `x.rs` and `x/` of each `mod x;`.
+fn test_modules() -> Vec<PathBuf> {
+    let mut modules = Vec::new();
+    for path in rust_files() {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let folder = path.parent().expect("a file has a folder");
+        let folder =
+            if matches!(stem, "mod" | "lib" | "main") { folder.to_owned() } else { folder.join(stem) };
+        for (line, gated) in lines_with_gate(&read(&path)) {
+            let name =
+                line.trim().strip_suffix(';').and_then(|l| l.rsplit_once("mod ")).map(|(_, name)| name);
+            if let (true, Some(name)) = (gated, name) {
+                modules.push(folder.join(format!("{name}.rs")));
+                modules.push(folder.join(name));
+            }
+        }
+    }
+    modules
+}
+
 fn is_test_file(path: &Path) -> bool {
     let relative = path.strip_prefix(root()).unwrap_or(path);
-    relative.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests")))
-        || relative
-            .file_stem()
-            .and_then(|s| s.to_str())
-            .is_some_and(|s| s == "tests" || s.ends_with("_tests"))
+    relative.components().any(|part| part.as_os_str() == "tests")
+        || relative.file_stem().is_some_and(|stem| stem == "tests")
 }
 
 /// First line, name and number of lines of each function; relies on rustfmt's indentation.
