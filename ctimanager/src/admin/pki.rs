@@ -212,9 +212,10 @@ fn report(made: &[Made]) -> String {
 }
 
 fn advice(folder: &Path) -> String {
-    let folder = folder.display();
+    let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let (absolute, folder) = (absolute.display(), folder.display());
     format!(
-        "In the configuration:   cluster: {{security: {{pki: {folder}}}}}   (relative to its file)\n\
+        "In the configuration, or as a path relative to its file: cluster: {{security: {{pki: {absolute}}}}}\n\
          Phones, applications and browsers trust {folder}/ca.pem.\n\
          Keep {folder}/ca.key away from them: it signs for the whole cluster.\n\
          For an application without a password: ctimanager pki client {folder} --user ID"

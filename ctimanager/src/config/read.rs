@@ -138,6 +138,11 @@ fn text(path: &Path) -> Result<String, String> {
     if bytes.len() > yaml::MAX_BYTES {
         return Err(format!("larger than {} MiB", yaml::MAX_BYTES >> 20));
     }
+    decode(bytes)
+}
+
+/// Configurations are UTF-8.
+pub(super) fn decode(bytes: Vec<u8>) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|e| {
         let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = good.iter().filter(|b| **b == b'\n').count() + 1;

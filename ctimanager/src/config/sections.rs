@@ -10,7 +10,7 @@ use super::mistake::Report;
 use super::names::Names;
 use super::yaml::Node;
 use super::{Config, ServiceParameters};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The keys of the file.
 pub(super) const KEYS: &[&str] = &[
@@ -69,5 +69,6 @@ fn items<'a, T>(
 
 /// A path as it is meant: relative ones start at the folder of the file that they stand in.
 fn path(at: &At<'_>, written: &str) -> PathBuf {
-    Path::new(&*at.node.place.file).parent().unwrap_or(Path::new("")).join(written)
+    let folder = Path::new(&*at.node.place.file).parent().unwrap_or(Path::new(""));
+    folder.join(written).components().filter(|part| *part != Component::CurDir).collect()
 }

@@ -363,6 +363,24 @@ fn what_cant_be_read_is_named() {
     assert!(first(&folder.0).contains("not UTF-8 (in line 2)"));
 }
 
+#[test]
+fn the_document_names_every_parameter_and_key() {
+    let document = include_str!("../../../docs/configuration.md");
+    let schema = super::json_schema();
+    let properties = |value: &serde_json::Value| -> Vec<String> {
+        value.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default()
+    };
+    let mut keys = properties(&schema["properties"]["service_parameters"]["properties"]);
+    for (_, section) in schema["properties"].as_object().expect("sections") {
+        keys.extend(properties(&section["items"]["properties"]));
+    }
+    keys.extend(properties(&schema["properties"]));
+    assert!(keys.len() > 60);
+    for key in keys {
+        assert!(document.contains(&format!("`{key}`")), "docs/configuration.md doesn't say what `{key}` is");
+    }
+}
+
 /// What this reader takes from a sample is what another reads in it.
 #[test]
 fn another_reader_sees_the_same_samples() {
@@ -378,6 +396,13 @@ fn another_reader_sees_the_same_samples() {
 }
 
 proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        if let Ok(text) = super::read::decode(bytes) {
+            let _ = parse("f.yaml", &text);
+        }
+    }
+
     #[test]
     fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
         let _ = parse("f.yaml", &text);
