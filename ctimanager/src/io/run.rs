@@ -116,6 +116,8 @@ pub enum StopCause {
 /// A running node. To drop it ends it at once, without a goodbye; [`Running::stop`] ends it in order.
 #[derive(Debug)]
 pub struct Running {
+    /// The node's name.
+    pub node: String,
     /// Where it really listens.
     pub addresses: Listen,
     /// What the shell counts.
@@ -202,7 +204,8 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     say_where(&setup.node, &bound.addresses);
     readiness.set_ready();
     let addresses = bound.addresses;
-    Running { addresses, counters, queue: rest_queue, owner, tasks, readiness, last_words, stop_wanted }
+    let node = setup.node;
+    Running { node, addresses, counters, queue: rest_queue, owner, tasks, readiness, last_words, stop_wanted }
 }
 
 fn start_sip(bound: &mut Bound, context: &Arc<SipContext>, tasks: &mut Tasks) -> SipShell {

@@ -1,0 +1,63 @@
+//! `ctimanager run`: a node in this process.
+
+use super::Outcome;
+use crate::io::{self, LogFormat, RunOptions, StopCause};
+use clap::Args;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Where the node finds what it needs.
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// The configuration: a file, or a folder whose *.yaml are read as one
+    #[arg(long)]
+    config: PathBuf,
+    /// Which node of it; may be left out when there is one
+    #[arg(long)]
+    node: Option<String>,
+    /// The folder for its socket and what it remembers, instead of the configured one
+    #[arg(long)]
+    state: Option<PathBuf>,
+    /// The administrators' socket, instead of ctimanager.sock in that folder
+    #[arg(long, env = "CTIMANAGER_SOCKET")]
+    socket: Option<PathBuf>,
+    /// How log lines on stderr look; RUST_LOG chooses what is logged
+    #[arg(long, value_enum, default_value_t)]
+    log: Log,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Log {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Runs the node until a signal or `ctimanager stop` ends it.
+#[must_use]
+pub fn run(run: Run) -> Outcome {
+    io::start_logging(match run.log {
+        Log::Text => LogFormat::Text,
+        Log::Json => LogFormat::Json,
+    });
+    let options = RunOptions { config: run.config, node: run.node, state: run.state, socket: run.socket };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Outcome::failed(format!("no runtime: {error}")),
+    };
+    runtime.block_on(async {
+        let running = match io::run(options).await {
+            Ok(running) => running,
+            Err(error) => return Outcome::failed(error),
+        };
+        // For scripts; one that has closed its end does not want to know.
+        let mut stdout = std::io::stdout().lock();
+        let _ = writeln!(stdout, "ctimanager {} ready", running.node).and_then(|()| stdout.flush());
+        drop(stdout);
+        match running.wait().await {
+            StopCause::Stopped => Outcome::default(),
+            StopCause::Overdue => Outcome::failed("the node did not end in time and was ended"),
+            StopCause::Panicked => Outcome::failed("the node failed; its log says where"),
+        }
+    })
+}
