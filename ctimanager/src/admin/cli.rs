@@ -1,6 +1,7 @@
 //! The arguments of the `ctimanager` command, and which function carries each out.
 
-use super::{Format, Outcome, check_config, explain, password, pki};
+use super::socket::{self, Question};
+use super::{Format, Outcome, check_config, explain, password, pki, run};
 use clap::{Parser, Subcommand};
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -20,6 +21,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node until a signal or `stop` ends it
+    Run(run::Run),
+    #[command(flatten)]
+    Ask(Question),
     /// Show every mistake of a configuration (exit code 0: none, 1: some)
     CheckConfig {
         /// A file, or a folder whose *.yaml are read as one
@@ -39,14 +44,12 @@ enum Command {
         /// The user's id
         #[arg(long)]
         user: String,
-        /// The configuration to ask
-        #[arg(long)]
-        config: PathBuf,
-        /// As if the application came over the plain port
-        #[arg(long)]
+        /// As if the application came over the plain port; asks the file of --config, not the running node
+        #[arg(long, requires = "config")]
         plain: bool,
-        #[arg(long, value_enum, default_value_t)]
-        output: Format,
+        /// Asked without --socket, a configuration answers by itself, whether its node runs or not
+        #[command(flatten)]
+        node: socket::Node,
     },
     /// Print the CTI protocol as an OpenRPC document
     Api,
@@ -92,10 +95,15 @@ fn run(cli: Cli, now: SystemTime) -> Outcome {
         Command::Pki(Pki::Init { dir, config, renew }) => pki::init(&dir, config.as_deref(), renew, now),
         Command::Pki(Pki::Client { dir, user, renew }) => pki::client(&dir, &user, renew, now),
         Command::HashPassword => hash_password(),
-        Command::Explain { device, user, config, plain, output } => {
-            let transport = if plain { Transport::Plain } else { Transport::Tls };
-            explain::explain(&config, &device, &user, transport, output)
-        }
+        Command::Explain { device, user, plain, node } => match node.configuration_to_ask(plain) {
+            Some(config) => {
+                let transport = if plain { Transport::Plain } else { Transport::Tls };
+                explain::explain(config, &device, &user, transport, node.output)
+            }
+            None => socket::explain(device, user, &node),
+        },
+        Command::Run(options) => run::run(options),
+        Command::Ask(question) => socket::ask(question),
         Command::Api => Outcome::good(format!("{:#}", protocol::openrpc::document())),
         Command::ConfigSchema => Outcome::good(format!("{:#}", crate::config::json_schema())),
     }

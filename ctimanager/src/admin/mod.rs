@@ -6,6 +6,9 @@ pub mod cli;
 pub mod explain;
 pub mod password;
 pub mod pki;
+pub mod run;
+pub mod socket;
+mod table;
 
 use std::fmt::Display;
 use std::io::Write;

@@ -29,7 +29,14 @@ pub struct Node {
     #[arg(long)]
     node: Option<String>,
     #[arg(long, value_enum, default_value_t)]
-    output: Format,
+    pub(super) output: Format,
+}
+
+impl Node {
+    /// The configuration, when it is to answer instead of the node: no socket is named beside it, or `file_only`.
+    pub(super) fn configuration_to_ask(&self, file_only: bool) -> Option<&Path> {
+        self.config.as_deref().filter(|_| file_only || self.socket.is_none())
+    }
 }
 
 /// What may be asked.
@@ -51,6 +58,7 @@ pub enum Question {
     Dependencies {
         /// The number
         dn: String,
+        /// Of which node
         #[command(flatten)]
         node: Node,
     },
@@ -209,8 +217,13 @@ const SESSIONS: &[Column] = &[
     ("LAST SEQ", "/last_seq"),
     ("DEVICES", "/devices/*"),
 ];
-const ALARMS: &[Column] =
-    &[("NAME", "/name"), ("SEVERITY", "/severity"), ("STATE", "/state"), ("TEXT", "/text"), ("CURE", "/cure")];
+const ALARMS: &[Column] = &[
+    ("NAME", "/name"),
+    ("SEVERITY", "/severity"),
+    ("STATE", "/state"),
+    ("TEXT", "/text"),
+    ("CURE", "/cure"),
+];
 const NODES: &[Column] =
     &[("NODE", "/node"), ("STATE", "/state"), ("SINCE", "/since"), ("SERVICES", "/services/*")];
 const DEPENDENCIES: &[Column] = &[("KIND", "/kind"), ("NAME", "/name"), ("HOW", "/how")];

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = json!([{"name": "ä", "lines": [{"dn": "1"}, {"dn": "2"}]}, {"name": "longer", "on": true}]);
+        let rows =
+            json!([{"name": "ä", "lines": [{"dn": "1"}, {"dn": "2"}]}, {"name": "longer", "on": true}]);
         let shown = table(&rows, &[("NAME", "/name"), ("LINES", "/lines/*/dn"), ("ON", "/on")]);
         assert_eq!(shown, "NAME    LINES  ON\nä       1 2\nlonger         true");
         assert_eq!(table(&json!([]), &[("NAME", "/name")]), "NAME");

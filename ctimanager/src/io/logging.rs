@@ -1,6 +1,6 @@
 //! Where log lines go and which ones.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use tracing_subscriber::EnvFilter;
 
 /// How log lines look.
@@ -28,7 +28,10 @@ pub fn start_logging(format: LogFormat) {
             Err(_) => filter,
         },
     );
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     // An error says that logging has been started before, which is what the caller wants.
     let _ = match format {
         LogFormat::Text => lines.try_init(),

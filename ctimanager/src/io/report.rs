@@ -10,12 +10,12 @@ pub(super) fn log(report: &Report) {
     let (name, parameters) = (report.name, Parameters(&report.parameters));
     match report.severity {
         Severity::Critical => {
-            error!(target: "ctimanager", report = name, critical = true, "{name} {parameters}")
+            error!(target: "ctimanager", critical = true, "{name} {parameters}")
         }
-        Severity::Error => error!(target: "ctimanager", report = name, "{name} {parameters}"),
-        Severity::Warning => warn!(target: "ctimanager", report = name, "{name} {parameters}"),
-        Severity::Informational => info!(target: "ctimanager", report = name, "{name} {parameters}"),
-        Severity::Debug => debug!(target: "ctimanager", report = name, "{name} {parameters}"),
+        Severity::Error => error!(target: "ctimanager", "{name} {parameters}"),
+        Severity::Warning => warn!(target: "ctimanager", "{name} {parameters}"),
+        Severity::Informational => info!(target: "ctimanager", "{name} {parameters}"),
+        Severity::Debug => debug!(target: "ctimanager", "{name} {parameters}"),
     }
 }
 
