@@ -462,9 +462,14 @@ impl Leg {
         if !is_invite && !has_body {
             return None;
         }
+        if is_invite && !self.confirmed {
+            return Some(if self.dialog.own_call_id { 491 } else { 500 });
+        }
         match (&self.ours, &self.theirs) {
             (_, Theirs::Asked { .. }) => Some(500),
-            (_, Theirs::AckDue { answer_in_ack, .. }) => (is_invite || *answer_in_ack).then_some(491),
+            (_, Theirs::AckDue { answer_in_ack, .. }) => {
+                Some(if is_invite || *answer_in_ack { 491 } else { 500 })
+            }
             (Ours::Sent { carrier, purpose, .. }, Theirs::Idle) => {
                 let offers = match purpose {
                     Purpose::Offer(_) => true,

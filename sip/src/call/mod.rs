@@ -126,7 +126,7 @@ impl Call {
                 incoming.cancelled(cx, cause);
                 None
             }
-            // The 2xx or a re-INVITE's answer crossed it.
+            // The 2xx crossed it; or it is for a re-INVITE that the node is about to answer, and comes too late.
             other @ (Call::Calling(_) | Call::Up(_) | Call::HangingUp(..)) => Some(other),
         }
     }

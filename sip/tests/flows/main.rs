@@ -6,4 +6,5 @@ mod mid_call;
 mod network;
 mod outgoing;
 mod phones;
+mod table;
 mod world;
