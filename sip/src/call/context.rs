@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A request that came, and where its responses go.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Server {
     pub id: ServerId,
     pub hop: Hop,
@@ -105,15 +105,15 @@ impl Timers {
 
 /// An INVITE of ours that nobody wants any more, or that one answer has won: a 2xx from somewhere else still makes a
 /// dialog, which is acknowledged and ended (RFC 3261 §13.2.2.4).
-#[derive(Debug)]
 pub(crate) struct Abandoned {
     pub seed: Seed,
     /// The tag of the peer that has won.
     pub winner: Option<Arc<str>>,
+    /// Dialogs of it that were ended.
+    pub ended: u8,
 }
 
 /// The ACK that a 2xx got; its copies get it again.
-#[derive(Debug)]
 struct Acknowledged {
     hop: Hop,
     bytes: Vec<u8>,
@@ -123,7 +123,6 @@ struct Acknowledged {
 pub(crate) type AckKey = (DialogId, Arc<str>, u32);
 
 /// What all calls share.
-#[derive(Debug)]
 pub(crate) struct Core {
     pub config: Arc<Config>,
     pub listen: Arc<[(Transport, SocketAddr)]>,
@@ -354,7 +353,7 @@ impl Cx<'_> {
 
     /// CANCEL, and what a 2xx that crosses it needs.
     pub fn cancel(&mut self, client: ClientId, seed: Seed, reason: Option<String>) {
-        self.core.abandon(client, Abandoned { seed, winner: None }, self.now);
+        self.core.abandon(client, Abandoned { seed, winner: None, ended: 0 }, self.now);
         self.core.transactions.cancel(self.now, client, reason, self.out);
     }
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 const MAX_WAITING: usize = 4;
 
 /// A call that is not accepted yet.
-#[derive(Debug)]
 pub(crate) struct Incoming {
     pub leg: Box<Leg>,
     server: Server,
@@ -37,7 +36,6 @@ enum Reliability {
     Required,
 }
 
-#[derive(Debug)]
 struct Provisional {
     rseq: u32,
     response: Response,
@@ -49,6 +47,12 @@ pub(crate) enum Outcome {
     Pending(Box<Incoming>),
     Accepted(Box<Leg>),
     Over,
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Incoming({:?}, {} waiting)", self.leg, self.waiting.len())
+    }
 }
 
 impl Incoming {

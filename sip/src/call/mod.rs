@@ -36,7 +36,6 @@ pub(crate) enum Call {
 }
 
 /// What the node wants of a call.
-#[derive(Debug)]
 pub(crate) enum Wish {
     Ring(Option<Sdp>),
     Accept(Sdp),

@@ -20,7 +20,6 @@ const MAX_EARLY: usize = 8;
 const NO_ANSWER: Duration = Duration::from_secs(200);
 
 /// An unanswered call of ours.
-#[derive(Debug)]
 pub(crate) struct Outgoing {
     branches: Vec<Branch>,
     plan: Plan,
@@ -33,7 +32,7 @@ pub(crate) struct Outgoing {
 }
 
 /// What every branch sends.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Plan {
     pub from: Identity,
     pub called: Identity,
@@ -52,7 +51,6 @@ pub(crate) struct Target {
     pub reach: Reach,
 }
 
-#[derive(Debug)]
 struct Branch {
     client: ClientId,
     target: Target,
@@ -65,7 +63,6 @@ struct Branch {
 }
 
 /// An early dialog, or the sign of one.
-#[derive(Debug)]
 struct Early {
     leg: Leg,
     /// The last reliable provisional in its order.
@@ -75,7 +72,7 @@ struct Early {
 }
 
 /// A final refusal of one branch.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Failure {
     status: u16,
     cause: Option<u16>,
@@ -105,6 +102,12 @@ pub(crate) enum Outcome {
     Pending(Box<Outgoing>),
     Answered(Box<Leg>),
     Over,
+}
+
+impl std::fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Outgoing({} branches, rang {})", self.branches.len(), self.rang)
+    }
 }
 
 impl Outgoing {
@@ -292,7 +295,7 @@ impl Outgoing {
         cx.clear(Timer::NoAnswer);
         leg.confirm_as_caller(cx, response);
         let cseq = branch.seed.cseq;
-        cx.core.abandon(branch.client, Abandoned { seed: branch.seed, winner: tag }, cx.now);
+        cx.core.abandon(branch.client, Abandoned { seed: branch.seed, winner: tag, ended: 0 }, cx.now);
         if let Some(identity) = self.identity.take() {
             leg.note_identity(identity);
         }

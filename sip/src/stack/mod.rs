@@ -20,6 +20,9 @@ use std::time::Instant;
 /// Incoming calls have this bit in their handle; the node's own never have.
 const INCOMING: u64 = 1 << 63;
 
+/// Answers from elsewhere to one INVITE that are acknowledged and ended; a fork that makes more is no fork.
+const MAX_FORKS: u8 = 16;
+
 /// How much the stack holds, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -33,7 +36,6 @@ pub struct Counts {
 
 /// The SIP side of a node. Sans-IO: [`Stack::handle`] takes one input and says what follows; [`Stack::next_timeout`]
 /// says when it wants to be called without one.
-#[derive(Debug)]
 pub struct Stack {
     core: Core,
     calls: HashMap<CallHandle, Slot>,
@@ -43,8 +45,14 @@ pub struct Stack {
     next_incoming: u64,
 }
 
+impl std::fmt::Debug for Stack {
+    /// Counts only: inside are messages with numbers, names and keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stack({:?})", self.counts())
+    }
+}
+
 /// A call and what finds it.
-#[derive(Debug)]
 struct Slot {
     call: Call,
     /// All dialogs that its INVITEs may have made.
@@ -179,7 +187,7 @@ impl Stack {
             return;
         }
         let Some(client) = client else { return };
-        if let Some(abandoned) = self.core.abandoned.get(&client) {
+        if let Some(abandoned) = self.core.abandoned.get_mut(&client) {
             if response.is_success() {
                 let dialog = abandoned.unwanted(response, hop);
                 self.end_unwanted(now, dialog, response, out);
@@ -265,11 +273,12 @@ fn ack_key(response: &Response) -> Option<AckKey> {
 
 impl Abandoned {
     /// The dialog that a 2xx makes, unless it is the winner's own 2xx, whose ACK waits for the node.
-    fn unwanted(&self, response: &Response, hop: Hop) -> Option<Dialog> {
+    fn unwanted(&mut self, response: &Response, hop: Hop) -> Option<Dialog> {
         let to = response.headers.to().ok()?;
-        if self.winner.as_deref().is_some_and(|winner| to.tag() == Some(winner)) {
+        if self.winner.as_deref().is_some_and(|winner| to.tag() == Some(winner)) || self.ended >= MAX_FORKS {
             return None;
         }
+        self.ended += 1;
         Some(Dialog::of_caller(&self.seed, End::of(&to), Peer::of(&response.headers), hop))
     }
 }

@@ -252,3 +252,62 @@ fn a_request_of_an_unknown_dialog_gets_481_and_an_ack_nothing() {
     a.nothing(&w);
     w.all_quiet();
 }
+
+#[test]
+fn through_an_outbound_proxy_that_stays_in_the_way() {
+    let (mut w, mut a) = (World::new(), Ua::new("203.0.113.9:5060"));
+    a.contact = "<sip:2001@10.0.0.7>".into();
+    let routes = ["Record-Route: <sip:203.0.113.9;lr>, <sip:10.0.0.2;lr>"];
+    a.request(&mut w, "INVITE", &routes, OFFER);
+    a.expect(&mut w, 100);
+    let call = incoming(&mut w);
+    w.command(Command::Accept(call, relay(ANSWER)));
+    let ok = a.expect(&mut w, 200);
+    assert_eq!(ok.headers.get("Record-Route"), Some("<sip:203.0.113.9;lr>, <sip:10.0.0.2;lr>"));
+    a.request(&mut w, "ACK", &[], "");
+    w.command(Command::End(call, refusal(480, 16)));
+    let bye = a.take(&mut w, Method::Bye);
+    assert_eq!(bye.uri.as_str(), "sip:2001@10.0.0.7");
+    assert_eq!(bye.headers.all("Route").collect::<Vec<_>>(), ["<sip:203.0.113.9;lr>", "<sip:10.0.0.2;lr>"]);
+    w.all_quiet();
+}
+
+#[test]
+fn whom_the_caller_will_talk_to_is_told_with_the_next_response() {
+    let (mut w, mut a) = (World::new(), Ua::new("203.0.113.1:5060"));
+    a.request(&mut w, "INVITE", &[], OFFER);
+    a.expect(&mut w, 100);
+    let call = incoming(&mut w);
+    let bob = sip::port::Identity { number: "3003".into(), name: Some("Bob".into()), restricted: false };
+    w.command(Command::Connected(call, bob));
+    a.nothing(&w);
+    w.command(Command::Ring(call, None));
+    let ringing = a.expect(&mut w, 180);
+    assert_eq!(ringing.headers.get("P-Asserted-Identity"), Some("\"Bob\" <sip:3003@198.51.100.1>"));
+    w.command(Command::Accept(call, relay(ANSWER)));
+    assert!(a.expect(&mut w, 200).headers.get("P-Asserted-Identity").is_none(), "once is enough");
+    w.command(Command::End(call, refusal(480, 16)));
+    w.all_quiet();
+}
+
+#[test]
+fn a_description_that_changed_since_the_reliable_provisional_follows_as_an_offer() {
+    let (mut w, mut a) = (World::new(), Ua::new("203.0.113.1:5060"));
+    a.request(&mut w, "INVITE", &["Supported: 100rel"], OFFER);
+    a.expect(&mut w, 100);
+    let call = incoming(&mut w);
+    w.command(Command::Ring(call, Some(relay(ANSWER))));
+    let rseq = a.expect(&mut w, 183).headers.number("RSeq").unwrap();
+    a.request(&mut w, "PRACK", &[&format!("RAck: {rseq} 1 INVITE")], "");
+    a.expect(&mut w, 200);
+    w.command(Command::Accept(call, local()));
+    assert!(a.expect(&mut w, 200).body.is_empty());
+    a.request(&mut w, "ACK", &[], "");
+    let change = a.take(&mut w, Method::Invite);
+    assert!(body(&change.body).contains("m=audio 4000"));
+    a.reply(&mut w, &change, 200, &[], OFFER);
+    a.take(&mut w, Method::Ack);
+    w.no_event();
+    a.hangs_up(&mut w);
+    w.all_quiet();
+}

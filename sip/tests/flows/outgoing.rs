@@ -267,3 +267,35 @@ fn who_may_not_be_shown() {
     assert!(matches!(w.event(), Event::Refused { status: 603, .. }));
     w.all_quiet();
 }
+
+#[test]
+fn a_flood_of_answers_is_not_followed() {
+    let (mut w, mut b) = (World::new(), Ua::new("203.0.113.2:5060"));
+    w.invite(&b, Some(local()));
+    let invite = b.take(&mut w, Method::Invite);
+    for tag in 0..40 {
+        b.reply_as(&mut w, &invite, &format!("t{tag}"), 200, &[], ANSWER);
+    }
+    assert!(matches!(w.event(), Event::Answered(..)));
+    let sent = w.inboxes.remove(&b.hop.remote).unwrap();
+    assert_eq!(sent.len(), 1 + 2 * 16, "the winner's ACK, and ACK and BYE for as many as a fork may have");
+    w.command(Command::End(CALL, refusal(480, 16)));
+    w.all_quiet();
+}
+
+#[test]
+fn a_caller_that_rings_for_ever_is_given_up() {
+    let (mut w, mut b) = (World::new(), Ua::new("203.0.113.2:5060"));
+    w.invite(&b, Some(local()));
+    let invite = b.take(&mut w, Method::Invite);
+    b.reply(&mut w, &invite, 180, &[], "");
+    assert!(matches!(w.event(), Event::Ringing(..)));
+    w.seconds(150);
+    b.reply(&mut w, &invite, 180, &[], "");
+    w.seconds(190);
+    b.nothing(&w);
+    w.seconds(20);
+    assert!(matches!(w.event(), Event::Refused { status: 408, .. }));
+    b.take(&mut w, Method::Cancel);
+    w.all_quiet();
+}
