@@ -340,6 +340,51 @@ async fn a_session_that_is_gone_begins_anew_and_its_devices_are_opened_again() {
 }
 
 #[tokio::test]
+async fn many_devices_are_opened_again_at_a_pace() {
+    const DEVICES: usize = 150;
+    let server = Server::plain().await;
+    let config = ProviderConfig { reconnect: coming_back(), ..config(&server) };
+    let (provider, mut peer) = tokio::join!(Provider::connect(config), server.open());
+    let provider = provider.expect("opens");
+    let mut events = provider.events();
+    for n in 0..DEVICES {
+        let name = format!("PORT_{n}");
+        let terminal = provider.terminal(&name);
+        let (opened, ()) = tokio::join!(terminal.open(None), async {
+            let asked = peer.expect("device.open").await;
+            peer.reply(&asked, json!({"device": device(&name), "legs": []})).await;
+        });
+        opened.expect("opens");
+    }
+    drop(peer);
+    let mut peer = server.open().await;
+    let mut names = std::collections::BTreeSet::new();
+    let mut asked = Vec::new();
+    for _ in 0..64 {
+        asked.push(peer.expect("device.open").await);
+    }
+    while let Some(open) = asked.pop() {
+        let name = open.params["device"].as_str().expect("a name").to_owned();
+        assert!(names.insert(name.clone()), "{name} twice");
+        if name == "PORT_7" {
+            peer.refuse(&open, -32008, "DEVICE_NOT_CONTROLLED").await;
+        } else {
+            peer.reply(&open, json!({"device": device(&name), "legs": []})).await;
+        }
+        if names.len() + asked.len() < DEVICES {
+            asked.push(peer.expect("device.open").await);
+        }
+    }
+    assert_eq!(names.len(), DEVICES);
+    loop {
+        if let ProviderEvent::NotReopened { device, error } = next(&mut events).await {
+            assert_eq!((device.as_str(), error.symbol()), ("PORT_7", Some(Symbol::DeviceNotControlled)));
+            return;
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_was_superseded_or_deleted_does_not_come_back() {
     for (event_type, body, reason) in [
         ("session.superseded", json!({}), LostReason::Superseded),
@@ -378,6 +423,33 @@ async fn closing_and_dropping_leave_in_order() {
     drop(provider);
     peer.expect("provider.close").await;
     assert!(peer.next().await.is_none());
+}
+
+#[tokio::test]
+async fn no_number_that_a_server_decides_is_too_large_or_too_small() {
+    for heartbeat_ms in [0, u64::MAX] {
+        let server = Server::plain().await;
+        let config = ProviderConfig { reconnect: coming_back(), ..config(&server) };
+        let (provider, mut peer) = tokio::join!(Provider::connect(config), async {
+            let mut peer = server.accept().await;
+            let asked = peer.expect("provider.open").await;
+            peer.reply(&asked, opened(json!({"heartbeat_ms": heartbeat_ms, "next_seq": u64::MAX}))).await;
+            peer
+        });
+        let provider = provider.expect("opens");
+        let mut events = provider.events();
+        for seq in [u64::MAX - 1, u64::MAX, u64::MAX] {
+            peer.event_numbered(seq, "provider.in_service", json!({})).await;
+        }
+        assert_eq!(next(&mut events).await, ProviderEvent::Gap { expected: 1, got: u64::MAX - 1 });
+        drop(peer);
+        let mut peer = server.accept().await;
+        let asked = peer.expect("provider.open").await;
+        let error = json!({"code": -32006, "message": "", "data": {"cti": "RATE_LIMITED", "retry_after_ms": u64::MAX}});
+        peer.write(&json!({"jsonrpc": "2.0", "id": asked.id, "error": error}).to_string()).await;
+        let mut state = provider.state_changes();
+        state.wait_for(|state| *state == ProviderState::Shutdown).await.expect("given up");
+    }
 }
 
 #[tokio::test]
@@ -433,6 +505,32 @@ async fn over_tls_with_the_right_authority_and_name_alone() {
     let (refused, accepted) = tokio::join!(Provider::connect(config), server.try_accept());
     assert!(matches!(refused, Err(ConnectError::Unreachable { .. })), "another authority");
     assert!(accepted.is_err());
+}
+
+#[tokio::test]
+#[allow(clippy::disallowed_methods)]
+async fn a_client_certificate_stands_for_the_password() {
+    let ours = authority();
+    let node = ours.issue_node("cm1", &[], SystemTime::now()).expect("a certificate");
+    let identity = security::tls::Identity::from_pem(&node.certificate, &node.key).expect("a pair");
+    let clients = security::tls::ClientCertificates::Required(ours.pem().certificate.clone());
+    let server = Server::tls(security::tls::server(identity, &clients, &[]).expect("a configuration")).await;
+    let user = ours.issue_client("ivr1", SystemTime::now()).expect("a certificate");
+    let transport = Transport::Tls {
+        ca_pem: ours.pem().certificate.clone(),
+        server_name: None,
+        identity: Some((user.certificate, user.key)),
+    };
+    let config = ProviderConfig { transport, password: None, ..config(&server) };
+    let (provider, peer) = tokio::join!(Provider::connect(config), async {
+        let mut peer = server.accept().await;
+        let asked = peer.expect("provider.open").await;
+        assert_eq!(asked.params.get("password"), None);
+        peer.reply(&asked, opened(json!({}))).await;
+        peer
+    });
+    assert_eq!(provider.expect("opens").state(), ProviderState::InService);
+    drop(peer);
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@ use protocol::methods::{
 };
 use protocol::rpc::{self, Id};
 use protocol::{CtiError, Frame};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -36,6 +38,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The shortest heartbeat that a server may decide, so that a hostile one can't make us spin.
 const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// The longest one that is believed.
+const MAX_HEARTBEAT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A request of a handle, written already.
 #[derive(Debug)]
@@ -353,26 +358,25 @@ impl Driver {
     /// Connects again, and again, until it is time to give up. Requests that come meanwhile are refused; those that wait
     /// for an answer go on waiting, for the session may go on.
     async fn come_back(&mut self, reconnect: Reconnect) -> Option<Link> {
-        let give_up = Instant::now() + reconnect.give_up_after;
+        let lost = Instant::now();
         let mut pause = reconnect.first_pause;
         loop {
             let resume = Resume { session: Some(self.session), last_seq: self.last_seq };
             let attempt = open_any(&self.config, &self.dialer, &self.servers, resume);
-            match refusing(&mut self.commands, attempt).await? {
+            let error = match refusing(&mut self.commands, attempt).await? {
                 Ok((link, opened)) => {
                     self.came_back(&link, opened);
                     return Some(link);
                 }
-                Err(error) if !error.is_retryable() => {
-                    tracing::warn!(%error, "no session again");
-                    return None;
-                }
-                Err(error) => tracing::debug!(%error, "not yet connected again"),
-            }
-            if Instant::now() + pause >= give_up {
+                Err(error) => error,
+            };
+            let wait = spread(pause).max(error.retry_after().unwrap_or_default());
+            if !error.is_retryable() || lost.elapsed().saturating_add(wait) >= reconnect.give_up_after {
+                tracing::warn!(%error, "the connection is lost for good");
                 return None;
             }
-            refusing(&mut self.commands, tokio::time::sleep(pause)).await?;
+            tracing::debug!(%error, "not yet connected again");
+            refusing(&mut self.commands, tokio::time::sleep(wait)).await?;
             pause = (pause * 2).min(reconnect.longest_pause);
         }
     }
@@ -400,7 +404,7 @@ impl Driver {
 
     fn opened(&mut self, opened: ProviderOpened) {
         self.session = opened.session;
-        self.heartbeat = Duration::from_millis(opened.heartbeat_ms).max(MIN_HEARTBEAT);
+        self.heartbeat = Duration::from_millis(opened.heartbeat_ms).clamp(MIN_HEARTBEAT, MAX_HEARTBEAT);
         self.servers = where_to_reconnect(&self.config, &self.dialer, &opened);
         self.registry.set_session(opened);
         self.registry.set_state(ProviderState::InService);
@@ -425,6 +429,15 @@ impl Driver {
 /// A key that makes a repeat after a resume harmless: no two requests of a session have the same.
 pub(super) fn idempotency_key(id: u64) -> String {
     format!("{id:x}")
+}
+
+/// Half of the pause to all of it, so that a thousand applications do not come back in the same moment.
+fn spread(pause: Duration) -> Duration {
+    let mut random = [0; 2];
+    match SysRng.try_fill_bytes(&mut random) {
+        Ok(()) => pause / 2 + (pause / 2) * u32::from(u16::from_be_bytes(random)) / u32::from(u16::MAX),
+        Err(_) => pause,
+    }
 }
 
 fn answer(command: Command, outcome: Result<Answer, Error>) {
@@ -517,7 +530,16 @@ fn may_come_back(reason: &LostReason) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::with_port;
+    use super::{spread, with_port};
+    use std::time::Duration;
+
+    #[test]
+    fn pauses_are_spread_over_their_second_half() {
+        for pause in [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(3_600)] {
+            let spread = spread(pause);
+            assert!(pause / 2 <= spread && spread <= pause, "{pause:?}: {spread:?}");
+        }
+    }
 
     #[test]
     fn addresses_without_a_port_get_one() {

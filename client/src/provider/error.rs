@@ -2,6 +2,7 @@
 
 use protocol::{CtiError, Symbol};
 use std::io;
+use std::time::Duration;
 
 /// Why a request of the SDK failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +96,18 @@ impl ConnectError {
             ConnectError::NoServer | ConnectError::Tls(_) | ConnectError::ServerName(_) => false,
             ConnectError::Unreachable { .. } | ConnectError::NoAnswer { .. } => true,
             ConnectError::Refused(error) => error.is_retryable() || error.symbol == Symbol::Internal,
+        }
+    }
+
+    /// How long the server wants to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ConnectError::Refused(error) => error.data.retry_after_ms.map(Duration::from_millis),
+            ConnectError::NoServer
+            | ConnectError::Tls(_)
+            | ConnectError::ServerName(_)
+            | ConnectError::Unreachable { .. }
+            | ConnectError::NoAnswer { .. } => None,
         }
     }
 }

@@ -116,7 +116,7 @@ impl Peer {
             json!({"seq": seq, "time": "2026-11-20T20:01:02.123Z", "type": event_type, "node": "cm1"});
         let members = params.as_object_mut().expect("an object");
         members.extend(body.as_object().expect("an object").clone());
-        self.next_seq = seq + 1;
+        self.next_seq = seq.wrapping_add(1);
         self.write(&json!({"jsonrpc": "2.0", "method": "event", "params": params}).to_string()).await;
     }
 
