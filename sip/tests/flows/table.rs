@@ -41,7 +41,7 @@ const STATES: &[Setting] = &[
         })
     }),
     ("up", || up(|_, _| None)),
-    ("up, our offer is out", || up(|w, b| offered(w, b))),
+    ("up, our offer is out", || up(offered)),
     ("up, our offer waits after 491", || {
         up(|w, b| {
             let invite = offered(w, b)?;
