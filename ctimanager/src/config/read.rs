@@ -54,16 +54,22 @@ fn read<'a>(
     mut report: Report,
 ) -> Result<Loaded, Vec<Mistake>> {
     let mut root: Option<Node> = None;
-    let broken_before = report.count();
+    let mut first: Option<Arc<str>> = None;
+    let mut whole = report.count() == 0;
     for (name, text) in texts {
         let file: Arc<str> = name.into();
-        if let Some(node) = yaml::parse(&file, text, &mut report) {
-            root = merge(root, node, &mut report);
+        first.get_or_insert_with(|| file.clone());
+        let before = report.count();
+        match yaml::parse(&file, text, &mut report) {
+            Some(node) => root = merge(root, node, &mut report),
+            // Only comments, or nothing at all: that is no mistake in one of several files.
+            None => whole &= report.count() == before,
         }
     }
-    let Some(root) = root else {
-        if report.count() == broken_before && broken_before == 0 {
-            let place = Place { file: "".into(), line: 0, column: 0 };
+    // What stands in a file that can't be read would seem to be missing everywhere else.
+    let Some(root) = root.filter(|_| whole) else {
+        if report.count() == 0 {
+            let place = Place { file: first.unwrap_or_default(), line: 0, column: 0 };
             report.mistake(place, "", "the configuration is empty");
         }
         return Err(report.into_mistakes());

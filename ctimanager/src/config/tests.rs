@@ -294,7 +294,7 @@ fn hostile_yaml_is_bounded() {
     assert!(only("cluster: {name: hq}\n---\ncluster: {name: hq}\n").contains("one document"));
     assert!(only("{a: [}").contains("not YAML"));
     assert!(only("? [a]\n: b\n").contains("a key is a text"));
-    assert!(only("").contains("empty"));
+    assert_eq!(mistakes("# nothing\n"), ["f.yaml:0:0: the configuration is empty"]);
 }
 
 #[test]
@@ -351,6 +351,19 @@ fn the_files_of_a_folder_are_one() {
             "D/30-again.yaml:2:1: user: unknown key `user`: did you mean `users`?",
         ]
     );
+}
+
+#[test]
+fn a_broken_file_of_a_folder_does_not_make_the_others_seem_wrong() {
+    let folder = Folder::new("broken");
+    folder.write("10-base.yaml", &with("device_pools", "device_pools: [\n"));
+    folder.write("20-users.yaml", "users: [{id: a, controlled_devices: [RP]}]");
+    folder.write("30-empty.yaml", "# nothing yet\n");
+    let shown = load(&folder.0).map(|_| ()).expect_err("bad");
+    assert_eq!(shown.len(), 1, "{shown:#?}");
+    assert!(shown[0].message.contains("not YAML"), "{}", shown[0]);
+    folder.write("10-base.yaml", &with("", ""));
+    assert_eq!(load(&folder.0).map(|loaded| loaded.config.users.len()).ok(), Some(1));
 }
 
 #[test]
