@@ -18,7 +18,8 @@ pub(crate) struct Incoming {
     server: Server,
     /// The offer of the INVITE, until it is answered.
     offer: Option<Arc<[u8]>>,
-    reliability: Reliability,
+    /// The caller supports or requires reliable provisionals.
+    knows_100rel: bool,
     next_rseq: u32,
     unacknowledged: Option<Provisional>,
     waiting: VecDeque<Option<Sdp>>,
@@ -26,14 +27,6 @@ pub(crate) struct Incoming {
     accepted: Option<Sdp>,
     /// Our reliable provisional carried the offer; its PRACK carries the answer.
     offered: bool,
-}
-
-/// Whether the caller knows 100rel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reliability {
-    Unknown,
-    Supported,
-    Required,
 }
 
 struct Provisional {
@@ -58,18 +51,12 @@ impl std::fmt::Debug for Incoming {
 impl Incoming {
     pub fn new(leg: Leg, server: Server, offer: Option<Arc<[u8]>>, first_rseq: u32) -> Incoming {
         let headers = &server.request.headers;
-        let reliability = if headers.has_token("Require", "100rel") {
-            Reliability::Required
-        } else if headers.has_token("Supported", "100rel") {
-            Reliability::Supported
-        } else {
-            Reliability::Unknown
-        };
+        let knows_100rel = headers.has_token("Require", "100rel") || headers.has_token("Supported", "100rel");
         Incoming {
             leg: Box::new(leg),
             server,
             offer,
-            reliability,
+            knows_100rel,
             next_rseq: first_rseq,
             unacknowledged: None,
             waiting: VecDeque::new(),
@@ -93,9 +80,7 @@ impl Incoming {
 
     fn send_provisional(&mut self, cx: &mut Cx<'_>, sdp: Option<Sdp>) {
         // Without reliability an offer may only stand in the 200; and what is agreed is not said again.
-        let may_describe = !self.leg.agreed
-            && !self.offered
-            && (self.offer.is_some() || self.reliability != Reliability::Unknown);
+        let may_describe = !self.leg.agreed && !self.offered && (self.offer.is_some() || self.knows_100rel);
         let body = sdp.filter(|_| may_describe).and_then(|sdp| match &self.offer {
             Some(offer) => self.leg.describer.answer(&sdp, offer).ok(),
             None => self.leg.describer.offer(&sdp).ok(),
@@ -103,15 +88,10 @@ impl Incoming {
         let mut response = self.server.reply(if body.is_some() { 183 } else { 180 });
         self.leg.target_refresh_headers(&mut response.headers);
         self.leg.identity_header(cx, &mut response.headers);
-        let reliable = match self.reliability {
-            Reliability::Unknown => false,
-            Reliability::Supported => body.is_some(),
-            Reliability::Required => true,
-        };
         if let Some(body) = &body {
             response = response.with_body(SDP, body.to_vec());
         }
-        if !reliable {
+        if !self.knows_100rel {
             return cx.respond(&self.server, response);
         }
         if body.is_some() {

@@ -12,34 +12,20 @@ use std::time::Instant;
 use zeroize::Zeroizing;
 
 /// Digest, which counts its time from the first request that needs it.
-#[derive(Debug)]
-pub(super) enum Access {
-    Unused { realm: Arc<str>, key: Key },
-    Ready(Box<Authenticator>),
-}
-
-/// The key of the nonces.
-pub(super) struct Key(Zeroizing<[u8; 32]>);
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Key")
-    }
+pub(super) struct Access {
+    realm: Arc<str>,
+    key: Zeroizing<[u8; 32]>,
+    authenticator: Option<Authenticator>,
 }
 
 impl Access {
+    /// `key` is secret and random: the nonces are made with it.
     pub fn new(realm: Arc<str>, key: [u8; 32]) -> Access {
-        Access::Unused { realm, key: Key(Zeroizing::new(key)) }
+        Access { realm, key: Zeroizing::new(key), authenticator: None }
     }
 
     fn authenticator(&mut self, now: Instant) -> &mut Authenticator {
-        if let Access::Unused { realm, key } = self {
-            *self = Access::Ready(Box::new(Authenticator::new(realm.clone(), *key.0, now)));
-        }
-        match self {
-            Access::Ready(authenticator) => authenticator,
-            Access::Unused { .. } => unreachable!("made ready above"),
-        }
+        self.authenticator.get_or_insert_with(|| Authenticator::new(self.realm.clone(), *self.key, now))
     }
 }
 
