@@ -3,6 +3,7 @@
 //! One call at a time: it registers with digest, dials, answers what rings, follows re-INVITEs, and hangs up. Its media
 //! address is its owner's; what the far end says of its own is reported.
 
+use rsipstack::EndpointBuilder;
 use rsipstack::dialog::DialogId;
 use rsipstack::dialog::authenticate::Credential;
 use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, DialogStateSender};
@@ -14,7 +15,6 @@ use rsipstack::sip::{Header, Method, StatusCode, Uri};
 use rsipstack::transaction::{Endpoint, TransactionReceiver};
 use rsipstack::transport::TransportLayer;
 use rsipstack::transport::udp::UdpConnection;
-use rsipstack::EndpointBuilder;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -177,12 +177,8 @@ async fn answer_all(
         if let Some(mut dialog) = known {
             tokio::spawn(async move { dialog.handle(&mut transaction).await });
         } else if transaction.original.method == Method::Invite {
-            let made = layer.get_or_create_server_invite(
-                &transaction,
-                states.clone(),
-                None,
-                Some(contact.clone()),
-            );
+            let made =
+                layer.get_or_create_server_invite(&transaction, states.clone(), None, Some(contact.clone()));
             if let Ok(mut dialog) = made {
                 tokio::spawn(async move { dialog.handle(&mut transaction).await });
             }
