@@ -1,7 +1,7 @@
 //! The arguments of the `ctimanager` command, and which function carries each out.
 
 use super::socket::{self, Question};
-use super::{Format, Outcome, check_config, explain, password, pki, run};
+use super::{Format, Outcome, check_config, demo, explain, password, pki, run};
 use clap::{Parser, Subcommand};
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -23,6 +23,8 @@ pub struct Cli {
 enum Command {
     /// Run a node until a signal or `stop` ends it
     Run(run::Run),
+    /// The main job in one command: a node, an application and a real call, with nothing to prepare
+    Demo(demo::Demo),
     #[command(flatten)]
     Ask(Question),
     /// Show every mistake of a configuration (exit code 0: none, 1: some)
@@ -103,6 +105,7 @@ fn run(cli: Cli, now: SystemTime) -> Outcome {
             None => socket::explain(device, user, &node),
         },
         Command::Run(options) => run::run(options),
+        Command::Demo(options) => demo::run(&options),
         Command::Ask(question) => socket::ask(question),
         Command::Api => Outcome::good(format!("{:#}", protocol::openrpc::document())),
         Command::ConfigSchema => Outcome::good(format!("{:#}", crate::config::json_schema())),

@@ -3,7 +3,8 @@
 
 pub mod check_config;
 pub mod cli;
-pub mod explain;
+pub mod demo;
+mod explain;
 pub mod password;
 pub mod pki;
 pub mod run;

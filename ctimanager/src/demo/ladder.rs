@@ -100,12 +100,16 @@ impl Ladder {
         let at = |lane: Lane, label: &str| {
             state.rungs.iter().find(|r| r.lane == lane && r.label.starts_with(label)).map(|r| r.at)
         };
+        // The first INVITE is challenged; the call begins with the one that proves who it is from.
+        let offered = at(Lane::Application, "call.offering");
+        let invites = state.rungs.iter().filter(|r| r.lane == Lane::Caller && r.label.starts_with("INVITE"));
         let between = |what, from: Option<Instant>, to: Option<Instant>| {
             Some(Timing { what, took: to?.checked_duration_since(from?)? })
         };
-        let invite = at(Lane::Caller, "INVITE");
+        let invite =
+            invites.map(|r| r.at).filter(|at| offered.is_none_or(|offered| *at <= offered)).next_back();
         [
-            between("INVITE → event at the application", invite, at(Lane::Application, "call.offering")),
+            between("INVITE → event at the application", invite, offered),
             between("INVITE → 200 OK", invite, at(Lane::Caller, "200 OK (INVITE)")),
             between(
                 "call.redirect → INVITE to the second phone",

@@ -12,6 +12,7 @@ use rsipstack::dialog::invitation::InviteOption;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::dialog::registration::Registration;
 use rsipstack::sip::{Header, Method, StatusCode, Uri};
+use rsipstack::transaction::key::TransactionRole;
 use rsipstack::transaction::{Endpoint, TransactionReceiver};
 use rsipstack::transport::TransportLayer;
 use rsipstack::transport::udp::UdpConnection;
@@ -222,6 +223,10 @@ fn answer(layer: &DialogLayer, id: &DialogId, sdp: &str) -> Vec<PhoneEvent> {
     let Some(rsipstack::dialog::dialog::Dialog::Invite(dialog)) = layer.get_dialog(id) else {
         return Vec::new();
     };
+    // A call of our own is in this state, too.
+    if dialog.role() != TransactionRole::Server {
+        return Vec::new();
+    }
     let offered = media_of(&dialog.initial_request().body);
     let headers = Some(vec![Header::ContentType("application/sdp".into())]);
     match dialog.accept(headers, Some(sdp.as_bytes().to_vec())) {
