@@ -87,7 +87,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The times of the latest failures by key, oldest first, at most `limit` of each.
+/// The times of the last minute's failures by key, oldest first, at most `limit` of each.
 #[derive(Debug)]
 struct Failures<K>(HashMap<K, VecDeque<Instant>>);
 
@@ -114,13 +114,16 @@ impl<K: Hash + Eq + Clone> Failures<K> {
         }
         let times = self.0.entry(key).or_default();
         times.push_back(now);
-        while times.len() > limit {
+        let over = |first: &Instant| now.saturating_duration_since(*first) >= WINDOW;
+        while times.len() > limit || times.front().is_some_and(over) {
             times.pop_front();
         }
     }
 
     fn make_room(&mut self, now: Instant) {
-        self.0.retain(|_, times| times.back().is_some_and(|last| now.duration_since(*last) < WINDOW));
+        self.0.retain(|_, times| {
+            times.back().is_some_and(|last| now.saturating_duration_since(*last) < WINDOW)
+        });
         if self.0.len() >= MAX_REMEMBERED {
             let stalest = self.0.iter().min_by_key(|(_, times)| times.back()).map(|(key, _)| key.clone());
             if let Some(key) = stalest {
@@ -228,6 +231,15 @@ mod tests {
         limiter.set_limit(2);
         let refused = limiter.check(t0 + 3 * MS, "alice", address("192.0.2.9")).unwrap_err();
         assert_eq!(refused.retry_after_ms(), 59_998, "from the second failure on");
+    }
+
+    #[test]
+    fn a_high_limit_keeps_no_more_than_a_minute() {
+        let (mut limiter, t0) = (LoginLimiter::new(1_000_000), start());
+        for second in 0..600 {
+            limiter.failed(t0 + Duration::from_secs(second), "alice", address("192.0.2.1"));
+        }
+        assert_eq!(limiter.users.0["alice"].len(), 60);
     }
 
     #[test]

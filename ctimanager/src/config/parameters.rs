@@ -91,7 +91,7 @@ service_parameters! {
     /// Requests a second of one session; the burst is the same.
     max_requests_per_second: u32 = Count(500, 1..=1_000_000);
     /// Failed logins a minute, of a user and of an address.
-    max_login_failures_per_minute: u32 = Count(10, 1..=1_000);
+    max_login_failures_per_minute: u32 = Count(10, 1..=1_000_000);
     /// Connections without an open provider at once.
     max_unopened_connections: u32 = Count(1_000, 1..=100_000);
     /// How long a node may be silent before it counts as failed.
