@@ -94,7 +94,6 @@ pub struct Account {
 }
 
 /// What happened.
-#[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // made and taken apart at once, never stored in number
 pub enum Input {
     /// One whole message: a datagram, or what the framer cut from a stream.
@@ -113,7 +112,6 @@ pub enum Input {
 }
 
 /// What the stack says.
-#[derive(Debug)]
 pub enum Output {
     /// Write these bytes. Over UDP one datagram.
     Send {
@@ -126,6 +124,29 @@ pub enum Output {
     Close(ConnectionId),
     /// Tell the node.
     Event(Event),
+}
+
+impl fmt::Debug for Input {
+    /// Never the bytes: they hold numbers and digests.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Input::Received { hop, bytes } => write!(f, "Received({hop:?}, {} bytes)", bytes.len()),
+            Input::Closed(hop) => write!(f, "Closed({hop:?})"),
+            Input::Command(command) => write!(f, "Command({command:?})"),
+            Input::Timeout => f.write_str("Timeout"),
+        }
+    }
+}
+
+impl fmt::Debug for Output {
+    /// Never the bytes: they hold numbers and digests.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Output::Send { hop, bytes } => write!(f, "Send({hop:?}, {} bytes)", bytes.len()),
+            Output::Close(connection) => write!(f, "Close({connection:?})"),
+            Output::Event(event) => write!(f, "Event({event:?})"),
+        }
+    }
 }
 
 /// A party as SIP writes it.

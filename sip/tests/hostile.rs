@@ -5,7 +5,8 @@ use sip::frame::{Frame, StreamFramer};
 use sip::message::{self, Message, Method, NameAddr, Params, Request, Uri, Via};
 use sip::port::ConnectionId;
 use sip::transaction::{Settings, Transactions, TuEvent};
-use sip::{Hop, Transport};
+use sip::{Account, Config, Directory, Hop, Input, Output, Stack, Transport};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const LINES: [&str; 40] = [
@@ -207,6 +208,63 @@ proptest! {
     }
 }
 
+struct Nobody;
+
+impl Directory for Nobody {
+    fn account(&self, _: &str) -> Option<Account> {
+        None
+    }
+
+    fn trunk(&self, _: &Hop, _: u16) -> Option<Arc<str>> {
+        None
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // the epoch of a virtual clock
+fn start() -> Instant {
+    Instant::now()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A peer that nobody knows leaves nothing behind, whatever it sends.
+    #[test]
+    fn strangers_leave_nothing(messages in prop::collection::vec(text(), 0..30), transport in transport()) {
+        let address = "192.0.2.9:5060".parse().unwrap();
+        let seconds = Duration::from_secs;
+        let config = Config {
+            realm: "h".into(),
+            product: "x".into(),
+            listen: vec![(transport, address)],
+            session_expires: seconds(1800),
+            min_session_expires: seconds(90),
+            min_expires: seconds(60),
+            max_expires: seconds(3600),
+            max_contacts: 10,
+            max_transactions: 100,
+            max_calls: 100,
+            t1: Duration::from_millis(500),
+        };
+        let (mut stack, mut now) = (Stack::new(config, [1; 32]), start());
+        let connection = (transport != Transport::Udp).then_some(ConnectionId(1));
+        let hop = Hop { transport, local: address, remote: address, connection };
+        let mut out = Vec::new();
+        for bytes in messages {
+            stack.handle(now, Input::Received { hop, bytes }, &Nobody, &mut out);
+        }
+        prop_assert!(!out.iter().any(|output| matches!(output, Output::Event(_))), "told the node");
+        stack.handle(now, Input::Closed(hop), &Nobody, &mut out);
+        let end = now + seconds(100);
+        while let Some(due) = stack.next_timeout().filter(|due| *due <= end) {
+            now = due;
+            stack.handle(now, Input::Timeout, &Nobody, &mut out);
+        }
+        prop_assert!(stack.is_quiet());
+        prop_assert_eq!(stack.next_timeout(), None);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Receive(usize, usize, bool),
@@ -242,7 +300,6 @@ struct World {
 }
 
 impl World {
-    #[allow(clippy::disallowed_methods)] // the epoch of a virtual clock
     fn new(transport: Transport) -> Self {
         let local = "192.0.2.9:5060".parse().unwrap();
         let settings = Settings {
@@ -255,7 +312,7 @@ impl World {
         let remote = "192.0.2.1:5060".parse().unwrap();
         Self {
             layer: Transactions::new(settings, [1; 32]),
-            now: Instant::now(),
+            now: start(),
             hop: Hop { transport, local, remote, connection },
             servers: Vec::new(),
             clients: Vec::new(),
@@ -315,7 +372,7 @@ impl World {
                 request.headers.push("Call-ID", "own");
                 request.headers.push("CSeq", format!("1 {method}"));
                 let id = self.layer.request(self.now, self.hop, request, &mut out);
-                let Some(sip::Output::Send { bytes, .. }) = out.pop() else { panic!("nothing sent") };
+                let Some(Output::Send { bytes, .. }) = out.pop() else { panic!("nothing sent") };
                 let Ok(Message::Request(sent)) = message::read(&bytes, Transport::Tcp) else {
                     panic!("broken")
                 };

@@ -243,6 +243,19 @@ fn what_was_taken_can_be_written_and_read_again() {
 }
 
 #[test]
+fn a_registrar_refuses_what_it_does_not_know() {
+    let register = |line: &str| {
+        let all = messages();
+        let known = all.iter().find(|torture| torture.name == "cparam02").unwrap();
+        let text = String::from_utf8(known.bytes.clone()).unwrap();
+        let bytes = text.replace("l: 0\r\n", &format!("l: 0\r\n{line}\r\n")).into_bytes();
+        through_the_stack(&Torture { name: line.to_owned(), transport: Transport::Udp, bytes })
+    };
+    assert_eq!(register("Require: gruu"), Says(420));
+    assert_eq!(register("Require: path"), Says(401));
+}
+
+#[test]
 fn no_part_of_a_torture_message_does_harm() {
     for torture in messages() {
         for end in 0..torture.bytes.len() {

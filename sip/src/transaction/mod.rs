@@ -128,7 +128,6 @@ enum Owner {
 }
 
 /// All transactions of a node.
-#[derive(Debug)]
 pub struct Transactions {
     settings: Settings,
     ids: Ids,
@@ -144,6 +143,13 @@ pub struct Transactions {
     /// Keeps To tags of stateless answers unguessable and the same for a repeated request.
     stateless: std::hash::BuildHasherDefault<std::hash::DefaultHasher>,
     stateless_key: [u8; 32],
+}
+
+impl std::fmt::Debug for Transactions {
+    /// Neither the key nor messages.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Transactions({} servers, {} clients)", self.servers.len(), self.clients.len())
+    }
 }
 
 impl Transactions {
