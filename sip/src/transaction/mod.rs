@@ -228,6 +228,12 @@ impl Transactions {
         }
         let bytes: Arc<[u8]> = response.write().into();
         let Some(step) = server.answered(now, response.status, &bytes, &self.settings) else { return };
+        // Refused is no longer ongoing: a proxy may try the same request by another way.
+        if response.status >= 300
+            && let Some(merge) = server.merge.take()
+        {
+            self.merge_keys.remove(&merge);
+        }
         if server.tag.is_none() {
             server.tag = response.headers.to_tag().map(Into::into);
         }

@@ -224,9 +224,11 @@ fn cancel_is_answered_here_and_told_once() {
 #[test]
 fn a_request_that_came_by_two_ways_is_merged() {
     let mut bench = Bench::new(Transport::Udp);
-    bench.incoming(&invite());
+    let (id, first) = bench.incoming(&invite());
     assert!(bench.receive(&request("INVITE", "z9hG4bKother", "")).is_none());
     assert_eq!(bench.sent(), ["482 Loop Detected"]);
+    bench.respond(id, &first, 503);
+    bench.incoming(&request("INVITE", "z9hG4bKagain", ""));
     bench.incoming(&request("INVITE", "z9hG4bKthird", ";tag=dialog"));
 }
 
