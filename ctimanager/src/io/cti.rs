@@ -239,12 +239,14 @@ async fn serve<S: AsyncRead + AsyncWrite>(
     transport: CtiTransport,
     _place: Place,
 ) {
-    let _alive = shell.alive.clone();
+    let alive = shell.alive.clone();
     let Ok((connection, mut pending)) = shell.open(peer, transport).await else { return };
     let (mut reader, writer) = tokio::io::split(stream);
     let overdue = pending.overdue();
     let reading = read_lines(&mut reader, connection, &shell.queue);
     shell.drive(connection, overdue, reading, write_lines(writer, pending)).await;
+    // A node that stops need not wait for the peer to hang up.
+    drop(alive);
     linger(&mut reader).await;
 }
 

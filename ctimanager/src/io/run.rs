@@ -291,6 +291,7 @@ impl Running {
         // The owner has dropped all its outboxes: connections write what is queued and end.
         let _ = tokio::time::timeout(LAST_WORDS_LIMIT, self.last_words.recv()).await;
         if in_order {
+            info!("stopped");
             StopCause::Stopped
         } else {
             error!("the node's task panicked");
