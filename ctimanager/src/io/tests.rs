@@ -3,6 +3,7 @@
 mod abuse;
 mod cti;
 mod lifecycle;
+mod node;
 mod sip;
 mod web;
 
