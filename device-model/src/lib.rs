@@ -4,6 +4,30 @@
 //! time, and says what follows ([`Output`]). It never sleeps, opens, locks or awaits, and it refuses to know of SIP, of
 //! bytes, of users and of where time comes from: a leg's far side is "the signalling", whoever that is.
 //!
+//! # How it is built
+//!
+//! A **call** has one leg that stays (its *anchor*: the caller, or who remains after a redirect) and something at the
+//! other end: nobody yet, destinations that ring, or the one that talks. A redirect keeps what it left until it is
+//! decided, so that a failure can go back to it. `attempt` tries destinations and follows forwards, `ending` ends legs
+//! and calls, `media_exchange` brings the two ends' media to what is true, `requests` and `signals` are the two doors,
+//! `devices` knows who has what open, `timers` holds every time that anything waits for, and `check` compares all tables
+//! after every step of a test.
+//!
+//! # What it decides where the reference leaves a choice
+//!
+//! - A call that no application takes within the New Call Accept Timer goes to CFNA, else ends with cause 19 (SIP 480);
+//!   at ports an offered call stays under the no-answer timer (§4.2).
+//! - A destination that rings for the no-answer time and has no CFNA ends the call with cause 19; trunks ring for 180 s.
+//! - Nobody has the device open: CFUR, else CFNA, else cause 20 (SIP 480) (§5.1).
+//! - Whom a line is forwarded to may call that line. No number is visited twice by forwards until somebody redirects.
+//! - A phone's leg that another appearance answered can only be watched. A leg that the phone itself holds can only be
+//!   retrieved at the phone. Redirects start from offering, ringing and connected legs, one at a time; a phone that
+//!   picks up while it is being redirected keeps the call.
+//! - A phone that answered with what an application can't speak ends the call with cause 88.
+//! - An offer that crosses another, or comes while an application is asked for its address, is refused as glare.
+//! - A re-INVITE without an offer is offered what the peer last said.
+//! - An application that opens a phone in mid-call sees its legs, and of the streams what changes from then on.
+//!
 //! The words are those of CUCM, JTAPI (a [`LegView`] is a TerminalConnection with its Connection) and TAPI (an hCall).
 
 mod attempt;
