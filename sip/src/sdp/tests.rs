@@ -153,6 +153,25 @@ fn an_answer_has_the_offers_media_lines() {
 }
 
 #[test]
+fn an_answer_stays_within_the_offered_directions() {
+    for (offered, expected) in [
+        ("sendonly", "recvonly"),
+        ("recvonly", "sendonly"),
+        ("inactive", "inactive"),
+        ("sendrecv", "sendrecv"),
+    ] {
+        let direction = format!("a={offered}");
+        let offer = text(&["c=IN IP4 192.0.2.1", "t=0 0", &direction, "m=audio 4000 RTP/AVP 0"]);
+        for answer in [Sdp::Local(pcmu()), Sdp::Relay(BARESIP.as_bytes().into(), None)] {
+            let written = read(&describer().answer(&answer, &offer).unwrap()).unwrap().audio.direction;
+            let expected =
+                text(&["c=IN IP4 192.0.2.1", "t=0 0", &format!("a={expected}"), "m=audio 1 RTP/AVP 0"]);
+            assert_eq!(written, read(&expected).unwrap().audio.direction, "{offered}");
+        }
+    }
+}
+
+#[test]
 fn an_answer_without_keys_to_secure_audio_is_an_error() {
     let offer = text(&["c=IN IP4 192.0.2.1", "t=0 0", "m=audio 4000 RTP/SAVP 0"]);
     assert_eq!(describer().answer(&Sdp::Local(pcmu()), &offer), Err(SdpError::Secure));

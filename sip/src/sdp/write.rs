@@ -75,7 +75,7 @@ impl Describer {
             }
             Sdp::Local(audio) => local_answer(audio, &offer)?,
         };
-        Ok(self.finish(session))
+        Ok(self.finish(within(session, &offer)))
     }
 
     /// Puts our origin line over it; the version grows when anything below that line changed.
@@ -146,6 +146,44 @@ fn fitted(answered: Vec<Media>, offered: &[Media]) -> Vec<Media> {
             Some(_) | None => refused(offer),
         })
         .collect()
+}
+
+/// Keeps the answered directions within the offered ones (RFC 3264 §6.1): where one end does not send, the other does
+/// not receive. Peers that answer every hold with `sendrecv` exist.
+fn within(mut answer: Session, offer: &Session) -> Session {
+    for (media, offered) in answer.medias.iter_mut().zip(&offer.medias).filter(|(m, _)| m.port != 0) {
+        let (they_send, they_receive) = flow(direction_in(offer, offered));
+        let own = media.attributes.iter().chain(&answer.attributes);
+        let said = own.map(|a| &a.attribute).find_map(|name| direction_named(name));
+        let said = said.unwrap_or(MediaDirection::SendReceive);
+        let (send, receive) = flow(said);
+        let allowed = match (send && they_receive, receive && they_send) {
+            (true, true) => MediaDirection::SendReceive,
+            (true, false) => MediaDirection::SendOnly,
+            (false, true) => MediaDirection::ReceiveOnly,
+            (false, false) => MediaDirection::Inactive,
+        };
+        if allowed != said {
+            media.attributes.retain(|a| direction_named(&a.attribute).is_none());
+            media.attributes.push(Attribute::new(direction_name(allowed)));
+        }
+    }
+    answer
+}
+
+/// Whether its describer sends and receives.
+fn flow(direction: MediaDirection) -> (bool, bool) {
+    match direction {
+        MediaDirection::SendReceive => (true, true),
+        MediaDirection::SendOnly => (true, false),
+        MediaDirection::ReceiveOnly => (false, true),
+        MediaDirection::Inactive => (false, false),
+    }
+}
+
+fn direction_in(session: &Session, media: &Media) -> MediaDirection {
+    let all = media.attributes.iter().chain(&session.attributes);
+    all.map(|a| &a.attribute).find_map(|name| direction_named(name)).unwrap_or(MediaDirection::SendReceive)
 }
 
 fn refused(media: &Media) -> Media {
