@@ -90,6 +90,7 @@ impl CallControl {
             Input::Signal(leg, signal) => self.signal(leg, signal),
             Input::Request { session, token, request } => self.request(session, token, request),
             Input::SessionEnded(session) => self.session_ended(session),
+            Input::Revoked { session, device } => self.release_hold(session, &device),
             Input::Shutdown => self.shutdown(),
             Input::Timeout => {
                 while let Some(timer) = self.timers.pop(now) {

@@ -252,7 +252,7 @@ impl CallControl {
     }
 
     /// Ends a session's hold on a device; the last one takes an application's device out of service (protocol §2).
-    fn release_hold(&mut self, session: SessionId, name: &DeviceName) {
+    pub(crate) fn release_hold(&mut self, session: SessionId, name: &DeviceName) {
         let last = self.forget_hold(session, name);
         let Some(device) = self.devices.get_mut(name) else { return };
         if last && device.is_application() {

@@ -47,6 +47,13 @@ pub enum Input {
     },
     /// A session is gone for good (closed or failed): its hold on every device ends (protocol §2, "Failure").
     SessionEnded(SessionId),
+    /// A session may no longer hold this device: like [`Request::CloseDevice`], but nobody asked and nobody is answered.
+    Revoked {
+        /// Whose hold.
+        session: SessionId,
+        /// On what.
+        device: DeviceName,
+    },
     /// The node stops: every call is cleared with cause 41.
     Shutdown,
     /// A time that [`crate::CallControl::next_timeout`] named has come.

@@ -83,6 +83,12 @@ impl Policy {
         self.devices.get(name).copied()
     }
 
+    /// Every device with what the decision knows of it, by name.
+    #[must_use]
+    pub fn devices(&self) -> &BTreeMap<DeviceName, DeviceFacts> {
+        &self.devices
+    }
+
     /// The hash against which to verify the password that somebody sent for this id. For an unknown user, and for one
     /// without a password, it is a hash that nothing matches: the work, and so the time, is that of a known user.
     #[must_use]

@@ -106,8 +106,7 @@ impl Ladder {
         let between = |what, from: Option<Instant>, to: Option<Instant>| {
             Some(Timing { what, took: to?.checked_duration_since(from?)? })
         };
-        let invite =
-            invites.map(|r| r.at).filter(|at| offered.is_none_or(|offered| *at <= offered)).next_back();
+        let invite = invites.map(|r| r.at).rfind(|at| offered.is_none_or(|offered| *at <= offered));
         [
             between("INVITE → event at the application", invite, offered),
             between("INVITE → 200 OK", invite, at(Lane::Caller, "200 OK (INVITE)")),

@@ -12,6 +12,7 @@ mod media;
 mod methods;
 mod open;
 pub mod port;
+mod reload;
 mod settings;
 mod status;
 
@@ -258,20 +259,6 @@ impl Node {
             let on = self.directory.pressed();
             self.alarm_condition(step, &alarms::CALL_ADMISSION, String::new(), on, parameters);
         }
-    }
-
-    fn configure(&mut self, step: &mut Step<'_>, settings: Arc<Settings>) {
-        let accounts = self.directory.ids();
-        self.directory.configure(settings.accounts.iter().cloned(), settings.trunks.iter().cloned());
-        let kept: std::collections::HashSet<_> = self.directory.ids().into_iter().collect();
-        self.applications.logins.set_limit(settings.sessions.max_login_failures_per_minute);
-        self.settings = settings.clone();
-        self.model(step, device_model::Input::Configure(settings.plan.clone()));
-        for gone in accounts.into_iter().filter(|id| !kept.contains(id)) {
-            self.sip(step, sip::Input::Command(sip::Command::ForgetAccount(gone)));
-        }
-        let report = self.alarms.occur(&alarms::CONFIGURATION_LOADED, Vec::new());
-        step.out.push(Output::Report(report));
     }
 
     /// Ends every call and session in order; [`Node::finish`] says when the wire is silent.

@@ -278,7 +278,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn privileges(of: security::Privileges) -> wire::Privileges {
+pub(super) fn privileges(of: security::Privileges) -> wire::Privileges {
     let security::Privileges {
         control_all_devices,
         park_monitoring,
