@@ -39,7 +39,44 @@ pub(super) struct CtiLink {
     pub(super) peer: SocketAddr,
     pub(super) transport: CtiTransport,
     outbox: Outbox<Frame>,
+    backlog: Backlog,
     state: LinkState,
+}
+
+/// Tells a slow reader from a core that says much at once, as when it replays a log: what the core writes in one step
+/// to an empty queue is excused, and counts for nothing while it waits.
+#[derive(Debug, Default)]
+struct Backlog {
+    /// How many frames may wait that are not excused.
+    limit: usize,
+    /// Frames ever queued; the first `excused` of them are.
+    queued: usize,
+    excused: usize,
+    /// The core's step in which a frame came last, and whether the queue was empty when it began.
+    step: u64,
+    from_empty: bool,
+}
+
+impl Backlog {
+    /// How many frames may wait now.
+    fn limit(&mut self, step: u64, waiting: usize) -> usize {
+        if self.step != step {
+            self.step = step;
+            self.from_empty = waiting == 0;
+        }
+        if self.from_empty {
+            return usize::MAX;
+        }
+        let written = self.queued - waiting;
+        self.limit + self.excused.saturating_sub(written)
+    }
+
+    fn queued(&mut self) {
+        self.queued += 1;
+        if self.from_empty {
+            self.excused = self.queued;
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +99,13 @@ pub(super) enum Written {
 }
 
 impl CtiLink {
-    /// Queues a frame for the connection's task.
-    pub(super) fn write(&mut self, frame: Frame) -> Written {
+    /// Queues a frame, written in this step of the core, for the connection's task.
+    pub(super) fn write(&mut self, step: u64, frame: Frame) -> Written {
         let refused = match self.state {
-            LinkState::Writing => self.outbox.push(frame),
+            LinkState::Writing => {
+                let limit = self.backlog.limit(step, self.outbox.waiting());
+                self.outbox.push_within(limit, frame).inspect(|()| self.backlog.queued())
+            }
             LinkState::Overflowed => return Written::Dropped,
             LinkState::Farewell => self.outbox.push_farewell(frame),
         };
@@ -141,11 +181,14 @@ impl CtiShell {
         let limits = self.limits.load();
         let capacity = Capacity {
             items: limits.session_queue_events,
-            bytes: limits.session_queue_bytes,
+            // The replay of a log and its reply.
+            burst: limits.session_log_events.saturating_add(1),
+            bytes: limits.session_log_bytes.saturating_mul(2),
             reserve: FAREWELL_FRAMES,
         };
         let (outbox, pending) = outbox(capacity);
-        let link = CtiLink { connection, peer, transport, outbox, state: LinkState::Writing };
+        let backlog = Backlog { limit: limits.session_queue_events, ..Backlog::default() };
+        let link = CtiLink { connection, peer, transport, outbox, backlog, state: LinkState::Writing };
         self.queue.send(Event::CtiOpened(link)).await?;
         Ok((connection, pending))
     }
@@ -309,4 +352,24 @@ async fn linger<S: AsyncRead>(reader: &mut ReadHalf<S>) {
     };
     // An elapsed limit is as good an end as the peer's.
     let _ = tokio::time::timeout(FLUSH_LIMIT, forget).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Backlog;
+
+    #[test]
+    fn what_came_in_one_step_to_an_empty_queue_is_excused_until_it_is_written() {
+        let mut backlog = Backlog { limit: 10, ..Backlog::default() };
+        for waiting in 0..100 {
+            assert_eq!(backlog.limit(1, waiting), usize::MAX);
+            backlog.queued();
+        }
+        assert_eq!(backlog.limit(2, 100), 110, "all of it still waits");
+        assert_eq!(backlog.limit(3, 40), 50);
+        backlog.queued();
+        assert_eq!(backlog.limit(4, 11), 20, "the newest is not excused");
+        assert_eq!(backlog.limit(5, 1), 10);
+        assert_eq!(backlog.limit(6, 0), usize::MAX, "a new step, an empty queue");
+    }
 }

@@ -30,6 +30,8 @@ pub(super) enum Refused {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Capacity {
     pub(super) items: usize,
+    /// Items on top of those that [`Outbox::push_within`] may be allowed.
+    pub(super) burst: usize,
     /// A single item over this limit still passes when nothing else waits.
     pub(super) bytes: usize,
     /// Places kept back for [`Outbox::push_farewell`].
@@ -55,7 +57,7 @@ pub(super) struct Pending<T> {
 
 /// Both ends of a new outbox.
 pub(super) fn outbox<T: Item>(capacity: Capacity) -> (Outbox<T>, Pending<T>) {
-    let (items, waiting) = mpsc::channel(capacity.items + capacity.reserve);
+    let (items, waiting) = mpsc::channel(capacity.items + capacity.burst + capacity.reserve);
     let (closed, is_closed) = oneshot::channel();
     let bytes = Arc::new(AtomicUsize::new(0));
     let pending = Pending { items: waiting, bytes: Arc::clone(&bytes), closed: Some(is_closed) };
@@ -65,13 +67,24 @@ pub(super) fn outbox<T: Item>(capacity: Capacity) -> (Outbox<T>, Pending<T>) {
 impl<T: Item> Outbox<T> {
     /// Queues an item.
     pub(super) fn push(&self, item: T) -> Result<(), Refused> {
-        let waiting = self.bytes.load(Ordering::Relaxed);
-        let too_many = self.items.capacity() <= self.capacity.reserve;
-        let too_big = waiting > 0 && waiting + item.len() > self.capacity.bytes;
+        self.push_within(self.capacity.items, item)
+    }
+
+    /// Queues an item if fewer than `limit` wait; never more than items and burst of the capacity.
+    pub(super) fn push_within(&self, limit: usize, item: T) -> Result<(), Refused> {
+        let most = self.capacity.items + self.capacity.burst;
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        let too_many = self.waiting() >= limit.min(most);
+        let too_big = bytes > 0 && bytes + item.len() > self.capacity.bytes;
         if (too_many || too_big) && !self.items.is_closed() {
             return Err(Refused::Full);
         }
         self.push_farewell(item)
+    }
+
+    /// Items that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.items.max_capacity() - self.items.capacity()
     }
 
     /// Queues one of the last items before the end; for them the reserve is there.
@@ -115,7 +128,7 @@ impl<T: Item> Pending<T> {
 mod tests {
     use super::*;
 
-    const SMALL: Capacity = Capacity { items: 2, bytes: 100, reserve: 1 };
+    const SMALL: Capacity = Capacity { items: 2, burst: 0, bytes: 100, reserve: 1 };
 
     #[test]
     fn the_limits_are_items_and_bytes_and_the_reserve_is_for_the_farewell() {

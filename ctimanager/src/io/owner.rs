@@ -42,6 +42,8 @@ struct Tables {
     cti: HashMap<CtiConnection, CtiLink>,
     asked: HashMap<AdminToken, oneshot::Sender<Answer>>,
     last_token: u64,
+    /// Counts what the core was told.
+    step: u64,
     outputs: Vec<Output>,
     /// What carrying out an output made known; handled before the next event.
     feedback: VecDeque<Input>,
@@ -165,6 +167,7 @@ impl<C: Core> Owner<C> {
             {
                 link.begin_farewell();
             }
+            self.tables.step += 1;
             let (now, wall) = (now(), wall());
             if let Some(tap) = &self.tap {
                 tap.input(now, &input);
@@ -216,7 +219,7 @@ impl<C: Core> Owner<C> {
 
     fn write(&mut self, connection: CtiConnection, frame: Frame) {
         let Some(link) = self.tables.cti.get_mut(&connection) else { return };
-        if link.write(frame) == Written::Overflow {
+        if link.write(self.tables.step, frame) == Written::Overflow {
             self.counters.cti_overflows.add();
             self.tables.feedback.push_back(Input::CtiOverflow(connection));
         }

@@ -36,8 +36,10 @@ pub struct Limits {
     pub max_unopened_connections: usize,
     /// Frames that may wait for a slow reader.
     pub session_queue_events: usize,
-    /// Their bytes.
-    pub session_queue_bytes: usize,
+    /// Frames of a resumed session's log, which are not the reader's fault and may wait on top of those.
+    pub session_log_events: usize,
+    /// The bytes of the log; the frames that wait may have twice as many.
+    pub session_log_bytes: usize,
 }
 
 /// How long the shell waits for its peers.

@@ -159,7 +159,8 @@ pub(super) fn limits(config: &Config) -> Limits {
         max_cti_connections: parameters.max_cti_connections as usize,
         max_unopened_connections: parameters.max_unopened_connections as usize,
         session_queue_events: parameters.session_queue_events as usize,
-        session_queue_bytes: usize::try_from(parameters.session_log_bytes).unwrap_or(usize::MAX),
+        session_log_events: parameters.session_log_events as usize,
+        session_log_bytes: usize::try_from(parameters.session_log_bytes).unwrap_or(usize::MAX),
     }
 }
 

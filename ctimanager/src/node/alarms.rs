@@ -58,8 +58,9 @@ alarms! {
         "Let the application read without pause, or subscribe to fewer events.";
     /// The hard limit of providers.
     MAX_CONNECTIONS = "CtiMaxConnectionReached", Warning,
-        "An application was refused: too many providers are open.", "max_cti_connections is reached.",
-        "Close providers that nobody needs, or raise max_cti_connections.";
+        "An application was refused: too many are connected.",
+        "max_cti_connections is reached, or max_unopened_connections by connections without a provider.",
+        "Close providers that nobody needs, find who connects without opening one, or raise the limit.";
     /// A device is open.
     DEVICE_OPENED = "CtiDeviceOpened", Informational,
         "An application opened a device.", "device.open succeeded.", "None is needed.";

@@ -103,6 +103,11 @@ impl Node {
         peer: SocketAddr,
         transport: CtiTransport,
     ) {
+        if self.applications.unopened() >= self.settings.sessions.max_unopened_connections {
+            let parameters = vec![("peer", peer.to_string())];
+            let report = self.alarms.occur(&alarms::MAX_CONNECTIONS, parameters);
+            return step.out.extend([Output::Report(report), Output::CtiClose(connection)]);
+        }
         let machine = Connection::new(step.now);
         if let Some(deadline) = machine.next_timeout() {
             self.applications.unopened.push_back((deadline, connection));

@@ -28,7 +28,7 @@ const MAX_CONNECTIONS: usize = 20_000;
 /// TLS handshakes and connects at once.
 const MAX_BEGINNING: usize = 1_000;
 /// What may wait for a peer that does not read, or whose connection is being made.
-const OUTBOX: Capacity = Capacity { items: 256, bytes: 1024 * 1024, reserve: 0 };
+const OUTBOX: Capacity = Capacity { items: 256, burst: 0, bytes: 1024 * 1024, reserve: 0 };
 
 /// What the tasks of all SIP connections share.
 #[derive(Debug)]

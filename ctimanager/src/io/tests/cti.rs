@@ -102,6 +102,18 @@ async fn a_slow_reader_overflows_once_and_delays_nobody() {
 }
 
 #[tokio::test]
+async fn what_is_said_at_once_to_a_reader_that_reads_is_no_overflow() {
+    let house = house(Wishes::default()).await;
+    let mut stream = house.plain().await;
+    // More than the queue holds, as much as a log that is replayed.
+    stream.write_all(b"flood 250\nclose\n").await.expect("written");
+    let read = rest(&mut stream).await;
+    assert_eq!(read.lines().count(), 251);
+    assert!(read.ends_with("\nbye\n"));
+    assert_eq!(house.running.counters.cti_overflows.value(), 0);
+}
+
+#[tokio::test]
 async fn a_half_open_handshake_is_given_up() {
     let patience = Patience { handshake: Duration::from_millis(50), ..Patience::default() };
     let house = house(Wishes { patience, ..Wishes::default() }).await;

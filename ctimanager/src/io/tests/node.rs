@@ -226,6 +226,28 @@ async fn a_tap_sees_what_passes_in_its_order() {
 }
 
 #[tokio::test]
+async fn connections_without_a_provider_are_bounded() {
+    let site = Site::new("unopened");
+    let text = std::fs::read_to_string(site.file()).expect("written");
+    let parameters = "service_parameters: {max_unopened_connections: 2}\n";
+    std::fs::write(site.file(), format!("{text}{parameters}")).expect("written");
+    let running = site.launch(None).await;
+    let ca = site.authority.pem().certificate.clone();
+    let mut first = try_tls(&ca, running.addresses.cti_tls).await.expect("a handshake");
+    let opened = request(&mut first, "provider.open", credentials()).await;
+    assert_eq!(opened["result"]["node"], "cm1");
+    let mut idle = Vec::new();
+    for _ in 0..2 {
+        let mut stream = try_tls(&ca, running.addresses.cti_tls).await.expect("a handshake");
+        let reply = request(&mut stream, "provider.devices", json!({})).await;
+        assert_eq!(reply["error"]["data"]["cti"], "NOT_OPEN");
+        idle.push(stream);
+    }
+    let mut third = try_tls(&ca, running.addresses.cti_tls).await.expect("a handshake");
+    assert_eq!(rest(&mut third).await, "");
+}
+
+#[tokio::test]
 async fn without_certificates_the_command_that_makes_them_is_named() {
     let site = Site::new("bare");
     std::fs::remove_dir_all(site.folder.join("pki")).expect("removed");
