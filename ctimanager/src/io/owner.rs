@@ -72,8 +72,11 @@ impl<C: Core> Owner<C> {
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         let mut alarm = AlarmClock::new();
         let (mut sip, mut rest) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
-        while !self.tables.stopped {
+        loop {
             self.fire_due();
+            if self.tables.stopped {
+                return;
+            }
             alarm.set(self.core.next_timeout());
             tokio::select! {
                 // The order is drawn anew each time, so neither queue can starve the other.

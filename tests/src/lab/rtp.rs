@@ -81,10 +81,11 @@ impl Endpoint {
         self.lock().packets
     }
 
-    /// From where the last packet came.
+    /// From which port the last packet came. Phones that bind all addresses send from loopback's first, so that the
+    /// address says nothing here.
     #[must_use]
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.lock().peer
+    pub fn peer_port(&self) -> Option<u16> {
+        self.lock().peer.map(|peer| peer.port())
     }
 
     /// Keys pressed so far (RFC 4733, payload type 101).
