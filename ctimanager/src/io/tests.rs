@@ -28,11 +28,22 @@ struct Echo {
     seen: mpsc::Sender<String>,
     /// The hash of the password that is right.
     hash: Arc<str>,
-    stop_never: bool,
+    stop: StopWish,
+    stop_at: Option<Instant>,
+}
+
+/// How the stand-in takes an order to stop.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum StopWish {
+    #[default]
+    AtOnce,
+    /// When a time has come, as a node does whose peers don't acknowledge.
+    Later,
+    Never,
 }
 
 impl Core for Echo {
-    fn handle(&mut self, _now: Instant, _wall: SystemTime, input: Input, out: &mut Vec<Output>) {
+    fn handle(&mut self, now: Instant, _wall: SystemTime, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Sip { hop, bytes } => self.sip(hop, bytes, out),
             Input::SipClosed(hop) => self.see(format!("sip closed {} {:?}", hop.remote, hop.connection)),
@@ -56,21 +67,28 @@ impl Core for Echo {
             Input::PasswordBusy(connection) => out.push(write(connection, "busy")),
             Input::Configure(_) => self.see("configure".into()),
             Input::Admin(token, request) => out.push(answer(token, request)),
-            Input::Pressure(_) | Input::Timeout => {}
+            Input::Pressure(_) => {}
+            Input::Timeout => {
+                assert!(self.stop_at.is_some_and(|at| at <= now), "too early");
+                self.stop_at = None;
+                out.push(Output::Stopped);
+            }
             Input::Stop => {
                 for connection in std::mem::take(&mut self.open) {
                     out.push(write(connection, "stopping"));
                     out.push(Output::CtiClose(connection));
                 }
-                if !self.stop_never {
-                    out.push(Output::Stopped);
+                match self.stop {
+                    StopWish::AtOnce => out.push(Output::Stopped),
+                    StopWish::Later => self.stop_at = Some(now + Duration::from_millis(20)),
+                    StopWish::Never => {}
                 }
             }
         }
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        None
+        self.stop_at
     }
 }
 
@@ -160,7 +178,7 @@ struct Wishes {
     listen: Listen,
     limits: Limits,
     patience: Patience,
-    stop_never: bool,
+    stop: StopWish,
     reload: Option<Box<dyn Reload>>,
 }
 
@@ -185,7 +203,7 @@ impl Default for Wishes {
                 session_log_bytes: 512 * 1024,
             },
             patience: Patience::default(),
-            stop_never: false,
+            stop: StopWish::default(),
             reload: None,
         }
     }
@@ -221,7 +239,7 @@ async fn house(wishes: Wishes) -> House {
     let (see, seen) = mpsc::channel(10_000);
     let hash =
         security::password::hash(&security::Secret::new("sesame".into()), [1; 16]).expect("a hash").into();
-    let core = Echo { open: BTreeSet::new(), seen: see, hash, stop_never: wishes.stop_never };
+    let core = Echo { open: BTreeSet::new(), seen: see, hash, stop: wishes.stop, stop_at: None };
     let bound = bind(&wishes.listen).await.expect("free ports");
     let setup = Setup {
         node: "cm1".into(),

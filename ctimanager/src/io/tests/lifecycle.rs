@@ -115,7 +115,13 @@ async fn a_stop_lets_everybody_hear_it() {
 }
 
 #[tokio::test]
+async fn a_core_may_stop_when_a_time_has_come() {
+    let house = house(Wishes { stop: StopWish::Later, ..Wishes::default() }).await;
+    assert_eq!(soon(house.running.stop()).await, StopCause::Stopped);
+}
+
+#[tokio::test]
 async fn a_core_that_does_not_stop_is_ended() {
-    let house = house(Wishes { stop_never: true, ..Wishes::default() }).await;
+    let house = house(Wishes { stop: StopWish::Never, ..Wishes::default() }).await;
     assert_eq!(soon(house.running.stop()).await, StopCause::Overdue);
 }
