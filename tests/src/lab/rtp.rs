@@ -39,7 +39,14 @@ impl Endpoint {
     /// # Panics
     /// If the port was taken meanwhile.
     pub async fn bind(lab: &Lab) -> Endpoint {
-        let address = SocketAddr::new(lab.host(), lab.ports(2));
+        Endpoint::at(SocketAddr::new(lab.host(), lab.ports(2))).await
+    }
+
+    /// Listens at this address.
+    ///
+    /// # Panics
+    /// If it is taken.
+    pub async fn at(address: SocketAddr) -> Endpoint {
         let socket = Arc::new(UdpSocket::bind(address).await.unwrap_or_else(|e| panic!("{address}: {e}")));
         let heard = Arc::new(Mutex::new(Heard::default()));
         let listener = tokio::spawn(listen(Arc::clone(&socket), Arc::clone(&heard)));

@@ -71,6 +71,8 @@ pub struct Run {
     pub keys: Vec<(&'static str, String)>,
     /// Over TCP instead of UDP, one connection for all calls.
     pub tcp: bool,
+    /// Ports for audio, free and side by side; 4 apart for `[auto_media_port]`.
+    pub media_ports: u16,
     /// Lines of `[field0];[field1]…`.
     pub fields: Vec<String>,
 }
@@ -91,7 +93,7 @@ impl Sipp {
         command.arg("-sf").arg(file).args(["-nostdin", "-trace_err", "-error_file", "errors.log"]);
         command.args(["-trace_stat", "-stf", "stat.csv", "-fd", "1s"]);
         command.args(["-i", &local.ip().to_string(), "-p", &local.port().to_string()]);
-        command.args(["-mi", &local.ip().to_string(), "-mp", &lab.ports(4).to_string()]);
+        command.args(["-mi", &local.ip().to_string(), "-mp", &lab.ports(run.media_ports.max(4)).to_string()]);
         command.args(["-s", &run.number, "-t", if run.tcp { "t1" } else { "u1" }]);
         command.args(["-ci", &local.ip().to_string(), "-cp", &lab.port().to_string()]);
         if run.calls > 0 {
