@@ -30,7 +30,8 @@ async fn in_a_burst_each_datagram_is_answered_or_counted() {
     let house = house(Wishes::default()).await;
     let client = udp_client(&house).await;
     let counters = Arc::clone(&house.running.counters);
-    for n in 0..2_000 {
+    // As many as the client's own buffer holds, so that no answer is lost there.
+    for n in 0..200 {
         // The kernel may refuse for a moment; it is a burst, not a race.
         while client.try_send(message(n).as_bytes()).is_err() {
             soon(client.writable()).await.expect("writable");
