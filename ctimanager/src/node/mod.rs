@@ -279,7 +279,7 @@ impl Node {
 
     fn finish(&mut self, step: &mut Step<'_>) {
         let Some(deadline) = self.stopping else { return };
-        if !self.stopped && (self.stack.is_quiet() || step.now >= deadline) {
+        if !self.stopped && (self.stack.is_settled() || step.now >= deadline) {
             self.stopped = true;
             step.out.push(Output::Stopped);
         }

@@ -178,7 +178,7 @@ fn read_headers<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Headers, (He
         if line.starts_with([' ', '\t']) {
             match (&mut pending, clean(line.trim())) {
                 (Some((_, value)), Ok(more)) if value.len() + more.len() <= MAX_LINE_BYTES => {
-                    if !value.is_empty() {
+                    if !value.is_empty() && !more.is_empty() {
                         value.push(' ');
                     }
                     value.push_str(&more);

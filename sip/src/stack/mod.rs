@@ -88,6 +88,12 @@ impl Stack {
         lists.into_iter().flatten().min()
     }
 
+    /// Whether every call has ended and the peers have acknowledged it. What lingers after that only absorbs repeats.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.calls.is_empty() && self.core.transactions.awaited() == 0
+    }
+
     /// How much it holds.
     #[must_use]
     pub fn counts(&self) -> Counts {

@@ -340,6 +340,12 @@ impl Transactions {
         self.servers.len() + self.clients.len()
     }
 
+    /// How many of our own requests still wait for their final response.
+    #[must_use]
+    pub fn awaited(&self) -> usize {
+        self.clients.values().filter(|client| client.is_awaited()).count()
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
