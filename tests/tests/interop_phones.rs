@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 use tests::lab::app::{App, Media};
 use tests::lab::baresip::{Account, Baresip, Transport};
+use tests::lab::cti::leg_of;
 use tests::lab::kamailio::Kamailio;
 use tests::lab::node::{Config, Node, PASSWORD};
 use tests::lab::process::Process;
@@ -130,6 +131,11 @@ async fn an_application_on_the_raw_wire_hears_a_phone_and_sends_it_on() {
     eventually("the application gets the key", SOON, async || (app.voice.digits() == "1").then_some(()))
         .await;
     app.cti.call("call.redirect", json!({"leg": leg, "destination": "2002"})).await;
+    for direction in ["input", "output"] {
+        let is_it = |event: &Value| leg_of(event) == leg && event["direction"] == direction;
+        app.cti.expect_event("media.stopped", is_it, SOON).await;
+    }
+    app.voice.be_silent();
     app.cti.expect_leg("call.disconnected", &leg).await;
     bob.expect("CALL_INCOMING", SOON).await;
     bob.accept().await;
