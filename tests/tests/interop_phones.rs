@@ -10,6 +10,8 @@ use tests::lab::cti::leg_of;
 use tests::lab::kamailio::Kamailio;
 use tests::lab::node::{Config, Node, PASSWORD};
 use tests::lab::process::Process;
+use tests::lab::rtp::Endpoint;
+use tests::lab::sipp::{self, Sipp};
 use tests::lab::{Lab, SOON, built, eventually, tone};
 
 const ALICE_HZ: u32 = 450;
@@ -202,6 +204,69 @@ async fn phones_call_each_other_and_either_may_hold_and_hang_up() {
     bob.expect("CALL_CLOSED", SOON).await;
     node.is_quiet().await;
     node.is_well();
+}
+
+/// The keys (RFC 4568) pass through the node untouched; the phones talk to each other directly.
+#[tokio::test]
+async fn phones_that_encrypt_hear_each_other() {
+    let lab = Lab::new("srtp");
+    let encrypted = json!({"media_encryption": "required"});
+    let config = Config::new(&lab).phone_with("2001", &encrypted).phone_with("2002", &encrypted);
+    let node = Node::start(&lab, config).await;
+    let account = |number, hz| Account {
+        media_encryption: Some("srtp-mand"),
+        ..node.account(number, Transport::Tls, hz)
+    };
+    let mut alice = Baresip::registered(&lab, account("2001", ALICE_HZ)).await;
+    let mut bob = Baresip::registered(&lab, account("2002", BOB_HZ)).await;
+    alice.dial("2002").await;
+    bob.expect("CALL_INCOMING", SOON).await;
+    bob.accept().await;
+    alice.hears(BOB_HZ, SOON).await;
+    bob.hears(ALICE_HZ, SOON).await;
+    alice.hang_up().await;
+    bob.expect("CALL_CLOSED", SOON).await;
+    node.is_quiet().await;
+}
+
+#[tokio::test]
+async fn phones_and_the_trunk_call_each_other() {
+    let lab = Lab::new("trunk");
+    let trunk = lab.address();
+    let node = Node::start(&lab, config(&lab).trunk("pstn", trunk).pattern("9.!", "pstn")).await;
+    let mut alice = Baresip::registered(&lab, node.account("2001", Transport::Udp, ALICE_HZ)).await;
+
+    let ear = Endpoint::bind(&lab).await;
+    let peer = sipp::Run {
+        scenario: "uas",
+        local: Some(trunk),
+        calls: 1,
+        keys: vec![("MEDIA_PORT", ear.address.port().to_string()), ("TALK_MS", "10000".into())],
+        ..sipp::Run::default()
+    };
+    let mut peer = Sipp::start(&lab, &peer);
+    alice.dial("95551234").await;
+    alice.expect("CALL_ESTABLISHED", SOON).await;
+    ear.hears(ALICE_HZ, SOON).await;
+    alice.hang_up().await;
+    peer.finish(SOON).await.all_went_well(1);
+
+    let caller = sipp::Run {
+        scenario: "uac_hangs_on",
+        to: Some(node.sip),
+        number: "2001".into(),
+        local: Some(trunk),
+        calls: 1,
+        keys: vec![("TALK_MS", "10000".into())],
+        ..sipp::Run::default()
+    };
+    let mut caller = Sipp::start(&lab, &caller);
+    alice.expect("CALL_INCOMING", SOON).await;
+    alice.accept().await;
+    alice.expect("CALL_ESTABLISHED", SOON).await;
+    alice.hang_up().await;
+    caller.finish(SOON).await.all_went_well(1);
+    node.is_quiet().await;
 }
 
 #[tokio::test]

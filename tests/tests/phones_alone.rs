@@ -15,6 +15,7 @@ fn account(kamailio: &Kamailio, number: &str, transport: Transport, tone_hz: u32
         tone_hz,
         auto_answer: false,
         proxy: None,
+        media_encryption: None,
         ca: (transport == Transport::Tls).then(|| kamailio.ca.clone()),
     }
 }

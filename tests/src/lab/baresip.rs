@@ -40,6 +40,8 @@ pub struct Account {
     pub auto_answer: bool,
     /// The proxy that it sends everything through; the registrar itself without one.
     pub proxy: Option<SocketAddr>,
+    /// `srtp` (offered beside plain RTP) or `srtp-mand` (RTP/SAVP); none without.
+    pub media_encryption: Option<&'static str>,
     /// The certificate authority that it trusts, for TLS.
     pub ca: Option<PathBuf>,
 }
@@ -319,7 +321,8 @@ fn write_configuration(lab: &Lab, folder: &Path, recordings: &Path, account: &Ac
     let line = format!(
         "<sip:{number}@{registrar}{transport}>;auth_user={number};auth_pass={password};audio_codecs=pcmu,pcma;\
          regint=600;audio_source=aufile,{speech};answermode={answer};dtmfmode=rtpevent;\
-         outbound=\"sip:{proxy}{transport}\"\n",
+         outbound=\"sip:{proxy}{transport}\"{encryption}\n",
+        encryption = account.media_encryption.map(|how| format!(";mediaenc={how}")).unwrap_or_default(),
         proxy = account.proxy.unwrap_or(*registrar),
         transport = uri_transport(*transport),
         speech = speech.display(),

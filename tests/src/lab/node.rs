@@ -48,12 +48,19 @@ impl Config {
     /// A SIP phone `SEP` + number with this one line.
     #[must_use]
     pub fn phone(self, number: &str) -> Config {
+        self.phone_with(number, &json!({}))
+    }
+
+    /// The same with more settings.
+    #[must_use]
+    pub fn phone_with(self, number: &str, settings: &Value) -> Config {
         let digest = json!({"user": number, "password": digest_password(number)});
-        self.add(
-            "devices",
-            json!({"name": format!("SEP{number}"), "type": "phone", "protocol": "sip", "pool": "Default",
-                   "lines": [number], "digest": digest}),
-        )
+        let mut phone = json!({"name": format!("SEP{number}"), "type": "phone", "protocol": "sip",
+                               "pool": "Default", "lines": [number], "digest": digest});
+        for (name, value) in settings.as_object().into_iter().flatten() {
+            phone[name] = value.clone();
+        }
+        self.add("devices", phone)
     }
 
     /// A route point with this line.
@@ -226,6 +233,7 @@ impl Node {
             tone_hz,
             auto_answer: false,
             proxy: None,
+            media_encryption: None,
             ca: (transport == Transport::Tls).then(|| self.ca()),
         }
     }
