@@ -177,6 +177,11 @@ impl CallControl {
         self.sessions.get(&session).into_iter().flatten()
     }
 
+    /// The sessions that have a device open, each once.
+    pub fn opening_sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.sessions.keys().copied()
+    }
+
     /// How much there is. Counts the phones one by one: for metrics, not for every step.
     #[must_use]
     pub fn counts(&self) -> Counts {

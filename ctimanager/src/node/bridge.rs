@@ -54,6 +54,23 @@ impl Bridge {
         self.legs.is_empty()
     }
 
+    /// How many legs have a SIP call.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.legs.len()
+    }
+
+    /// The legs that have a SIP call.
+    pub fn legs(&self) -> impl Iterator<Item = LegId> {
+        self.legs.values().copied()
+    }
+
+    /// Whether this leg has one.
+    #[must_use]
+    pub fn has(&self, leg: LegId) -> bool {
+        self.handle(leg).is_some()
+    }
+
     /// Max-Forwards with which the call of this leg came in; `None` for a leg that we placed.
     #[must_use]
     pub fn hops(&self, leg: LegId) -> Option<u8> {

@@ -7,6 +7,7 @@ mod admin;
 pub mod alarms;
 mod applications;
 mod bridge;
+mod check;
 mod directory;
 mod media;
 mod methods;

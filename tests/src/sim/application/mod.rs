@@ -1,0 +1,282 @@
+//! An application: opens, answers, redirects, holds, drops; crashes, freezes and comes back with what it last heard. It
+//! checks everything it is told as it reads it.
+
+mod checks;
+mod deeds;
+
+use super::dice::Dice;
+use super::phone::Mood;
+use super::scene::{ApplicationOfScene, PASSWORD};
+use checks::LegSeen;
+use protocol::frame::Decoder;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// The heartbeat that applications wish for, and get.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// No request takes longer on a connection that lives: a phone that doesn't answer an INVITE costs 32 s.
+const BOUND: Duration = Duration::from_secs(60);
+/// Silence after which the node counts as gone.
+const SILENCE: Duration = Duration::from_millis(12_500);
+
+/// What the application wants of the world.
+pub(super) enum Act {
+    Connect,
+    Write(Vec<u8>),
+    Close,
+}
+
+/// Where its connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Off,
+    /// Connected; `provider.open` has no answer yet.
+    Opening,
+    Open,
+}
+
+/// Something it means to do.
+#[derive(Clone, Debug)]
+enum Todo {
+    Connect,
+    Heartbeat,
+    Listen,
+    Wander,
+    Leg(String, Deed),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Answer,
+    Accept,
+    Redirect,
+    Reject,
+    Drop,
+    Hold,
+    Retrieve,
+    SetMedia,
+}
+
+struct Pending {
+    method: &'static str,
+    params: Value,
+    asked_at: Duration,
+}
+
+/// What an application has seen in its life.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) events: u64,
+    pub(super) requests: u64,
+    pub(super) resumed: u64,
+    pub(super) overruns: u64,
+    pub(super) fresh: u64,
+}
+
+/// An application.
+pub(super) struct Application {
+    pub(super) scene: &'static ApplicationOfScene,
+    pub(super) mood: Mood,
+    pub(super) acts: Vec<Act>,
+    pub(super) frozen_until: Duration,
+    pub(super) tally: Tally,
+    /// The node's lives so far: a session of an earlier one may be unknown.
+    pub(super) node_life: u32,
+    dice: Dice,
+    link: Link,
+    decoder: Decoder,
+    session: Option<(String, u32)>,
+    last_seq: u64,
+    last_heard: Duration,
+    last_id: u64,
+    last_token: u64,
+    pending: BTreeMap<u64, Pending>,
+    todo: BTreeMap<(Duration, u64), Todo>,
+    todo_count: u64,
+    devices: BTreeSet<String>,
+    legs: BTreeMap<String, LegSeen>,
+    gone: BTreeSet<String>,
+    /// The first answer to each idempotency key.
+    answers: BTreeMap<String, String>,
+    /// The call that each `call.make` of ours made.
+    made: BTreeMap<String, String>,
+}
+
+impl Application {
+    pub(super) fn new(scene: &'static ApplicationOfScene, mut dice: Dice) -> Self {
+        let mut application = Self {
+            scene,
+            mood: Mood::Still,
+            acts: Vec::new(),
+            frozen_until: Duration::ZERO,
+            tally: Tally::default(),
+            node_life: 0,
+            link: Link::Off,
+            decoder: Decoder::new(),
+            session: None,
+            last_seq: 0,
+            last_heard: Duration::ZERO,
+            last_id: 0,
+            last_token: 0,
+            pending: BTreeMap::new(),
+            todo: BTreeMap::new(),
+            todo_count: 0,
+            devices: BTreeSet::new(),
+            legs: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            made: BTreeMap::new(),
+            dice: dice.split(),
+        };
+        let first = dice.ms(100, 1_500);
+        application.plan(first, Todo::Connect);
+        application
+    }
+
+    /// When [`Application::timeout`] has something to do.
+    pub(super) fn next_timeout(&self) -> Option<Duration> {
+        self.todo.first_key_value().map(|((at, _), _)| (*at).max(self.frozen_until))
+    }
+
+    pub(super) fn timeout(&mut self, now: Duration) -> Result<(), String> {
+        while let Some(entry) = self.todo.first_entry().filter(|entry| entry.key().0 <= now) {
+            let todo = entry.remove();
+            self.carry_out(now, todo)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it has a provider and all its devices.
+    pub(super) fn is_in_service(&self) -> bool {
+        self.link == Link::Open && self.devices.len() == self.scene.devices.len()
+    }
+
+    /// Bytes of the node's.
+    pub(super) fn read(&mut self, now: Duration, bytes: &[u8]) -> Result<(), String> {
+        self.decoder.push(bytes).map_err(|e| format!("{e} from the node"))?;
+        while let Some(line) = self.decoder.next_line() {
+            let frame: Value = serde_json::from_slice(&line)
+                .map_err(|e| format!("a line that is no JSON ({e}): {}", String::from_utf8_lossy(&line)))?;
+            self.last_heard = now;
+            self.on_frame(now, &frame)?;
+        }
+        Ok(())
+    }
+
+    /// The connection is gone: it comes back, and goes on if it can.
+    pub(super) fn lost(&mut self, now: Duration) {
+        self.link = Link::Off;
+        self.decoder = Decoder::new();
+        self.todo.retain(|_, todo| matches!(todo, Todo::Leg(..)));
+        let after = if self.dice.percent(80) { self.dice.ms(20, 3_000) } else { self.dice.ms(3_000, 40_000) };
+        self.plan(now + after, Todo::Connect);
+    }
+
+    /// It dies and is started again: it knows nothing.
+    pub(super) fn crash(&mut self, now: Duration) {
+        if self.link != Link::Off {
+            self.acts.push(Act::Close);
+        }
+        self.forget();
+        self.session = None;
+        self.lost(now);
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.link != Link::Off
+    }
+
+    /// After a freeze the clock of its requests starts anew.
+    pub(super) fn thaw(&mut self, now: Duration) {
+        for pending in self.pending.values_mut() {
+            pending.asked_at = now;
+        }
+        self.last_heard = now;
+    }
+
+    fn forget(&mut self) {
+        self.last_seq = 0;
+        self.pending.clear();
+        self.todo.clear();
+        self.devices.clear();
+        self.legs.clear();
+        self.gone.clear();
+        self.answers.clear();
+        self.made.clear();
+    }
+
+    fn plan(&mut self, at: Duration, todo: Todo) {
+        self.todo_count += 1;
+        self.todo.insert((at, self.todo_count), todo);
+    }
+
+    fn carry_out(&mut self, now: Duration, todo: Todo) -> Result<(), String> {
+        match todo {
+            Todo::Connect => {
+                self.link = Link::Opening;
+                self.last_heard = now;
+                self.acts.push(Act::Connect);
+                self.open(now);
+                self.plan(now + HEARTBEAT, Todo::Listen);
+            }
+            Todo::Heartbeat => {
+                if self.link == Link::Open {
+                    let last_seq = if self.dice.percent(50) { json!({"last_seq": self.last_seq}) } else { json!({}) };
+                    self.ask(now, "provider.heartbeat", last_seq);
+                    self.plan(now + HEARTBEAT * 4 / 5, Todo::Heartbeat);
+                }
+            }
+            Todo::Listen => {
+                if now.saturating_sub(self.last_heard) > SILENCE {
+                    self.acts.push(Act::Close);
+                    self.lost(now);
+                } else if self.link != Link::Off {
+                    self.plan(now + HEARTBEAT / 2, Todo::Listen);
+                }
+                self.overdue(now)?;
+            }
+            Todo::Wander => self.wander(now),
+            Todo::Leg(leg, deed) => self.do_to_leg(now, &leg, deed),
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, now: Duration) {
+        let mut params = json!({
+            "user": self.scene.user, "password": PASSWORD, "application": "sim",
+            "instance": self.scene.instance, "heartbeat_ms": 5000,
+        });
+        if self.dice.percent(80) {
+            params["resume_grace_ms"] = (*self.dice.pick(&[3_000, 10_000, 30_000])).into();
+        }
+        if let Some((session, _)) = &self.session {
+            params["resume"] = json!({"session": session, "last_seq": self.last_seq});
+        }
+        self.ask(now, "provider.open", params);
+    }
+
+    /// Sends a request; it must be answered once.
+    fn ask(&mut self, now: Duration, method: &'static str, params: Value) {
+        self.last_id += 1;
+        self.tally.requests += 1;
+        let id = self.last_id;
+        let frame = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        let mut line = frame.to_string().into_bytes();
+        line.push(b'\n');
+        self.acts.push(Act::Write(line));
+        self.pending.insert(id, Pending { method, params, asked_at: now });
+    }
+
+    /// A request that changes something: often with a key, now and then twice.
+    fn change(&mut self, now: Duration, method: &'static str, mut params: Value) {
+        if self.dice.percent(70) {
+            self.last_token += 1;
+            params["idem"] = format!("k{}", self.last_token).into();
+            if self.dice.percent(10) {
+                self.ask(now, method, params.clone());
+            }
+        }
+        self.ask(now, method, params);
+    }
+}

@@ -1,0 +1,136 @@
+//! The simulator: a whole node, phones and a trunk that speak SIP bytes, applications that speak NDJSON bytes, the
+//! network between them, in one thread under virtual time. A seed decides everything that happens.
+//!
+//! A run is rounds of *trouble* (calls, lost datagrams, cut connections, crashes, freezes, a node that dies) and *calm*
+//! (nothing goes wrong any more). The checkers (docs/testing.md) look after every step and once all is quiet.
+
+mod application;
+mod calm;
+mod dice;
+mod phone;
+mod pipe;
+mod scene;
+mod trace;
+mod world;
+
+use phone::Mood;
+use std::fmt;
+use std::time::{Duration, Instant};
+use world::World;
+
+/// How long trouble lasts, then calm follows.
+const TROUBLE: Duration = Duration::from_secs(150);
+
+/// What a run shall be.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// Simulated minutes; the last calm may last longer.
+    pub minutes: u64,
+    /// Prints every line as it happens.
+    pub loud: bool,
+}
+
+/// What a run was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// A number made of everything that happened, to the byte.
+    pub hash: u64,
+    /// Lines of the record.
+    pub lines: u64,
+    /// Inputs of the node.
+    pub steps: u64,
+    /// Calls that came up, each counted at both ends that are phones.
+    pub calls: u64,
+    /// Events that applications read.
+    pub events: u64,
+    /// Requests that applications made.
+    pub requests: u64,
+    /// Sessions that went on after a break.
+    pub resumed: u64,
+    /// Sessions that could not, because their log was too short.
+    pub overruns: u64,
+    /// How often the node was started again.
+    pub restarts: u32,
+}
+
+/// A rule that did not hold.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The run.
+    pub seed: u64,
+    /// When, since its start.
+    pub at: Duration,
+    /// What.
+    pub what: String,
+    /// The last lines of the record.
+    pub trace: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.trace {
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f, "seed {} at {:.6} s: {}", self.seed, self.at.as_secs_f64(), self.what)
+    }
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// The first rule that did not hold.
+pub fn run(options: Options) -> Result<Outcome, Box<Failure>> {
+    // The origin of virtual time: nothing reads the clock after it.
+    let mut world = World::new(options.seed, Instant::now());
+    world.trace.loud = options.loud;
+    match rounds(&mut world, Duration::from_secs(options.minutes * 60)) {
+        Ok(()) => Ok(outcome(&world)),
+        Err(what) => Err(Box::new(Failure {
+            seed: options.seed,
+            at: world.now,
+            what,
+            trace: world.trace.last_lines(),
+        })),
+    }
+}
+
+fn rounds(world: &mut World, end: Duration) -> Result<(), String> {
+    world.run_until(Duration::from_secs(5))?;
+    while world.now < end {
+        trouble(world)?;
+        calm::calm(world)?;
+    }
+    Ok(())
+}
+
+fn trouble(world: &mut World) -> Result<(), String> {
+    let end = world.now + TROUBLE;
+    world.mood(Mood::Busy);
+    while world.now < end {
+        let pause = world.dice.ms(200, 4_000);
+        world.run_until(world.now + pause)?;
+        world.misfortune()?;
+        calm::bounded(world)?;
+    }
+    Ok(())
+}
+
+fn outcome(world: &World) -> Outcome {
+    let mut outcome = Outcome {
+        hash: world.trace.hash(),
+        lines: world.trace.count(),
+        steps: world.steps,
+        calls: world.phones.iter().map(|phone| phone.completed).sum(),
+        restarts: world.life - 1,
+        ..Outcome::default()
+    };
+    for application in &world.applications {
+        outcome.events += application.tally.events;
+        outcome.requests += application.tally.requests;
+        outcome.resumed += application.tally.resumed;
+        outcome.overruns += application.tally.overruns;
+    }
+    outcome
+}

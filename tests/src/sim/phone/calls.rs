@@ -1,0 +1,466 @@
+//! The phone's calls: what it does of its own will, and what it does when it is asked (RFC 3261 §12–15, RFC 3264).
+
+use super::transactions::{Draft, Purpose};
+use super::{Call, Mood, Phone, Stage};
+use sip::message::{Method, Request, Response};
+use std::time::Duration;
+
+/// A person lets it ring that long.
+const RING: Duration = Duration::from_secs(50);
+
+impl Phone {
+    pub(in crate::sim) fn dial(&mut self, now: Duration, number: &str) -> String {
+        let n = self.count();
+        let token = format!("{}-{n}", self.device);
+        let line = *self.dice.pick(self.scene.lines);
+        let tag = format!("t{n}");
+        let call = Call {
+            token: token.clone(),
+            stage: Stage::Calling { heard: false },
+            peer: None,
+            orphan: false,
+            call_id: format!("call-{token}"),
+            local: format!("<sip:{line}@10.0.0.1>;tag={tag}"),
+            tag,
+            remote: format!("<sip:{number}@10.0.0.1>"),
+            target: format!("sip:{number}@10.0.0.1:5060"),
+            cseq: 0,
+            inviting: None,
+            asked: None,
+            cancelled: false,
+            held: false,
+            version: 1,
+            act_at: None,
+            give_up_at: None,
+        };
+        self.calls.insert(n, call);
+        // A late offer now and then.
+        let late = self.mood == Mood::Busy && self.dice.percent(5);
+        let body = if late { String::new() } else { self.describe(n, "sendrecv") };
+        self.in_call(now, n, "INVITE", "", body, Purpose::Invite(n));
+        if self.mood == Mood::Busy && self.dice.percent(15) {
+            let after = self.dice.ms(0, 6_000);
+            self.calls.entry(n).and_modify(|call| call.act_at = Some(now + after));
+        }
+        token
+    }
+
+    /// What we want to hear, where, and which call it is.
+    fn describe(&self, id: u64, direction: &str) -> String {
+        let Some(call) = self.calls.get(&id) else { return String::new() };
+        let ip = self.address.ip();
+        format!(
+            "v=0\r\no=- {id} {} IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {} RTP/AVP 0 8 101\r\n\
+             a=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\n\
+             a=x-call:{}\r\na={direction}\r\n",
+            call.version,
+            20_000 + 2 * (id % 5_000),
+            call.token
+        )
+    }
+
+    fn in_call(
+        &mut self,
+        now: Duration,
+        id: u64,
+        method: &'static str,
+        headers: &str,
+        body: String,
+        purpose: Purpose,
+    ) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.cseq += 1;
+        let cseq = call.cseq;
+        let draft = Draft {
+            method,
+            uri: call.target.clone(),
+            from: call.local.clone(),
+            to: call.remote.clone(),
+            call_id: call.call_id.clone(),
+            headers: headers.into(),
+            body,
+            purpose,
+        };
+        let branch = self.send_request(now, draft, cseq);
+        self.sent_again(now, purpose, cseq, branch);
+    }
+
+    pub(super) fn next_cseq(&mut self, purpose: Purpose, sent: u32) -> u32 {
+        let call = match purpose {
+            Purpose::Register => {
+                self.register_cseq += 1;
+                return self.register_cseq;
+            }
+            Purpose::Invite(id) | Purpose::Reinvite(id) | Purpose::Bye(id) | Purpose::Info(id) => id,
+        };
+        let Some(call) = self.calls.get_mut(&call) else { return sent + 1 };
+        call.cseq += 1;
+        call.cseq
+    }
+
+    /// Notes which INVITE is the one in progress.
+    pub(super) fn sent_again(&mut self, now: Duration, purpose: Purpose, cseq: u32, branch: String) {
+        if let Purpose::Invite(id) | Purpose::Reinvite(id) = purpose
+            && let Some(call) = self.calls.get_mut(&id)
+        {
+            call.inviting = Some((cseq, branch));
+            if call.stage == (Stage::Calling { heard: true }) {
+                call.stage = Stage::Calling { heard: false };
+                call.give_up_at = None;
+            }
+            let _ = now;
+        }
+    }
+
+    pub(super) fn heard(
+        &mut self,
+        now: Duration,
+        purpose: Purpose,
+        response: &Response,
+        patience: Duration,
+    ) {
+        let Purpose::Invite(id) = purpose else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if call.stage == (Stage::Calling { heard: false }) {
+            call.stage = Stage::Calling { heard: true };
+            call.give_up_at = Some(now + patience);
+        }
+        if call.cancelled {
+            self.cancel(now, id);
+        }
+        let _ = response;
+    }
+
+    pub(super) fn answered(&mut self, now: Duration, purpose: Purpose, response: &Response) {
+        match purpose {
+            Purpose::Register => self.registered = response.is_success(),
+            Purpose::Invite(id) => self.invite_answered(now, id, response),
+            Purpose::Reinvite(id) => {
+                let Some(call) = self.calls.get_mut(&id) else { return };
+                call.inviting = None;
+                if response.is_success() {
+                    call.listen(&response.body);
+                } else if matches!(response.status, 408 | 481) {
+                    self.hang_up(now, id);
+                }
+            }
+            Purpose::Bye(id) => drop(self.calls.remove(&id)),
+            Purpose::Info(_) => {}
+        }
+    }
+
+    fn invite_answered(&mut self, now: Duration, id: u64, response: &Response) {
+        let linger = self.linger();
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.inviting = None;
+        call.give_up_at = None;
+        if !response.is_success() {
+            self.calls.remove(&id);
+            return;
+        }
+        call.remote = response.headers.get("To").unwrap_or_default().to_owned();
+        call.aim(&response.headers);
+        call.listen(&response.body);
+        if call.stage == Stage::Ending {
+            return;
+        }
+        call.stage = Stage::Up;
+        call.act_at = linger.map(|time| now + time);
+        self.completed += 1;
+        if call.cancelled {
+            self.hang_up(now, id);
+        }
+    }
+
+    /// How long until a person does something in a call.
+    fn linger(&mut self) -> Option<Duration> {
+        match self.mood {
+            Mood::Busy => Some(self.dice.ms(200, 25_000)),
+            Mood::Still | Mood::Polite => None,
+        }
+    }
+
+    pub(super) fn no_answer(&mut self, now: Duration, purpose: Purpose) {
+        match purpose {
+            Purpose::Register => self.registered = false,
+            Purpose::Invite(id) | Purpose::Bye(id) => drop(self.calls.remove(&id)),
+            Purpose::Reinvite(id) => self.hang_up(now, id),
+            Purpose::Info(_) => {}
+        }
+    }
+
+    /// Something the person at the phone does, or gives up.
+    pub(super) fn act(&mut self, now: Duration, id: u64) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let given_up = call.give_up_at.take_if(|at| *at <= now).is_some();
+        let acts = call.act_at.take_if(|at| *at <= now).is_some();
+        match call.stage {
+            Stage::Calling { .. } => self.hang_up(now, id),
+            Stage::Alerting if given_up => self.refuse_call(now, id, 480),
+            Stage::Alerting if acts => self.decide(now, id),
+            Stage::Up if acts && self.mood == Mood::Busy => self.act_in_call(now, id),
+            Stage::Alerting | Stage::Confirming | Stage::Up | Stage::Ending => {}
+        }
+    }
+
+    fn act_in_call(&mut self, now: Duration, id: u64) {
+        let next = self.linger();
+        match self.dice.below(10) {
+            0..=4 => return self.hang_up(now, id),
+            5 | 6 => self.toggle_hold(now, id),
+            7 | 8 => {
+                let digit = *self.dice.pick(&["1", "5", "*", "#"]);
+                let body = format!("Signal={digit}\r\nDuration=160\r\n");
+                self.in_call(now, id, "INFO", "", body, Purpose::Info(id));
+            }
+            _ => {}
+        }
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.act_at = next.map(|time| now + time);
+        }
+    }
+
+    fn toggle_hold(&mut self, now: Duration, id: u64) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if call.inviting.is_some() || call.asked.is_some() {
+            return;
+        }
+        call.held = !call.held;
+        call.version += 1;
+        let direction = if call.held { "sendonly" } else { "sendrecv" };
+        let body = self.describe(id, direction);
+        self.in_call(now, id, "INVITE", "", body, Purpose::Reinvite(id));
+    }
+
+    pub(super) fn hang_up(&mut self, now: Duration, id: u64) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.act_at = None;
+        match call.stage {
+            Stage::Calling { heard } => {
+                call.cancelled = true;
+                call.give_up_at = None;
+                if heard {
+                    self.cancel(now, id);
+                }
+            }
+            Stage::Alerting => self.refuse_call(now, id, 486),
+            Stage::Confirming | Stage::Up => {
+                call.stage = Stage::Ending;
+                self.in_call(now, id, "BYE", "", String::new(), Purpose::Bye(id));
+            }
+            Stage::Ending => {}
+        }
+    }
+
+    fn cancel(&mut self, now: Duration, id: u64) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let Some((cseq, branch)) = call.inviting.clone() else { return };
+        let draft = Draft {
+            method: "CANCEL",
+            uri: call.target.clone(),
+            from: call.local.clone(),
+            to: call.remote.clone(),
+            call_id: call.call_id.clone(),
+            headers: String::new(),
+            body: String::new(),
+            purpose: Purpose::Invite(id),
+        };
+        // It has the INVITE's branch, and is repeated until the INVITE has its answer.
+        let bytes = self.write(&draft, cseq, &branch, None);
+        self.out.push(bytes);
+        self.hurry(now, &branch);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.give_up_at = Some(now + Duration::from_secs(1));
+        }
+    }
+
+    fn decide(&mut self, now: Duration, id: u64) {
+        match (self.mood, self.dice.below(10)) {
+            (Mood::Polite, _) | (Mood::Busy | Mood::Still, 0..=6) => self.accept_call(now, id),
+            (Mood::Busy | Mood::Still, 7) => self.refuse_call(now, id, 486),
+            (Mood::Busy | Mood::Still, 8) => self.refuse_call(now, id, 603),
+            (Mood::Busy | Mood::Still, _) => {}
+        }
+    }
+
+    fn refuse_call(&mut self, now: Duration, id: u64, status: u16) {
+        let Some(mut call) = self.calls.remove(&id) else { return };
+        if let Some(request) = call.asked.take() {
+            let response = Response::to(&request, status, Some(&call.tag));
+            self.respond(now, &request, &response);
+        }
+    }
+
+    fn accept_call(&mut self, now: Duration, id: u64) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(request) = call.asked.take() else { return };
+        call.stage = Stage::Confirming;
+        call.give_up_at = None;
+        self.accept(now, id, &request);
+    }
+
+    /// 200 with our answer, or with an offer where there was none.
+    fn accept(&mut self, now: Duration, id: u64, request: &Request) {
+        let direction = answer_to(&request.body);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.listen(&request.body);
+        }
+        let body = self.describe(id, direction);
+        let Some(call) = self.calls.get(&id) else { return };
+        let response = Response::to(request, 200, Some(&call.tag))
+            .with("Contact", format!("<sip:{}@{}>", self.scene.lines[0], self.address))
+            .with_body("application/sdp", body.into_bytes());
+        self.respond(now, request, &response);
+    }
+
+    pub(super) fn on_confirmed(&mut self, now: Duration, ack: &Request) {
+        let linger = self.linger();
+        let Some(id) = self.find(ack) else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.listen(&ack.body);
+        if call.stage == Stage::Confirming {
+            call.stage = Stage::Up;
+            call.act_at = linger.map(|time| now + time);
+            self.completed += 1;
+        }
+    }
+
+    fn find(&self, request: &Request) -> Option<u64> {
+        let (call_id, tag) = (request.headers.call_id(), request.headers.to_tag()?);
+        self.calls.iter().find(|(_, call)| call.call_id == call_id && call.tag == tag).map(|(id, _)| *id)
+    }
+
+    pub(super) fn on_new_request(&mut self, now: Duration, request: Request, branch: &str) {
+        if request.headers.to_tag().is_none() && request.method == Method::Invite {
+            return self.on_call(now, request);
+        }
+        if request.method == Method::Cancel {
+            return self.on_cancel(now, &request, branch);
+        }
+        let Some(id) = self.find(&request) else {
+            let status = if request.method == Method::Options { 200 } else { 481 };
+            let response = Response::to(&request, status, Some("none"));
+            return self.respond(now, &request, &response);
+        };
+        match request.method {
+            Method::Invite | Method::Update => self.on_offer(now, id, &request),
+            Method::Bye => self.on_bye(now, id, &request),
+            _ => {
+                let response = Response::to(&request, 200, None);
+                self.respond(now, &request, &response);
+            }
+        }
+    }
+
+    fn on_call(&mut self, now: Duration, request: Request) {
+        let n = self.count();
+        let tag = format!("t{n}");
+        if self.calls.len() >= self.scene.max_calls {
+            let response = Response::to(&request, 486, Some(&tag));
+            return self.respond(now, &request, &response);
+        }
+        let decides = match self.mood {
+            Mood::Busy => self.dice.ms(0, 9_000),
+            Mood::Still => RING,
+            Mood::Polite => Duration::from_millis(200),
+        };
+        let mut call = Call {
+            token: format!("{}-{n}", self.device),
+            stage: Stage::Alerting,
+            peer: None,
+            orphan: false,
+            call_id: request.headers.call_id().to_owned(),
+            local: format!("{};tag={tag}", request.headers.get("To").unwrap_or_default()),
+            remote: request.headers.get("From").unwrap_or_default().to_owned(),
+            tag: tag.clone(),
+            target: String::new(),
+            cseq: 100,
+            inviting: None,
+            asked: Some(request.clone()),
+            cancelled: false,
+            held: false,
+            version: 1,
+            act_at: Some(now + decides),
+            give_up_at: Some(now + RING),
+        };
+        call.aim(&request.headers);
+        self.calls.insert(n, call);
+        let ringing = Response::to(&request, 180, Some(&tag))
+            .with("Contact", format!("<sip:{}@{}>", self.scene.lines[0], self.address));
+        self.respond(now, &request, &ringing);
+    }
+
+    fn on_cancel(&mut self, now: Duration, request: &Request, branch: &str) {
+        let known = self.calls.iter().find(|(_, call)| {
+            call.asked.as_ref().is_some_and(|asked| {
+                asked.headers.top_via().is_ok_and(|via| via.branch() == branch)
+            })
+        });
+        let id = known.map(|(id, _)| *id);
+        let response = Response::to(request, 200, Some("cancel"));
+        self.respond(now, request, &response);
+        if let Some(id) = id {
+            self.refuse_call(now, id, 487);
+        }
+    }
+
+    fn on_offer(&mut self, now: Duration, id: u64, request: &Request) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let answer = |status| Response::to(request, status, None);
+        if call.inviting.is_some() && matches!(call.stage, Stage::Up | Stage::Confirming) {
+            return self.respond(now, request, &answer(491));
+        }
+        if request.method == Method::Update && request.body.is_empty() {
+            return self.respond(now, request, &answer(200));
+        }
+        match call.stage {
+            Stage::Up | Stage::Confirming => self.accept(now, id, request),
+            Stage::Ending => self.respond(now, request, &answer(481)),
+            Stage::Calling { .. } | Stage::Alerting => self.respond(now, request, &answer(488)),
+        }
+    }
+
+    fn on_bye(&mut self, now: Duration, id: u64, request: &Request) {
+        let response = Response::to(request, 200, None);
+        self.respond(now, request, &response);
+        let Some(mut call) = self.calls.remove(&id) else { return };
+        if call.stage == Stage::Up && !call.orphan {
+            self.ended_by_peer.push((call.token.clone(), call.peer.clone()));
+        }
+        if let Some(asked) = call.asked.take() {
+            let response = Response::to(&asked, 487, Some(&call.tag));
+            self.respond(now, &asked, &response);
+        }
+    }
+}
+
+impl Call {
+    fn aim(&mut self, headers: &sip::message::Headers) {
+        if let Some(contact) = headers.contacts().ok().and_then(|c| c.first().map(|c| c.uri.to_string())) {
+            self.target = contact;
+        }
+    }
+
+    /// Whose description this is.
+    fn listen(&mut self, body: &[u8]) {
+        if body.is_empty() {
+            return;
+        }
+        let text = String::from_utf8_lossy(body);
+        self.peer = text.lines().find_map(|line| line.strip_prefix("a=x-call:")).map(str::to_owned);
+    }
+}
+
+/// The direction that answers a description (RFC 3264 §6.1).
+fn answer_to(body: &[u8]) -> &'static str {
+    let text = String::from_utf8_lossy(body);
+    if text.contains("a=inactive") {
+        "inactive"
+    } else if text.contains("a=sendonly") {
+        "recvonly"
+    } else if text.contains("a=recvonly") {
+        "sendonly"
+    } else {
+        "sendrecv"
+    }
+}

@@ -1,0 +1,210 @@
+//! A phone (or a trunk's peer): a small user agent that speaks SIP by the letter of RFC 3261, repeats what is lost, and
+//! does what people do with phones. It shares the message reader with the product and nothing else.
+
+mod calls;
+mod transactions;
+
+use super::dice::Dice;
+use super::scene::{PASSWORD, PhoneOfScene, address};
+use sip::digest::Login;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+use transactions::{Client, Repeated, Server};
+
+/// Registrations are for a minute, refreshed after half of it.
+const REFRESH: Duration = Duration::from_secs(30);
+
+/// What a phone is about to do on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// Dials, answers, holds, hangs up as it likes.
+    Busy,
+    /// Does nothing but what the protocol wants.
+    Still,
+    /// Answers at once and stays in the call.
+    Polite,
+}
+
+/// Where a call of a phone is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// We dialled.
+    Calling { heard: bool },
+    /// It rings here.
+    Alerting,
+    /// Our 200 waits for its ACK.
+    Confirming,
+    /// Both sides have it.
+    Up,
+    /// We hang up.
+    Ending,
+}
+
+/// A call of a phone.
+pub(super) struct Call {
+    /// Named so in our descriptions: who reads one knows who is at the other end.
+    pub(super) token: String,
+    pub(super) stage: Stage,
+    /// The token in the last description that was heard.
+    pub(super) peer: Option<String>,
+    /// The node that knew it is gone.
+    pub(super) orphan: bool,
+    call_id: String,
+    tag: String,
+    /// From and To as we write them.
+    local: String,
+    remote: String,
+    target: String,
+    cseq: u32,
+    /// `CSeq` and branch of our INVITE in progress.
+    inviting: Option<(u32, String)>,
+    /// The INVITE that we have not answered yet.
+    asked: Option<sip::message::Request>,
+    cancelled: bool,
+    held: bool,
+    version: u32,
+    act_at: Option<Duration>,
+    give_up_at: Option<Duration>,
+}
+
+/// A phone.
+pub(super) struct Phone {
+    pub(super) device: &'static str,
+    pub(super) address: SocketAddr,
+    pub(super) mood: Mood,
+    pub(super) calls: BTreeMap<u64, Call>,
+    pub(super) registered: bool,
+    /// Datagrams to send.
+    pub(super) out: Vec<Vec<u8>>,
+    /// Calls that the far side ended while they were up: their tokens and peers.
+    pub(super) ended_by_peer: Vec<(String, Option<String>)>,
+    /// Calls that came up.
+    pub(super) completed: u64,
+    scene: &'static PhoneOfScene,
+    login: Option<Login>,
+    dice: Dice,
+    clients: BTreeMap<String, Client>,
+    servers: BTreeMap<String, Server>,
+    acknowledged: BTreeMap<(String, u32), Repeated>,
+    counter: u64,
+    register_at: Option<Duration>,
+    register_cseq: u32,
+    dial_at: Duration,
+}
+
+impl Phone {
+    pub(super) fn new(scene: &'static PhoneOfScene, mut dice: Dice) -> Self {
+        let login = scene.user.map(|user| Login { user: user.into(), password: PASSWORD.to_owned().into() });
+        let register_at = login.as_ref().map(|_| dice.ms(0, 2_000));
+        Self {
+            device: scene.device,
+            address: address(scene.address),
+            mood: Mood::Still,
+            calls: BTreeMap::new(),
+            registered: false,
+            out: Vec::new(),
+            ended_by_peer: Vec::new(),
+            completed: 0,
+            scene,
+            login,
+            clients: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            counter: 0,
+            register_at,
+            register_cseq: 0,
+            dial_at: dice.ms(2_000, 8_000),
+            dice,
+        }
+    }
+
+    /// When [`Phone::timeout`] has something to do.
+    pub(super) fn next_timeout(&self) -> Option<Duration> {
+        let calls = self.calls.values().flat_map(|call| [call.act_at, call.give_up_at]).flatten();
+        let clients = self.clients.values().map(Client::due);
+        let servers = self.servers.values().map(Server::due);
+        let dial = (self.mood == Mood::Busy).then_some(self.dial_at);
+        calls.chain(clients).chain(servers).chain(dial).chain(self.register_at).min()
+    }
+
+    pub(super) fn timeout(&mut self, now: Duration) {
+        if self.register_at.is_some_and(|at| at <= now) {
+            self.register_at = Some(now + REFRESH);
+            self.register(now);
+        }
+        self.repeat_requests(now);
+        self.repeat_responses(now);
+        self.acknowledged.retain(|_, repeated| repeated.until > now);
+        let due: Vec<u64> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| [call.act_at, call.give_up_at].into_iter().flatten().any(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.act(now, id);
+        }
+        if self.mood == Mood::Busy && self.dial_at <= now {
+            self.dial_at = now + self.dice.ms(1_000, 12_000);
+            if self.calls.len() < self.scene.max_calls {
+                let number = *self.dice.pick(super::scene::NUMBERS);
+                self.dial(now, number);
+            }
+        }
+    }
+
+    /// Whether nothing of a call is left here.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Calls that both sides have.
+    pub(super) fn established(&self) -> impl Iterator<Item = &Call> {
+        self.calls.values().filter(|call| call.stage == Stage::Up && !call.orphan)
+    }
+
+    /// The call of this token, unless it is over or being ended.
+    pub(super) fn live_call(&self, token: &str) -> Option<&Call> {
+        self.calls.values().find(|call| call.token == token && call.stage != Stage::Ending)
+    }
+
+    /// The node is gone; what it knew of our calls is, too.
+    pub(super) fn node_gone(&mut self) {
+        for call in self.calls.values_mut() {
+            call.orphan |= call.stage != (Stage::Calling { heard: false });
+        }
+        self.registered = false;
+    }
+
+    /// Ends whatever there is.
+    pub(super) fn hang_up_all(&mut self, now: Duration) {
+        let all: Vec<u64> = self.calls.keys().copied().collect();
+        for id in all {
+            self.hang_up(now, id);
+        }
+    }
+
+    fn count(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    fn register(&mut self, now: Duration) {
+        let Some(user) = self.scene.user else { return };
+        for line in self.scene.lines {
+            self.register_cseq += 1;
+            let draft = transactions::Draft {
+                method: "REGISTER",
+                uri: "sip:10.0.0.1".into(),
+                from: format!("<sip:{line}@10.0.0.1>;tag=r{line}"),
+                to: format!("<sip:{line}@10.0.0.1>"),
+                call_id: format!("register-{user}-{line}"),
+                headers: "Expires: 60\r\n".into(),
+                body: String::new(),
+                purpose: transactions::Purpose::Register,
+            };
+            self.send_request(now, draft, self.register_cseq);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Who is there: the configuration that every run has.
+
+use ctimanager::config;
+use ctimanager::node::{Settings, Surroundings};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The node's SIP address.
+pub(super) const NODE: &str = "10.0.0.1:5060";
+/// The trunk's.
+pub(super) const TRUNK: &str = "10.0.0.99:5070";
+/// Every phone's and user's.
+pub(super) const PASSWORD: &str = "secret";
+/// Frames that may wait for a slow application.
+pub(super) const QUEUE_EVENTS: usize = 48;
+/// Events that a session keeps.
+pub(super) const LOG_EVENTS: usize = 120;
+
+/// The numbers that somebody may dial.
+pub(super) const NUMBERS: &[&str] =
+    &["1001", "1002", "1003", "1004", "5000", "5001", "5101", "5102", "9001", "9009", "7777"];
+
+/// An argon2id hash: the simulated shell says itself whether a password matches.
+const HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$9RkOGWpZSYnVM+zSNGLQDZ+nmPCDqcLpyKmHiyGVAkA";
+
+const CONFIG: &str = r#"
+cluster: {name: sim, security: {mode: non_secure}}
+nodes: [{name: cm1, host: 10.0.0.1, services: [callmanager, ctimanager], sip: {udp: 5060}, cti: {tls: 2749}}]
+call_manager_groups: [{name: Default, members: [cm1]}]
+device_pools: [{name: Default, call_manager_group: Default}]
+directory_numbers:
+  - {dn: "5000", max_calls: 40, busy_trigger: 30, forward: {no_answer: "1002", unregistered: "9001", on_failure: "1001"}}
+  - {dn: "5101", forward: {on_failure: "9009"}}
+  - {dn: "1001", forward: {busy: "1002"}}
+  - {dn: "1002", forward: {no_answer: "5000"}}
+devices:
+  - {name: RP_MAIN, type: route_point, pool: Default, lines: ["5000"]}
+  - {name: RP_QUEUE, type: route_point, pool: Default, lines: ["5001"]}
+  - {name: PORT_1, type: cti_port, pool: Default, lines: ["5101"]}
+  - {name: PORT_2, type: cti_port, pool: Default, lines: ["5102"]}
+  - {name: PHONE_1, type: phone, pool: Default, lines: ["1001"], digest: {user: "p1", password: secret}}
+  - {name: PHONE_2, type: phone, pool: Default, lines: ["1002"], digest: {user: "p2", password: secret}}
+  - {name: PHONE_3, type: phone, pool: Default, lines: ["1003", "1004"], digest: {user: "p3", password: secret}}
+  - {name: PHONE_4, type: phone, pool: Default, lines: ["1003"], digest: {user: "p4", password: secret}}
+trunks: [{name: pstn, host: 10.0.0.99, port: 5070, transport: udp}]
+route_patterns: [{pattern: "9XXX", trunk: pstn}]
+users:
+  - {id: ivr, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled], controlled_devices: [RP_MAIN]}
+  - {id: ports, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled], controlled_devices: ["PORT_*"]}
+  - {id: desk, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled], controlled_devices: [RP_QUEUE, PHONE_3, PHONE_4]}
+service_parameters: {application_heartbeat_minimum_interval: 5s, session_log_events: @LOG@, session_log_bytes: 128KiB, session_queue_events: @QUEUE@}
+"#;
+
+/// A phone of the scene: its device, its digest user, its lines; the trunk's peer has neither.
+pub(super) struct PhoneOfScene {
+    pub(super) device: &'static str,
+    pub(super) user: Option<&'static str>,
+    pub(super) lines: &'static [&'static str],
+    pub(super) address: &'static str,
+    pub(super) max_calls: usize,
+}
+
+/// The phones; the last is the trunk's peer.
+pub(super) const PHONES: &[PhoneOfScene] = &[
+    phone("PHONE_1", "p1", &["1001"], "10.0.0.11:5060"),
+    phone("PHONE_2", "p2", &["1002"], "10.0.0.12:5060"),
+    phone("PHONE_3", "p3", &["1003", "1004"], "10.0.0.13:5060"),
+    phone("PHONE_4", "p4", &["1003"], "10.0.0.14:5060"),
+    PhoneOfScene { device: "pstn", user: None, lines: &["0301234"], address: TRUNK, max_calls: 8 },
+];
+
+const fn phone(
+    device: &'static str,
+    user: &'static str,
+    lines: &'static [&'static str],
+    address: &'static str,
+) -> PhoneOfScene {
+    PhoneOfScene { device, user: Some(user), lines, address, max_calls: 2 }
+}
+
+/// What an application opens its devices with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Media {
+    Static,
+    Dynamic,
+    None,
+    /// The device is a phone.
+    Phone,
+}
+
+/// An application of the scene.
+pub(super) struct ApplicationOfScene {
+    pub(super) user: &'static str,
+    pub(super) instance: &'static str,
+    pub(super) devices: &'static [(&'static str, Media)],
+    /// From where it makes calls of its own.
+    pub(super) calls_from: &'static [&'static str],
+}
+
+/// The applications: two instances of one on one route point, one on two ports, one that watches.
+pub(super) const APPLICATIONS: &[ApplicationOfScene] = &[
+    ApplicationOfScene {
+        user: "ivr",
+        instance: "a",
+        devices: &[("RP_MAIN", Media::Dynamic)],
+        calls_from: &[],
+    },
+    ApplicationOfScene {
+        user: "ivr",
+        instance: "b",
+        devices: &[("RP_MAIN", Media::Dynamic)],
+        calls_from: &[],
+    },
+    ApplicationOfScene {
+        user: "ports",
+        instance: "p",
+        devices: &[("PORT_1", Media::Static), ("PORT_2", Media::Dynamic)],
+        calls_from: &["PORT_1", "PORT_2"],
+    },
+    ApplicationOfScene {
+        user: "desk",
+        instance: "d",
+        devices: &[("RP_QUEUE", Media::None), ("PHONE_3", Media::Phone), ("PHONE_4", Media::Phone)],
+        calls_from: &[],
+    },
+];
+
+/// The configuration as the node sees it.
+pub(super) fn settings() -> Arc<Settings> {
+    let yaml = CONFIG
+        .replace("@HASH@", HASH)
+        .replace("@LOG@", &LOG_EVENTS.to_string())
+        .replace("@QUEUE@", &QUEUE_EVENTS.to_string());
+    let loaded =
+        config::parse("sim.yaml", &yaml).unwrap_or_else(|mistakes| panic!("the scene is wrong: {mistakes:#?}"));
+    let surroundings =
+        Surroundings { sip_listen: vec![(sip::Transport::Udp, address(NODE))], ..Surroundings::default() };
+    Arc::new(Settings::of(&loaded.config, &loaded.config.nodes[0], &surroundings))
+}
+
+pub(super) fn address(text: &str) -> SocketAddr {
+    text.parse().expect("the scene's addresses are addresses")
+}

@@ -1,0 +1,479 @@
+//! One run: a node, its phones and its applications, the network between them, and what goes wrong.
+
+use super::application::{Act, Application};
+use super::dice::Dice;
+use super::phone::{Mood, Phone};
+use super::pipe::{Pipe, To, Written};
+use super::scene::{self, APPLICATIONS, NODE, PASSWORD, PHONES, address};
+use super::trace::Trace;
+use ctimanager::node::{
+    AdminRequest, AdminToken, CtiConnection, CtiTransport, Input, Node, Output, Settings,
+};
+use serde_json::Value;
+use sip::{Hop, Transport};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Timeouts of the node at one and the same moment; more is a timer that doesn't let go.
+const MAX_TIMEOUTS_AT_ONCE: u32 = 200;
+
+/// What is under way besides the bytes of CTI connections.
+enum Later {
+    /// A datagram for the node, from this phone.
+    ToNode(usize, Vec<u8>),
+    /// A datagram for this phone.
+    ToPhone(usize, Vec<u8>),
+    /// The shell has verified a password.
+    Password(CtiConnection, bool),
+    /// The node is started again.
+    Restart,
+}
+
+/// How the network treats datagrams.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weather {
+    /// Of a thousand.
+    pub(super) lost: u64,
+    pub(super) doubled: u64,
+    pub(super) late: u64,
+}
+
+/// Nothing is lost.
+pub(super) const FAIR: Weather = Weather { lost: 0, doubled: 0, late: 0 };
+
+/// Everything.
+pub(super) struct World {
+    pub(super) now: Duration,
+    pub(super) phones: Vec<Phone>,
+    pub(super) applications: Vec<Application>,
+    pub(super) dice: Dice,
+    pub(super) trace: Trace,
+    pub(super) weather: Weather,
+    pub(super) node: Option<Node>,
+    pub(super) life: u32,
+    settings: Arc<Settings>,
+    base: Instant,
+    later: BTreeMap<(Duration, u64), Later>,
+    order: u64,
+    pipes: BTreeMap<u64, (usize, Pipe)>,
+    /// Each application's connection.
+    connected: Vec<Option<u64>>,
+    last_connection: u64,
+    /// Phones whose cable is out.
+    unplugged_until: Vec<Duration>,
+    /// Inputs of the node so far.
+    pub(super) steps: u64,
+    timeouts_at: (Duration, u32),
+    answer: Option<Value>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, base: Instant) -> Self {
+        let mut dice = Dice::new(seed);
+        let settings = scene::settings();
+        let phones = PHONES.iter().map(|phone| Phone::new(phone, dice.split())).collect();
+        let applications: Vec<_> = APPLICATIONS.iter().map(|app| Application::new(app, dice.split())).collect();
+        let mut world = Self {
+            now: Duration::ZERO,
+            phones,
+            connected: vec![None; applications.len()],
+            applications,
+            trace: Trace::default(),
+            weather: FAIR,
+            node: None,
+            life: 0,
+            settings,
+            base,
+            later: BTreeMap::new(),
+            order: 0,
+            pipes: BTreeMap::new(),
+            last_connection: 0,
+            unplugged_until: vec![Duration::ZERO; PHONES.len()],
+            steps: 0,
+            timeouts_at: (Duration::ZERO, 0),
+            answer: None,
+            dice,
+        };
+        world.start_node();
+        world
+    }
+
+    /// Lets everything happen until then.
+    pub(super) fn run_until(&mut self, end: Duration) -> Result<(), String> {
+        while let Some(at) = self.next().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.step()?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    fn next(&self) -> Option<Duration> {
+        let node = self.node_timeout();
+        let later = self.later.first_key_value().map(|((at, _), _)| *at);
+        let pipes = self.pipes.values().filter_map(|(_, pipe)| pipe.next_arrival()).map(|(at, _)| at);
+        let phones = self.phones.iter().filter_map(Phone::next_timeout);
+        let applications = self.applications.iter().filter_map(Application::next_timeout);
+        node.into_iter().chain(later).chain(pipes).chain(phones).chain(applications).min()
+    }
+
+    fn node_timeout(&self) -> Option<Duration> {
+        let at = self.node.as_ref()?.next_timeout()?;
+        Some(at.saturating_duration_since(self.base))
+    }
+
+    /// One thing that is due.
+    fn step(&mut self) -> Result<(), String> {
+        if let Some(entry) = self.later.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let later = entry.remove();
+            return self.arrive(later);
+        }
+        if self.node_timeout().is_some_and(|at| at <= self.now) {
+            if self.timeouts_at.0 != self.now {
+                self.timeouts_at = (self.now, 0);
+            }
+            self.timeouts_at.1 += 1;
+            if self.timeouts_at.1 > MAX_TIMEOUTS_AT_ONCE {
+                return Err("a timer of the node is due again and again at the same moment".into());
+            }
+            return self.input(Input::Timeout);
+        }
+        let due = self.pipes.iter().find_map(|(id, (_, pipe))| {
+            pipe.next_arrival().filter(|(at, _)| *at <= self.now).map(|(_, to)| (*id, to))
+        });
+        if let Some((id, to)) = due {
+            return self.piece(id, to);
+        }
+        for index in 0..self.phones.len() {
+            if self.phones[index].next_timeout().is_some_and(|at| at <= self.now) {
+                self.phones[index].timeout(self.now);
+                return self.after_phone(index);
+            }
+        }
+        for index in 0..self.applications.len() {
+            if self.applications[index].next_timeout().is_some_and(|at| at <= self.now) {
+                self.applications[index].timeout(self.now)?;
+                self.after_application(index)?;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self, later: Later) -> Result<(), String> {
+        match later {
+            Later::ToNode(phone, bytes) => {
+                self.trace.line(self.now, self.phones[phone].device, &bytes);
+                let hop = Hop {
+                    transport: Transport::Udp,
+                    local: address(NODE),
+                    remote: self.phones[phone].address,
+                    connection: None,
+                };
+                self.input(Input::Sip { hop, bytes })
+            }
+            Later::ToPhone(phone, bytes) => {
+                self.phones[phone].receive(self.now, &bytes)?;
+                self.after_phone(phone)
+            }
+            Later::Password(connection, matches) => self.input(Input::PasswordChecked(connection, matches)),
+            Later::Restart => {
+                self.start_node();
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn after_phone(&mut self, index: usize) -> Result<(), String> {
+        for bytes in std::mem::take(&mut self.phones[index].out) {
+            self.post(index, bytes, Later::ToNode);
+        }
+        self.no_strange_end(index)
+    }
+
+    /// P7: a call of phones ends because one of them hung up, whatever becomes of applications.
+    fn no_strange_end(&mut self, index: usize) -> Result<(), String> {
+        for (token, peer) in std::mem::take(&mut self.phones[index].ended_by_peer) {
+            let Some(peer) = peer else { continue };
+            // What applications watch, they may also end.
+            let watched = |token: &str| token.starts_with("PHONE_3") || token.starts_with("PHONE_4");
+            if watched(&token) || watched(&peer) {
+                continue;
+            }
+            let other = self.phones.iter().find_map(|phone| phone.live_call(&peer));
+            if other.is_some_and(|other| other.peer.as_deref() == Some(&token) && !other.orphan) {
+                return Err(format!("{token} was ended, but {peer}, at its other end, has not hung up"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a datagram between a phone and the node.
+    fn post(&mut self, phone: usize, bytes: Vec<u8>, kind: fn(usize, Vec<u8>) -> Later) {
+        if self.unplugged_until[phone] > self.now || self.dice.per_mille(self.weather.lost) {
+            return;
+        }
+        if self.dice.per_mille(self.weather.doubled) {
+            let delay = self.dice.ms(1, 900);
+            self.schedule(delay, kind(phone, bytes.clone()));
+        }
+        let late = self.dice.per_mille(self.weather.late);
+        let delay = if late { self.dice.ms(20, 700) } else { self.dice.ms(1, 8) };
+        self.schedule(delay, kind(phone, bytes));
+    }
+
+    fn schedule(&mut self, after: Duration, later: Later) {
+        self.order += 1;
+        self.later.insert((self.now + after, self.order), later);
+    }
+
+    fn piece(&mut self, id: u64, to: To) -> Result<(), String> {
+        let Some((index, pipe)) = self.pipes.get_mut(&id) else { return Ok(()) };
+        let index = *index;
+        let bytes = pipe.arrive(self.now, to, &mut self.dice);
+        let over = pipe.is_over();
+        match to {
+            To::Node if bytes.is_empty() => self.input(Input::CtiClosed(protocol::session::ConnectionId(id)))?,
+            To::Node => self.lines_to_node(id, &bytes)?,
+            To::Application if bytes.is_empty() => {
+                if self.connected[index] == Some(id) {
+                    self.connected[index] = None;
+                    self.applications[index].lost(self.now);
+                }
+            }
+            To::Application if self.connected[index] == Some(id) => {
+                self.applications[index].read(self.now, &bytes)?;
+                self.after_application(index)?;
+            }
+            To::Application => {}
+        }
+        if over {
+            self.pipes.remove(&id);
+        }
+        Ok(())
+    }
+
+    fn lines_to_node(&mut self, id: u64, bytes: &[u8]) -> Result<(), String> {
+        let Some((_, pipe)) = self.pipes.get_mut(&id) else { return Ok(()) };
+        pipe.decoder.push(bytes).map_err(|e| e.to_string())?;
+        while let Some((_, pipe)) = self.pipes.get_mut(&id)
+            && let Some(line) = pipe.decoder.next_line()
+        {
+            self.trace.line(self.now, &format!("application → {id}"), &line);
+            self.input(Input::CtiFrame(protocol::session::ConnectionId(id), line))?;
+        }
+        Ok(())
+    }
+
+    fn after_application(&mut self, index: usize) -> Result<(), String> {
+        for act in std::mem::take(&mut self.applications[index].acts) {
+            let pipe = self.connected[index].and_then(|id| self.pipes.get_mut(&id));
+            match (act, pipe) {
+                (Act::Connect, _) => self.connect(index)?,
+                (Act::Write(line), Some((_, pipe))) => pipe.write_to_node(self.now, &line, &mut self.dice),
+                (Act::Write(_), None) => {}
+                (Act::Close, pipe) => {
+                    if let Some((_, pipe)) = pipe {
+                        pipe.close_by_application(self.now, &mut self.dice);
+                    }
+                    self.connected[index] = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, index: usize) -> Result<(), String> {
+        if self.node.is_none() {
+            self.applications[index].lost(self.now);
+            return Ok(());
+        }
+        self.last_connection += 1;
+        let id = self.last_connection;
+        self.pipes.insert(id, (index, Pipe::new()));
+        self.connected[index] = Some(id);
+        let peer = std::net::SocketAddr::from(([10, 0, 0, 50], 40_000));
+        let transport = CtiTransport::Tls { client_cn: None, not_after: None };
+        self.input(Input::CtiOpened { connection: protocol::session::ConnectionId(id), peer, transport })
+    }
+
+    // The node.
+
+    fn start_node(&mut self) {
+        self.life += 1;
+        self.trace.line(self.now, "the node starts", &[]);
+        self.node = Some(Node::new(self.settings.clone(), self.dice.seed(), self.life));
+        for application in &mut self.applications {
+            application.node_life = self.life;
+        }
+    }
+
+    /// The node dies with everything it knows, and is back after a while.
+    pub(super) fn kill_node(&mut self) {
+        if self.node.take().is_none() {
+            return;
+        }
+        self.trace.line(self.now, "the node dies", &[]);
+        self.later.retain(|_, later| !matches!(later, Later::Password(..)));
+        for (_, pipe) in self.pipes.values_mut() {
+            pipe.cut(self.now, &mut self.dice);
+            pipe.node_knows_the_end = true;
+        }
+        self.pipes.retain(|_, (_, pipe)| !pipe.is_over());
+        for phone in &mut self.phones {
+            phone.node_gone();
+        }
+        let back = self.dice.ms(100, 6_000);
+        self.schedule(back, Later::Restart);
+    }
+
+    fn input(&mut self, input: Input) -> Result<(), String> {
+        let (now, wall) = (self.base + self.now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.now);
+        let Some(node) = &mut self.node else { return Ok(()) };
+        self.steps += 1;
+        let mut out = Vec::new();
+        node.handle(now, wall, input, &mut out);
+        node.check()?;
+        let mut overflowed = Vec::new();
+        for output in out {
+            overflowed.extend(self.carry_out(output)?);
+        }
+        for connection in overflowed {
+            self.trace.line(self.now, "overflow", &connection.0.to_le_bytes());
+            if let Some((_, pipe)) = self.pipes.get_mut(&connection.0) {
+                pipe.begin_farewell();
+            }
+            self.input(Input::CtiOverflow(connection))?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, output: Output) -> Result<Option<CtiConnection>, String> {
+        match output {
+            Output::Sip { hop, bytes } => {
+                let Some(phone) = self.phones.iter().position(|phone| phone.address == hop.remote) else {
+                    return Err(format!("the node wrote to {}, where nobody is", hop.remote));
+                };
+                self.trace.line(self.now, &format!("node → {}", self.phones[phone].device), &bytes);
+                self.post(phone, bytes, Later::ToPhone);
+            }
+            Output::Cti(connection, frame) => {
+                let mut line = Vec::new();
+                frame.encode_line(&mut line);
+                self.trace.line(self.now, &format!("{} → application", connection.0), &line);
+                let Some((_, pipe)) = self.pipes.get_mut(&connection.0) else { return Ok(None) };
+                let written = pipe.write_frame(self.now, self.steps, line, &mut self.dice);
+                return Ok((written == Written::Overflow).then_some(connection));
+            }
+            Output::CtiClose(connection) => {
+                if let Some((_, pipe)) = self.pipes.get_mut(&connection.0) {
+                    pipe.close_by_node(self.now, &mut self.dice);
+                }
+            }
+            Output::CheckPassword { connection, password, .. } => {
+                let matches = password.expose() == PASSWORD;
+                let after = self.dice.ms(2, 60);
+                self.schedule(after, Later::Password(connection, matches));
+            }
+            Output::Admin(_, answer) => self.answer = answer.ok(),
+            Output::Stopped | Output::SipClose(_) | Output::Report(_) | Output::Audit(_) => {}
+        }
+        Ok(None)
+    }
+
+    /// What an administrator would be told.
+    pub(super) fn ask(&mut self, request: AdminRequest) -> Result<Value, String> {
+        self.input(Input::Admin(AdminToken(1), request))?;
+        self.answer.take().ok_or_else(|| "an administrator got no answer".into())
+    }
+
+    // What goes wrong.
+
+    /// One misfortune, or none.
+    pub(super) fn misfortune(&mut self) -> Result<(), String> {
+        let index = self.dice.up_to(self.applications.len() - 1);
+        let phone = self.dice.up_to(self.phones.len() - 1);
+        match self.dice.below(100) {
+            0..=29 => self.cut(index),
+            30..=39 => {
+                self.trace.line(self.now, "crash of", self.applications[index].scene.instance.as_bytes());
+                self.applications[index].crash(self.now);
+                self.after_application(index)?;
+            }
+            40..=54 => self.freeze(index),
+            55..=69 => self.stall(index),
+            70..=84 => {
+                let until = self.now + self.dice.ms(200, 3_000);
+                self.trace.line(self.now, "cable out of", self.phones[phone].device.as_bytes());
+                self.unplugged_until[phone] = until;
+            }
+            85..=87 => self.kill_node(),
+            _ => self.weather = self.any_weather(),
+        }
+        Ok(())
+    }
+
+    fn any_weather(&mut self) -> Weather {
+        Weather { lost: self.dice.below(60), doubled: self.dice.below(80), late: self.dice.below(150) }
+    }
+
+    fn cut(&mut self, index: usize) {
+        if let Some((_, pipe)) = self.connected[index].and_then(|id| self.pipes.get_mut(&id)) {
+            self.trace.line(self.now, "cut of", self.applications[index].scene.instance.as_bytes());
+            pipe.cut(self.now, &mut self.dice);
+        }
+    }
+
+    fn freeze(&mut self, index: usize) {
+        let until = self.now + self.dice.ms(500, 25_000);
+        let application = &mut self.applications[index];
+        self.trace.line(self.now, "freeze of", application.scene.instance.as_bytes());
+        application.frozen_until = until;
+        // Its clock of what it waits for stands still, too.
+        application.thaw(until);
+        if let Some((_, pipe)) = self.connected[index].and_then(|id| self.pipes.get_mut(&id)) {
+            pipe.stall(To::Application, until);
+        }
+    }
+
+    fn stall(&mut self, index: usize) {
+        let until = self.now + self.dice.ms(100, 9_000);
+        let to = if self.dice.percent(50) { To::Node } else { To::Application };
+        if let Some((_, pipe)) = self.connected[index].and_then(|id| self.pipes.get_mut(&id)) {
+            self.trace.line(self.now, "stall of", self.applications[index].scene.instance.as_bytes());
+            pipe.stall(to, until);
+        }
+    }
+
+    /// Everybody in this mood.
+    pub(super) fn mood(&mut self, mood: Mood) {
+        self.phones.iter_mut().for_each(|phone| phone.mood = mood);
+        self.applications.iter_mut().for_each(|application| application.mood = mood);
+    }
+
+    /// Everybody ends what he has.
+    pub(super) fn hang_up_all(&mut self) -> Result<(), String> {
+        for index in 0..self.phones.len() {
+            self.phones[index].hang_up_all(self.now);
+            self.after_phone(index)?;
+        }
+        for index in 0..self.applications.len() {
+            self.applications[index].drop_all(self.now);
+            self.after_application(index)?;
+        }
+        Ok(())
+    }
+
+    /// The most frames that wait for one reader.
+    pub(super) fn longest_queue(&self) -> usize {
+        self.pipes.values().map(|(_, pipe)| pipe.waiting()).max().unwrap_or(0)
+    }
+
+    /// Connections of which either end still knows.
+    pub(super) fn dial(&mut self, phone: usize, number: &str) -> Result<String, String> {
+        let token = self.phones[phone].dial(self.now, number);
+        self.after_phone(phone)?;
+        Ok(token)
+    }
+}
