@@ -23,9 +23,8 @@ impl Node {
             return Err(format!("{} legs on {} SIP calls", self.bridge.len(), self.stack.counts().calls));
         }
         for (call, legs) in self.model.calls() {
-            let silent = |leg: &&LegView| {
-                !leg.remote_in_use && !self.is_application(leg) && !self.bridge.has(leg.leg)
-            };
+            let silent =
+                |leg: &&LegView| !leg.remote_in_use && !self.is_application(leg) && !self.bridge.has(leg.leg);
             if let Some(leg) = legs.iter().find(silent) {
                 return Err(format!("{} of {call} has no SIP call: {:?}", leg.leg, leg.state));
             }

@@ -18,7 +18,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 use world::World;
 
-/// How long trouble lasts, then calm follows.
+/// How long trouble lasts at most until calm follows.
 const TROUBLE: Duration = Duration::from_secs(150);
 
 /// What a run shall be.
@@ -26,7 +26,7 @@ const TROUBLE: Duration = Duration::from_secs(150);
 pub struct Options {
     /// Decides everything.
     pub seed: u64,
-    /// Simulated minutes; the last calm may last longer.
+    /// Simulated minutes of trouble; about as long again is calm.
     pub minutes: u64,
     /// Prints every line as it happens.
     pub loud: bool,
@@ -96,17 +96,20 @@ pub fn run(options: Options) -> Result<Outcome, Box<Failure>> {
     }
 }
 
-fn rounds(world: &mut World, end: Duration) -> Result<(), String> {
+fn rounds(world: &mut World, trouble: Duration) -> Result<(), String> {
     world.run_until(Duration::from_secs(5))?;
-    while world.now < end {
-        trouble(world)?;
+    let mut left = trouble;
+    while left > Duration::ZERO {
+        let now = left.min(TROUBLE);
+        self::trouble(world, now)?;
         calm::calm(world)?;
+        left -= now;
     }
     Ok(())
 }
 
-fn trouble(world: &mut World) -> Result<(), String> {
-    let end = world.now + TROUBLE;
+fn trouble(world: &mut World, lasts: Duration) -> Result<(), String> {
+    let end = world.now + lasts;
     world.mood(Mood::Busy);
     while world.now < end {
         let pause = world.dice.ms(200, 4_000);

@@ -73,7 +73,13 @@ impl Pipe {
 
     /// The node writes a frame in this step of its. What it writes in one step to an empty queue may be a replay and is
     /// no overflow, as in the shell.
-    pub(super) fn write_frame(&mut self, now: Duration, step: u64, line: Vec<u8>, dice: &mut Dice) -> Written {
+    pub(super) fn write_frame(
+        &mut self,
+        now: Duration,
+        step: u64,
+        line: Vec<u8>,
+        dice: &mut Dice,
+    ) -> Written {
         if self.closing || self.node_knows_the_end {
             return Written::Dropped;
         }
@@ -84,7 +90,7 @@ impl Pipe {
         if self.overflowed {
             return Written::Dropped;
         }
-        if !self.from_empty && self.waiting.len() >= QUEUE_EVENTS + LOG_EVENTS + 1 {
+        if !self.from_empty && self.waiting.len() > QUEUE_EVENTS + LOG_EVENTS {
             self.overflowed = true;
             return Written::Overflow;
         }

@@ -59,6 +59,8 @@ pub(super) struct PhoneOfScene {
     pub(super) lines: &'static [&'static str],
     pub(super) address: &'static str,
     pub(super) max_calls: usize,
+    /// Its person dials once in so long, at the most.
+    pub(super) dials_within_ms: u64,
 }
 
 /// The phones; the last is the trunk's peer.
@@ -67,7 +69,14 @@ pub(super) const PHONES: &[PhoneOfScene] = &[
     phone("PHONE_2", "p2", &["1002"], "10.0.0.12:5060"),
     phone("PHONE_3", "p3", &["1003", "1004"], "10.0.0.13:5060"),
     phone("PHONE_4", "p4", &["1003"], "10.0.0.14:5060"),
-    PhoneOfScene { device: "pstn", user: None, lines: &["0301234"], address: TRUNK, max_calls: 8 },
+    PhoneOfScene {
+        device: "pstn",
+        user: None,
+        lines: &["0301234"],
+        address: TRUNK,
+        max_calls: 14,
+        dials_within_ms: 2_000,
+    },
 ];
 
 const fn phone(
@@ -76,7 +85,7 @@ const fn phone(
     lines: &'static [&'static str],
     address: &'static str,
 ) -> PhoneOfScene {
-    PhoneOfScene { device, user: Some(user), lines, address, max_calls: 2 }
+    PhoneOfScene { device, user: Some(user), lines, address, max_calls: 3, dials_within_ms: 8_000 }
 }
 
 /// What an application opens its devices with.
@@ -132,8 +141,8 @@ pub(super) fn settings() -> Arc<Settings> {
         .replace("@HASH@", HASH)
         .replace("@LOG@", &LOG_EVENTS.to_string())
         .replace("@QUEUE@", &QUEUE_EVENTS.to_string());
-    let loaded =
-        config::parse("sim.yaml", &yaml).unwrap_or_else(|mistakes| panic!("the scene is wrong: {mistakes:#?}"));
+    let loaded = config::parse("sim.yaml", &yaml)
+        .unwrap_or_else(|mistakes| panic!("the scene is wrong: {mistakes:#?}"));
     let surroundings =
         Surroundings { sip_listen: vec![(sip::Transport::Udp, address(NODE))], ..Surroundings::default() };
     Arc::new(Settings::of(&loaded.config, &loaded.config.nodes[0], &surroundings))

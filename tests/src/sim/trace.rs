@@ -24,7 +24,8 @@ impl Trace {
         self.mix(what.as_bytes());
         self.mix(bytes);
         self.mix(&at.as_micros().to_le_bytes());
-        let mut line = if self.lines.len() == KEPT { self.lines.pop_front() } else { None }.unwrap_or_default();
+        let mut line =
+            if self.lines.len() == KEPT { self.lines.pop_front() } else { None }.unwrap_or_default();
         line.clear();
         let shown = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
         let shown = String::from_utf8_lossy(&shown[..shown.len().min(700)]);

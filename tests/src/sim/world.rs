@@ -73,7 +73,8 @@ impl World {
         let mut dice = Dice::new(seed);
         let settings = scene::settings();
         let phones = PHONES.iter().map(|phone| Phone::new(phone, dice.split())).collect();
-        let applications: Vec<_> = APPLICATIONS.iter().map(|app| Application::new(app, dice.split())).collect();
+        let applications: Vec<_> =
+            APPLICATIONS.iter().map(|app| Application::new(app, dice.split())).collect();
         let mut world = Self {
             now: Duration::ZERO,
             phones,
@@ -234,7 +235,9 @@ impl World {
         let bytes = pipe.arrive(self.now, to, &mut self.dice);
         let over = pipe.is_over();
         match to {
-            To::Node if bytes.is_empty() => self.input(Input::CtiClosed(protocol::session::ConnectionId(id)))?,
+            To::Node if bytes.is_empty() => {
+                self.input(Input::CtiClosed(protocol::session::ConnectionId(id)))?
+            }
             To::Node => self.lines_to_node(id, &bytes)?,
             To::Application if bytes.is_empty() => {
                 if self.connected[index] == Some(id) {
@@ -329,7 +332,8 @@ impl World {
     }
 
     fn input(&mut self, input: Input) -> Result<(), String> {
-        let (now, wall) = (self.base + self.now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.now);
+        let (now, wall) =
+            (self.base + self.now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.now);
         let Some(node) = &mut self.node else { return Ok(()) };
         self.steps += 1;
         let mut out = Vec::new();
@@ -408,7 +412,7 @@ impl World {
                 self.trace.line(self.now, "cable out of", self.phones[phone].device.as_bytes());
                 self.unplugged_until[phone] = until;
             }
-            85..=87 => self.kill_node(),
+            85 => self.kill_node(),
             _ => self.weather = self.any_weather(),
         }
         Ok(())

@@ -53,7 +53,9 @@ impl Application {
 
     /// A key has one answer for ever.
     fn same_as_before(&mut self, idem: &Value, result: &Value, error: &Value) -> Result<(), String> {
-        let Some(idem) = idem.as_str().filter(|_| error["data"]["cti"] != "RATE_LIMITED") else { return Ok(()) };
+        let Some(idem) = idem.as_str().filter(|_| error["data"]["cti"] != "RATE_LIMITED") else {
+            return Ok(());
+        };
         let answer = format!("{result} {error}");
         match self.answers.get(idem) {
             Some(first) if *first != answer => {
@@ -138,10 +140,8 @@ impl Application {
                 self.gone.insert(id.to_owned());
             }
             "media.open_channel" => self.channel_asked(now, id),
-            _ if kind.strip_prefix("call.") == Some(state) => {
-                if before.as_deref() != Some(state) {
-                    self.consider(now, leg);
-                }
+            _ if kind.strip_prefix("call.") == Some(state) && before.as_deref() != Some(state) => {
+                self.consider(now, leg);
             }
             _ => {}
         }

@@ -29,7 +29,9 @@ impl Application {
                 self.start_anew(now, session);
             }
             (None, false) => self.start_anew(now, session),
-            (Some(_) | None, true) => return Err(format!("resumed a session that nobody asked for: {result}")),
+            (Some(_) | None, true) => {
+                return Err(format!("resumed a session that nobody asked for: {result}"));
+            }
         }
         self.link = Link::Open;
         self.plan(now + HEARTBEAT * 4 / 5, Todo::Heartbeat);
@@ -40,8 +42,12 @@ impl Application {
     }
 
     fn start_anew(&mut self, now: Duration, session: String) {
-        let listening: Vec<_> =
-            self.todo.iter().filter(|(_, t)| matches!(t, Todo::Listen)).map(|(k, t)| (*k, t.clone())).collect();
+        let listening: Vec<_> = self
+            .todo
+            .iter()
+            .filter(|(_, t)| matches!(t, Todo::Listen))
+            .map(|(k, t)| (*k, t.clone()))
+            .collect();
         self.forget();
         self.todo.extend(listening);
         self.session = Some((session, self.node_life));
@@ -69,8 +75,7 @@ impl Application {
                 Media::None => params["media"] = json!({"mode": "none"}),
                 Media::Dynamic => params["media"] = json!({"mode": "dynamic", "codecs": ["PCMU", "PCMA"]}),
                 Media::Static => {
-                    params["media"] =
-                        json!({"mode": "static", "ip": "10.0.0.50", "port": 30_000, "codecs": ["PCMA", "PCMU"]});
+                    params["media"] = json!({"mode": "static", "ip": "10.0.0.50", "port": 30_000, "codecs": ["PCMA", "PCMU"]});
                 }
             }
             self.change(now, "device.open", params);
@@ -98,14 +103,14 @@ impl Application {
         let token = format!("{}-{}", self.scene.instance, self.last_token);
         let device = *self.dice.pick(self.scene.calls_from);
         let destination = *self.dice.pick(NUMBERS);
-        let params =
-            json!({"device": device, "destination": destination, "user_data": {"token": token}});
+        let params = json!({"device": device, "destination": destination, "user_data": {"token": token}});
         self.change(now, "call.make", params);
     }
 
     /// Decides what to do with a leg that has come to a state.
     pub(super) fn consider(&mut self, now: Duration, leg: &Value) {
-        let (id, state) = (leg["leg"].as_str().unwrap_or_default(), leg["state"].as_str().unwrap_or_default());
+        let (id, state) =
+            (leg["leg"].as_str().unwrap_or_default(), leg["state"].as_str().unwrap_or_default());
         let ours = !leg["device"].as_str().unwrap_or_default().starts_with("PHONE");
         let deed = match (self.mood, state, ours) {
             (Mood::Still, _, _) | (Mood::Polite, _, false) => None,

@@ -183,10 +183,6 @@ impl Application {
         self.lost(now);
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        self.link != Link::Off
-    }
-
     /// After a freeze the clock of its requests starts anew.
     pub(super) fn thaw(&mut self, now: Duration) {
         for pending in self.pending.values_mut() {
@@ -222,7 +218,8 @@ impl Application {
             }
             Todo::Heartbeat => {
                 if self.link == Link::Open {
-                    let last_seq = if self.dice.percent(50) { json!({"last_seq": self.last_seq}) } else { json!({}) };
+                    let last_seq =
+                        if self.dice.percent(50) { json!({"last_seq": self.last_seq}) } else { json!({}) };
                     self.ask(now, "provider.heartbeat", last_seq);
                     self.plan(now + HEARTBEAT * 4 / 5, Todo::Heartbeat);
                 }

@@ -112,13 +112,7 @@ impl Phone {
         }
     }
 
-    pub(super) fn heard(
-        &mut self,
-        now: Duration,
-        purpose: Purpose,
-        response: &Response,
-        patience: Duration,
-    ) {
+    pub(super) fn heard(&mut self, now: Duration, purpose: Purpose, response: &Response, patience: Duration) {
         let Purpose::Invite(id) = purpose else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.stage == (Stage::Calling { heard: false }) {
@@ -392,9 +386,9 @@ impl Phone {
 
     fn on_cancel(&mut self, now: Duration, request: &Request, branch: &str) {
         let known = self.calls.iter().find(|(_, call)| {
-            call.asked.as_ref().is_some_and(|asked| {
-                asked.headers.top_via().is_ok_and(|via| via.branch() == branch)
-            })
+            call.asked
+                .as_ref()
+                .is_some_and(|asked| asked.headers.top_via().is_ok_and(|via| via.branch() == branch))
         });
         let id = known.map(|(id, _)| *id);
         let response = Response::to(request, 200, Some("cancel"));

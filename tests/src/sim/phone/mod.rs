@@ -146,7 +146,7 @@ impl Phone {
             self.act(now, id);
         }
         if self.mood == Mood::Busy && self.dial_at <= now {
-            self.dial_at = now + self.dice.ms(1_000, 12_000);
+            self.dial_at = now + self.dice.ms(200, self.scene.dials_within_ms);
             if self.calls.len() < self.scene.max_calls {
                 let number = *self.dice.pick(super::scene::NUMBERS);
                 self.dial(now, number);

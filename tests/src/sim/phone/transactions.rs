@@ -247,7 +247,10 @@ impl Phone {
         if invite {
             self.acknowledge(now, &client, &branch, response);
         }
-        if response.status == 401 && !client.signed && self.login.is_some() && self.sign(now, &client, response)
+        if response.status == 401
+            && !client.signed
+            && self.login.is_some()
+            && self.sign(now, &client, response)
         {
             return;
         }
