@@ -64,7 +64,17 @@ impl Device {
             DeviceKind::Phone => self.registered,
             DeviceKind::CtiPort | DeviceKind::RoutePoint => !self.openers.is_empty(),
         };
-        alive && self.plan.allow_cti_control
+        alive && self.restriction().is_none()
+    }
+
+    /// Why applications may not use it now: the device is restricted, or all its lines are.
+    fn restriction(&self) -> Option<OutOfServiceReason> {
+        let lines = !self.lines.is_empty() && self.lines.iter().all(|line| line.restricted);
+        match (self.plan.allow_cti_control, lines) {
+            (false, _) => Some(OutOfServiceReason::DeviceRestricted),
+            (true, true) => Some(OutOfServiceReason::LineRestricted),
+            (true, false) => None,
+        }
     }
 
     pub(crate) fn is_application(&self) -> bool {
@@ -403,7 +413,9 @@ impl CallControl {
         self.install(plan);
         self.tell_settings(&lines);
         for (name, in_service) in before {
-            self.tell_service(&name, in_service, OutOfServiceReason::DeviceRestricted);
+            let restriction = self.devices.get(&name).and_then(Device::restriction);
+            let reason = restriction.unwrap_or(OutOfServiceReason::DeviceUnregistered);
+            self.tell_service(&name, in_service, reason);
         }
     }
 

@@ -4,6 +4,7 @@
 //! Both become a log line and a metric; `alarms` shows the conditions that stand and the newest of all others.
 
 use super::port::{Report, Severity};
+use protocol::event::AlarmState;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -200,6 +201,24 @@ pub fn severity_name(severity: Severity) -> &'static str {
         Severity::Warning => "warning",
         Severity::Informational => "informational",
         Severity::Debug => "debug",
+    }
+}
+
+/// A condition as the sessions that it concerns are told of it.
+#[must_use]
+pub fn event(
+    definition: &Definition,
+    on: bool,
+    parameters: &[(&'static str, String)],
+) -> protocol::event::Alarm {
+    protocol::event::Alarm {
+        name: definition.name.into(),
+        severity: severity_name(definition.severity).into(),
+        state: if on { AlarmState::Raised } else { AlarmState::Cleared },
+        text: definition.text.into(),
+        cause: definition.cause.into(),
+        cure: definition.cure.into(),
+        parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::alarms;
 use super::port::{CtiConnection, CtiTransport, Output};
+use super::reload::announcements::Announcements;
 use super::{Node, Step};
 use device_model::{DeviceName, RequestToken, SessionId};
 use protocol::event::CloseReason;
 use protocol::methods::{Method, ProviderOpen};
 use protocol::rpc;
 use protocol::session::{Begin, Connection, Fate, SessionTimeout, Sessions};
-use protocol::{CtiError, Encoded, Symbol};
+use protocol::{CtiError, Encoded, Event, Symbol};
 use security::limits::{LoginLimiter, RequestRate};
 use serde_json::value::RawValue;
 use std::collections::{HashMap, VecDeque};
@@ -63,6 +64,8 @@ pub(super) struct Applications {
     /// Sessions with frames to write at the end of this step.
     touched: Vec<SessionId>,
     pub(super) reported: Option<Reported>,
+    /// What a reload has still to tell.
+    pub(super) announcements: Announcements,
 }
 
 impl Applications {
@@ -75,18 +78,27 @@ impl Applications {
             unopened: VecDeque::new(),
             touched: Vec::new(),
             reported: None,
+            announcements: Announcements::default(),
         }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let unopened = self.unopened.front().map(|(at, _)| *at);
-        [unopened, self.sessions.next_timeout()].into_iter().flatten().min()
+        let told = self.announcements.next_timeout();
+        [unopened, self.sessions.next_timeout(), told].into_iter().flatten().min()
     }
 
     pub(super) fn touch(&mut self, session: SessionId) {
         if self.touched.last() != Some(&session) {
             self.touched.push(session);
         }
+    }
+
+    /// All open providers, in order.
+    pub(super) fn everybody(&self) -> Vec<SessionId> {
+        let mut sessions: Vec<SessionId> = self.providers.keys().copied().collect();
+        sessions.sort_unstable();
+        sessions
     }
 
     /// Connections that have no provider.
@@ -215,6 +227,12 @@ impl Node {
         }
     }
 
+    /// Tells sessions an event of the node's own.
+    pub(super) fn tell_event(&mut self, step: &Step<'_>, sessions: &[SessionId], event: Event) {
+        let event = event.encode(&self.settings.node, step.wall);
+        self.tell(sessions, &event);
+    }
+
     /// Tells sessions an event, serialised once.
     pub(super) fn tell(&mut self, sessions: &[SessionId], event: &Encoded) {
         for id in sessions {
@@ -323,6 +341,9 @@ impl Node {
     }
 
     pub(super) fn application_timeouts(&mut self, step: &mut Step<'_>) {
+        if self.applications.announcements.next_timeout().is_some_and(|at| at <= step.now) {
+            self.announce(step);
+        }
         while let Some((_, connection)) = self.applications.unopened.pop_front_if(|(at, _)| *at <= step.now) {
             let frame = self
                 .applications

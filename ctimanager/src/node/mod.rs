@@ -27,7 +27,7 @@ use applications::Applications;
 use bridge::Bridge;
 use device_model::plan::Identity;
 use device_model::port::Limit;
-use device_model::{CallControl, LegCommand, LegId};
+use device_model::{CallControl, LegCommand, LegId, SessionId};
 use directory::Directory;
 use protocol::event::CloseReason;
 use rand::SeedableRng;
@@ -229,19 +229,23 @@ impl Node {
         self.bridge.event(event, |account, number| directory.is_line(account, number), || model.new_leg_id())
     }
 
+    /// A soft limit is passed or kept again: an alarm, and an event for the providers that can do something about it.
     fn limit(&mut self, step: &mut Step<'_>, limit: &Limit) {
-        let (definition, key, open, bound, on) = match limit {
+        let (definition, key, open, bound, on, concerned) = match limit {
             Limit::DevicesPerProvider { session, open, limit, exceeded } => {
-                (&alarms::MAX_DEVICES_PER_PROVIDER, session.to_string(), open, limit, *exceeded)
+                let key = session.to_string();
+                (&alarms::MAX_DEVICES_PER_PROVIDER, key, open, limit, *exceeded, vec![*session])
             }
             Limit::DevicesPerNode { open, limit, exceeded } => {
-                (&alarms::MAX_DEVICES_PER_NODE, String::new(), open, limit, *exceeded)
+                let everybody = self.applications.everybody();
+                (&alarms::MAX_DEVICES_PER_NODE, String::new(), open, limit, *exceeded, everybody)
             }
         };
         let parameters = vec![("open", open.to_string()), ("limit", bound.to_string())];
-        self.alarm_condition(step, definition, key, on, parameters);
+        self.alarm_condition(step, definition, key, on, parameters, &concerned);
     }
 
+    /// A condition begins or ends: it is reported, and told to the sessions that it concerns.
     fn alarm_condition(
         &mut self,
         step: &mut Step<'_>,
@@ -249,16 +253,21 @@ impl Node {
         key: String,
         on: bool,
         parameters: Vec<(&'static str, String)>,
+        concerned: &[SessionId],
     ) {
-        let report = self.alarms.condition(definition, key, on, parameters);
-        step.out.extend(report.map(Output::Report));
+        let Some(report) = self.alarms.condition(definition, key, on, parameters.clone()) else { return };
+        step.out.push(Output::Report(report));
+        if !concerned.is_empty() {
+            let alarm = alarms::event(definition, on, &parameters);
+            self.tell_event(step, concerned, protocol::Event::Alarm { alarm });
+        }
     }
 
     fn pressed(&mut self, step: &mut Step<'_>, age: Duration) {
         if self.directory.set_pressure(age) {
             let parameters = vec![("behind_ms", age.as_millis().to_string())];
             let on = self.directory.pressed();
-            self.alarm_condition(step, &alarms::CALL_ADMISSION, String::new(), on, parameters);
+            self.alarm_condition(step, &alarms::CALL_ADMISSION, String::new(), on, parameters, &[]);
         }
     }
 

@@ -1,38 +1,260 @@
 //! A new configuration while providers are open: who loses what, who gains what, and in which order he is told
 //! (reference §2.7, protocol §2 "Failure" and §7).
 //!
-//! Restrictions are told before the device goes out of service, removals after it is closed, additions once the device is
-//! there: the orders of the reference.
+//! Nobody hears anything of the new configuration that it does not let him hear: users who are gone go first, then
+//! rights and devices are taken away, and only then does the model take the new plan and speak of it. Restrictions are
+//! told before the device goes out of service, removals after it is closed, additions once the device is there: the
+//! orders of the reference.
+
+pub(super) mod announcements;
+mod difference;
 
 use super::open::privileges;
 use super::port::{CtiConnection, Output};
 use super::{Node, Settings, Step, alarms};
-use device_model::{DeviceName, DeviceView, SessionId};
+use announcements::Announcement;
+use device_model::port::{Limit, OutOfServiceReason};
+use device_model::{DeviceName, DeviceView, Dn, SessionId};
+use difference::{Difference, Share};
+use protocol::Event;
 use protocol::event::{CloseReason, DeviceChange};
 use protocol::wire::Device;
-use protocol::{Event, Symbol};
-use security::{Action, Actor, Decision, DeviceFacts, Policy, Privileges};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use security::limits::RequestRate;
+use security::{Action, Actor, Decision, Policy};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
-/// Which devices exist and which of them applications may control.
-type Devices = BTreeMap<DeviceName, DeviceFacts>;
+/// What one reload brings to whom.
+struct Reload {
+    before: Arc<Settings>,
+    after: Arc<Settings>,
+    difference: Difference,
+    /// The devices that go, as they were last.
+    last_seen: BTreeMap<DeviceName, DeviceView>,
+    /// By user, for all his providers.
+    shares: HashMap<Arc<str>, Share>,
+    /// Numbers that the new plan restricts.
+    restricted: HashSet<Dn>,
+    /// What was taken away and told already.
+    revoked: BTreeSet<(SessionId, DeviceName)>,
+}
 
 impl Node {
     pub(super) fn configure(&mut self, step: &mut Step<'_>, settings: Arc<Settings>) {
         let before = std::mem::replace(&mut self.settings, settings.clone());
-        let (old, new) = (before.policy.devices().clone(), settings.policy.devices().clone());
-        self.tell_restrictions(step, &before.policy, &old, &new);
-        let removed = self.views(old.keys().filter(|name| !new.contains_key(*name)));
-        self.applications.logins.set_limit(settings.sessions.max_login_failures_per_minute);
-        self.configure_signalling(step, &settings);
-        self.model(step, device_model::Input::Configure(settings.plan.clone()));
-        let sessions: Vec<SessionId> = self.applications.sessions.iter().map(|s| s.id()).collect();
-        for id in sessions {
-            self.reconsider(step, id, &before.policy, &removed);
-        }
+        let difference = Difference::between(&before.plan, &settings.plan);
+        let last_seen = difference.removed.iter();
+        let last_seen = last_seen.filter_map(|name| Some((name.clone(), self.model.device(name)?))).collect();
+        let numbers = settings.plan.numbers.iter().filter(|number| !number.allow_cti_control);
+        let restricted = numbers.map(|number| number.dn.clone()).collect();
+        let shares = HashMap::new();
+        let reload = Reload {
+            before,
+            after: settings,
+            difference,
+            last_seen,
+            shares,
+            restricted,
+            revoked: BTreeSet::new(),
+        };
+        self.carry_through(step, reload);
         let report = self.alarms.occur(&alarms::CONFIGURATION_LOADED, Vec::new());
         step.out.push(Output::Report(report));
+    }
+
+    fn carry_through(&mut self, step: &mut Step<'_>, mut reload: Reload) {
+        for (id, reason) in self.dismissed(&reload.after.policy) {
+            self.dismiss(step, id, reason);
+        }
+        let sessions = self.applications.everybody();
+        reload.share_out(self.applications.providers.values().map(|provider| &provider.user));
+        for id in &sessions {
+            self.take_away(step, *id, &mut reload);
+        }
+        self.tell_restrictions(step, &reload);
+        self.configure_signalling(step, &reload.after);
+        self.model(step, device_model::Input::Configure(reload.after.plan.clone()));
+        self.give(step.now, &sessions, &reload);
+        self.announce(step);
+        self.configure_sessions(step, &sessions, &reload);
+    }
+
+    /// Whose provider must go, and why.
+    fn dismissed(&self, policy: &Policy) -> Vec<(SessionId, CloseReason)> {
+        let providers = self.applications.providers.iter();
+        let mut gone: Vec<_> = providers
+            .filter_map(|(id, provider)| {
+                let actor = Actor { user: &provider.user, transport: provider.transport };
+                Some((*id, dismissal(policy, actor)?))
+            })
+            .collect();
+        gone.sort_unstable();
+        gone
+    }
+
+    /// The user is gone, or may no longer use CTI: his provider fails (protocol §2).
+    pub(super) fn dismiss(&mut self, step: &mut Step<'_>, id: SessionId, reason: CloseReason) {
+        let connection: Option<CtiConnection> =
+            self.applications.sessions.get(id).and_then(|session| session.connection());
+        self.flush_session(step, id);
+        if let Some(connection) = connection {
+            self.close_connection(step, connection, reason);
+        }
+        self.end_session(step, id, reason.name());
+    }
+
+    /// Rights and devices that an open provider loses. Without the super provider's right it goes out of service and
+    /// comes back as a normal one (reference §9a, sequence 12).
+    fn take_away(&mut self, step: &mut Step<'_>, id: SessionId, reload: &mut Reload) {
+        let Some(provider) = self.applications.providers.get(&id) else { return };
+        let user = provider.user.clone();
+        let (was, is) = (reload.before.policy.privileges(&user), reload.after.policy.privileges(&user));
+        if was != is {
+            self.tell_event(step, &[id], Event::ProviderPrivilegesChanged { privileges: privileges(is) });
+        }
+        let withdrawn = was.control_all_devices && !is.control_all_devices;
+        if withdrawn {
+            self.tell_event(step, &[id], Event::ProviderOutOfService { reason: None });
+        }
+        for name in self.lost(id, reload, withdrawn, is.control_all_devices) {
+            self.model(step, device_model::Input::Revoked { session: id, device: name.clone() });
+            if let Some(view) = self.model.device(&name) {
+                self.tell_device(step, &[id], DeviceChange::Removed, &view, None);
+            }
+            reload.revoked.insert((id, name));
+        }
+        if withdrawn {
+            self.tell_event(step, &[id], Event::ProviderInService);
+            self.tell_kept(step, id, reload);
+        }
+    }
+
+    /// The open devices that stay but are no longer this provider's. A super provider keeps what it has open.
+    fn lost(&self, id: SessionId, reload: &Reload, withdrawn: bool, super_provider: bool) -> Vec<DeviceName> {
+        let Some(provider) = self.applications.providers.get(&id) else { return Vec::new() };
+        let share = reload.shares.get(&provider.user);
+        let unlisted = |name: &DeviceName| share.is_some_and(|share| share.loses(name));
+        let foreign = |name: &DeviceName| withdrawn && !reload.lists(&provider.user, name);
+        let stays = |name: &DeviceName| !reload.difference.removed.contains(name);
+        let open = self.model.open_devices(id).filter(|name| stays(name));
+        open.filter(|name| !super_provider && (unlisted(name) || foreign(name))).cloned().collect()
+    }
+
+    /// What a provider that is a normal one now keeps open.
+    fn tell_kept(&mut self, step: &Step<'_>, id: SessionId, reload: &Reload) {
+        let open = self.model.open_devices(id).filter(|name| !reload.difference.removed.contains(*name));
+        let kept: Vec<DeviceView> = open.filter_map(|name| self.model.device(name)).collect();
+        for view in kept {
+            self.tell_device(step, &[id], DeviceChange::Added, &view, None);
+        }
+    }
+
+    /// `device.restricted` and `device.unrestricted` to everybody who has the device on his list or open.
+    fn tell_restrictions(&mut self, step: &mut Step<'_>, reload: &Reload) {
+        for changed in &reload.difference.restrictions {
+            let name = &changed.device;
+            let Some(mut view) = self.model.device(name) else { continue };
+            view.restricted = changed.itself.unwrap_or(view.restricted);
+            for line in &mut view.lines {
+                line.restricted = reload.restricts(&line.dn);
+            }
+            let sessions = self.concerned(name, reload);
+            if let Some(on) = changed.itself {
+                self.tell_device(step, &sessions, restriction(on), &view, None);
+            }
+            if let Some(on) = changed.line {
+                let reason = Some(OutOfServiceReason::LineRestricted);
+                self.tell_device(step, &sessions, restriction(on), &view, reason);
+            }
+        }
+    }
+
+    /// The providers that have the device on their list or open, in order.
+    fn concerned(&self, device: &DeviceName, reload: &Reload) -> Vec<SessionId> {
+        let providers = self.applications.providers.iter();
+        let concerned = providers.filter(|(id, provider)| {
+            reload.lists(&provider.user, device) || self.model.is_open(**id, device)
+        });
+        let mut sessions: Vec<SessionId> = concerned.map(|(id, _)| *id).collect();
+        sessions.sort_unstable();
+        sessions
+    }
+
+    fn tell_device(
+        &mut self,
+        step: &Step<'_>,
+        sessions: &[SessionId],
+        change: DeviceChange,
+        view: &DeviceView,
+        reason: Option<OutOfServiceReason>,
+    ) {
+        if !sessions.is_empty() {
+            let reason = reason.map(Into::into);
+            self.tell_event(step, sessions, Event::Device { change, device: Device::from(view), reason });
+        }
+    }
+
+    /// Devices that went and those that came. A super provider that had an unlisted one open was told `device.closed` by
+    /// the model, and needs no more.
+    fn give(&mut self, now: Instant, sessions: &[SessionId], reload: &Reload) {
+        let mut removed: BTreeMap<&DeviceName, Vec<SessionId>> = BTreeMap::new();
+        let mut added: BTreeMap<&DeviceName, Vec<SessionId>> = BTreeMap::new();
+        for id in sessions {
+            let Some(provider) = self.applications.providers.get(id) else { continue };
+            let Some(share) = reload.shares.get(&provider.user) else { continue };
+            let unlisted = share.unlisted.iter().filter(|name| !self.keeps(*id, name, reload));
+            for name in share.removed.iter().chain(unlisted) {
+                removed.entry(name).or_default().push(*id);
+            }
+            let relined = reload.difference.relined.iter();
+            let opened = relined.filter(|name| self.model.is_open(*id, name) && !share.gains(name));
+            for name in share.gained.iter().chain(opened) {
+                added.entry(name).or_default().push(*id);
+            }
+        }
+        for (name, sessions) in removed {
+            if let Some(view) = reload.last_seen.get(name).cloned().or_else(|| self.model.device(name)) {
+                let gone = Announcement::Removed(Box::new(view), sessions);
+                self.applications.announcements.push(now, gone);
+            }
+        }
+        for (name, sessions) in added {
+            self.applications.announcements.push(now, Announcement::Added(name.clone(), sessions));
+        }
+    }
+
+    /// Whether a device that left the provider's list needs no more word: it was told before, or a super provider has it
+    /// open and keeps it.
+    fn keeps(&self, id: SessionId, device: &DeviceName, reload: &Reload) -> bool {
+        self.model.is_open(id, device) || reload.revoked.contains(&(id, device.clone()))
+    }
+
+    /// Whether the device is (still) on the provider's list, or open to him.
+    fn sees(&self, id: SessionId, device: &DeviceName) -> bool {
+        let provider = self.applications.providers.get(&id);
+        let user = provider.and_then(|provider| self.settings.policy.user(&provider.user));
+        user.is_some_and(|user| user.controlled.entry_for(device.as_str()).is_some())
+            || self.model.is_open(id, device)
+    }
+
+    /// Tells the next of the reload's announcements.
+    pub(super) fn announce(&mut self, step: &mut Step<'_>) {
+        for _ in 0..self.applications.announcements.share() {
+            let Some(announcement) = self.applications.announcements.pop() else { break };
+            match announcement {
+                Announcement::Removed(view, sessions) => {
+                    self.tell_device(step, &sessions, DeviceChange::Removed, &view, None);
+                }
+                Announcement::Added(name, mut sessions) => {
+                    sessions.retain(|id| self.sees(*id, &name));
+                    if let Some(view) = self.model.device(&name) {
+                        self.tell_device(step, &sessions, DeviceChange::Added, &view, None);
+                    }
+                }
+            }
+        }
+        self.applications.announcements.rest(step.now);
     }
 
     fn configure_signalling(&mut self, step: &mut Step<'_>, settings: &Settings) {
@@ -44,152 +266,60 @@ impl Node {
         }
     }
 
-    /// `device.restricted` and `device.unrestricted` to everybody who has the device on his list or open.
-    fn tell_restrictions(&mut self, step: &mut Step<'_>, policy: &Policy, old: &Devices, new: &Devices) {
-        for (name, facts) in new {
-            let Some(was) = old.get(name).filter(|was| was.allow_cti_control != facts.allow_cti_control)
-            else {
-                continue;
-            };
-            let Some(mut view) = self.model.device(name) else { continue };
-            view.restricted = was.allow_cti_control;
-            let change = if view.restricted { DeviceChange::Restricted } else { DeviceChange::Unrestricted };
-            let sessions: Vec<SessionId> = self
-                .applications
-                .providers
-                .iter()
-                .filter(|(id, provider)| self.concerns(policy, **id, &provider.user, name))
-                .map(|(id, _)| *id)
-                .collect();
-            self.tell_device(step, &sessions, change, &view);
-        }
-    }
-
-    fn concerns(&self, policy: &Policy, id: SessionId, user: &str, device: &DeviceName) -> bool {
-        let listed = policy.user(user).is_some_and(|u| u.controlled.entry_for(device.as_str()).is_some());
-        listed || self.model.is_open(id, device)
-    }
-
-    fn views<'a>(&self, names: impl Iterator<Item = &'a DeviceName>) -> BTreeMap<DeviceName, DeviceView> {
-        names.filter_map(|name| Some((name.clone(), self.model.device(name)?))).collect()
-    }
-
-    fn tell_device(
-        &mut self,
-        step: &Step<'_>,
-        sessions: &[SessionId],
-        change: DeviceChange,
-        view: &DeviceView,
-    ) {
-        if !sessions.is_empty() {
-            self.tell_event(
-                step,
-                sessions,
-                Event::Device { change, device: Device::from(view), reason: None },
-            );
-        }
-    }
-
-    fn tell_event(&mut self, step: &Step<'_>, sessions: &[SessionId], event: Event) {
-        let event = event.encode(&self.settings.node, step.wall);
-        self.tell(sessions, &event);
-    }
-
-    /// One open provider under the new policy.
-    fn reconsider(
-        &mut self,
-        step: &mut Step<'_>,
-        id: SessionId,
-        before: &Policy,
-        removed: &BTreeMap<DeviceName, DeviceView>,
-    ) {
-        let Some(provider) = self.applications.providers.get(&id) else { return };
-        let (user, transport) = (provider.user.clone(), provider.transport);
-        let policy = self.settings.policy.clone();
-        if let Some(reason) = dismissal(&policy, Actor { user: &user, transport }) {
-            return self.dismiss(step, id, reason);
-        }
-        let (was, is) = (before.privileges(&user), policy.privileges(&user));
-        if was != is {
-            self.tell_event(step, &[id], Event::ProviderPrivilegesChanged { privileges: privileges(is) });
-        }
-        let withdrawn = was.control_all_devices && !is.control_all_devices;
-        if withdrawn {
-            self.tell_event(step, &[id], Event::ProviderOutOfService { reason: None });
-        }
-        self.take_away(step, id, &user, before, removed, is);
-        if withdrawn {
-            self.tell_event(step, &[id], Event::ProviderInService);
-        }
-        self.give(step, id, &user, before);
-    }
-
-    /// `device.removed`: what is no longer there, or no longer his.
-    fn take_away(
-        &mut self,
-        step: &mut Step<'_>,
-        id: SessionId,
-        user: &str,
-        before: &Policy,
-        removed: &BTreeMap<DeviceName, DeviceView>,
-        privileges: Privileges,
-    ) {
-        let listed = |policy: &Policy, name: &DeviceName| {
-            policy.user(user).is_some_and(|u| u.controlled.entry_for(name.as_str()).is_some())
-        };
-        let policy = self.settings.policy.clone();
-        let mut lost: BTreeSet<DeviceName> = BTreeSet::new();
-        if before.user(user).map(|u| &u.controlled) != policy.user(user).map(|u| &u.controlled) {
-            let names = policy.devices().keys().filter(|n| listed(before, n) && !listed(&policy, n));
-            lost.extend(names.filter(|_| !privileges.control_all_devices).cloned());
-        }
-        if !privileges.control_all_devices {
-            lost.extend(self.model.open_devices(id).filter(|n| !listed(&policy, n)).cloned());
-        }
-        for (name, view) in removed {
-            // A super provider that had it open was told `device.closed` by the model and needs no more.
-            if listed(before, name) {
-                self.tell_device(step, &[id], DeviceChange::Removed, view);
+    /// The limits of the sessions that are open. What was negotiated at their opening (heartbeat, grace) stays.
+    fn configure_sessions(&mut self, step: &mut Step<'_>, sessions: &[SessionId], reload: &Reload) {
+        let (was, is) = (&reload.before.sessions, &reload.after.sessions);
+        self.applications.logins.set_limit(is.max_login_failures_per_minute);
+        if was.max_requests_per_second != is.max_requests_per_second {
+            for provider in self.applications.providers.values_mut() {
+                provider.rate = RequestRate::new(step.now, is.max_requests_per_second);
             }
         }
-        for name in lost {
-            if self.model.is_open(id, &name) {
-                self.model(step, device_model::Input::Revoked { session: id, device: name.clone() });
+        for id in sessions {
+            if let Some(mut session) = self.applications.sessions.get_mut(*id) {
+                session.set_bounds(is.log_events, is.log_bytes, is.queue_events);
             }
-            if let Some(view) = self.model.device(&name) {
-                self.tell_device(step, &[id], DeviceChange::Removed, &view);
+        }
+        self.weigh_soft_limits(step, sessions);
+    }
+
+    /// Soft limits that the new ones have passed or kept again.
+    fn weigh_soft_limits(&mut self, step: &mut Step<'_>, sessions: &[SessionId]) {
+        let parameters = &self.settings.plan.parameters;
+        let (per_provider, per_node) = (parameters.max_devices_per_provider, parameters.max_devices_per_node);
+        for session in sessions.iter().copied() {
+            let open = u32::try_from(self.model.open_devices(session).count()).unwrap_or(u32::MAX);
+            let (limit, exceeded) = (per_provider, open > per_provider);
+            self.limit(step, &Limit::DevicesPerProvider { session, open, limit, exceeded });
+        }
+        let open = self.model.counts().open_devices;
+        self.limit(step, &Limit::DevicesPerNode { open, limit: per_node, exceeded: open > per_node });
+    }
+}
+
+impl Reload {
+    fn share_out<'a>(&mut self, users: impl Iterator<Item = &'a Arc<str>>) {
+        for user in users {
+            if !self.shares.contains_key(user) {
+                let share = Share::of(user, &self.before, &self.after, &self.difference);
+                self.shares.insert(user.clone(), share);
             }
         }
     }
 
-    /// `device.added`: what is new on his list.
-    fn give(&mut self, step: &Step<'_>, id: SessionId, user: &str, before: &Policy) {
-        let policy = self.settings.policy.clone();
-        let Some(now) = policy.user(user) else { return };
-        let old = before.user(user);
-        let had = |name: &DeviceName| {
-            before.devices().contains_key(name)
-                && old.is_some_and(|u| u.controlled.entry_for(name.as_str()).is_some())
-        };
-        let gained: Vec<DeviceName> =
-            policy.controlled_devices(now).filter(|name| !had(name)).cloned().collect();
-        for name in gained {
-            if let Some(view) = self.model.device(&name) {
-                self.tell_device(step, &[id], DeviceChange::Added, &view);
-            }
-        }
+    fn lists(&self, user: &str, device: &DeviceName) -> bool {
+        let user = self.after.policy.user(user);
+        user.is_some_and(|user| user.controlled.entry_for(device.as_str()).is_some())
     }
 
-    /// The user is gone, or may no longer use CTI: his provider fails (protocol §2).
-    fn dismiss(&mut self, step: &mut Step<'_>, id: SessionId, reason: CloseReason) {
-        let connection: Option<CtiConnection> =
-            self.applications.sessions.get(id).and_then(|session| session.connection());
-        self.flush_session(step, id);
-        if let Some(connection) = connection {
-            self.close_connection(step, connection, reason);
-        }
-        self.end_session(step, id, reason.name());
+    /// Whether the new plan restricts a number.
+    fn restricts(&self, dn: &Dn) -> bool {
+        self.restricted.contains(dn)
     }
+}
+
+fn restriction(on: bool) -> DeviceChange {
+    if on { DeviceChange::Restricted } else { DeviceChange::Unrestricted }
 }
 
 /// Why an open provider must go under this policy.
@@ -198,12 +328,6 @@ fn dismissal(policy: &Policy, actor: Actor<'_>) -> Option<CloseReason> {
         Decision::Allowed(_) => None,
         Decision::Refused(_) if policy.user(actor.user).is_none() => Some(CloseReason::UserDeleted),
         // A transport that has become too weak ends the provider, too; the reopening says why.
-        Decision::Refused(refusal) => {
-            debug_assert!(
-                [Symbol::UserNotCtiEnabled.name(), Symbol::SecureConnectionRequired.name()]
-                    .contains(&refusal.kind.symbol())
-            );
-            Some(CloseReason::NotCtiEnabled)
-        }
+        Decision::Refused(_) => Some(CloseReason::NotCtiEnabled),
     }
 }

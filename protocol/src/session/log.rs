@@ -26,10 +26,20 @@ impl EventLog {
         self.last_seq += 1;
         self.bytes += event.len() + ENTRY_BYTES;
         self.events.push_back(event);
+        self.keep_bounds();
+        self.last_seq
+    }
+
+    fn keep_bounds(&mut self) {
         while self.events.len() > self.max_events || self.bytes > self.max_bytes {
             self.drop_oldest();
         }
-        self.last_seq
+    }
+
+    /// Other bounds, from now on; what no longer fits goes at once.
+    pub(super) fn set_bounds(&mut self, max_events: usize, max_bytes: usize) {
+        (self.max_events, self.max_bytes) = (max_events, max_bytes);
+        self.keep_bounds();
     }
 
     /// The number of the newest event; 0 before the first.

@@ -195,6 +195,14 @@ impl Session {
         self.config.subscription = subscription.unwrap_or(self.config.subscription);
     }
 
+    /// Other bounds of log and queue, from now on. The log gives up at once what no longer fits; a queue that is longer
+    /// already is written out.
+    pub fn set_bounds(&mut self, log_events: usize, log_bytes: usize, queue_events: usize) {
+        (self.config.log_events, self.config.log_bytes) = (log_events, log_bytes);
+        self.config.queue_events = queue_events;
+        self.log.set_bounds(log_events, log_bytes);
+    }
+
     /// Whether a client that has everything up to `last_seq` can go on.
     ///
     /// # Errors

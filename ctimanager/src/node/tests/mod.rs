@@ -1,4 +1,5 @@
 //! A whole node under virtual time: SIP datagrams and CTI frames in, the same out.
 
 mod flows;
+mod reload;
 mod world;

@@ -2,7 +2,8 @@
 //! a clock that only the test moves.
 
 use crate::config;
-use crate::node::{CtiConnection, CtiTransport, Input, Node, Output, Settings, Surroundings};
+use crate::node::{CtiConnection, CtiTransport, Input, Node, Output, Report, Settings, Surroundings};
+use security::audit::AuditRecord;
 use serde_json::{Value, json};
 use sip::{Hop, Transport};
 use std::collections::{BTreeMap, VecDeque};
@@ -48,33 +49,38 @@ pub struct World {
     /// Connections that the node closed.
     pub closed: Vec<CtiConnection>,
     pub stopped: bool,
+    /// What the node reported and audited.
+    pub reports: Vec<Report>,
+    pub audits: Vec<AuditRecord>,
     requests: u64,
 }
 
 impl World {
     pub fn new() -> Self {
-        Self::with(&CONFIG.replace("HASH", HASH))
+        Self::with(CONFIG)
     }
 
     pub fn with(yaml: &str) -> Self {
-        let loaded = config::parse("test.yaml", yaml).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-        let surroundings = Surroundings {
-            sip_listen: vec![(Transport::Udp, "127.0.0.1:5060".parse().expect("an address"))],
-            ..Surroundings::default()
-        };
-        let settings = Settings::of(&loaded.config, &loaded.config.nodes[0], &surroundings);
+        let settings = settings(yaml);
         #[allow(clippy::disallowed_methods)] // a base for virtual time; nothing reads the clock after it
         let now = Instant::now();
         Self {
-            node: Node::new(Arc::new(settings), [7; 32], 1),
+            node: Node::new(settings, [7; 32], 1),
             now,
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             sip: VecDeque::new(),
             frames: BTreeMap::new(),
             closed: Vec::new(),
             stopped: false,
+            reports: Vec::new(),
+            audits: Vec::new(),
             requests: 0,
         }
+    }
+
+    /// A reload of this configuration.
+    pub fn reload(&mut self, yaml: &str) {
+        self.input(Input::Configure(settings(yaml)));
     }
 
     pub fn input(&mut self, input: Input) {
@@ -95,7 +101,9 @@ impl World {
                     self.input(Input::PasswordChecked(connection, matches));
                 }
                 Output::Stopped => self.stopped = true,
-                Output::SipClose(_) | Output::Admin(..) | Output::Report(_) | Output::Audit(_) => {}
+                Output::Report(report) => self.reports.push(report),
+                Output::Audit(record) => self.audits.push(record),
+                Output::SipClose(_) | Output::Admin(..) => {}
             }
         }
     }
@@ -114,9 +122,12 @@ impl World {
     }
 
     pub fn connect(&mut self, number: u64) -> CtiConnection {
+        self.connect_by(number, CtiTransport::Tls { client_cn: None, not_after: None })
+    }
+
+    pub fn connect_by(&mut self, number: u64, transport: CtiTransport) -> CtiConnection {
         let connection = protocol::session::ConnectionId(number);
         let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
-        let transport = CtiTransport::Tls { client_cn: None, not_after: None };
         self.input(Input::CtiOpened { connection, peer, transport });
         connection
     }
@@ -155,6 +166,12 @@ impl World {
         let frame = self.frame(connection).unwrap_or_else(|| panic!("no event where {kind} was expected"));
         assert_eq!(frame["params"]["type"], kind, "{frame}");
         frame["params"].clone()
+    }
+
+    /// All events that wait for an application: their types, each with its device or leg's device, its reason or cause.
+    pub fn heard(&mut self, connection: CtiConnection) -> Vec<String> {
+        let frames = self.frames.remove(&connection).unwrap_or_default();
+        frames.iter().map(|frame| summary(&frame["params"])).collect()
     }
 
     pub fn no_frames(&mut self, connection: CtiConnection) {
@@ -204,6 +221,26 @@ impl World {
         self.pass(Duration::from_secs(64));
         assert!(self.node.is_quiet(), "something is left");
     }
+}
+
+fn summary(event: &Value) -> String {
+    let pointers = ["/type", "/device/name", "/device", "/leg/device", "/alarm/name", "/alarm/state"];
+    let mut told: Vec<&str> = pointers.iter().filter_map(|at| event.pointer(at)?.as_str()).collect();
+    told.extend(
+        ["/reason", "/leg/cause/name", "/direction"].iter().filter_map(|at| event.pointer(at)?.as_str()),
+    );
+    told.join(" ")
+}
+
+/// What a node reads of a configuration; `HASH` stands for a password's hash.
+pub fn settings(yaml: &str) -> Arc<Settings> {
+    let yaml = yaml.replace("HASH", HASH);
+    let loaded = config::parse("test.yaml", &yaml).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    let surroundings = Surroundings {
+        sip_listen: vec![(Transport::Udp, "127.0.0.1:5060".parse().expect("an address"))],
+        ..Surroundings::default()
+    };
+    Arc::new(Settings::of(&loaded.config, &loaded.config.nodes[0], &surroundings))
 }
 
 fn head(tag: &str, branch: &str) -> String {
