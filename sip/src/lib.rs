@@ -18,5 +18,7 @@ pub mod sdp;
 pub mod stack;
 pub mod transaction;
 
-pub use port::{Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Output, Transport};
+pub use port::{
+    Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Login, Output, Transport,
+};
 pub use stack::{Counts, Stack};

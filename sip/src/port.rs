@@ -1,5 +1,7 @@
 //! The door of the room: what the stack is told and what it says.
 
+pub use crate::digest::Login;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,6 +78,14 @@ pub trait Directory {
     /// The trunk that lives at this hop; `via_port` is the port of the topmost Via's sent-by, since a TCP or TLS
     /// connection comes from a port of its own.
     fn trunk(&self, hop: &Hop, via_port: u16) -> Option<Arc<str>>;
+    /// Our credentials at the peer of this hop, for the requests of ours that it challenges (401, 407).
+    fn login(&self, _hop: &Hop) -> Option<Login> {
+        None
+    }
+    /// Whether an account's id names a trunk, which needs no registration.
+    fn is_trunk(&self, _account: &str) -> bool {
+        false
+    }
     /// Whether a new call from outside may begin now; `Err` gives the seconds for Retry-After (503).
     fn admit(&self) -> Result<(), u32> {
         Ok(())

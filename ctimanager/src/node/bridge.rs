@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What a trunk's calls are sent to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TrunkPeer {
     /// How.
     pub transport: sip::Transport,
@@ -17,6 +17,8 @@ pub struct TrunkPeer {
     pub remote: std::net::SocketAddr,
     /// The host as the administrator wrote it, for the request URI.
     pub host: String,
+    /// Who we are there, should it ask.
+    pub login: Option<sip::Login>,
 }
 
 /// A trunk without an address: its host's name was not found.

@@ -2,7 +2,7 @@
 
 use super::bridge::TrunkPeer;
 use device_model::TrunkName;
-use sip::{Account, Hop, Transport};
+use sip::{Account, Hop, Login, Transport};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -102,6 +102,20 @@ impl sip::Directory for Directory {
         self.trunks.iter().find(|(_, peer)| matches(peer)).map(|(name, _)| name.clone())
     }
 
+    /// Credentials go only where the trunk was configured to be, whoever asks for them.
+    fn login(&self, hop: &Hop) -> Option<Login> {
+        let there = |peer: &&TrunkPeer| {
+            peer.transport == hop.transport
+                && same_host(peer.remote.ip(), hop.remote.ip())
+                && peer.remote.port() == hop.remote.port()
+        };
+        self.trunks.iter().map(|(_, peer)| peer).find(there)?.login.clone()
+    }
+
+    fn is_trunk(&self, account: &str) -> bool {
+        self.trunks.iter().any(|(name, _)| **name == *account)
+    }
+
     fn admit(&self) -> Result<(), u32> {
         if self.pressed || self.draining { Err(RETRY_AFTER_SECONDS) } else { Ok(()) }
     }
@@ -129,6 +143,7 @@ mod tests {
             transport,
             remote: "127.0.0.1:5070".parse().expect("an address"),
             host: "127.0.0.1".into(),
+            login: None,
         };
         directory.configure([], [("udp".into(), peer(Transport::Udp)), ("tcp".into(), peer(Transport::Tcp))]);
         assert_eq!(directory.trunk(&hop(Transport::Udp, "127.0.0.1:5070"), 9).as_deref(), Some("udp"));

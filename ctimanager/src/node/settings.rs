@@ -108,7 +108,11 @@ fn peer(trunk: &config::Trunk, surroundings: &Surroundings) -> Option<(TrunkName
         config::TrunkTransport::Tcp => sip::Transport::Tcp,
         config::TrunkTransport::Tls => sip::Transport::Tls,
     };
-    Some((trunk.name.clone(), TrunkPeer { transport, remote, host: trunk.host.to_string() }))
+    let login = trunk.digest.as_ref().map(|digest| sip::Login {
+        user: digest.user.to_string(),
+        password: digest.password.clone().into_zeroizing(),
+    });
+    Some((trunk.name.clone(), TrunkPeer { transport, remote, host: trunk.host.to_string(), login }))
 }
 
 fn session_parameters(parameters: &config::ServiceParameters) -> SessionParameters {

@@ -17,6 +17,7 @@ pub(crate) use leg::Leg;
 pub(crate) use outgoing::{Outgoing, Plan, Target};
 pub(crate) use session_timer::SessionTimer;
 
+use crate::dialog::DialogId;
 use crate::message::{Request, Response};
 use crate::port::{Event, Hop, Identity, Refusal, Sdp};
 use crate::transaction::ClientId;
@@ -174,6 +175,24 @@ impl Call {
                 after(cx, leg, flow)
             }
             other @ (Call::Up(_) | Call::HangingUp(..)) => Some(other),
+        }
+    }
+
+    /// The number for another try of a request of ours; `None` when no dialog of this call is meant.
+    pub fn next_cseq(&mut self, client: ClientId, id: &DialogId, peer_tag: &str) -> Option<u32> {
+        match self {
+            Call::Calling(outgoing) => outgoing.next_cseq(client, id, peer_tag),
+            Call::Called(incoming) => Some(incoming.leg.dialog.next_cseq()),
+            Call::Up(leg) | Call::HangingUp(leg, _) => Some(leg.dialog.next_cseq()),
+        }
+    }
+
+    /// A request of ours was sent again with another number, and goes by another name now.
+    pub fn sent_again(&mut self, before: ClientId, now: ClientId, cseq: u32) {
+        match self {
+            Call::Calling(outgoing) => outgoing.sent_again(before, now, cseq),
+            Call::Called(incoming) => incoming.leg.sent_again(before, now, cseq),
+            Call::Up(leg) | Call::HangingUp(leg, _) => leg.sent_again(before, now, cseq),
         }
     }
 

@@ -356,6 +356,25 @@ impl Outgoing {
         self.legs().find(|leg| leg.dialog.id == *id && leg.dialog.remote.tag.as_deref() == Some(remote_tag))
     }
 
+    /// See [`super::Call::next_cseq`].
+    pub fn next_cseq(&mut self, client: ClientId, id: &DialogId, peer_tag: &str) -> Option<u32> {
+        match self.branch_of(client) {
+            Some(at) => Some(self.branches[at].seed.cseq + 1),
+            None => self.leg_of(id, peer_tag).map(|leg| leg.dialog.next_cseq()),
+        }
+    }
+
+    /// See [`super::Call::sent_again`].
+    pub fn sent_again(&mut self, before: ClientId, now: ClientId, cseq: u32) {
+        match self.branch_of(before) {
+            Some(at) => {
+                self.branches[at].client = now;
+                self.branches[at].seed.cseq = cseq;
+            }
+            None => self.legs().for_each(|leg| leg.sent_again(before, now, cseq)),
+        }
+    }
+
     /// A request in an early dialog went its way.
     pub fn after_request(mut self: Box<Self>, cx: &mut Cx<'_>, flow: Flow) -> Outcome {
         match flow {

@@ -2,11 +2,12 @@
 
 use super::Stack;
 use crate::call::{Server, Target};
-use crate::dialog::Reach;
+use crate::dialog::{DialogId, Reach};
 use crate::digest::{Authenticator, Verdict};
 use crate::message::Response;
 use crate::port::{Directory, Event, Hop, Output, Source};
 use crate::registrar::Binding;
+use crate::transaction::{Challenged, ClientId};
 use std::sync::Arc;
 use std::time::Instant;
 use zeroize::Zeroizing;
@@ -48,11 +49,57 @@ impl Stack {
             Verdict::Accepted { account, .. } if self.registrar.count(&account.id) > 0 => {
                 return Ok(Source::Account(account.id));
             }
+            Verdict::Accepted { account, .. } if directory.is_trunk(&account.id) => {
+                return Ok(Source::Trunk(account.id));
+            }
             Verdict::Accepted { .. } => return Err(Box::new(server.reply(403))),
             Verdict::Missing | Verdict::Wrong => false,
             Verdict::Stale => true,
         };
         Err(Box::new(authenticator.challenge(now, self.core.transactions.ids(), request, stale)))
+    }
+
+    /// Sends a request again with our credentials, if we have any at the peer that it was sent to. A peer that refuses
+    /// them is not asked again.
+    pub(super) fn answer_challenge(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        response: &Response,
+        Challenged { hop, mut request }: Challenged,
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let proof = if response.status == 407 { "Proxy-Authorization" } else { "Authorization" };
+        if self.core.abandoned.contains_key(&client) || request.headers.get(proof).is_some() {
+            return false;
+        }
+        let Some(login) = directory.login(&hop) else { return false };
+        let cnonce = self.core.transactions.ids().tag();
+        if !login.answer(&response.headers, response.status, &mut request, &cnonce) {
+            return false;
+        }
+        let id = DialogId {
+            call_id: request.headers.call_id().into(),
+            local_tag: request.headers.from_tag().unwrap_or("").into(),
+        };
+        let mut call = self.core.dialogs.get(&id).and_then(|call| self.calls.get_mut(call));
+        let used = request.headers.cseq().map_or(0, |cseq| cseq.number);
+        let peer_tag = request.headers.to_tag().unwrap_or("").to_owned();
+        // A call that is over counts no further: this is its BYE.
+        let cseq = call
+            .as_mut()
+            .and_then(|slot| slot.call.next_cseq(client, &id, &peer_tag))
+            .unwrap_or_else(|| used.wrapping_add(1));
+        request.headers.set("CSeq", format!("{cseq} {}", request.method));
+        let again = self.core.transactions.request(now, hop, request, out);
+        if let Some(slot) = call {
+            slot.call.sent_again(client, again, cseq);
+        }
+        if let Some(handle) = self.core.clients.remove(&client) {
+            self.core.clients.insert(again, handle);
+        }
+        true
     }
 
     pub(super) fn register(

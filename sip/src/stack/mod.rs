@@ -139,7 +139,13 @@ impl Stack {
                     self.with_call(now, call, out, |call, cx| call.on_cancel(cx, cause));
                 }
             }
-            TuEvent::Response { id, hop, response } => self.on_response(now, Some(id), hop, &response, out),
+            TuEvent::Response { id, hop, response, challenged } => {
+                let answered = challenged
+                    .is_some_and(|asked| self.answer_challenge(now, id, &response, *asked, directory, out));
+                if !answered {
+                    self.on_response(now, Some(id), hop, &response, out);
+                }
+            }
             TuEvent::StrayResponse { hop, response } => self.on_response(now, None, hop, &response, out),
             TuEvent::ClientTimeout(id) => self.on_no_response(now, id, true, out),
             TuEvent::ClientTransportError(id) => self.on_no_response(now, id, false, out),

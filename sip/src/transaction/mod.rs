@@ -79,6 +79,8 @@ pub enum TuEvent {
         hop: Hop,
         /// The response.
         response: Response,
+        /// With a 401 or 407: the request as it was sent, without its Via, for another try with credentials.
+        challenged: Option<Box<Challenged>>,
     },
     /// A 2xx to an INVITE of ours whose transaction is over: its dialog must acknowledge it again.
     StrayResponse {
@@ -93,6 +95,15 @@ pub enum TuEvent {
     ClientTransportError(ClientId),
     /// Our refusal of an INVITE was never acknowledged.
     NoAck(ServerId),
+}
+
+/// A request of ours that the peer wants credentials for.
+#[derive(Debug)]
+pub struct Challenged {
+    /// Where it was sent.
+    pub hop: Hop,
+    /// What was sent, without its Via.
+    pub request: Request,
 }
 
 /// What the layer is told once.
@@ -478,12 +489,13 @@ impl Transactions {
         };
         let client = self.clients.get_mut(&id)?;
         let internal = client.internal;
+        let challenged = challenged_by(&response, client);
         let step = match key.method {
             Method::Invite => client.invite_response(now, response.status, &self.settings),
             _ => client.response(now, response.status),
         };
         let pass = self.after_response(now, id, step, &response, out);
-        (pass && !internal).then_some(TuEvent::Response { id, hop, response })
+        (pass && !internal).then_some(TuEvent::Response { id, hop, response, challenged })
     }
 
     /// Does what a response led to; whether the TU shall see it.
@@ -671,6 +683,20 @@ impl Transactions {
     fn fresh_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+}
+
+/// The bytes are read back, since the table keeps no body: challenges are rare.
+fn challenged_by(response: &Response, client: &Client) -> Option<Box<Challenged>> {
+    if !matches!(response.status, 401 | 407) {
+        return None;
+    }
+    match crate::message::read(&client.bytes, client.hop.transport) {
+        Ok(Message::Request(mut request)) => {
+            request.headers.pop_via();
+            Some(Box::new(Challenged { hop: client.hop, request }))
+        }
+        Ok(Message::Response(_)) | Err(_) => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Call flows through the one door of the room.
 
+mod challenges;
 mod garbage;
 mod incoming;
 mod mid_call;

@@ -27,6 +27,10 @@ m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=sendonly\r\
 pub struct Book {
     pub accounts: HashMap<String, Account>,
     pub busy: Option<u32>,
+    /// Who we are at every peer.
+    pub login: Option<sip::Login>,
+    /// Accounts that are trunks.
+    pub digest_trunks: Vec<String>,
 }
 
 impl Directory for Book {
@@ -35,6 +39,12 @@ impl Directory for Book {
     }
     fn trunk(&self, hop: &Hop, _via_port: u16) -> Option<Arc<str>> {
         hop.remote.ip().to_string().starts_with("203.0.113.").then(|| "T".into())
+    }
+    fn login(&self, _hop: &Hop) -> Option<sip::Login> {
+        self.login.clone()
+    }
+    fn is_trunk(&self, account: &str) -> bool {
+        self.digest_trunks.iter().any(|trunk| trunk == account)
     }
     fn admit(&self) -> Result<(), u32> {
         self.busy.map_or(Ok(()), Err)

@@ -205,6 +205,15 @@ impl Leg {
         matches!(self.ours, Ours::Sent { client: sent, .. } if sent == client)
     }
 
+    /// Our re-INVITE or UPDATE goes by another name and number now.
+    pub fn sent_again(&mut self, before: ClientId, now: ClientId, number: u32) {
+        if let Ours::Sent { client, cseq, .. } = &mut self.ours
+            && *client == before
+        {
+            (*client, *cseq) = (now, number);
+        }
+    }
+
     /// A response to our re-INVITE or UPDATE.
     pub fn on_response(&mut self, cx: &mut Cx<'_>, response: &Response, hop: Hop) -> Flow {
         if response.status < 200 {
