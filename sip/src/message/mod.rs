@@ -6,6 +6,7 @@
 mod fields;
 mod headers;
 mod method;
+mod multipart;
 mod read;
 #[cfg(test)]
 mod tests;

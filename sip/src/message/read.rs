@@ -1,5 +1,6 @@
 //! The screen: from bytes of anyone to a message whose mandatory headers are there and can be read.
 
+use super::multipart;
 use super::text::{Syntax, list};
 use super::{CSeq, Headers, Message, Method, NameAddr, Request, Response, Scheme, Uri, Via};
 use crate::port::Transport;
@@ -47,7 +48,14 @@ pub fn read(bytes: &[u8], transport: Transport) -> Result<Message, Malformed> {
     let length = outcome.and_then(|()| body_length(&headers, body.len(), transport));
     // From here on the body knows its length itself.
     headers.remove("Content-Length");
-    start_line.finish(headers, body, length)
+    let mut message = start_line.finish(headers, body, length)?;
+    match &mut message {
+        Message::Request(Request { headers, body, .. })
+        | Message::Response(Response { headers, body, .. }) => {
+            multipart::unwrap(headers, body);
+        }
+    }
+    Ok(message)
 }
 
 /// The head without its empty line, and the body. A datagram without an empty line is all head: nothing is lost by

@@ -1,6 +1,7 @@
 //! The lab: real SIP phones, a registrar, load, and applications around a real node, each process a guard that ends
 //! what it started and nothing else. Everything lives on one loopback address that belongs to one test alone.
 
+pub mod agent;
 pub mod app;
 pub mod baresip;
 pub mod cti;

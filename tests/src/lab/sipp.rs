@@ -19,6 +19,38 @@ pub const DEFAULTS: [(&str, &str); 6] = [
     ("MEDIA_PORT", "[media_port]"),
 ];
 
+/// Passages that most scenarios share: the headers of a caller's first request, of its requests in the call, and who
+/// calls whom alone; a response's; each side's Contact; descriptions of audio, as they are, held, or holding.
+const PASSAGES: [(&str, &str); 10] = [
+    ("ASK", "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\nMax-Forwards: 70\n{{CALLER}}"),
+    (
+        "IN_CALL",
+        "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\nMax-Forwards: 70\n[routes]\n{{CALLER}}",
+    ),
+    (
+        "CALLER",
+        "From: \"Caller\" <sip:4000@[local_ip]:[local_port]>;tag=[pid]c[call_number]\n\
+         To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]\nCall-ID: [call_id]",
+    ),
+    ("REPLY", "[last_Via:]\n[last_Record-Route:]\n[last_Call-ID:]\n[last_CSeq:]\n[last_From:]\n[last_To:]"),
+    (
+        "CONTACT",
+        "Contact: <sip:4000@[local_ip]:[local_port];transport=[transport]>\n\
+         Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE",
+    ),
+    ("UAS_CONTACT", "Contact: <sip:uas@[local_ip]:[local_port];transport=[transport]>"),
+    ("SDP_HOLD", "{{MEDIA}}\na=sendonly"),
+    ("SDP_HELD", "{{MEDIA}}\na=recvonly"),
+    ("SDP", "{{MEDIA}}\na=sendrecv"),
+    (
+        "MEDIA",
+        "Content-Type: application/sdp\nContent-Length: [len]\n\nv=0\n\
+    o=sipp 1 1 IN IP[local_ip_type] [local_ip]\ns=-\nc=IN IP[media_ip_type] [media_ip]\nt=0 0\n\
+    m=audio {{MEDIA_PORT}} RTP/AVP 0 8 101\na=rtpmap:0 PCMU/8000\na=rtpmap:8 PCMA/8000\n\
+    a=rtpmap:101 telephone-event/8000\na=fmtp:101 0-15\na=ptime:20",
+    ),
+];
+
 /// One run of SIPp.
 pub struct Sipp {
     /// Where it sends from and listens.
@@ -156,7 +188,7 @@ fn scenario(run: &Run) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sipp").join(format!("{}.xml", run.scenario));
     let mut text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let given = run.keys.iter().map(|(name, value)| (*name, value.as_str()));
-    for (name, value) in given.chain(DEFAULTS) {
+    for (name, value) in PASSAGES.into_iter().chain(given).chain(DEFAULTS) {
         text = text.replace(&format!("{{{{{name}}}}}"), value);
     }
     assert!(!text.contains("{{"), "{}: a blank is not filled in", path.display());

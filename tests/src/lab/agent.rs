@@ -1,0 +1,187 @@
+//! A SIP peer whose every byte the test writes, for what no client would send.
+
+use super::{Lab, SOON};
+use sip::message::{Headers, Method, Request, Uri};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, timeout_at};
+
+/// One UDP socket that talks to a node.
+pub struct Agent {
+    /// Where it is.
+    pub address: SocketAddr,
+    node: SocketAddr,
+    socket: UdpSocket,
+    branches: u32,
+}
+
+/// A message as it came.
+#[derive(Clone, Debug)]
+pub struct Heard(pub String);
+
+impl Heard {
+    /// The status of a response; 0 for a request.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        let digits = self.0.strip_prefix("SIP/2.0 ").and_then(|rest| rest.get(..3));
+        digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    }
+
+    /// The first header of this name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.0.lines().take_while(|line| !line.is_empty());
+        lines
+            .filter_map(|line| line.split_once(':'))
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.trim())
+    }
+}
+
+/// A request to be written.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// User part of its URI, or nothing for the node itself.
+    pub to: &'a str,
+    /// User part of From and To (To: of the URI, but for REGISTER).
+    pub from: &'a str,
+    /// Names the dialog, and so its Call-ID.
+    pub call: &'a str,
+    /// Its number.
+    pub cseq: u32,
+    /// Whole lines without their ends.
+    pub headers: Vec<String>,
+    /// The body.
+    pub body: &'a str,
+}
+
+impl Agent {
+    /// At a free address of the lab.
+    pub async fn bind(lab: &Lab, node: SocketAddr) -> Agent {
+        Agent::at(lab.address(), node).await
+    }
+
+    /// At this address.
+    ///
+    /// # Panics
+    /// If it is taken.
+    pub async fn at(address: SocketAddr, node: SocketAddr) -> Agent {
+        let socket = UdpSocket::bind(address).await.unwrap_or_else(|e| panic!("{address}: {e}"));
+        Agent { address, node, socket, branches: 0 }
+    }
+
+    /// Sends these bytes.
+    ///
+    /// # Panics
+    /// If the kernel doesn't take them.
+    pub async fn send(&self, bytes: &[u8]) {
+        self.socket.send_to(bytes, self.node).await.expect("loopback takes a datagram");
+    }
+
+    /// The next message.
+    ///
+    /// # Panics
+    /// If none comes.
+    pub async fn hear(&self) -> Heard {
+        self.hear_within(SOON).await.unwrap_or_else(|| panic!("{} heard nothing", self.address))
+    }
+
+    /// The next message within this time.
+    pub async fn hear_within(&self, time: Duration) -> Option<Heard> {
+        let mut datagram = vec![0; 65_535];
+        let deadline = Instant::now() + time;
+        // An ICMP error of before is no message.
+        let read = timeout_at(deadline, self.socket.recv(&mut datagram)).await.ok()?.ok()?;
+        Some(Heard(String::from_utf8_lossy(&datagram[..read]).into_owned()))
+    }
+
+    /// The text of a request, with a branch of its own.
+    pub fn write(&mut self, ask: &Ask<'_>) -> String {
+        self.branches += 1;
+        let Ask { method, to, from, call, cseq, headers, body } = ask;
+        let (here, node, branch) = (self.address, self.node, self.branches);
+        let at = if to.is_empty() { String::new() } else { format!("{to}@") };
+        let whom = if *method == "REGISTER" { format!("{from}@") } else { at.clone() };
+        let mut text = format!(
+            "{method} sip:{at}{node} SIP/2.0\r\nVia: SIP/2.0/UDP {here};branch=z9hG4bK{call}{branch};rport\r\n\
+             From: <sip:{from}@{node}>;tag={call}\r\nTo: <sip:{whom}{node}>\r\nCall-ID: {call}@{here}\r\n\
+             CSeq: {cseq} {method}\r\n"
+        );
+        let mut add = |line: &str| {
+            // Writing to a String can't fail.
+            let _ = write!(text, "{line}\r\n");
+        };
+        let has = |name: &str| headers.iter().any(|line| line.starts_with(name));
+        if !has("Max-Forwards") {
+            add("Max-Forwards: 70");
+        }
+        if !has("Contact") {
+            add(&format!("Contact: <sip:{from}@{here}>"));
+        }
+        headers.iter().for_each(|line| add(line));
+        if !body.is_empty() && !has("Content-Type") {
+            add("Content-Type: application/sdp");
+        }
+        add(&format!("Content-Length: {}", body.len()));
+        text + "\r\n" + body
+    }
+
+    /// Sends a request and waits for its final response, whose ACK is sent where it is due.
+    pub async fn ask(&mut self, ask: &Ask<'_>) -> Heard {
+        let text = self.write(ask);
+        self.send(text.as_bytes()).await;
+        self.final_to(ask, &text).await
+    }
+
+    /// Waits for the final response to a request that was sent.
+    pub async fn final_to(&mut self, ask: &Ask<'_>, text: &str) -> Heard {
+        loop {
+            let heard = self.hear().await;
+            if heard.status() < 200 || heard.header("CSeq") != Some(&format!("{} {}", ask.cseq, ask.method)) {
+                continue;
+            }
+            if ask.method == "INVITE" && heard.status() >= 300 {
+                let via = text.lines().find(|line| line.starts_with("Via")).unwrap_or_default();
+                let start = text.lines().next().unwrap_or_default().replacen("INVITE", "ACK", 1);
+                let same = |name: &str| heard.header(name).unwrap_or_default().to_owned();
+                let ack = format!(
+                    "{start}\r\n{via}\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {} ACK\r\nMax-Forwards: 70\r\n\
+                     Content-Length: 0\r\n\r\n",
+                    same("From"),
+                    same("To"),
+                    same("Call-ID"),
+                    ask.cseq
+                );
+                self.send(ack.as_bytes()).await;
+            }
+            return heard;
+        }
+    }
+
+    /// The same, and once more with this password after a 401.
+    ///
+    /// # Panics
+    /// If the challenge can't be answered.
+    pub async fn ask_as(&mut self, ask: &Ask<'_>, user: &str, password: &str) -> Heard {
+        let challenge = self.ask(ask).await;
+        if challenge.status() != 401 {
+            return challenge;
+        }
+        let mut headers = Headers::default();
+        headers.push("WWW-Authenticate", challenge.header("WWW-Authenticate").unwrap_or_default());
+        let uri = Uri::read(&format!("sip:{}", self.node)).expect("an address is a URI's host");
+        let mut signed = Request::new(Method::read(ask.method).expect("a method"), uri);
+        let login = sip::Login { user: user.into(), password: password.to_owned().into() };
+        assert!(login.answer(&headers, 401, &mut signed, "c"), "no challenge in {}", challenge.0);
+        let mut again = ask.clone();
+        again.cseq += 1;
+        again
+            .headers
+            .push(format!("Authorization: {}", signed.headers.get("Authorization").unwrap_or_default()));
+        self.ask(&again).await
+    }
+}
