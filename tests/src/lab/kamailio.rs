@@ -39,7 +39,7 @@ impl Kamailio {
         let mut command = Command::new("kamailio");
         command.env("PATH", search_path()).args(["-DD", "-E", "-m", "64", "-M", "8"]);
         command.arg("-f").arg(&file).arg("-Y").arg(&folder).arg("-P").arg(folder.join("pid"));
-        let process = Process::start("kamailio", command, &folder.join("log"));
+        let process = Process::start("kamailio", command, &folder.join("log")).with_children();
         let mut kamailio = Kamailio { address, tls, ca, process };
         eventually("kamailio listens", SOON, async || {
             assert!(kamailio.process.ended().is_none(), "kamailio ended");

@@ -9,11 +9,16 @@ use std::time::Duration;
 /// How much of a log a failed test shows.
 const LOG_TAIL_LINES: usize = 60;
 
+/// How long a program with processes of its own may take to end them: 2 s, looked at often.
+const FAREWELL_STEPS: u32 = 100;
+const FAREWELL_STEP: Duration = Duration::from_millis(20);
+
 /// A running program. Dropping it ends it; in a failing test the end of its log is shown.
 pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    has_children: bool,
 }
 
 impl Process {
@@ -28,7 +33,14 @@ impl Process {
         let child = command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn().unwrap_or_else(|e| {
             panic!("{name} ({}): {e}; run scripts/install-lab.sh", command.get_program().display())
         });
-        Process { name: name.to_owned(), child, log: log.to_owned() }
+        Process { name: name.to_owned(), child, log: log.to_owned(), has_children: false }
+    }
+
+    /// It has processes of its own, which it ends itself when it is asked to end: so ask before killing it.
+    #[must_use]
+    pub fn with_children(mut self) -> Process {
+        self.has_children = true;
+        self
     }
 
     /// Its process id.
@@ -92,6 +104,16 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    fn end_with_children(&mut self) {
+        self.signal("TERM");
+        for _ in 0..FAREWELL_STEPS {
+            if self.ended().is_some() {
+                return;
+            }
+            std::thread::park_timeout(FAREWELL_STEP);
+        }
+    }
+
     /// Sends a signal by its name.
     pub fn signal(&mut self, name: &str) {
         if self.ended().is_none() {
@@ -108,6 +130,9 @@ impl Drop for Process {
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n");
             eprintln!("---- {} ({}):\n{tail}\n----", self.name, self.log.display());
+        }
+        if self.has_children {
+            self.end_with_children();
         }
         self.kill();
     }
