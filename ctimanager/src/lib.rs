@@ -3,6 +3,7 @@
 //! The program: what an administrator wrote and types, the pure node, and the shell around it.
 
 pub mod admin;
+pub mod bench;
 pub mod config;
 pub mod demo;
 pub mod io;

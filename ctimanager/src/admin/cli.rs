@@ -1,7 +1,7 @@
 //! The arguments of the `ctimanager` command, and which function carries each out.
 
 use super::socket::{self, Question};
-use super::{Format, Outcome, check_config, demo, explain, password, pki, run};
+use super::{Format, Outcome, bench, check_config, demo, explain, password, pki, run};
 use clap::{Parser, Subcommand};
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -25,6 +25,8 @@ enum Command {
     Run(run::Run),
     /// The main job in one command: a node, an application and a real call, with nothing to prepare
     Demo(demo::Demo),
+    /// Measure a node of its own on this machine: times, processor time and memory of calls
+    Bench(bench::Bench),
     #[command(flatten)]
     Ask(Question),
     /// Show every mistake of a configuration (exit code 0: none, 1: some)
@@ -106,6 +108,7 @@ fn run(cli: Cli, now: SystemTime) -> Outcome {
         },
         Command::Run(options) => run::run(options),
         Command::Demo(options) => demo::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Ask(question) => socket::ask(question),
         Command::Api => Outcome::good(format!("{:#}", protocol::openrpc::document())),
         Command::ConfigSchema => Outcome::good(format!("{:#}", crate::config::json_schema())),

@@ -1,0 +1,152 @@
+//! The node that is measured: `ctimanager run` as a process of its own, with a configuration and certificates of its
+//! own in a folder that goes with it.
+
+use super::BenchError;
+use crate::admin::pki;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use security::{Secret, password};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// The number that the caller dials; its route point is [`ROUTE_POINT`].
+pub(super) const NUMBER: &str = "5000";
+/// What the application opens to answer calls.
+pub(super) const ROUTE_POINT: &str = "RP_BENCH";
+/// The application's user.
+pub(super) const USER: &str = "bench";
+
+const CONFIG: &str = include_str!("bench.yaml");
+/// How long the node may take to start, its ten thousand devices included.
+const START: Duration = Duration::from_secs(30);
+/// How long it may take to end.
+const END: Duration = Duration::from_secs(10);
+
+/// A running node. To drop it kills it and removes its folder.
+#[derive(Debug)]
+pub(super) struct NodeProcess {
+    /// SIP over UDP.
+    pub(super) sip: SocketAddr,
+    /// CTI over TLS.
+    pub(super) cti: SocketAddr,
+    /// Its authority (PEM).
+    pub(super) ca: String,
+    /// The application's password.
+    pub(super) password: Secret,
+    child: Child,
+    _folder: Folder,
+}
+
+/// A folder for this process alone.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What stays behind in the folder for temporary files harms nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Folder {
+    fn make(name: &str) -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("ctimanager-bench-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl NodeProcess {
+    /// Starts a node whose trunk is `caller`, and waits until it listens.
+    pub(super) async fn start(name: &str, caller: SocketAddr) -> Result<Self, BenchError> {
+        let folder = Folder::make(name)?;
+        let mut random = [0; 32];
+        SysRng.try_fill_bytes(&mut random).map_err(|_| BenchError::Entropy)?;
+        let (salt, rest) = random.split_at(16);
+        let password = Secret::new(rest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let salt = <[u8; 16]>::try_from(salt).map_err(|_| BenchError::Entropy)?;
+        let hash = password::hash(&password, salt).map_err(|e| BenchError::Node(e.to_string()))?;
+        let config = CONFIG.replace("CALLER_PORT", &caller.port().to_string()).replace("HASH", &hash);
+        let file = folder.path().join("bench.yaml");
+        std::fs::write(&file, config)?;
+        let keys = folder.path().join("pki");
+        pki::init_files(&keys, "bench", &[("cm1".to_owned(), None)], false, super::wall())
+            .map_err(|e| BenchError::Node(e.to_string()))?;
+        let ca = std::fs::read_to_string(keys.join("ca.pem"))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("run").arg("--config").arg(&file).arg("--state").arg(folder.path().join("state"));
+        command.arg("--socket").arg(folder.path().join("socket")).args(["--log", "json"]);
+        command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.kill_on_drop(true).spawn()?;
+        let log = child.stderr.take().ok_or_else(|| BenchError::Node("it has no log".into()))?;
+        let (sip, cti) = match timeout(START, listening(log)).await {
+            Ok(found) => found?,
+            Err(_) => return Err(BenchError::Node("it did not start in time".into())),
+        };
+        Ok(Self { sip, cti, ca, password, child, _folder: folder })
+    }
+
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id().unwrap_or(0)
+    }
+
+    /// Asks it to end, as an operator would, and waits.
+    pub(super) async fn stop(mut self) -> Result<(), BenchError> {
+        let id =
+            self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(id) = id {
+            // It may have ended by itself; waiting for it says so.
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        }
+        match timeout(END, self.child.wait()).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Ok(_) => Err(BenchError::Node("it ended with an error".into())),
+            Err(_) => Err(BenchError::Node("it did not end in time".into())),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct LogLine {
+    fields: Fields,
+}
+
+#[derive(Deserialize)]
+struct Fields {
+    message: String,
+    address: Option<String>,
+}
+
+/// Reads the log until it has said where the node listens, and goes on reading, so that the node never waits for us.
+async fn listening(log: ChildStderr) -> Result<(SocketAddr, SocketAddr), BenchError> {
+    let (found, mut finding) = watch::channel((None, None));
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(log).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let Ok(LogLine { fields }) = serde_json::from_str(&line) else { continue };
+            let Some(address) = fields.address.and_then(|a| a.parse::<SocketAddr>().ok()) else { continue };
+            found.send_modify(|(sip, cti)| match fields.message.as_str() {
+                "SIP over UDP" => *sip = Some(address),
+                "CTI over TLS" => *cti = Some(address),
+                _ => {}
+            });
+        }
+    });
+    let ended = |_| BenchError::Node("it ended at its start".into());
+    let both = finding.wait_for(|(sip, cti)| sip.is_some() && cti.is_some()).await.map_err(ended)?;
+    both.0.zip(both.1).ok_or_else(|| BenchError::Node("it does not listen".into()))
+}
