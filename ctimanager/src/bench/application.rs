@@ -23,6 +23,8 @@ use tokio_rustls::rustls::pki_types::ServerName;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Requests under way at once while devices are opened.
 const OPENING: usize = 100;
+/// Longer than any step: an application that only listens sends no heartbeats here.
+const HEARTBEAT_MS: u64 = 600_000;
 const READ_BYTES: usize = 64 * 1024;
 
 /// What it heard, for whoever evaluates.
@@ -108,7 +110,7 @@ impl Application {
         let stream = TlsConnector::from(config).connect(name, stream).await?;
         let (buffer, out) = (vec![0; READ_BYTES], Vec::new());
         let mut application = Self { stream, decoder: Decoder::new(), buffer, out, requests: 0 };
-        let open = json!({"user": user, "password": password.expose(), "application": "bench"});
+        let open = json!({"user": user, "password": password.expose(), "application": "bench", "heartbeat_ms": HEARTBEAT_MS});
         application.ask("provider.open", &open);
         application.answers(1).await?;
         Ok(application)

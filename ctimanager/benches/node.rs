@@ -1,0 +1,252 @@
+//! Steps of the pure rooms: how long each takes and how often it allocates. `cargo bench -p ctimanager`.
+//!
+//! Nothing here has a socket or a clock of its own: time is virtual, and what is measured is only the step itself.
+
+#![allow(clippy::disallowed_methods)] // a measurement has a clock
+#![allow(missing_docs)] // criterion's macros make public items
+
+mod rig;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use device_model::media::{Codec, Description, Direction, Format, MediaTermination};
+use device_model::plan::{DeviceKind, DevicePlan, Forwards, Identity, NumberPlan, Plan};
+use device_model::port::Origin;
+use device_model::{
+    CallControl, Cause, Input, LegId, Output, Party, Request, RequestToken, SessionId, Signal,
+};
+use protocol::Encoded;
+use protocol::session::{ConnectionId, Session, SessionConfig};
+use rig::{Call, Rig, invite};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Allocations and bytes of one step, on average over many.
+fn tell_allocations(what: &str, times: u64, mut step: impl FnMut()) {
+    // Tables grow now and then; the steps before let them have their size.
+    (0..times).for_each(|_| step());
+    let region = Region::new(ALLOCATOR);
+    (0..times).for_each(|_| step());
+    let change = region.change();
+    let each = |total: usize| total as f64 / times as f64;
+    eprintln!(
+        "{what}: {:.1} allocations, {:.1} reallocations, {:.0} bytes",
+        each(change.allocations),
+        each(change.reallocations),
+        each(change.bytes_allocated)
+    );
+}
+
+/// Chooses a part of a call.
+type Part = fn(&Call) -> Duration;
+
+fn whole_call(criterion: &mut Criterion) {
+    let mut rig = Rig::new();
+    criterion.bench_function("node: one call, INVITE to the 200 of the BYE", |bencher| {
+        bencher.iter_custom(|times| (0..times).map(|_| rig.call().total()).sum());
+    });
+    let parts: [(&str, Part); 4] = [
+        ("node: INVITE to the event", |call| call.invite),
+        ("node: call.answer to the 200", |call| call.answer),
+        ("node: ACK", |call| call.ack),
+        ("node: BYE", |call| call.bye),
+    ];
+    for (name, part) in parts {
+        criterion.bench_function(name, |bencher| {
+            bencher.iter_custom(|times| (0..times).map(|_| part(&rig.call())).sum());
+        });
+    }
+    tell_allocations("node: one call, with the texts of caller and application", 2_000, || {
+        black_box(rig.call());
+    });
+    tell_allocations("the texts of caller and application alone", 2_000, || {
+        black_box(rig.texts());
+    });
+}
+
+fn sip_messages(criterion: &mut Criterion) {
+    let text = invite("bench", "5000");
+    criterion.bench_function("sip: read an INVITE", |bencher| {
+        bencher.iter(|| sip::message::read(black_box(text.as_bytes()), sip::Transport::Udp).is_ok());
+    });
+    tell_allocations("sip: read an INVITE", 1_000, || {
+        black_box(sip::message::read(text.as_bytes(), sip::Transport::Udp).is_ok());
+    });
+    let mut rig = Rig::new();
+    rig.input_sip(&text);
+    criterion.bench_function("sip: a repeated INVITE finds its transaction", |bencher| {
+        bencher.iter_custom(|times| (0..times).map(|_| rig.input_sip(&text)).sum());
+    });
+}
+
+/// A model with a route point, a session that has it open, and a trunk.
+struct Model {
+    control: CallControl,
+    now: Instant,
+    out: Vec<Output>,
+}
+
+const SESSION: SessionId = SessionId(1);
+
+impl Model {
+    fn new() -> Self {
+        let plan = Plan {
+            numbers: vec![NumberPlan {
+                dn: "5000".into(),
+                description: "".into(),
+                max_calls: None,
+                busy_trigger: None,
+                ring_duration: None,
+                forward: Forwards::default(),
+                auto_accept: false,
+                allow_cti_control: true,
+            }],
+            devices: vec![DevicePlan {
+                name: "RP".into(),
+                kind: DeviceKind::RoutePoint,
+                description: "".into(),
+                pool: "Default".into(),
+                lines: vec!["5000".into()],
+                allow_cti_control: true,
+            }],
+            trunks: vec!["PSTN".into()],
+            ..Plan::default()
+        };
+        let identity = Identity { node: "cm1".into(), incarnation: 1 };
+        let control = CallControl::new(identity, Arc::new(plan));
+        let mut model = Self { control, now: Instant::now(), out: Vec::new() };
+        let address = "127.0.0.1:30000".parse().expect("an address");
+        let media =
+            MediaTermination::Static { address, codecs: vec![Codec::from_rtp_name("PCMU")], srtp: vec![] };
+        model.request(Request::OpenDevice { device: "RP".into(), media: Some(media) });
+        model
+    }
+
+    fn input(&mut self, input: Input) -> usize {
+        self.out.clear();
+        self.control.handle(self.now, input, &mut self.out);
+        self.out.len()
+    }
+
+    fn request(&mut self, request: Request) -> usize {
+        self.input(Input::Request { session: SESSION, token: RequestToken(1), request })
+    }
+
+    fn offer(&mut self, leg: LegId) -> usize {
+        let origin = Origin::Trunk("PSTN".into());
+        let calling = Party { number: "0301234".into(), ..Party::default() };
+        let offer = Some(description());
+        self.input(Input::IncomingCall { leg, origin, dialled: "5000".into(), calling, offer })
+    }
+
+    /// The leg at the route point is the one that the last event was about.
+    fn told_leg(&self) -> LegId {
+        let legs = self.out.iter().rev().filter_map(|output| match output {
+            Output::Event(_, device_model::port::Event::Leg(view)) => Some(view.leg),
+            _ => None,
+        });
+        legs.into_iter().next().expect("an offered call has an event")
+    }
+
+    fn call(&mut self) -> usize {
+        let leg = self.control.new_leg_id();
+        let mut said = self.offer(leg);
+        let told = self.told_leg();
+        said += self.request(Request::Answer { leg: told });
+        said + self.input(Input::Signal(leg, Signal::Released { cause: Cause::NORMAL_CLEARING }))
+    }
+}
+
+fn description() -> Description {
+    Description {
+        address: "127.0.0.1:40000".parse().expect("an address"),
+        formats: std::iter::once(Format { payload_type: 0, codec: Codec::from_rtp_name("PCMU") }).collect(),
+        dtmf_payload_type: Some(101),
+        direction: Direction::SendReceive,
+        packet_ms: 20,
+        encrypted: false,
+        text: b"v=0".as_slice().into(),
+    }
+}
+
+fn model(criterion: &mut Criterion) {
+    let mut model = Model::new();
+    criterion.bench_function("device-model: offer, answer, release", |bencher| {
+        bencher.iter(|| black_box(model.call()));
+    });
+    tell_allocations("device-model: offer, answer, release", 2_000, || {
+        black_box(model.call());
+    });
+}
+
+/// The event of a call, as the model says it.
+fn event() -> device_model::port::Event {
+    let mut model = Model::new();
+    let leg = model.control.new_leg_id();
+    model.offer(leg);
+    let event = model.out.drain(..).find_map(|output| match output {
+        Output::Event(_, event @ device_model::port::Event::Leg(_)) => Some(event),
+        _ => None,
+    });
+    event.expect("an offered call has an event")
+}
+
+fn session(id: u64, now: Instant) -> Session {
+    let config = SessionConfig {
+        user: "ivr".into(),
+        application: "bench".into(),
+        instance: None,
+        heartbeat: Duration::from_secs(30),
+        grace: Duration::ZERO,
+        subscription: protocol::event::Subscription::all(),
+        log_events: 10_000,
+        log_bytes: 16 << 20,
+        queue_events: 4_096,
+        idem_keys: 1_024,
+        pending_requests: 256,
+    };
+    Session::new(SessionId(id), config, ConnectionId(id), protocol::Frame::whole(b"{}".to_vec()), now)
+}
+
+fn fan_out(criterion: &mut Criterion) {
+    let event = event();
+    let (node, wall) = ("cm1".into(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+    let encode = || -> Encoded { protocol::Event::from(&event).encode(&node, wall) };
+    criterion.bench_function("protocol: encode an event", |bencher| bencher.iter(|| black_box(encode())));
+    tell_allocations("protocol: encode an event", 1_000, || {
+        black_box(encode());
+    });
+    let now = Instant::now();
+    let encoded = encode();
+    let mut group = criterion.benchmark_group("protocol: number, log and queue it for sessions");
+    for count in [1_u64, 100, 1_000] {
+        let mut sessions: Vec<Session> = (0..count).map(|id| session(id, now)).collect();
+        group.throughput(Throughput::Elements(count));
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| {
+                for session in &mut sessions {
+                    session.event(&encoded);
+                    while session.poll_frame(now).is_some() {}
+                }
+            });
+        });
+    }
+    group.finish();
+    let mut one = session(1, now);
+    tell_allocations("protocol: number, log and queue it for a session", 1_000, || {
+        one.event(&encoded);
+        while one.poll_frame(now).is_some() {}
+    });
+}
+
+criterion_group! {
+    name = steps;
+    config = Criterion::default().measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
+    targets = whole_call, sip_messages, model, fan_out
+}
+criterion_main!(steps);
