@@ -7,9 +7,11 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use security::{Secret, password};
 use serde::Deserialize;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
@@ -28,6 +30,8 @@ const CONFIG: &str = include_str!("bench.yaml");
 const START: Duration = Duration::from_secs(30);
 /// How long it may take to end.
 const END: Duration = Duration::from_secs(10);
+/// Lines of its log that are kept.
+const LAST_WORDS: usize = 8;
 
 /// A running node. To drop it kills it and removes its folder.
 #[derive(Debug)]
@@ -41,7 +45,28 @@ pub(super) struct NodeProcess {
     /// The application's password.
     pub(super) password: Secret,
     child: Child,
+    last_words: LastWords,
     _folder: Folder,
+}
+
+/// The last lines of a node's log, to be shown when it fails.
+#[derive(Clone, Debug, Default)]
+struct LastWords(Arc<Mutex<VecDeque<String>>>);
+
+impl LastWords {
+    fn push(&self, line: String) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.push_back(line);
+        if lines.len() > LAST_WORDS {
+            lines.pop_front();
+        }
+    }
+
+    fn failed(&self, what: &str) -> BenchError {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines: String = lines.iter().map(|line| format!("\n{line}")).collect();
+        BenchError::Node(format!("{what}; its log ends with{lines}"))
+    }
 }
 
 /// A folder for this process alone.
@@ -91,11 +116,13 @@ impl NodeProcess {
         command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn()?;
         let log = child.stderr.take().ok_or_else(|| BenchError::Node("it has no log".into()))?;
-        let (sip, cti) = match timeout(START, listening(log)).await {
-            Ok(found) => found?,
-            Err(_) => return Err(BenchError::Node("it did not start in time".into())),
+        let last_words = LastWords::default();
+        let (sip, cti) = match timeout(START, listening(log, last_words.clone())).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Err(last_words.failed("it ended at its start")),
+            Err(_) => return Err(last_words.failed("it did not start in time")),
         };
-        Ok(Self { sip, cti, ca, password, child, _folder: folder })
+        Ok(Self { sip, cti, ca, password, child, last_words, _folder: folder })
     }
 
     /// Its process id.
@@ -114,12 +141,13 @@ impl NodeProcess {
         match timeout(END, self.child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Err(error)) => Err(error.into()),
-            Ok(_) => Err(BenchError::Node("it ended with an error".into())),
-            Err(_) => Err(BenchError::Node("it did not end in time".into())),
+            Ok(Ok(status)) => Err(self.last_words.failed(&format!("it ended with {status}"))),
+            Err(_) => Err(self.last_words.failed("it did not end in time")),
         }
     }
 }
 
+/// What is needed of a line of its log.
 #[derive(Deserialize)]
 struct LogLine {
     fields: Fields,
@@ -132,12 +160,15 @@ struct Fields {
 }
 
 /// Reads the log until it has said where the node listens, and goes on reading, so that the node never waits for us.
-async fn listening(log: ChildStderr) -> Result<(SocketAddr, SocketAddr), BenchError> {
+/// `None` when it ends before.
+async fn listening(log: ChildStderr, last_words: LastWords) -> Option<(SocketAddr, SocketAddr)> {
     let (found, mut finding) = watch::channel((None, None));
     tokio::spawn(async move {
         let mut lines = BufReader::new(log).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            let Ok(LogLine { fields }) = serde_json::from_str(&line) else { continue };
+            let read = serde_json::from_str(&line);
+            last_words.push(line);
+            let Ok(LogLine { fields }) = read else { continue };
             let Some(address) = fields.address.and_then(|a| a.parse::<SocketAddr>().ok()) else { continue };
             found.send_modify(|(sip, cti)| match fields.message.as_str() {
                 "SIP over UDP" => *sip = Some(address),
@@ -146,7 +177,6 @@ async fn listening(log: ChildStderr) -> Result<(SocketAddr, SocketAddr), BenchEr
             });
         }
     });
-    let ended = |_| BenchError::Node("it ended at its start".into());
-    let both = finding.wait_for(|(sip, cti)| sip.is_some() && cti.is_some()).await.map_err(ended)?;
-    both.0.zip(both.1).ok_or_else(|| BenchError::Node("it does not listen".into()))
+    let both = finding.wait_for(|(sip, cti)| sip.is_some() && cti.is_some()).await.ok()?;
+    both.0.zip(both.1)
 }
