@@ -40,6 +40,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long a stopping node waits for its last messages to be acknowledged.
 const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 
+/// SIP transactions at once. Over UDP each call leaves two behind for 32 s (Timers J and L of RFC 3261 and 6026), so this
+/// is some 3,000 calls a second, the processor's own limit.
+const MAX_TRANSACTIONS: usize = 200_000;
+
 /// A node of the cluster, without its sockets and its clock.
 pub struct Node {
     settings: Arc<Settings>,
@@ -306,7 +310,7 @@ fn sip_config(settings: &Settings) -> sip::Config {
         min_expires: Duration::from_secs(60),
         max_expires: Duration::from_secs(3600),
         max_contacts: 10,
-        max_transactions: 20_000,
+        max_transactions: MAX_TRANSACTIONS,
         max_calls: settings.plan.parameters.max_legs as usize,
         t1: Duration::from_millis(500),
     }
