@@ -59,6 +59,7 @@ pub fn of_parts(ca: &str, node: &Issued) -> Result<TlsConfigs, TlsError> {
         sip_server: tls::server(identity()?, &ClientCertificates::Ignored, &[])?,
         sip_client: tls::client(ca, Some(identity()?))?,
         web: tls::server(identity()?, &applications, &["http/1.1"])?,
+        ends: tls::not_after(&node.certificate)?,
     })
 }
 

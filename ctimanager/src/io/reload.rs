@@ -51,6 +51,7 @@ impl Reload for FileReload {
         }
         let tls = certificates::of_node(&config, node).map_err(|error| error.to_string())?;
         self.surroundings.resolved = look_up_trunks(&config);
+        self.surroundings.certificate_ends = Some(tls.ends);
         let settings = Arc::new(Settings::of(&config, node, &self.surroundings));
         Ok(Reloaded { settings, tls, limits: limits(&config) })
     }

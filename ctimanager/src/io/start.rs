@@ -129,7 +129,8 @@ impl Launch {
             let config = Arc::clone(&config);
             blocking(move || look_up_trunks(&config)).await
         };
-        let surroundings = surroundings(&bound, resolved);
+        let surroundings =
+            Surroundings { certificate_ends: Some(tls.ends), ..surroundings(&bound, resolved) };
         let settings = {
             let (config, node, surroundings) = (Arc::clone(&config), Arc::clone(&node), surroundings.clone());
             blocking(move || Arc::new(Settings::of(&config, &node, &surroundings))).await
@@ -201,7 +202,7 @@ fn surroundings(bound: &Bound, resolved: HashMap<TrunkName, SocketAddr>) -> Surr
     let sip_listen =
         [(sip::Transport::Udp, sip_udp), (sip::Transport::Tcp, sip_tcp), (sip::Transport::Tls, sip_tls)];
     let sip_listen = sip_listen.into_iter().filter_map(|(transport, at)| Some((transport, at?))).collect();
-    Surroundings { sip_listen, cti_tls, resolved }
+    Surroundings { sip_listen, cti_tls, resolved, certificate_ends: None }
 }
 
 /// The addresses of trunks that are configured by name. It blocks. A name without an address is told and left out: its

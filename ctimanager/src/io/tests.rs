@@ -231,6 +231,7 @@ fn tls_of(authority: &Authority) -> TlsConfigs {
         sip_server: server(ClientCertificates::Ignored, &[]),
         sip_client: security::tls::client(&ca, None).expect("a client"),
         web: server(ClientCertificates::Optional(ca), &["http/1.1"]),
+        ends: security::tls::not_after(&node.certificate).expect("just made"),
     }
 }
 

@@ -8,7 +8,7 @@ use rustls::{ClientConfig, ServerConfig};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, warn};
@@ -27,6 +27,8 @@ pub struct TlsConfigs {
     pub sip_client: Arc<ClientConfig>,
     /// HTTPS and WebSocket.
     pub web: Arc<ServerConfig>,
+    /// When the node's certificate ends.
+    pub ends: SystemTime,
 }
 
 /// Where the tasks look for the configuration of the next handshake.

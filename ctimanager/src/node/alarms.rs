@@ -57,6 +57,24 @@ alarms! {
         "An application reads too slowly and was disconnected.",
         "More frames than session_queue_events waited for it.",
         "Let the application read without pause, or subscribe to fewer events.";
+    /// A client certificate ends soon.
+    PEER_CERTIFICATE_EXPIRES_SOON = "CtiProviderPeerCertExpireSoon", Warning,
+        "The certificate of an application ends within 30 days.", "`expires` says when.",
+        "Make a new one with `ctimanager pki client`, and let the application reconnect with it.";
+    /// A client certificate has ended.
+    PROVIDER_PEER_CERTIFICATE_EXPIRED = "CtiProviderClosePeerCertExpired", Warning,
+        "A connection was closed because the application's certificate has ended.",
+        "The certificate was not renewed in time.",
+        "Make a new one with `ctimanager pki client`, and let the application reconnect with it.";
+    /// The node's own certificate ends soon.
+    CERTIFICATE_EXPIRES_SOON = "NodeCertificateExpiresSoon", Warning,
+        "The node's certificate ends within 30 days.", "`expires` says when.",
+        "Make a new one with `ctimanager pki init` in a folder of its own, put it into the pki folder and reload.";
+    /// The node's own certificate has ended.
+    CERTIFICATE_EXPIRED = "NodeCertificateExpired", Error,
+        "The node's certificate has ended: applications and phones refuse new connections.",
+        "The certificate was not renewed in time.",
+        "Make a new one with `ctimanager pki init` in a folder of its own, put it into the pki folder and reload.";
     /// The hard limit of providers.
     MAX_CONNECTIONS = "CtiMaxConnectionReached", Warning,
         "An application was refused: too many are connected.",
@@ -169,13 +187,17 @@ impl Alarms {
 }
 
 /// Every alarm that there is.
-pub static ALL: [&Definition; 14] = [
+pub static ALL: [&Definition; 18] = [
     &PROVIDER_OPENED,
     &PROVIDER_OPEN_FAILURE,
     &PROVIDER_CLOSED,
     &PROVIDER_HEARTBEAT_TIMEOUT,
     &CONNECTION_DROPPED,
     &SLOW_CONSUMER,
+    &PEER_CERTIFICATE_EXPIRES_SOON,
+    &PROVIDER_PEER_CERTIFICATE_EXPIRED,
+    &CERTIFICATE_EXPIRES_SOON,
+    &CERTIFICATE_EXPIRED,
     &MAX_CONNECTIONS,
     &DEVICE_OPENED,
     &DEVICE_OPEN_FAILURE,

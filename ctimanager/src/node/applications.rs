@@ -333,6 +333,7 @@ impl Node {
             return;
         }
         let provider = self.applications.providers.remove(&id);
+        self.forget_certificate(step, id);
         self.model(step, device_model::Input::SessionEnded(id));
         let user = provider.map_or_else(String::new, |p| p.user.to_string());
         let parameters = vec![("session", id.to_string()), ("user", user), ("reason", reason.to_owned())];

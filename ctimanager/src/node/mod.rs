@@ -7,6 +7,7 @@ mod admin;
 pub mod alarms;
 mod applications;
 mod bridge;
+mod certificates;
 mod check;
 mod directory;
 mod media;
@@ -53,6 +54,7 @@ pub struct Node {
     directory: Directory,
     applications: Applications,
     alarms: alarms::Alarms,
+    expiries: certificates::Expiries,
     random: StdRng,
     started: Option<SystemTime>,
     /// What is still to be told to the model in this step.
@@ -97,6 +99,7 @@ impl Node {
             directory,
             applications: Applications::new(settings.sessions.max_login_failures_per_minute),
             alarms: alarms::Alarms::default(),
+            expiries: certificates::Expiries::default(),
             random,
             started: None,
             pending: VecDeque::new(),
@@ -110,8 +113,11 @@ impl Node {
 
     /// Takes one input; what is to be done for it is appended to `out`, in order.
     pub fn handle(&mut self, now: Instant, wall: SystemTime, input: Input, out: &mut Vec<Output>) {
-        self.started.get_or_insert(wall);
         let mut step = Step { now, wall, out };
+        if self.started.is_none() {
+            self.started = Some(wall);
+            self.look_at_certificates(&mut step);
+        }
         match input {
             Input::Sip { hop, bytes } => self.sip(&mut step, sip::Input::Received { hop, bytes }),
             Input::SipClosed(hop) => self.sip(&mut step, sip::Input::Closed(hop)),
@@ -142,7 +148,12 @@ impl Node {
     /// When [`Input::Timeout`] is wanted.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        let rooms = [self.stack.next_timeout(), self.model.next_timeout(), self.applications.next_timeout()];
+        let rooms = [
+            self.stack.next_timeout(),
+            self.model.next_timeout(),
+            self.applications.next_timeout(),
+            self.expiries.next_timeout(),
+        ];
         rooms.into_iter().chain([self.stopping.filter(|_| !self.stopped)]).flatten().min()
     }
 
@@ -160,6 +171,7 @@ impl Node {
             self.model(step, device_model::Input::Timeout);
         }
         self.application_timeouts(step);
+        self.certificate_timeouts(step);
     }
 
     /// Hands an input to the SIP stack; its events wait until the present statement of the model is carried out.

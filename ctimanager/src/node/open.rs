@@ -151,6 +151,7 @@ impl Node {
         self.applications.sessions.open(step.now, id, config, connection, reply);
         self.applications.providers.extend(provider.map(|p| (id, p)));
         self.applications.touch(id);
+        self.watch_certificate(step, connection);
         self.report_opened(step, id, open);
     }
 
@@ -169,9 +170,11 @@ impl Node {
         if let Some(old) = superseded {
             self.supersede(step, old);
         }
+        self.forget_certificate(step, id);
         let provider = self.provider(step, connection, open);
         self.applications.providers.extend(provider.map(|p| (id, p)));
         self.applications.touch(id);
+        self.watch_certificate(step, connection);
         self.report_opened(step, id, open);
     }
 

@@ -59,6 +59,7 @@ impl Node {
             revoked: BTreeSet::new(),
         };
         self.carry_through(step, reload);
+        self.look_at_certificates(step);
         let report = self.alarms.occur(&alarms::CONFIGURATION_LOADED, Vec::new());
         step.out.push(Output::Report(report));
     }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A configuration as one node sees it. Immutable; a reload makes another.
 pub struct Settings {
@@ -31,6 +31,8 @@ pub struct Settings {
     pub trunks: Vec<(TrunkName, TrunkPeer)>,
     /// The service parameters that sessions use.
     pub sessions: SessionParameters,
+    /// When the node's own certificate ends.
+    pub certificate_ends: Option<SystemTime>,
 }
 
 /// Service parameters of the CTI side (administrator's contract §1).
@@ -71,6 +73,8 @@ pub struct Surroundings {
     pub cti_tls: Option<SocketAddr>,
     /// Addresses of trunks whose host is a name.
     pub resolved: HashMap<TrunkName, SocketAddr>,
+    /// When the node's own certificate ends.
+    pub certificate_ends: Option<SystemTime>,
 }
 
 impl Settings {
@@ -87,6 +91,7 @@ impl Settings {
             accounts: config.accounts().into_iter().collect(),
             trunks: config.trunks.iter().filter_map(|trunk| peer(trunk, surroundings)).collect(),
             sessions: session_parameters(&config.parameters),
+            certificate_ends: surroundings.certificate_ends,
         }
     }
 }

@@ -255,3 +255,45 @@ async fn without_certificates_the_command_that_makes_them_is_named() {
     let error = run(options).await.expect_err("no certificates").to_string();
     assert!(error.contains("ca.pem") && error.contains("`ctimanager pki init "), "{error}");
 }
+
+/// A handshake with a client certificate of the site's authority, made at this time.
+async fn try_tls_as(
+    site: &Site,
+    user: &str,
+    made: std::time::SystemTime,
+    to: Option<SocketAddr>,
+) -> BufReader<Tls> {
+    let issued = site.authority.issue_client(user, made).expect("a certificate");
+    let ca = &site.authority.pem().certificate;
+    let config = security::tls::client(ca, Some(identity(&issued))).expect("a client");
+    let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+    let stream = connect(to).await;
+    let connector = tokio_rustls::TlsConnector::from(config);
+    BufReader::new(soon(connector.connect(name, stream)).await.expect("a handshake"))
+}
+
+#[tokio::test]
+async fn an_application_with_a_certificate_needs_no_password_and_goes_when_it_ends() {
+    let site = Site::new("mutual");
+    let running = site.launch(None).await;
+    let address = running.addresses.cti_tls;
+    let open = |user: &str| json!({"user": user, "application": "test"});
+    let mut app = try_tls_as(&site, "attendant", wall(), address).await;
+    let refused = request(&mut app, "provider.open", open("another")).await;
+    assert_eq!(refused["error"]["data"]["cti"], "LOGIN_FAILED");
+    assert!(request(&mut app, "provider.open", open("attendant")).await["result"]["session"].is_string());
+    let mut bare = try_tls(&site.authority.pem().certificate, address).await.expect("a handshake");
+    let refused = request(&mut bare, "provider.open", open("attendant")).await;
+    assert_eq!(refused["error"]["data"]["cti"], "LOGIN_FAILED");
+    // One that ends in two seconds.
+    let long_ago = wall() - security::pki::CERTIFICATE_LIFE + Duration::from_secs(2);
+    let mut brief = try_tls_as(&site, "attendant", long_ago, address).await;
+    assert!(request(&mut brief, "provider.open", open("attendant")).await["result"].is_object());
+    assert_eq!(next_line(&mut brief).await["params"]["alarm"]["name"], "CtiProviderPeerCertExpireSoon");
+    let last = next_line(&mut brief).await;
+    assert_eq!(last["params"]["reason"], "certificate_expired", "{last}");
+    assert_eq!(rest(&mut brief).await, "");
+    // The other application's lives on.
+    assert!(request(&mut app, "provider.devices", json!({})).await["result"].is_object());
+    running.stop().await;
+}

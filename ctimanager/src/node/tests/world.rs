@@ -65,7 +65,7 @@ impl World {
         #[allow(clippy::disallowed_methods)] // a base for virtual time; nothing reads the clock after it
         let now = Instant::now();
         Self {
-            node: Node::new(settings, [7; 32], 1),
+            node: Node::new(Arc::new(settings), [7; 32], 1),
             now,
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             sip: VecDeque::new(),
@@ -80,7 +80,16 @@ impl World {
 
     /// A reload of this configuration.
     pub fn reload(&mut self, yaml: &str) {
-        self.input(Input::Configure(settings(yaml)));
+        self.configure(settings(yaml));
+    }
+
+    pub fn configure(&mut self, settings: Settings) {
+        self.input(Input::Configure(Arc::new(settings)));
+    }
+
+    /// The names of the reports since this was asked last.
+    pub fn reported(&mut self) -> Vec<&'static str> {
+        self.reports.drain(..).map(|report| report.name).collect()
     }
 
     pub fn input(&mut self, input: Input) {
@@ -233,14 +242,14 @@ fn summary(event: &Value) -> String {
 }
 
 /// What a node reads of a configuration; `HASH` stands for a password's hash.
-pub fn settings(yaml: &str) -> Arc<Settings> {
+pub fn settings(yaml: &str) -> Settings {
     let yaml = yaml.replace("HASH", HASH);
     let loaded = config::parse("test.yaml", &yaml).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
     let surroundings = Surroundings {
         sip_listen: vec![(Transport::Udp, "127.0.0.1:5060".parse().expect("an address"))],
         ..Surroundings::default()
     };
-    Arc::new(Settings::of(&loaded.config, &loaded.config.nodes[0], &surroundings))
+    Settings::of(&loaded.config, &loaded.config.nodes[0], &surroundings)
 }
 
 fn head(tag: &str, branch: &str) -> String {
