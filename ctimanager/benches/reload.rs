@@ -3,6 +3,8 @@
 //! `cargo bench -p ctimanager --bench reload` prints, for 10,000 and 100,000 devices, what is done beforehand on a thread
 //! of its own and the longest single step of the node.
 
+#![allow(clippy::print_stdout)] // the figures are what it is for
+
 use ctimanager::config;
 use ctimanager::node::{CtiConnection, CtiTransport, Input, Node, Output, Settings, Surroundings};
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! May this user open that device, and which line of the configuration decides it?
 
 use super::{Config, Place};
-use security::{Action, Actor, Decision, Rule, Transport};
+use security::{Action, Actor, Decision, Policy, Rule, Transport};
 use serde::Serialize;
 
 /// The answer of `explain`; serialised, its stable JSON form.
@@ -26,8 +26,14 @@ impl Config {
     /// Explains the decision about `device.open`.
     #[must_use]
     pub fn explain(&self, device: &str, user: &str, transport: Transport) -> Explanation {
+        self.explain_by(&self.policy(), device, user, transport)
+    }
+
+    /// The same with a policy that was made of this configuration before.
+    #[must_use]
+    pub fn explain_by(&self, policy: &Policy, device: &str, user: &str, transport: Transport) -> Explanation {
         let name = device.into();
-        let decision = self.policy().decide(Actor { user, transport }, Action::OpenDevice(&name));
+        let decision = policy.decide(Actor { user, transport }, Action::OpenDevice(&name));
         let place = self.place_of(decision.rule(), device, user);
         let rule = decision.rule().to_string();
         match decision {

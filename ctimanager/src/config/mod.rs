@@ -6,6 +6,7 @@
 
 mod check;
 mod convert;
+mod dependencies;
 mod dial;
 mod explain;
 mod fields;
@@ -20,6 +21,7 @@ mod types;
 mod units;
 mod yaml;
 
+pub use dependencies::Dependency;
 pub use explain::Explanation;
 pub use mistake::{Mistake, Place};
 pub use parameters::ServiceParameters;

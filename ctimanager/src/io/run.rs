@@ -10,9 +10,10 @@ use super::queue::{Event, QUEUE_INPUTS, Queue, queue};
 use super::sip::{self, SipContext, SipShell};
 use super::tls::TlsConfigs;
 use super::web::{self, Readiness, WebShell};
-use super::{Core, Tap};
+use super::{Core, Tap, wall};
 use crate::node::{Input, Settings};
 use arc_swap::ArcSwap;
+use security::audit::{AuditRecord, Outcome};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -340,10 +341,25 @@ async fn reload_on_order(
         };
         match &result {
             Ok(()) => info!("configuration reloaded"),
-            Err(what) => error!("configuration not reloaded: {what}"),
+            Err(what) => {
+                error!("configuration not reloaded: {what}");
+                super::report::audit(&refused_reload());
+            }
         }
         // SIGHUP waits for no answer.
         let _ = order.send(result);
+    }
+}
+
+/// A configuration that was not taken, for the audit log.
+fn refused_reload() -> AuditRecord {
+    AuditRecord {
+        at: wall(),
+        user: "administrator".into(),
+        peer: None,
+        action: "reload",
+        device: None,
+        outcome: Outcome::Refused { symbol: "CONFIGURATION_REFUSED", rule: "checked configuration".into() },
     }
 }
 

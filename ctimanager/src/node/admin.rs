@@ -2,10 +2,8 @@
 
 use super::port::{AdminRequest, AdminToken, Output};
 use super::{Node, Step};
-use device_model::plan::Plan;
-use device_model::{DeviceName, Dn};
 use protocol::wire::{Device, Leg};
-use security::{Action, Actor, Decision, Transport};
+use security::Transport;
 use serde_json::{Value, json};
 use std::time::SystemTime;
 
@@ -19,7 +17,7 @@ impl Node {
             AdminRequest::Alarms => Ok(Value::Array(self.alarms.list())),
             AdminRequest::Nodes => Ok(self.nodes()),
             AdminRequest::Explain { device, user } => Ok(self.explain(&device, &user)),
-            AdminRequest::Dependencies { dn } => Ok(dependencies(&self.settings.plan, &Dn::from(dn))),
+            AdminRequest::Dependencies { dn } => Ok(json!(self.settings.config.dependencies(&dn))),
             AdminRequest::Drain => {
                 self.directory.drain();
                 Ok(json!({"draining": true}))
@@ -113,52 +111,12 @@ impl Node {
     /// May this user open the device, and by which rule? Asked for a connection over TLS, which is what a user who is
     /// refused for his transport would have to change.
     fn explain(&self, device: &str, user: &str) -> Value {
-        let name = DeviceName::from(device);
-        let actor = Actor { user, transport: Transport::Tls };
-        let decision = self.settings.policy.decide(actor, Action::OpenDevice(&name));
-        let plain = Actor { user, transport: Transport::Plain };
-        let over_plain = self.settings.policy.decide(plain, Action::OpenDevice(&name)).allowed();
-        let mut answer = json!({
-            "device": device,
-            "user": user,
-            "allowed": decision.allowed(),
-            "allowed_over_plain": over_plain,
-            "rule": decision.rule().to_string(),
-        });
-        if let Decision::Refused(refusal) = &decision {
-            answer["symbol"] = refusal.kind.symbol().into();
-            answer["why"] = refusal.message.as_str().into();
-        }
+        let (config, policy) = (&self.settings.config, &self.settings.policy);
+        let mut answer = json!(config.explain_by(policy, device, user, Transport::Tls));
+        let over_plain = config.explain_by(policy, device, user, Transport::Plain).allowed;
+        answer["device"] = device.into();
+        answer["user"] = user.into();
+        answer["allowed_over_plain"] = over_plain.into();
         answer
     }
-}
-
-/// Which devices, forwards and patterns refer to a number (CUCM's Dependency Records).
-fn dependencies(plan: &Plan, dn: &Dn) -> Value {
-    let devices = plan
-        .devices
-        .iter()
-        .filter(|device| device.lines.contains(dn))
-        .map(|device| json!({"kind": "device", "name": device.name.as_str()}));
-    let forwards = plan.numbers.iter().flat_map(|number| {
-        let forward = &number.forward;
-        [
-            ("all", &forward.all),
-            ("busy", &forward.busy),
-            ("no_answer", &forward.no_answer),
-            ("unregistered", &forward.unregistered),
-            ("on_failure", &forward.on_failure),
-        ]
-        .into_iter()
-        .filter(|(_, to)| to.as_ref() == Some(dn))
-        .map(|(which, _)| json!({"kind": "forward", "name": number.dn.as_str(), "forward": which}))
-        .collect::<Vec<_>>()
-    });
-    let patterns = plan
-        .patterns
-        .iter()
-        .filter(|pattern| &*pattern.pattern == dn.as_str())
-        .map(|pattern| json!({"kind": "route_pattern", "name": &*pattern.pattern}));
-    let parks = plan.park_numbers.iter().filter(|n| *n == dn).map(|_| json!({"kind": "park_number"}));
-    devices.chain(forwards).chain(patterns).chain(parks).collect()
 }

@@ -1,6 +1,6 @@
 //! What a session asks for: permission first, then the model's answer or the node's own.
 
-use super::applications::{Reported, unsupported};
+use super::applications::{Provider, Reported, unsupported};
 use super::open::permission_error;
 use super::port::Output;
 use super::{Node, Step, alarms};
@@ -9,11 +9,24 @@ use protocol::methods::{DeviceOpened, Devices, Method, ProviderDevices, Scope, S
 use protocol::wire::{Device, Leg};
 use protocol::{CtiError, rpc};
 use security::audit::{AuditRecord, Outcome};
-use security::{Action, Actor, Decision};
+use security::{Action, Actor, Decision, RefusalKind};
 use serde_json::value::RawValue;
 
 /// Devices on a page of `provider.devices` when the application does not say.
 const PAGE: usize = 100;
+
+/// The device that a method names, but for `device.open`, which is a decision of its own.
+fn named_device(method: &Method) -> Option<&DeviceName> {
+    match method {
+        Method::DeviceClose(params) => Some(&params.device),
+        Method::LineSetForward(params) => Some(&params.device),
+        Method::LineSetAutoAccept(params) => Some(&params.device),
+        Method::CallMake(params) => Some(&params.device),
+        Method::CallUnpark(params) => Some(&params.device),
+        Method::CallPickup(params) => Some(&params.device),
+        _ => None,
+    }
+}
 
 impl Node {
     pub(super) fn execute(
@@ -75,6 +88,9 @@ impl Node {
     /// same decision, and what is withdrawn later closes it, so that a leg needs no decision of its own.
     fn permitted(&mut self, step: &mut Step<'_>, id: SessionId, method: &Method) -> Result<(), CtiError> {
         let Some(provider) = self.applications.providers.get(&id) else { return Ok(()) };
+        if let Some(device) = named_device(method) {
+            self.may_name(id, provider, device)?;
+        }
         let action = match method {
             Method::DeviceOpen(open) => Action::OpenDevice(&open.device),
             Method::ProviderDevices(ProviderDevices { scope: Some(Scope::All), .. }) => {
@@ -105,6 +121,21 @@ impl Node {
         match decision {
             Decision::Allowed(_) => Ok(()),
             Decision::Refused(refusal) => Err(permission_error(&refusal)),
+        }
+    }
+
+    /// A device that is not open and that he may not control is refused alike whether it exists or not (protocol §3); of
+    /// any other the model says what is wrong.
+    fn may_name(&self, id: SessionId, provider: &Provider, device: &DeviceName) -> Result<(), CtiError> {
+        if self.model.is_open(id, device) {
+            return Ok(());
+        }
+        let actor = Actor { user: &provider.user, transport: provider.transport };
+        match self.settings.policy.decide(actor, Action::OpenDevice(device)) {
+            Decision::Refused(refusal) if refusal.kind != RefusalKind::DeviceRestricted => {
+                Err(permission_error(&refusal))
+            }
+            Decision::Refused(_) | Decision::Allowed(_) => Ok(()),
         }
     }
 

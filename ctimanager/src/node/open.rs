@@ -11,8 +11,10 @@ use protocol::methods::{NotResumed, ProviderOpen, ProviderOpened};
 use protocol::session::{Resume, SessionConfig, grace, heartbeat_interval};
 use protocol::{CtiError, Subscription, Symbol, rpc, wire};
 use rand::RngExt;
+use security::audit::{AuditRecord, Outcome};
 use security::limits::RequestRate;
 use security::{Action, Actor, Decision};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -254,6 +256,9 @@ impl Node {
         ];
         let report = self.alarms.occur(&alarms::PROVIDER_OPENED, parameters);
         step.out.push(Output::Report(report));
+        let peer = self.applications.providers.get(&id).map(|provider| provider.peer);
+        let enabled = security::Rule::Group(security::StandardGroup::CtiEnabled);
+        audit_open(step, open, peer, Outcome::Allowed(enabled.to_string()));
     }
 
     fn refuse_open(
@@ -272,8 +277,40 @@ impl Node {
         if let Some(frame) = link.connection.refused(&error) {
             step.out.push(Output::Cti(connection, frame));
         }
+        let peer = link.peer;
         let report = self.alarms.occur(&alarms::PROVIDER_OPEN_FAILURE, parameters);
         step.out.push(Output::Report(report));
+        let outcome =
+            Outcome::Refused { symbol: error.symbol.name(), rule: rule_of(error.symbol).to_owned() };
+        audit_open(step, open, Some(peer), outcome);
+    }
+}
+
+fn audit_open(step: &mut Step<'_>, open: &ProviderOpen, peer: Option<SocketAddr>, outcome: Outcome) {
+    step.out.push(Output::Audit(AuditRecord {
+        at: step.wall,
+        user: open.user.as_str().into(),
+        peer,
+        action: "provider.open",
+        device: None,
+        outcome,
+    }));
+}
+
+/// What refused an opening, in the words of the configuration.
+fn rule_of(symbol: Symbol) -> &'static str {
+    if symbol == Symbol::LoginFailed {
+        "credentials"
+    } else if symbol == Symbol::RateLimited {
+        "max_login_failures_per_minute"
+    } else if symbol == Symbol::SecureConnectionRequired {
+        "transport"
+    } else if symbol == Symbol::UserNotCtiEnabled {
+        "group Standard CTI Enabled"
+    } else if symbol == Symbol::MaxConnections {
+        "max_cti_connections"
+    } else {
+        "params"
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Settings {
     pub sessions: SessionParameters,
     /// When the node's own certificate ends.
     pub certificate_ends: Option<SystemTime>,
+    /// All of it as it was written, for administrators' questions.
+    pub config: Arc<Config>,
 }
 
 /// Service parameters of the CTI side (administrator's contract §1).
@@ -92,6 +94,7 @@ impl Settings {
             trunks: config.trunks.iter().filter_map(|trunk| peer(trunk, surroundings)).collect(),
             sessions: session_parameters(&config.parameters),
             certificate_ends: surroundings.certificate_ends,
+            config: Arc::new(config.clone()),
         }
     }
 }

@@ -2,5 +2,7 @@
 
 mod certificates;
 mod flows;
+mod limits;
+mod matrix;
 mod reload;
 mod world;

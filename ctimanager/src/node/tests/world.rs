@@ -52,6 +52,11 @@ pub struct World {
     /// What the node reported and audited.
     pub reports: Vec<Report>,
     pub audits: Vec<AuditRecord>,
+    pub answers: Vec<Result<Value, String>>,
+    /// Passwords that were verified, and those that wait when `verify_later`.
+    pub hashed: usize,
+    pub verify_later: bool,
+    waiting: Vec<(CtiConnection, bool)>,
     requests: u64,
 }
 
@@ -74,6 +79,10 @@ impl World {
             stopped: false,
             reports: Vec::new(),
             audits: Vec::new(),
+            answers: Vec::new(),
+            hashed: 0,
+            verify_later: false,
+            waiting: Vec::new(),
             requests: 0,
         }
     }
@@ -107,13 +116,25 @@ impl World {
                 Output::CtiClose(connection) => self.closed.push(connection),
                 Output::CheckPassword { connection, password, .. } => {
                     let matches = password.expose() == "secret";
-                    self.input(Input::PasswordChecked(connection, matches));
+                    self.hashed += 1;
+                    self.waiting.push((connection, matches));
+                    if !self.verify_later {
+                        self.verify();
+                    }
                 }
                 Output::Stopped => self.stopped = true,
                 Output::Report(report) => self.reports.push(report),
                 Output::Audit(record) => self.audits.push(record),
-                Output::SipClose(_) | Output::Admin(..) => {}
+                Output::Admin(_, answer) => self.answers.push(answer),
+                Output::SipClose(_) => {}
             }
+        }
+    }
+
+    /// Tells what became of the passwords that wait.
+    pub fn verify(&mut self) {
+        for (connection, matches) in std::mem::take(&mut self.waiting) {
+            self.input(Input::PasswordChecked(connection, matches));
         }
     }
 
