@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need on a Debian or Ubuntu machine, and only what is missing: a SIP phone (baresip), a
-# SIP load generator (SIPp), a registrar that proves the phones before the node is blamed (kamailio), and one more
+# Installs what the tests need on a Debian or Ubuntu machine, and only what is missing: SIP phones (baresip, linphonec),
+# a SIP load generator (SIPp), a registrar that proves the phones before the node is blamed (kamailio), and one more
 # loopback address, for baresip refuses 127.0.0.0/8 for its media. Safe to run again.
 set -euo pipefail
 
@@ -12,6 +12,7 @@ die() { printf 'install-lab: %s\n' "$*" >&2; exit 1; }
 # program -> Debian package
 needed=(
   "baresip baresip-core"
+  "linphonec linphone-cli"
   "sipp sip-tester"
   "kamailio kamailio"
   "python3 python3"

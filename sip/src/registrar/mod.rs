@@ -274,12 +274,15 @@ impl Registrar {
         });
         self.remove(id);
         let expires_at = now + lasts;
+        let path: Vec<String> =
+            request.headers.elements("Path").filter_map(Result::ok).map(str::to_owned).collect();
         let binding = Binding {
             account: Arc::clone(account),
             number: Arc::clone(number),
             q_thousandths: contact.q_thousandths(),
-            hop: reach(hop, &contact.uri),
-            path: request.headers.elements("Path").filter_map(Result::ok).map(str::to_owned).collect(),
+            // A proxy that wants to stay in the path sent this request itself.
+            hop: if path.is_empty() { reach(hop, &contact.uri) } else { *hop },
+            path,
             expires_at,
             call_id: request.headers.call_id().into(),
             cseq: request.headers.cseq().map_or(0, |cseq| cseq.number),

@@ -165,3 +165,19 @@ fn a_forgotten_account_keeps_its_calls() {
     b.hangs_up(&mut w);
     w.all_quiet();
 }
+
+/// RFC 3327 §5.2: the Path becomes the route, and the way is the proxy's, even when both live on one machine.
+#[test]
+fn a_phone_behind_a_proxy_is_called_through_it() {
+    let mut w = World::with_account();
+    let mut proxy = Ua::new("192.0.2.5:5060");
+    proxy.contact = "<sip:2001@192.0.2.5:7777>".into();
+    proxy.to = "sip:2001@node".into();
+    proxy.signed(&mut w, "REGISTER", &["Path: <sip:192.0.2.5:5060;lr>", "Supported: path"], "");
+    proxy.expect(&mut w, 200);
+    assert!(matches!(w.event(), Event::Registration { .. }));
+    w.invite_to(account(), Some(relay(OFFER)));
+    let invite = proxy.take(&mut w, Method::Invite);
+    assert_eq!(invite.uri, Uri::read("sip:2001@192.0.2.5:7777").unwrap());
+    assert_eq!(invite.headers.get("Route"), Some("<sip:192.0.2.5:5060;lr>"));
+}

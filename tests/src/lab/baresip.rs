@@ -60,10 +60,11 @@ pub struct Baresip {
 impl Baresip {
     /// Starts a phone; see [`Baresip::registered`].
     pub async fn start(lab: &Lab, account: Account) -> Baresip {
-        let folder = lab.folder(&format!("baresip-{}", account.number));
+        let control = lab.address();
+        // The port tells phones of one number apart.
+        let folder = lab.folder(&format!("baresip-{}-{}", account.number, control.port()));
         let recordings = folder.join("recordings");
         std::fs::create_dir_all(&recordings).expect("the lab's folder can be written to");
-        let control = lab.address();
         write_configuration(lab, &folder, &recordings, &account, control);
         let mut command = Command::new("baresip");
         command.arg("-s").arg("-f").arg(&folder);

@@ -26,7 +26,11 @@ impl Kamailio {
 
     /// Starts a proxy that stays in the path of every dialog (Record-Route) and passes everything new on to `next`.
     pub async fn in_front_of(lab: &Lab, next: SocketAddr) -> Kamailio {
-        Kamailio::with_route(lab, &PROXY_ROUTE.replace("NEXT", &next.to_string())).await
+        let route = PROXY_ROUTE
+            .replace("NEXT", &next.to_string())
+            .replace("FROM_HOST", &next.ip().to_string())
+            .replace("FROM_PORT", &next.port().to_string());
+        Kamailio::with_route(lab, &route).await
     }
 
     async fn with_route(lab: &Lab, route: &str) -> Kamailio {
@@ -92,7 +96,10 @@ const PROXY_ROUTE: &str = r#"request_route {
     exit;
   }
   if (is_method("CANCEL")) { if (t_check_trans()) t_relay(); exit; }
+  if (is_method("REGISTER")) { add_path(); $du = "sip:NEXT"; t_relay(); exit; }
   record_route();
+  # From the node to a phone that registered through here: its Path is the Route, its Contact the request line.
+  if ($si == "FROM_HOST" && $sp == FROM_PORT) { loose_route(); xlog("L_ALERT", "passed on $rm to a phone\n"); t_relay(); exit; }
   $du = "sip:NEXT";
   t_relay();
 }
@@ -144,6 +151,7 @@ loadmodule "tm.so"
 loadmodule "sl.so"
 loadmodule "pv.so"
 loadmodule "rr.so"
+loadmodule "path.so"
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
 loadmodule "auth.so"

@@ -6,6 +6,7 @@ pub mod app;
 pub mod baresip;
 pub mod cti;
 pub mod kamailio;
+pub mod linphone;
 pub mod node;
 pub mod process;
 pub mod rtp;

@@ -3,7 +3,7 @@
 use super::{SOON, eventually};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// How much of a log a failed test shows.
@@ -28,9 +28,26 @@ impl Process {
     /// If the program isn't there.
     #[must_use]
     pub fn start(name: &str, mut command: Command, log: &Path) -> Process {
+        command.stdin(Stdio::null());
+        Process::spawn(name, command, log)
+    }
+
+    /// The same with a pipe into its standard input.
+    ///
+    /// # Panics
+    /// If the program isn't there.
+    #[must_use]
+    pub fn prompted(name: &str, mut command: Command, log: &Path) -> (Process, ChildStdin) {
+        command.stdin(Stdio::piped());
+        let mut process = Process::spawn(name, command, log);
+        let prompt = process.child.stdin.take().expect("it was asked for");
+        (process, prompt)
+    }
+
+    fn spawn(name: &str, mut command: Command, log: &Path) -> Process {
         let file = File::create(log).unwrap_or_else(|e| panic!("{}: {e}", log.display()));
         let copy = file.try_clone().expect("a file can be shared");
-        let child = command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn().unwrap_or_else(|e| {
+        let child = command.stdout(file).stderr(copy).spawn().unwrap_or_else(|e| {
             panic!("{name} ({}): {e}; run scripts/install-lab.sh", command.get_program().display())
         });
         Process { name: name.to_owned(), child, log: log.to_owned(), has_children: false }
