@@ -104,6 +104,22 @@ impl Cti {
         self.call("provider.open", json!({"user": user, "password": password, "application": "lab"})).await
     }
 
+    /// Opens a provider that goes on with a session after its event `last_seq`.
+    pub async fn resume(&mut self, user: &str, password: &str, session: &Value, last_seq: u64) -> Value {
+        self.next_seq = last_seq + 1;
+        let resume = json!({"session": session, "last_seq": last_seq});
+        let hello = json!({
+            "user": user, "password": password, "application": "lab", "resume_grace_ms": 30_000, "resume": resume,
+        });
+        self.call("provider.open", hello).await
+    }
+
+    /// The number of the last event that came.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
     /// Sends a request and waits for its result; events that come meanwhile are kept.
     ///
     /// # Panics

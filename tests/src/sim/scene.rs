@@ -18,7 +18,7 @@ pub(super) const LOG_EVENTS: usize = 120;
 
 /// The numbers that somebody may dial.
 pub(super) const NUMBERS: &[&str] =
-    &["1001", "1002", "1003", "1004", "5000", "5001", "5101", "5102", "9001", "9009", "7777"];
+    &["1001", "1002", "1003", "1004", "5000", "5000", "5000", "5001", "5101", "5102", "9001", "9009", "7777"];
 
 /// An argon2id hash: the simulated shell says itself whether a password matches.
 const HASH: &str =
@@ -49,7 +49,7 @@ users:
   - {id: ivr, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled], controlled_devices: [RP_MAIN]}
   - {id: ports, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled], controlled_devices: ["PORT_*"]}
   - {id: desk, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled], controlled_devices: [RP_QUEUE, PHONE_3, PHONE_4]}
-service_parameters: {application_heartbeat_minimum_interval: 5s, session_log_events: @LOG@, session_log_bytes: 128KiB, session_queue_events: @QUEUE@}
+service_parameters: {application_heartbeat_minimum_interval: 5s, session_log_events: @LOG@, session_log_bytes: 64KiB, session_queue_events: @QUEUE@}
 "#;
 
 /// A phone of the scene: its device, its digest user, its lines; the trunk's peer has neither.
@@ -74,8 +74,8 @@ pub(super) const PHONES: &[PhoneOfScene] = &[
         user: None,
         lines: &["0301234"],
         address: TRUNK,
-        max_calls: 14,
-        dials_within_ms: 2_000,
+        max_calls: 16,
+        dials_within_ms: 1_500,
     },
 ];
 

@@ -190,6 +190,9 @@ impl World {
         for bytes in std::mem::take(&mut self.phones[index].out) {
             self.post(index, bytes, Later::ToNode);
         }
+        if let Some(complaint) = self.phones[index].complaints.pop() {
+            return Err(format!("{}: {complaint}", self.phones[index].device));
+        }
         self.no_strange_end(index)
     }
 
@@ -325,7 +328,7 @@ impl World {
         }
         self.pipes.retain(|_, (_, pipe)| !pipe.is_over());
         for phone in &mut self.phones {
-            phone.node_gone();
+            phone.node_gone(self.now);
         }
         let back = self.dice.ms(100, 6_000);
         self.schedule(back, Later::Restart);
@@ -413,6 +416,7 @@ impl World {
                 self.unplugged_until[phone] = until;
             }
             85 => self.kill_node(),
+            86..=89 => self.rush(index)?,
             _ => self.weather = self.any_weather(),
         }
         Ok(())
@@ -427,6 +431,18 @@ impl World {
             self.trace.line(self.now, "cut of", self.applications[index].scene.instance.as_bytes());
             pipe.cut(self.now, &mut self.dice);
         }
+    }
+
+    /// Everybody calls while an application is away.
+    fn rush(&mut self, index: usize) -> Result<(), String> {
+        self.applications[index].absence = Some(self.dice.ms(12_000, 28_000));
+        self.cut(index);
+        let trunk = self.phones.len() - 1;
+        for _ in 0..12 {
+            let number = *self.dice.pick(&["5000", "5000", "5101"]);
+            self.dial(trunk, number)?;
+        }
+        Ok(())
     }
 
     fn freeze(&mut self, index: usize) {

@@ -62,6 +62,9 @@ impl Application {
                 self.ask(now, pending.method, pending.params);
             }
         }
+        for (method, params) in self.recent.clone() {
+            self.ask(now, method, params);
+        }
     }
 
     fn open_devices(&mut self, now: Duration) {
@@ -103,7 +106,10 @@ impl Application {
         let token = format!("{}-{}", self.scene.instance, self.last_token);
         let device = *self.dice.pick(self.scene.calls_from);
         let destination = *self.dice.pick(NUMBERS);
-        let params = json!({"device": device, "destination": destination, "user_data": {"token": token}});
+        // Long notes make long events, which a log holds few of.
+        let note = "n".repeat(self.dice.up_to(3_000));
+        let user_data = json!({"token": token, "note": note});
+        let params = json!({"device": device, "destination": destination, "user_data": user_data});
         self.change(now, "call.make", params);
     }
 

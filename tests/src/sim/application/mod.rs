@@ -10,7 +10,7 @@ use super::scene::{ApplicationOfScene, PASSWORD};
 use checks::LegSeen;
 use protocol::frame::Decoder;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// The heartbeat that applications wish for, and get.
@@ -81,6 +81,8 @@ pub(super) struct Application {
     pub(super) acts: Vec<Act>,
     pub(super) frozen_until: Duration,
     pub(super) tally: Tally,
+    /// How long its next absence lasts, if that is not its own affair.
+    pub(super) absence: Option<Duration>,
     /// The node's lives so far: a session of an earlier one may be unknown.
     pub(super) node_life: u32,
     dice: Dice,
@@ -97,6 +99,8 @@ pub(super) struct Application {
     devices: BTreeSet<String>,
     legs: BTreeMap<String, LegSeen>,
     gone: BTreeSet<String>,
+    /// The last changes that had a key: a cautious application repeats them after a break.
+    recent: VecDeque<(&'static str, Value)>,
     /// The first answer to each idempotency key.
     answers: BTreeMap<String, String>,
     /// The call that each `call.make` of ours made.
@@ -111,6 +115,7 @@ impl Application {
             acts: Vec::new(),
             frozen_until: Duration::ZERO,
             tally: Tally::default(),
+            absence: None,
             node_life: 0,
             link: Link::Off,
             decoder: Decoder::new(),
@@ -125,6 +130,7 @@ impl Application {
             devices: BTreeSet::new(),
             legs: BTreeMap::new(),
             gone: BTreeSet::new(),
+            recent: VecDeque::new(),
             answers: BTreeMap::new(),
             made: BTreeMap::new(),
             dice: dice.split(),
@@ -169,7 +175,11 @@ impl Application {
         self.link = Link::Off;
         self.decoder = Decoder::new();
         self.todo.retain(|_, todo| matches!(todo, Todo::Leg(..)));
-        let after = if self.dice.percent(80) { self.dice.ms(20, 3_000) } else { self.dice.ms(3_000, 40_000) };
+        let after = match self.absence.take() {
+            Some(absence) => absence,
+            None if self.dice.percent(60) => self.dice.ms(20, 3_000),
+            None => self.dice.ms(3_000, 40_000),
+        };
         self.plan(now + after, Todo::Connect);
     }
 
@@ -198,6 +208,7 @@ impl Application {
         self.devices.clear();
         self.legs.clear();
         self.gone.clear();
+        self.recent.clear();
         self.answers.clear();
         self.made.clear();
     }
@@ -244,8 +255,8 @@ impl Application {
             "user": self.scene.user, "password": PASSWORD, "application": "sim",
             "instance": self.scene.instance, "heartbeat_ms": 5000,
         });
-        if self.dice.percent(80) {
-            params["resume_grace_ms"] = (*self.dice.pick(&[3_000, 10_000, 30_000])).into();
+        if self.dice.percent(85) {
+            params["resume_grace_ms"] = (*self.dice.pick(&[4_000, 30_000, 30_000])).into();
         }
         if let Some((session, _)) = &self.session {
             params["resume"] = json!({"session": session, "last_seq": self.last_seq});
@@ -270,6 +281,10 @@ impl Application {
         if self.dice.percent(70) {
             self.last_token += 1;
             params["idem"] = format!("k{}", self.last_token).into();
+            self.recent.push_back((method, params.clone()));
+            if self.recent.len() > 4 {
+                self.recent.pop_front();
+            }
             if self.dice.percent(10) {
                 self.ask(now, method, params.clone());
             }

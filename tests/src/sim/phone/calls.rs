@@ -176,10 +176,28 @@ impl Phone {
 
     pub(super) fn no_answer(&mut self, now: Duration, purpose: Purpose) {
         match purpose {
-            Purpose::Register => self.registered = false,
-            Purpose::Invite(id) | Purpose::Bye(id) => drop(self.calls.remove(&id)),
-            Purpose::Reinvite(id) => self.hang_up(now, id),
-            Purpose::Info(_) => {}
+            Purpose::Register => {
+                self.registered = false;
+                if self.patient_until < now {
+                    self.complaints.push("a REGISTER had no answer".into());
+                }
+            }
+            Purpose::Invite(id) | Purpose::Bye(id) => {
+                self.complain(now, id, "an INVITE or BYE had no final answer");
+                self.calls.remove(&id);
+            }
+            Purpose::Reinvite(id) => {
+                self.complain(now, id, "a re-INVITE had no final answer");
+                self.hang_up(now, id);
+            }
+            Purpose::Info(id) => self.complain(now, id, "an INFO had no answer"),
+        }
+    }
+
+    /// Cables are out for seconds and not for half a minute: whoever lives has answered by then.
+    pub(super) fn complain(&mut self, now: Duration, id: u64, what: &str) {
+        if let Some(call) = self.calls.get(&id).filter(|call| !call.orphan && self.patient_until < now) {
+            self.complaints.push(format!("{}: {what}", call.token));
         }
     }
 

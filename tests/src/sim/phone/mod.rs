@@ -15,6 +15,9 @@ use transactions::{Client, Repeated, Server};
 /// Registrations are for a minute, refreshed after half of it.
 const REFRESH: Duration = Duration::from_secs(30);
 
+/// A transaction that was begun before the node came back is over by then.
+const PATIENCE_AFTER_DEATH: Duration = Duration::from_secs(45);
+
 /// What a phone is about to do on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mood {
@@ -79,10 +82,14 @@ pub(super) struct Phone {
     pub(super) out: Vec<Vec<u8>>,
     /// Calls that the far side ended while they were up: their tokens and peers.
     pub(super) ended_by_peer: Vec<(String, Option<String>)>,
+    /// Rules of SIP that the node did not keep.
+    pub(super) complaints: Vec<String>,
     /// Calls that came up.
     pub(super) completed: u64,
     scene: &'static PhoneOfScene,
     login: Option<Login>,
+    /// The node has just been dead: what it did not answer is no complaint.
+    patient_until: Duration,
     dice: Dice,
     clients: BTreeMap<String, Client>,
     servers: BTreeMap<String, Server>,
@@ -105,9 +112,11 @@ impl Phone {
             registered: false,
             out: Vec::new(),
             ended_by_peer: Vec::new(),
+            complaints: Vec::new(),
             completed: 0,
             scene,
             login,
+            patient_until: Duration::ZERO,
             clients: BTreeMap::new(),
             servers: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
@@ -170,11 +179,12 @@ impl Phone {
     }
 
     /// The node is gone; what it knew of our calls is, too.
-    pub(super) fn node_gone(&mut self) {
+    pub(super) fn node_gone(&mut self, now: Duration) {
         for call in self.calls.values_mut() {
             call.orphan |= call.stage != (Stage::Calling { heard: false });
         }
         self.registered = false;
+        self.patient_until = now + PATIENCE_AFTER_DEATH;
     }
 
     /// Ends whatever there is.

@@ -197,6 +197,7 @@ impl Phone {
         for call_id in unheard {
             let found = self.calls.iter().find(|(_, c)| c.call_id == call_id && c.stage == Stage::Confirming);
             if let Some(id) = found.map(|(id, _)| *id) {
+                self.complain(now, id, "our 200 was never acknowledged");
                 self.hang_up(now, id);
             }
         }
