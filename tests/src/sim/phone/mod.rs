@@ -15,8 +15,8 @@ use transactions::{Client, Repeated, Server};
 /// Registrations are for a minute, refreshed after half of it.
 const REFRESH: Duration = Duration::from_secs(30);
 
-/// A transaction that was begun before the node came back is over by then.
-const PATIENCE_AFTER_DEATH: Duration = Duration::from_secs(45);
+/// A call that was begun before the node came back has rung to its end by then.
+const PATIENCE_AFTER_DEATH: Duration = Duration::from_secs(120);
 
 /// What a phone is about to do on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
