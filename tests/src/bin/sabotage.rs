@@ -50,10 +50,6 @@ const BUGS: &[Bug] = &[
         )],
     },
     Bug {
-        name: "an-overrun-without-a-word",
-        edits: &[("protocol/src/session/log.rs", "seq + 1 >= self.first_seq()", "seq < u64::MAX")],
-    },
-    Bug {
         name: "a-log-without-a-bound",
         edits: &[(
             "protocol/src/session/log.rs",
