@@ -27,7 +27,14 @@ pub fn run(options: &Bench) -> Outcome {
         // Progress is about the command, not its result; a reader who went away is no failure.
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     };
-    let figures = match runtime.block_on(bench::run(&plan, &mut say)) {
+    let measured = runtime.block_on(async {
+        tokio::select! {
+            measured = bench::run(&plan, &mut say) => measured.map_err(|error| error.to_string()),
+            // To drop the measurement ends its node and removes its folder.
+            () = ended_from_outside() => Err("it was ended from outside".into()),
+        }
+    });
+    let figures = match measured {
         Ok(figures) => figures,
         Err(error) => return Outcome::failed(format!("the measurement failed: {error}")),
     };
@@ -37,5 +44,16 @@ pub fn run(options: &Bench) -> Outcome {
             Ok(text) => Outcome::good(text),
             Err(error) => Outcome::failed(error),
         },
+    }
+}
+
+/// SIGINT or SIGTERM.
+async fn ended_from_outside() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        // Without a handler the signal ends the process by itself.
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
 }
