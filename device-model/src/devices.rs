@@ -391,6 +391,9 @@ impl CallControl {
 
     /// A new plan while calls go on: what is gone or restricted ends like a failed application's, the rest stays.
     pub(crate) fn configure(&mut self, plan: Arc<Plan>) {
+        if self.plan == plan {
+            return;
+        }
         let wanted: HashMap<DeviceName, DevicePlan> =
             plan.devices.iter().map(|device| (device.name.clone(), device.clone())).collect();
         let restricted: BTreeSet<Dn> = plan
