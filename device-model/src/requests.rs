@@ -293,7 +293,7 @@ impl CallControl {
         }
     }
 
-    /// Data travels with the call; whoever did not ask for the change is told of it.
+    /// Data travels with the call; each leg's new state is told to all who watch it, the asker too (protocol §4).
     fn set_user_data(
         &mut self,
         asker: Asker,
@@ -310,14 +310,8 @@ impl CallControl {
             return Ok(());
         }
         call.user_data = data;
-        for leg in call.legs().into_iter().filter(|leg| *leg != id) {
+        for leg in call.legs() {
             self.tell_of(leg, Event::LegChanged);
-        }
-        let others = self.legs.get(&id).and_then(|leg| self.watchers(leg));
-        let others: Option<Arc<[SessionId]>> =
-            others.map(|all| all.iter().copied().filter(|s| *s != asker.session).collect());
-        if let (Some(others), Some(view)) = (others, self.leg(id)) {
-            self.tell(others, Event::LegChanged(view));
         }
         Ok(())
     }

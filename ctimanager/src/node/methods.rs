@@ -101,7 +101,11 @@ impl Node {
             Method::CallRedirect(redirect) if redirect.calling_number.is_some() => {
                 Action::ModifyCallingNumber
             }
-            _ => return Ok(()),
+            other => match device_of(other) {
+                // What is open was opened under the same decision.
+                Some(device) if !self.model.is_open(id, device) => Action::OpenDevice(device),
+                Some(_) | None => return Ok(()),
+            },
         };
         let actor = Actor { user: &provider.user, transport: provider.transport };
         let decision = self.settings.policy.decide(actor, action);
@@ -120,6 +124,12 @@ impl Node {
         }
         match decision {
             Decision::Allowed(_) => Ok(()),
+            // Nobody has it open then; what opening it would meet is not what was asked.
+            Decision::Refused(refusal)
+                if refusal.kind == RefusalKind::DeviceRestricted && device_of(method).is_some() =>
+            {
+                Ok(())
+            }
             Decision::Refused(refusal) => Err(permission_error(&refusal)),
         }
     }
@@ -201,5 +211,41 @@ impl Node {
             .collect();
         let seq = self.applications.sessions.get(id).map_or(0, |s| s.last_seq());
         rpc::raw(&Snapshot { devices, seq })
+    }
+}
+
+/// The device that a method other than `device.open` names. A name that the user may not control is refused in all of
+/// them as in `device.open`, whether it exists or not (protocol §3).
+fn device_of(method: &Method) -> Option<&DeviceName> {
+    match method {
+        Method::DeviceClose(close) => Some(&close.device),
+        Method::LineSetForward(forward) => Some(&forward.device),
+        Method::LineSetAutoAccept(accept) => Some(&accept.device),
+        Method::CallMake(make) => Some(&make.device),
+        Method::CallUnpark(unpark) => Some(&unpark.device),
+        Method::CallPickup(pickup) => Some(&pickup.device),
+        Method::ProviderOpen(_)
+        | Method::ProviderHeartbeat(_)
+        | Method::ProviderClose(_)
+        | Method::ProviderDevices(_)
+        | Method::ProviderMonitorPark(_)
+        | Method::ProviderSnapshot(_)
+        | Method::RpcDiscover(_)
+        | Method::DeviceOpen(_)
+        | Method::LineSetMessageWaiting(_)
+        | Method::CallAccept(_)
+        | Method::CallAnswer(_)
+        | Method::CallReject(_)
+        | Method::CallRedirect(_)
+        | Method::CallDrop(_)
+        | Method::CallHold(_)
+        | Method::CallRetrieve(_)
+        | Method::CallConsult(_)
+        | Method::CallTransfer(_)
+        | Method::CallConference(_)
+        | Method::CallPark(_)
+        | Method::CallDtmf(_)
+        | Method::CallSetUserData(_)
+        | Method::CallSetMedia(_) => None,
     }
 }
