@@ -216,7 +216,9 @@ impl<'a> Fields<'a> {
     pub(super) fn require(&self, key: &str, report: &mut Report) -> Option<At<'a>> {
         let found = self.get(key);
         if found.is_none() {
-            report.mistake(self.place.clone(), self.path.as_str(), format!("the key `{key}` is missing"));
+            // At the top there is no path but the key's own.
+            let path = if self.path.is_empty() { key } else { self.path.as_str() };
+            report.mistake(self.place.clone(), path, format!("the key `{key}` is missing"));
         }
         found
     }

@@ -159,7 +159,7 @@ impl Node {
 
     fn resume(&mut self, step: &mut Step<'_>, connection: CtiConnection, open: &ProviderOpen, id: SessionId) {
         let last_seq = open.resume.as_ref().map_or(0, |r| r.last_seq);
-        let config = self.session_config(open);
+        let config = self.resumed_config(open, id);
         let answer = self.opened(open, &config, id, None, Some(last_seq));
         let Some(link) = self.applications.links.get_mut(&connection) else { return };
         let Some(request) = link.connection.opened(id) else { return };
@@ -187,6 +187,17 @@ impl Node {
             }
             step.out.push(Output::CtiClose(old));
         }
+    }
+
+    /// What the client wished before holds until it wishes something else, within the bounds of now.
+    fn resumed_config(&self, open: &ProviderOpen, id: SessionId) -> SessionConfig {
+        let mut wish = open.clone();
+        if let Some(session) = self.applications.sessions.get(id) {
+            let before = session.config();
+            wish.heartbeat_ms.get_or_insert(milliseconds(before.heartbeat));
+            wish.resume_grace_ms.get_or_insert(milliseconds(before.grace));
+        }
+        self.session_config(&wish)
     }
 
     fn session_config(&self, open: &ProviderOpen) -> SessionConfig {

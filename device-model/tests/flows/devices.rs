@@ -117,7 +117,11 @@ fn data_travels_with_the_call() {
     w.request(APP, Request::SetUserData { leg: p, user_data: data.clone() });
     assert_eq!(
         w.said().lines().filter(|l| !l.starts_with('>')).collect::<Vec<_>>(),
-        ["reply s1 done", "event [s2] changed(Offering) Q:l3 6001->6002"]
+        [
+            "reply s1 done",
+            "event [s1] changed(Proceeding) P:l1 6001->6002",
+            "event [s2] changed(Offering) Q:l3 6001->6002"
+        ]
     );
     assert_eq!(*w.control.leg(q).expect("there").user_data, data);
     let huge = BTreeMap::from([("k".to_owned(), "v".repeat(9000))]);

@@ -231,7 +231,6 @@ impl Session {
         self.overflowed = false;
         self.queue.clear();
         self.queue.push_back(reply);
-        self.log.trim(last_seq);
         self.queue.extend(self.log.after(last_seq).map(|(seq, event)| event.frame(seq)));
         self.replaying = self.queue.len();
         superseded

@@ -104,17 +104,19 @@ impl Cti {
         self.call("provider.open", json!({"user": user, "password": password, "application": "lab"})).await
     }
 
-    /// Opens a provider that goes on with a session after its event `last_seq`.
+    /// Opens a provider that goes on with a session; the numbers of the events go on, too, where it was resumed.
+    ///
+    /// # Panics
+    /// If it is refused.
     pub async fn resume(&mut self, user: &str, password: &str, session: &Value, last_seq: u64) -> Value {
-        self.next_seq = last_seq + 1;
         let resume = json!({"session": session, "last_seq": last_seq});
-        let hello = json!({
-            "user": user, "password": password, "application": "lab", "resume_grace_ms": 30_000, "resume": resume,
-        });
-        self.call("provider.open", hello).await
+        let hello = json!({"user": user, "password": password, "application": "lab", "resume": resume});
+        let opened = self.call("provider.open", hello).await;
+        self.next_seq = opened["next_seq"].as_u64().unwrap_or_else(|| panic!("no next_seq in {opened}"));
+        opened
     }
 
-    /// The number of the last event that came.
+    /// The number of the last event.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
         self.next_seq - 1

@@ -109,6 +109,16 @@ impl Config {
         )
     }
 
+    /// A user of these groups alone, with the same password.
+    #[must_use]
+    pub fn member(self, id: &str, groups: &[&str], devices: &[&str]) -> Config {
+        self.add(
+            "users",
+            json!({"id": id, "kind": "application_user", "password_hash": PASSWORD_HASH,
+                   "groups": groups, "controlled_devices": devices}),
+        )
+    }
+
     /// A service parameter.
     #[must_use]
     pub fn parameter(mut self, name: &str, value: Value) -> Config {
