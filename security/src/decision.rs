@@ -236,6 +236,12 @@ impl Policy {
             }
         };
         match self.device(device.as_str()) {
+            // A glob of the user's list fits, but his list is of devices: only a super provider hears more.
+            None if !user.groups.contains(everything) => Err(refuse(
+                RefusalKind::DeviceNotControlled,
+                Rule::DeviceExists,
+                format!("{device} is not among the devices that user {} may control", user.id),
+            )),
             None => Err(refuse(
                 RefusalKind::NoSuchDevice,
                 Rule::DeviceExists,

@@ -123,7 +123,7 @@ async fn a_name_that_the_user_may_not_control_is_refused_alike_in_every_method()
         ("line.set_auto_accept", json!({"dn": "2001", "on": true})),
         ("call.make", json!({"destination": "5000"})),
     ] {
-        for name in ["SEP2001", "NO_SUCH_THING"] {
+        for name in ["SEP2001", "NO_SUCH_THING", "PORT_999"] {
             let refused = ivr.refused(method, with(name, more.clone())).await;
             assert_eq!(refused.symbol, "DEVICE_NOT_CONTROLLED", "{method} {name}: {refused}");
         }

@@ -96,7 +96,7 @@ users:
         for (device, user, transport, wanted) in [
             ("RP_MAIN", "alice", Transport::Tls, "false DEVICE_NOT_CONTROLLED controlled_devices 12"),
             ("RP_SHUT", "alice", Transport::Tls, "false DEVICE_RESTRICTED allow_cti_control 7"),
-            ("RP_SOON", "alice", Transport::Tls, "false NO_SUCH_DEVICE device exists 0"),
+            ("RP_SOON", "alice", Transport::Tls, "false DEVICE_NOT_CONTROLLED device exists 0"),
             ("RP_MAIN", "alice", Transport::Plain, "false SECURE_CONNECTION_REQUIRED transport 10"),
             ("RP_MAIN", "bob", Transport::Tls, "false USER_NOT_CTI_ENABLED group Standard CTI Enabled 13"),
             ("RP_MAIN", "eve", Transport::Tls, "false LOGIN_FAILED user exists 0"),

@@ -13,7 +13,7 @@ use protocol::{CtiError, Subscription, Symbol, rpc, wire};
 use rand::RngExt;
 use security::audit::{AuditRecord, Outcome};
 use security::limits::RequestRate;
-use security::{Action, Actor, Decision};
+use security::{Action, Actor, Decision, RefusalKind, Rule};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -350,5 +350,11 @@ pub(super) fn privileges(of: security::Privileges) -> wire::Privileges {
 pub(super) fn permission_error(refusal: &security::Refusal) -> CtiError {
     let symbol = Symbol::from_name(refusal.kind.symbol()).unwrap_or(Symbol::PrivilegeViolation);
     let message: Arc<str> = refusal.message.as_str().into();
-    CtiError::not_permitted(symbol, message.to_string(), refusal.rule.to_string())
+    // What no permission would mend names none; a user's own glob tells him nothing about what exists.
+    let needs = match (&refusal.rule, refusal.kind == RefusalKind::NoSuchDevice) {
+        (Rule::DeviceExists, true) => return CtiError::new(symbol, message.to_string()),
+        (Rule::DeviceExists, false) => Rule::ControlledDevices(None).to_string(),
+        (rule, _) => rule.to_string(),
+    };
+    CtiError::not_permitted(symbol, message.to_string(), needs)
 }
