@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -42,6 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         attempts: 3,
     };
 
+    let mut terminated = signal(SignalKind::terminate())?;
     let provider = Provider::connect(config).await?;
     let terminal = provider.terminal(needed("route-point")?);
     let calls = terminal.calls();
@@ -52,6 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             stopped?;
             Ok(provider.close().await?)
         }
+        Some(()) = terminated.recv() => Ok(provider.close().await?),
     }
 }
 

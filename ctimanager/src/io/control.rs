@@ -5,6 +5,7 @@
 
 use super::queue::{Event, Queue};
 use super::run::{Alive, ReloadOrder};
+use super::web::Readiness;
 use crate::node::AdminRequest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -110,6 +111,7 @@ impl Drop for Socket {
 pub(super) struct ControlShell {
     pub(super) queue: Queue,
     pub(super) reloads: mpsc::Sender<ReloadOrder>,
+    pub(super) readiness: Arc<Readiness>,
     pub(super) alive: Alive,
 }
 
@@ -180,14 +182,33 @@ async fn carry_out(request: Request, shell: &ControlShell) -> Answer {
         Request::Stop => AdminRequest::Stop,
     };
     let (asker, answer) = oneshot::channel();
-    if shell.queue.send(Event::Admin(request, asker)).await.is_err() {
+    if shell.queue.send(Event::Admin(request.clone(), asker)).await.is_err() {
         return Answer::Error("the node is stopping".into());
     }
     match timeout(ANSWER_LIMIT, answer).await {
-        Ok(Ok(Ok(value))) => Answer::Ok(value),
+        Ok(Ok(Ok(value))) => {
+            // Before the administrator hears that it is done, so that whoever asks `/readyz` then hears it, too.
+            tell_readiness(&request, &shell.readiness);
+            Answer::Ok(value)
+        }
         Ok(Ok(Err(what))) => Answer::Error(what),
         Ok(Err(_)) => Answer::Error("the node is stopping".into()),
         Err(_) => Answer::Error("the node did not answer in time".into()),
+    }
+}
+
+fn tell_readiness(carried_out: &AdminRequest, readiness: &Readiness) {
+    match carried_out {
+        AdminRequest::Drain => readiness.set_draining(),
+        AdminRequest::Stop => readiness.set_stopping(),
+        AdminRequest::Status
+        | AdminRequest::Devices
+        | AdminRequest::Calls
+        | AdminRequest::Sessions
+        | AdminRequest::Alarms
+        | AdminRequest::Nodes
+        | AdminRequest::Explain { .. }
+        | AdminRequest::Dependencies { .. } => {}
     }
 }
 

@@ -198,7 +198,8 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     let (want_stop, stop_wanted) = mpsc::channel(1);
     tasks.spawn(reload_on_order(setup.reload, reload_orders, rest_queue.clone(), tls, limits));
     if let Some(socket) = bound.control.take() {
-        let shell = ControlShell { queue: rest_queue.clone(), reloads: reloads.clone(), alive };
+        let (queue, readiness) = (rest_queue.clone(), Arc::clone(&readiness));
+        let shell = ControlShell { queue, reloads: reloads.clone(), readiness, alive };
         tasks.spawn(control::listen(socket, Arc::new(shell)));
     }
     if setup.signals {

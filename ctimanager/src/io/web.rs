@@ -44,21 +44,30 @@ pub(super) struct Readiness(AtomicU8);
 
 const STARTING: u8 = 0;
 const READY: u8 = 1;
+const DRAINING: u8 = 2;
+const STOPPING: u8 = 3;
 
 impl Readiness {
+    // A node only ever goes on to the next state, whatever is told first.
+
     pub(super) fn set_ready(&self) {
-        // A stop that came first stays.
-        let _ = self.0.compare_exchange(STARTING, READY, Ordering::Relaxed, Ordering::Relaxed);
+        self.0.fetch_max(READY, Ordering::Relaxed);
+    }
+
+    /// It takes no new calls and no new applications.
+    pub(super) fn set_draining(&self) {
+        self.0.fetch_max(DRAINING, Ordering::Relaxed);
     }
 
     pub(super) fn set_stopping(&self) {
-        self.0.store(READY + 1, Ordering::Relaxed);
+        self.0.fetch_max(STOPPING, Ordering::Relaxed);
     }
 
     fn reason_against(&self) -> Option<&'static str> {
         match self.0.load(Ordering::Relaxed) {
             STARTING => Some("SIP and CTI do not listen yet\n"),
             READY => None,
+            DRAINING => Some("the node is draining: it takes no new calls and no new applications\n"),
             _ => Some("the node is stopping\n"),
         }
     }

@@ -22,6 +22,14 @@ pub struct Definition {
     pub cure: &'static str,
 }
 
+impl Definition {
+    /// Something that is told, and not remembered among the alarms: what follows from another alarm, many times over.
+    #[must_use]
+    pub fn report(&'static self, parameters: Vec<(&'static str, String)>) -> Report {
+        Report { name: self.name, severity: self.severity, parameters }
+    }
+}
+
 macro_rules! alarms {
     ($($(#[$doc:meta])* $name:ident = $string:literal, $severity:ident, $text:literal, $cause:literal, $cure:literal;)*) => {
         $($(#[$doc])* pub static $name: Definition = Definition {
@@ -138,7 +146,7 @@ impl Alarms {
         parameters: Vec<(&'static str, String)>,
     ) -> Report {
         self.remember(Alarm { name: definition.name, state: "raised", parameters: parameters.clone() });
-        Report { name: definition.name, severity: definition.severity, parameters }
+        definition.report(parameters)
     }
 
     /// A condition begins (or ends) for this key. `None` when it was so already.

@@ -129,8 +129,6 @@ impl Node {
             .insert(connection, Link { connection: machine, peer, transport, opening: None });
         if self.stopping.is_some() {
             self.close_connection(step, connection, CloseReason::Stopping);
-        } else if self.directory.draining() {
-            self.close_connection(step, connection, CloseReason::Draining);
         }
     }
 
@@ -334,9 +332,16 @@ impl Node {
         }
         let provider = self.applications.providers.remove(&id);
         self.forget_certificate(step, id);
+        let devices: Vec<DeviceName> = self.model.open_devices(id).cloned().collect();
         self.model(step, device_model::Input::SessionEnded(id));
         let user = provider.map_or_else(String::new, |p| p.user.to_string());
         let parameters = vec![("session", id.to_string()), ("user", user), ("reason", reason.to_owned())];
+        // Thousands of devices would push all else out of the list of alarms: the provider's own closing stands there.
+        step.out.extend(devices.into_iter().map(|device| {
+            let device = [("device", device.to_string())];
+            let parameters = parameters.iter().cloned().chain(device).collect();
+            Output::Report(alarms::DEVICE_CLOSED.report(parameters))
+        }));
         let report = self.alarms.occur(&alarms::PROVIDER_CLOSED, parameters);
         step.out.push(Output::Report(report));
     }

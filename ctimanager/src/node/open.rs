@@ -7,6 +7,7 @@ use super::applications::{Link, Provider};
 use super::port::{CtiConnection, CtiTransport, Output};
 use super::{Node, Step, alarms};
 use device_model::SessionId;
+use protocol::event::CloseReason;
 use protocol::methods::{NotResumed, ProviderOpen, ProviderOpened};
 use protocol::session::{Resume, SessionConfig, grace, heartbeat_interval};
 use protocol::{CtiError, Subscription, Symbol, rpc, wire};
@@ -115,6 +116,9 @@ impl Node {
         {
             self.drop_overrun(step, id);
         }
+        if self.directory.draining() {
+            return self.turn_away(step, connection, open);
+        }
         if self.applications.sessions.len() >= self.settings.sessions.max_cti_connections {
             let report = self.alarms.occur(&alarms::MAX_CONNECTIONS, Vec::new());
             step.out.push(Output::Report(report));
@@ -123,6 +127,18 @@ impl Node {
             return self.refuse_open(step, connection, open, error);
         }
         self.start_session(step, connection, open, not_resumed);
+    }
+
+    /// A draining node goes on with the sessions that it has, and takes no other.
+    fn turn_away(&mut self, step: &mut Step<'_>, connection: CtiConnection, open: &ProviderOpen) {
+        let reason = CloseReason::Draining;
+        let parameters = vec![("user", open.user.as_str().to_owned()), ("reason", reason.name().to_owned())];
+        let report = self.alarms.occur(&alarms::PROVIDER_OPEN_FAILURE, parameters);
+        step.out.push(Output::Report(report));
+        let peer = self.applications.links.get(&connection).map(|link| link.peer);
+        let outcome = Outcome::Refused { symbol: reason.name(), rule: "drain".into() };
+        audit_open(step, open, peer, outcome);
+        self.close_connection(step, connection, reason);
     }
 
     /// The old session ends there and then as a failed one (protocol §2, "Resume"). A connection it may still have is

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -304,6 +304,16 @@ pub fn leg_of(event: &Value) -> Value {
     if event["leg"].is_object() { event["leg"]["leg"].clone() } else { event["leg"].clone() }
 }
 
+/// When the server says that it happened.
+///
+/// # Panics
+/// If it says none.
+#[must_use]
+pub fn time_of(event: &Value) -> SystemTime {
+    let time = event["time"].as_str().and_then(|text| humantime::parse_rfc3339(text).ok());
+    time.unwrap_or_else(|| panic!("no time in {event}"))
+}
+
 fn reply_of(message: &Value) -> Reply {
     let error = &message["error"];
     if error.is_null() {
@@ -318,7 +328,7 @@ fn reply_of(message: &Value) -> Reply {
     })
 }
 
-async fn over_tls(address: SocketAddr, ca: &Path) -> TlsStream<TcpStream> {
+pub(super) async fn over_tls(address: SocketAddr, ca: &Path) -> TlsStream<TcpStream> {
     let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config(ca)));
     let name = ServerName::IpAddress(address.ip().into());
     connector.connect(name, tcp(address).await).await.unwrap_or_else(|e| panic!("TLS with {address}: {e}"))

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod app;
 pub mod baresip;
+pub mod cable;
 pub mod cti;
 pub mod kamailio;
 pub mod linphone;
@@ -12,6 +13,8 @@ pub mod process;
 pub mod rtp;
 pub mod sipp;
 pub mod tone;
+pub mod trunk;
+pub mod web;
 pub mod websocket;
 pub mod wire;
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
+use std::time::SystemTime;
 
 /// The password of every user that [`Config`] makes.
 pub const PASSWORD: &str = "lab-password";
@@ -290,6 +291,27 @@ impl Node {
         self.process.log()
     }
 
+    /// When it wrote its first line that contains all of these: its own account.
+    #[must_use]
+    pub fn wrote(&self, words: &[&str]) -> Option<SystemTime> {
+        let log = self.log();
+        let line = log.lines().find(|line| words.iter().all(|word| line.contains(word)))?;
+        humantime::parse_rfc3339(line.split(' ').next()?).ok()
+    }
+
+    /// Waits until it has written such a line; when that was.
+    ///
+    /// # Panics
+    /// If it doesn't.
+    pub async fn writes(&self, words: &[&str]) -> SystemTime {
+        eventually(format!("a line with {words:?}"), SOON, async || self.wrote(words)).await
+    }
+
+    /// The status and the body of a page of its web port.
+    pub async fn page(&self, path: &str) -> (u16, String) {
+        super::web::get(self.web, &self.ca(), path).await
+    }
+
     /// Its resident memory in KiB.
     #[must_use]
     pub fn memory_kib(&self) -> u64 {
@@ -297,6 +319,16 @@ impl Node {
             std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
         line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+
+    /// Sends its process a signal by its name.
+    pub fn signal(&mut self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// Waits for its end.
+    pub async fn ends(&mut self) -> ExitStatus {
+        self.process.wait(SOON).await
     }
 
     /// Asks it to stop (SIGTERM) and waits for its end.

@@ -40,9 +40,19 @@ async fn health_is_told() {
     assert!(fetch(&house, "/readyz", "").await.starts_with("HTTP/1.1 200"));
     assert!(fetch(&house, "/metrics", "").await.contains("ctimanager_cti_connections_accepted_total 0\n"));
     assert!(fetch(&house, "/elsewhere", "").await.starts_with("HTTP/1.1 404"));
-    house.running.readiness.set_stopping();
-    let answer = fetch(&house, "/readyz", "").await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("the node is stopping\n"), "{answer}");
+    let readiness = Arc::clone(&house.running.readiness);
+    readiness.set_draining();
+    let draining = fetch(&house, "/readyz", "").await;
+    assert!(draining.starts_with("HTTP/1.1 503") && draining.contains("the node is draining"), "{draining}");
+    readiness.set_stopping();
+    // What is told late takes nothing back.
+    readiness.set_draining();
+    readiness.set_ready();
+    let stopping = fetch(&house, "/readyz", "").await;
+    assert!(
+        stopping.starts_with("HTTP/1.1 503") && stopping.ends_with("the node is stopping\n"),
+        "{stopping}"
+    );
 }
 
 #[tokio::test]
