@@ -127,6 +127,12 @@ macro_rules! methods {
                 match name { $($method => Some($changes),)* _ => None }
             }
 
+            /// Its params as a client sends them: [`Method::parse`] reads the same method again.
+            #[must_use]
+            pub fn to_params(&self) -> Box<RawValue> {
+                match self { $(Method::$name(call) => params(call, None),)* }
+            }
+
             pub(crate) fn read(name: &str, fields: Map<String, Value>) -> Result<Method, CtiError> {
                 match name {
                     $($method => $name::read(fields).map(Method::$name),)*

@@ -5,5 +5,6 @@
     reason = "drives real programs and sockets: real time, real threads; waiting is for events with a deadline"
 )]
 
+pub mod fuzz;
 pub mod lab;
 pub mod sim;

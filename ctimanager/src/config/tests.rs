@@ -252,6 +252,10 @@ fn passwords_are_never_shown() {
     let message = only(&phone("password_file: not/there"));
     assert!(message.contains("not/there can't be read"), "{message}");
     assert!(only(&phone("password: a, password_file: b")).contains("not both"));
+    for endless in ["/dev/zero", "/"] {
+        let message = only(&phone(&format!("password_file: {endless}")));
+        assert!(message.contains("is no file"), "{message}");
+    }
 }
 
 #[test]
@@ -287,6 +291,9 @@ fn hostile_yaml_is_bounded() {
         let _ = writeln!(laughs, "{name}: &{name} [{aliases}]");
     }
     assert!(only(&laughs).contains("aliases repeat more"));
+    let anchors: String = (0..30).map(|n| format!("&a{n} [")).collect();
+    let values = "x,".repeat(50_000) + &"]".repeat(30);
+    assert!(only(&format!("{anchors}{values}")).contains("anchors and aliases repeat more"));
     assert!(only(&"[".repeat(33)).contains("nested deeper than 32 levels"));
     assert!(only(&"[".repeat(100_000)).contains("not YAML: recursion limit"), "the parser's own bound");
     assert!(only(&"- ".repeat(100_000)).contains("nested deeper than 32 levels"));

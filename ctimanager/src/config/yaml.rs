@@ -177,16 +177,20 @@ impl Builder {
     }
 
     fn alias(&mut self, anchor: usize, mark: Marker, report: &mut Report) -> Result<(), Broken> {
-        let Some((node, cost)) = self.anchors.get(&anchor) else {
+        let Some((node, cost)) = self.anchors.get(&anchor).cloned() else {
             return Err(broken(mark, "an alias of a value that isn't complete yet"));
         };
+        self.repeated(cost, mark)?;
+        self.finish(node, 0, mark, report)
+    }
+
+    fn repeated(&mut self, cost: Cost, mark: Marker) -> Result<(), Broken> {
         self.values += cost.values;
         self.aliased_bytes += cost.bytes;
         if self.values > MAX_VALUES || self.aliased_bytes > MAX_ALIASED_BYTES {
-            return Err(broken(mark, "aliases repeat more than a configuration can hold"));
+            return Err(broken(mark, "anchors and aliases repeat more than a configuration can hold"));
         }
-        let node = node.clone();
-        self.finish(node, 0, mark, report)
+        Ok(())
     }
 
     /// Reports the key that was just read, if its map has it already.
@@ -216,6 +220,8 @@ impl Builder {
         }
         if anchor != 0 {
             let cost = cost(&node);
+            // The anchor's own copy is one more repetition: anchors within anchors would make a copy for each level.
+            self.repeated(cost, mark)?;
             self.anchors.insert(anchor, (node.clone(), cost));
         }
         match self.open.last_mut() {

@@ -9,7 +9,7 @@ mod calm;
 mod dice;
 mod phone;
 mod pipe;
-mod scene;
+pub(crate) mod scene;
 mod trace;
 mod world;
 

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The node's SIP address.
-pub(super) const NODE: &str = "10.0.0.1:5060";
+pub(crate) const NODE: &str = "10.0.0.1:5060";
 /// The trunk's.
 pub(super) const TRUNK: &str = "10.0.0.99:5070";
 /// Every phone's and user's.
-pub(super) const PASSWORD: &str = "secret";
+pub(crate) const PASSWORD: &str = "secret";
 /// Frames that may wait for a slow application.
 pub(super) const QUEUE_EVENTS: usize = 48;
 /// Events that a session keeps.
@@ -136,7 +136,7 @@ pub(super) const APPLICATIONS: &[ApplicationOfScene] = &[
 ];
 
 /// The configuration as the node sees it.
-pub(super) fn settings() -> Arc<Settings> {
+pub(crate) fn settings() -> Arc<Settings> {
     let yaml = CONFIG
         .replace("@HASH@", HASH)
         .replace("@LOG@", &LOG_EVENTS.to_string())
@@ -148,6 +148,6 @@ pub(super) fn settings() -> Arc<Settings> {
     Arc::new(Settings::of(&loaded.config, &loaded.config.nodes[0], &surroundings))
 }
 
-pub(super) fn address(text: &str) -> SocketAddr {
+pub(crate) fn address(text: &str) -> SocketAddr {
     text.parse().expect("the scene's addresses are addresses")
 }

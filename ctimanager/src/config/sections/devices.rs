@@ -9,6 +9,7 @@ use crate::config::{Device, Digest, MediaEncryption, PhoneProtocol};
 use device_model::plan::DeviceKind;
 use security::Secret;
 use security::devices::NumberRange;
+use std::io::Read;
 use std::path::Path;
 
 pub(in crate::config) const DEVICE_KEYS: &[&str] = &[
@@ -299,14 +300,20 @@ fn password(at: &At<'_>, fields: &Fields<'_>, report: &mut Report) -> Option<Sec
     }
 }
 
-/// The first line of the file.
+/// The first line of the file. Only of a regular one: a pipe or a device may never end.
 fn read_password(path: &Path) -> Result<Secret, String> {
     let shown = path.display();
-    let length = std::fs::metadata(path).map_err(|e| format!("{shown} can't be read: {e}"))?.len();
-    if length > 4 * MAX_PASSWORD_BYTES as u64 {
+    let unreadable = |e: std::io::Error| format!("{shown} can't be read: {e}");
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(format!("{shown} is no file"));
+    }
+    let most = 4 * MAX_PASSWORD_BYTES as u64;
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(most + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > most {
         return Err(format!("{shown} is too long for a password"));
     }
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{shown} can't be read: {e}"))?;
     let text = Secret::new(text);
     Ok(Secret::new(text.expose().lines().next().unwrap_or_default().to_owned()))
 }

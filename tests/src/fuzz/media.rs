@@ -1,0 +1,85 @@
+//! Session descriptions and RTP packets.
+
+use client::media::rtp::RtpPacket;
+use sip::port::{Audio, MediaDirection, Sdp};
+use sip::sdp::{self, Describer};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9));
+
+/// Two descriptions, split at a line of `---`: each is read, relayed with and without a direction, and answered.
+pub(super) fn sdp(data: &[u8]) {
+    let (first, second) = match data.windows(5).position(|window| window == b"\n---\n") {
+        Some(at) => (&data[..=at], &data[at + 5..]),
+        None => (data, data),
+    };
+    let Ok(read) = sdp::read(first) else {
+        assert!(
+            Describer::new(1, OWN).offer(&Sdp::Relay(first.into(), None)).is_err() || has_audio_fault(first)
+        );
+        return;
+    };
+    assert_eq!(&*read.text, first, "the text comes back as it is");
+    assert!(read.audio.packet_ms > 0 && read.audio.formats.iter().all(|format| format.payload_type < 128));
+    for direction in [None, Some(MediaDirection::SendOnly), Some(MediaDirection::Inactive)] {
+        relayed(&read.text, direction);
+    }
+    answered(&read.text, second, &read.audio);
+}
+
+/// What reading refuses, relaying refuses too, but for the address of the audio, which relaying does not look at.
+fn has_audio_fault(text: &[u8]) -> bool {
+    matches!(sdp::read(text), Err(sdp::SdpError::Address))
+}
+
+fn relayed(text: &Arc<[u8]>, direction: Option<MediaDirection>) {
+    let mut describer = Describer::new(77, OWN);
+    let offer = Sdp::Relay(text.clone(), direction);
+    let written = describer.offer(&offer).expect("what was read can be relayed");
+    let again = describer.offer(&offer).expect("what was read can be relayed");
+    assert_eq!(written, again, "the same description again is the same text, byte for byte");
+    let back = sdp::read(&written).expect("what we write can be read");
+    let before = sdp::read(text).expect("read before");
+    assert_eq!(back.audio.address, before.audio.address, "the media's address passes");
+    assert_eq!(back.audio.formats, before.audio.formats, "the formats pass");
+    assert_eq!(back.audio.encrypted, before.audio.encrypted);
+    if let Some(direction) =
+        direction.filter(|_| back.audio.address.port() != 0 && !back.audio.address.ip().is_unspecified())
+    {
+        assert_eq!(back.audio.direction, direction);
+    }
+    let count =
+        |text: &[u8], line: &[u8]| text.split(|byte| *byte == b'\n').filter(|l| l.starts_with(line)).count();
+    let lossless = String::from_utf8_lossy(text).replace("\r\n", "\n").replace('\r', "\n");
+    assert_eq!(count(&written, b"m="), count(lossless.as_bytes(), b"m="), "media lines pass");
+    assert_eq!(count(&written, b"a=crypto:"), count(lossless.as_bytes(), b"a=crypto:"), "keys pass");
+    let mut twice = Describer::new(77, OWN);
+    let written_twice = twice.offer(&Sdp::Relay(written.clone(), direction)).expect("can be relayed again");
+    assert_eq!(written_twice, written, "rewriting what was rewritten changes nothing");
+}
+
+fn answered(offer: &[u8], answer: &[u8], audio: &Audio) {
+    let medias = |text: &[u8]| {
+        let text = String::from_utf8_lossy(text).into_owned();
+        text.lines()
+            .filter_map(|l| l.strip_prefix("m="))
+            .map(|l| l.split(' ').next().unwrap_or_default().to_ascii_lowercase())
+            .collect::<Vec<_>>()
+    };
+    let kinds = medias(&Describer::new(1, OWN).offer(&Sdp::Relay(offer.into(), None)).expect("it was read"));
+    for sdp in [Sdp::Relay(answer.into(), None), Sdp::Local(audio.clone())] {
+        if let Ok(written) = Describer::new(2, OWN).answer(&sdp, offer) {
+            assert_eq!(medias(&written), kinds, "an answer has the offer's media lines (RFC 3264 §6)");
+        }
+    }
+}
+
+/// A datagram.
+pub(super) fn rtp(data: &[u8]) {
+    let Ok(packet) = RtpPacket::parse(data) else { return };
+    assert!(packet.payload.len() + 12 <= data.len() && packet.payload_type < 128);
+    let mut written = Vec::new();
+    packet.write(&mut written);
+    assert_eq!(RtpPacket::parse(&written), Ok(packet), "what is written reads back");
+}
