@@ -1,57 +1,129 @@
-//! Runs the simulator: `simulate --seeds N [--seed FIRST] [--minutes M] [--loud]`.
+//! Runs the simulator.
 //!
-//! Prints one line for each seed with the number that stands for all that happened, and stops at the first rule that did
-//! not hold, with the last lines of its record.
+//! `simulate [--seeds N] [--seed FIRST] [--minutes M] [--jobs J] [--all] [--loud]`: prints one line for each seed, in
+//! their order whatever the number of jobs, with the number that stands for all that happened; stops at the first rule
+//! that did not hold (with `--all`: goes on and counts them) with the last lines of its record; says at the end what
+//! happened how often.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
-use tests::sim::{self, Options};
+use tests::sim::{self, Failure, Options, Outcome, Tally};
+
+const USAGE: &str = "usage: simulate [--seeds N] [--seed FIRST] [--minutes M] [--jobs J] [--all] [--loud]";
+
+/// Results that may wait for one that comes before them.
+const WAITING: usize = 64;
+
+type Run = (u64, Result<Outcome, Box<Failure>>);
+
+struct Wish {
+    first: u64,
+    seeds: u64,
+    minutes: u64,
+    jobs: u64,
+    all: bool,
+    loud: bool,
+}
 
 #[allow(clippy::print_stdout, reason = "a command")]
 #[allow(clippy::disallowed_methods, reason = "measures how long the runs took")]
 fn main() -> ExitCode {
-    let Some((first, seeds, minutes, loud)) = arguments() else {
-        eprintln!("usage: simulate [--seeds N] [--seed FIRST] [--minutes M] [--loud]");
+    let Some(wish) = arguments() else {
+        eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let (start, mut steps, mut calls) = (Instant::now(), 0, 0);
-    for seed in first..first + seeds {
-        match sim::run(Options { seed, minutes, loud }) {
-            Ok(outcome) => {
-                steps += outcome.steps;
-                calls += outcome.calls;
-                println!("seed {seed}: {:016x} {outcome:?}", outcome.hash);
-            }
-            Err(failure) => {
-                println!("{failure}");
-                println!("again: cargo run -p tests --bin simulate -- --seed {seed} --minutes {minutes}");
-                return ExitCode::FAILURE;
+    let start = Instant::now();
+    let next = AtomicU64::new(wish.first);
+    let (results, arrived) = sync_channel(WAITING);
+    let sum = std::thread::scope(|scope| {
+        for _ in 0..wish.jobs {
+            let (results, next, wish) = (results.clone(), &next, &wish);
+            scope.spawn(move || work(wish, next, &results));
+        }
+        drop(results);
+        report(&wish, &next, arrived)
+    });
+    println!("{}", sum.tally);
+    println!(
+        "{} seeds, {} s of trouble simulated in {:.1} s, {} steps, {} failed",
+        sum.seeds,
+        sum.seeds * wish.minutes * 60,
+        start.elapsed().as_secs_f64(),
+        sum.steps,
+        sum.failed
+    );
+    if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Takes seed after seed until there are no more, or nobody wants to hear of them.
+fn work(wish: &Wish, next: &AtomicU64, results: &SyncSender<Run>) {
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= wish.first + wish.seeds {
+            return;
+        }
+        let run = sim::run(Options { seed, minutes: wish.minutes, loud: wish.loud });
+        if results.send((seed, run)).is_err() {
+            return;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Sum {
+    seeds: u64,
+    steps: u64,
+    failed: u64,
+    tally: Tally,
+}
+
+/// Prints the results in the order of their seeds, until one has failed.
+#[allow(clippy::print_stdout, reason = "a command")]
+fn report(wish: &Wish, next: &AtomicU64, arrived: Receiver<Run>) -> Sum {
+    let mut early = BTreeMap::new();
+    let mut sum = Sum::default();
+    for (seed, run) in arrived {
+        early.insert(seed, run);
+        while let Some(run) = early.remove(&(wish.first + sum.seeds)) {
+            let seed = wish.first + sum.seeds;
+            sum.seeds += 1;
+            match run {
+                Ok(outcome) => {
+                    sum.steps += outcome.steps;
+                    sum.tally += outcome.tally;
+                    println!("seed {seed}: {outcome}");
+                }
+                Err(failure) => {
+                    sum.failed += 1;
+                    println!("{failure}");
+                    println!("again: {} --seed {seed} --minutes {}", sim::COMMAND, wish.minutes);
+                    if !wish.all {
+                        next.store(u64::MAX / 2, Ordering::Relaxed);
+                        return sum;
+                    }
+                }
             }
         }
     }
-    let simulated = seeds * minutes * 60;
-    let took = start.elapsed().as_secs_f64();
-    println!(
-        "{seeds} seeds, {simulated} s simulated in {took:.1} s, {steps} steps, {calls} call ends came up, all well"
-    );
-    ExitCode::SUCCESS
+    sum
 }
 
-fn arguments() -> Option<(u64, u64, u64, bool)> {
-    let (mut first, mut seeds, mut minutes, mut loud) = (1, 1, 10, false);
+fn arguments() -> Option<Wish> {
+    let mut wish = Wish { first: 1, seeds: 1, minutes: 10, jobs: 1, all: false, loud: false };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
-        if name == "--loud" {
-            loud = true;
-            continue;
-        }
-        let value = given.next()?.parse().ok()?;
         match name.as_str() {
-            "--seed" => first = value,
-            "--seeds" => seeds = value,
-            "--minutes" => minutes = value,
+            "--loud" => wish.loud = true,
+            "--all" => wish.all = true,
+            "--seed" => wish.first = given.next()?.parse().ok()?,
+            "--seeds" => wish.seeds = given.next()?.parse().ok()?,
+            "--minutes" => wish.minutes = given.next()?.parse().ok()?,
+            "--jobs" => wish.jobs = given.next()?.parse().ok().filter(|jobs| *jobs > 0)?,
             _ => return None,
         }
     }
-    Some((first, seeds, minutes, loud))
+    Some(wish)
 }

@@ -7,16 +7,23 @@
 mod application;
 mod calm;
 mod dice;
+mod misfortune;
 mod phone;
 mod pipe;
 pub(crate) mod scene;
+mod tally;
 mod trace;
 mod world;
 
 use phone::Mood;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
+pub use tally::{Happening, Tally};
 use world::World;
+
+/// Runs the simulator at length.
+pub const COMMAND: &str = "cargo run --profile simulate -p tests --bin simulate --";
 
 /// How long trouble lasts at most until calm follows.
 const TROUBLE: Duration = Duration::from_secs(150);
@@ -41,18 +48,23 @@ pub struct Outcome {
     pub lines: u64,
     /// Inputs of the node.
     pub steps: u64,
-    /// Calls that came up, each counted at both ends that are phones.
-    pub calls: u64,
-    /// Events that applications read.
-    pub events: u64,
-    /// Requests that applications made.
-    pub requests: u64,
-    /// Sessions that went on after a break.
-    pub resumed: u64,
-    /// Sessions that could not, because their log was too short.
-    pub overruns: u64,
-    /// How often the node was started again.
-    pub restarts: u32,
+    /// How often each thing happened.
+    pub tally: Tally,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hash, lines, steps, tally } = self;
+        let of = |what| tally.of(what);
+        write!(
+            f,
+            "{hash:016x} {lines} lines, {steps} steps, {} call ends, {} events, {} resumed, {} overruns",
+            of(Happening::CallUp),
+            of(Happening::Event),
+            of(Happening::Resumed),
+            of(Happening::Overrun)
+        )
+    }
 }
 
 /// A rule that did not hold.
@@ -85,7 +97,10 @@ pub fn run(options: Options) -> Result<Outcome, Box<Failure>> {
     // The origin of virtual time: nothing reads the clock after it.
     let mut world = World::new(options.seed, Instant::now());
     world.trace.loud = options.loud;
-    match rounds(&mut world, Duration::from_secs(options.minutes * 60)) {
+    let trouble = Duration::from_secs(options.minutes * 60);
+    // What panics in the node is a failure like any other.
+    let ran = catch_unwind(AssertUnwindSafe(|| rounds(&mut world, trouble)));
+    match ran.unwrap_or_else(|panic| Err(said(&*panic))) {
         Ok(()) => Ok(outcome(&world)),
         Err(what) => Err(Box::new(Failure {
             seed: options.seed,
@@ -94,6 +109,12 @@ pub fn run(options: Options) -> Result<Outcome, Box<Failure>> {
             trace: world.trace.last_lines(),
         })),
     }
+}
+
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("a panic: {}", text.unwrap_or("without a word"))
 }
 
 fn rounds(world: &mut World, trouble: Duration) -> Result<(), String> {
@@ -121,19 +142,8 @@ fn trouble(world: &mut World, lasts: Duration) -> Result<(), String> {
 }
 
 fn outcome(world: &World) -> Outcome {
-    let mut outcome = Outcome {
-        hash: world.trace.hash(),
-        lines: world.trace.count(),
-        steps: world.steps,
-        calls: world.phones.iter().map(|phone| phone.completed).sum(),
-        restarts: world.life - 1,
-        ..Outcome::default()
-    };
-    for application in &world.applications {
-        outcome.events += application.tally.events;
-        outcome.requests += application.tally.requests;
-        outcome.resumed += application.tally.resumed;
-        outcome.overruns += application.tally.overruns;
-    }
-    outcome
+    let mut tally = world.tally;
+    world.phones.iter().for_each(|phone| tally += phone.tally);
+    world.applications.iter().for_each(|application| tally += application.tally);
+    Outcome { hash: world.trace.hash(), lines: world.trace.count(), steps: world.steps, tally }
 }

@@ -5,6 +5,7 @@ use super::dice::Dice;
 use super::phone::{Mood, Phone};
 use super::pipe::{Pipe, To, Written};
 use super::scene::{self, APPLICATIONS, NODE, PASSWORD, PHONES, address};
+use super::tally::{Happening, Tally};
 use super::trace::Trace;
 use ctimanager::node::{
     AdminRequest, AdminToken, CtiConnection, CtiTransport, Input, Node, Output, Settings,
@@ -49,6 +50,7 @@ pub(super) struct World {
     pub(super) applications: Vec<Application>,
     pub(super) dice: Dice,
     pub(super) trace: Trace,
+    pub(super) tally: Tally,
     pub(super) weather: Weather,
     pub(super) node: Option<Node>,
     pub(super) life: u32,
@@ -56,12 +58,12 @@ pub(super) struct World {
     base: Instant,
     later: BTreeMap<(Duration, u64), Later>,
     order: u64,
-    pipes: BTreeMap<u64, (usize, Pipe)>,
+    pub(super) pipes: BTreeMap<u64, (usize, Pipe)>,
     /// Each application's connection.
-    connected: Vec<Option<u64>>,
+    pub(super) connected: Vec<Option<u64>>,
     last_connection: u64,
     /// Phones whose cable is out.
-    unplugged_until: Vec<Duration>,
+    pub(super) unplugged_until: Vec<Duration>,
     /// Inputs of the node so far.
     pub(super) steps: u64,
     timeouts_at: (Duration, u32),
@@ -81,6 +83,7 @@ impl World {
             connected: vec![None; applications.len()],
             applications,
             trace: Trace::default(),
+            tally: Tally::default(),
             weather: FAIR,
             node: None,
             life: 0,
@@ -216,13 +219,17 @@ impl World {
     /// Sends a datagram between a phone and the node.
     fn post(&mut self, phone: usize, bytes: Vec<u8>, kind: fn(usize, Vec<u8>) -> Later) {
         if self.unplugged_until[phone] > self.now || self.dice.per_mille(self.weather.lost) {
-            return;
+            return self.tally.add(Happening::DatagramLost);
         }
         if self.dice.per_mille(self.weather.doubled) {
+            self.tally.add(Happening::DatagramDoubled);
             let delay = self.dice.ms(1, 900);
             self.schedule(delay, kind(phone, bytes.clone()));
         }
         let late = self.dice.per_mille(self.weather.late);
+        if late {
+            self.tally.add(Happening::DatagramLate);
+        }
         let delay = if late { self.dice.ms(20, 700) } else { self.dice.ms(1, 8) };
         self.schedule(delay, kind(phone, bytes));
     }
@@ -272,7 +279,7 @@ impl World {
         Ok(())
     }
 
-    fn after_application(&mut self, index: usize) -> Result<(), String> {
+    pub(super) fn after_application(&mut self, index: usize) -> Result<(), String> {
         for act in std::mem::take(&mut self.applications[index].acts) {
             let pipe = self.connected[index].and_then(|id| self.pipes.get_mut(&id));
             match (act, pipe) {
@@ -321,6 +328,7 @@ impl World {
             return;
         }
         self.trace.line(self.now, "the node dies", &[]);
+        self.tally.add(Happening::NodeDeath);
         self.later.retain(|_, later| !matches!(later, Later::Password(..)));
         for (_, pipe) in self.pipes.values_mut() {
             pipe.cut(self.now, &mut self.dice);
@@ -368,6 +376,7 @@ impl World {
             Output::Cti(connection, frame) => {
                 let mut line = Vec::new();
                 frame.encode_line(&mut line);
+                self.count_farewell(&line);
                 self.trace.line(self.now, &format!("{} → application", connection.0), &line);
                 let Some((_, pipe)) = self.pipes.get_mut(&connection.0) else { return Ok(None) };
                 let written = pipe.write_frame(self.now, self.steps, line, &mut self.dice);
@@ -389,81 +398,27 @@ impl World {
         Ok(None)
     }
 
+    /// Counts why connections are closed: often nobody is left to read it.
+    fn count_farewell(&mut self, line: &[u8]) {
+        const REASONS: [(&[u8], Happening); 3] = [
+            (b"\"session.superseded\"", Happening::Superseded),
+            (b"\"slow_consumer\"", Happening::SlowConsumer),
+            (b"\"heartbeat_timeout\"", Happening::HeartbeatTimeout),
+        ];
+        if line.len() > 250 {
+            return;
+        }
+        for (reason, happening) in REASONS {
+            if line.windows(reason.len()).any(|part| part == reason) {
+                self.tally.add(happening);
+            }
+        }
+    }
+
     /// What an administrator would be told.
     pub(super) fn ask(&mut self, request: AdminRequest) -> Result<Value, String> {
         self.input(Input::Admin(AdminToken(1), request))?;
         self.answer.take().ok_or_else(|| "an administrator got no answer".into())
-    }
-
-    // What goes wrong.
-
-    /// One misfortune, or none.
-    pub(super) fn misfortune(&mut self) -> Result<(), String> {
-        let index = self.dice.up_to(self.applications.len() - 1);
-        let phone = self.dice.up_to(self.phones.len() - 1);
-        match self.dice.below(100) {
-            0..=29 => self.cut(index),
-            30..=39 => {
-                self.trace.line(self.now, "crash of", self.applications[index].scene.instance.as_bytes());
-                self.applications[index].crash(self.now);
-                self.after_application(index)?;
-            }
-            40..=54 => self.freeze(index),
-            55..=69 => self.stall(index),
-            70..=84 => {
-                let until = self.now + self.dice.ms(200, 3_000);
-                self.trace.line(self.now, "cable out of", self.phones[phone].device.as_bytes());
-                self.unplugged_until[phone] = until;
-            }
-            85 => self.kill_node(),
-            86..=89 => self.rush(index)?,
-            _ => self.weather = self.any_weather(),
-        }
-        Ok(())
-    }
-
-    fn any_weather(&mut self) -> Weather {
-        Weather { lost: self.dice.below(60), doubled: self.dice.below(80), late: self.dice.below(150) }
-    }
-
-    fn cut(&mut self, index: usize) {
-        if let Some((_, pipe)) = self.connected[index].and_then(|id| self.pipes.get_mut(&id)) {
-            self.trace.line(self.now, "cut of", self.applications[index].scene.instance.as_bytes());
-            pipe.cut(self.now, &mut self.dice);
-        }
-    }
-
-    /// Everybody calls while an application is away.
-    fn rush(&mut self, index: usize) -> Result<(), String> {
-        self.applications[index].absence = Some(self.dice.ms(12_000, 28_000));
-        self.cut(index);
-        let trunk = self.phones.len() - 1;
-        for _ in 0..12 {
-            let number = *self.dice.pick(&["5000", "5000", "5101"]);
-            self.dial(trunk, number)?;
-        }
-        Ok(())
-    }
-
-    fn freeze(&mut self, index: usize) {
-        let until = self.now + self.dice.ms(500, 25_000);
-        let application = &mut self.applications[index];
-        self.trace.line(self.now, "freeze of", application.scene.instance.as_bytes());
-        application.frozen_until = until;
-        // Its clock of what it waits for stands still, too.
-        application.thaw(until);
-        if let Some((_, pipe)) = self.connected[index].and_then(|id| self.pipes.get_mut(&id)) {
-            pipe.stall(To::Application, until);
-        }
-    }
-
-    fn stall(&mut self, index: usize) {
-        let until = self.now + self.dice.ms(100, 9_000);
-        let to = if self.dice.percent(50) { To::Node } else { To::Application };
-        if let Some((_, pipe)) = self.connected[index].and_then(|id| self.pipes.get_mut(&id)) {
-            self.trace.line(self.now, "stall of", self.applications[index].scene.instance.as_bytes());
-            pipe.stall(to, until);
-        }
     }
 
     /// Everybody in this mood.

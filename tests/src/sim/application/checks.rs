@@ -2,6 +2,7 @@
 //! the snapshot is what the events said (P2, P3).
 
 use super::{Application, BOUND, Link};
+use crate::sim::tally::Happening;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -96,7 +97,7 @@ impl Application {
             return Err(format!("after event {} came {event}", self.last_seq));
         }
         self.last_seq = seq;
-        self.tally.events += 1;
+        self.tally.add(Happening::Event);
         if kind == "device.closed" {
             let device = event["device"]["name"].as_str().unwrap_or_default().to_owned();
             self.devices.remove(&device);

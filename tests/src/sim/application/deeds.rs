@@ -3,6 +3,7 @@
 use super::{Application, Deed, HEARTBEAT, Link, Todo};
 use crate::sim::phone::Mood;
 use crate::sim::scene::{Media, NUMBERS};
+use crate::sim::tally::Happening;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -15,15 +16,15 @@ impl Application {
                 if result["next_seq"] != self.last_seq + 1 {
                     return Err(format!("resumed after {}, next_seq {}", self.last_seq, result["next_seq"]));
                 }
-                self.tally.resumed += 1;
+                self.tally.add(Happening::Resumed);
                 self.repeat_unanswered(now);
             }
             (Some((_, life)), false) => {
                 let reason = result["reason"].as_str().unwrap_or("none");
                 match reason {
-                    "log_overrun" => self.tally.overruns += 1,
-                    "expired" => {}
-                    "unknown_session" if *life != self.node_life => {}
+                    "log_overrun" => self.tally.add(Happening::Overrun),
+                    "expired" => self.tally.add(Happening::Expired),
+                    "unknown_session" if *life != self.node_life => self.tally.add(Happening::Unknown),
                     _ => return Err(format!("not resumed, reason {reason}, in the same life of the node")),
                 }
                 self.start_anew(now, session);
@@ -51,7 +52,6 @@ impl Application {
         self.forget();
         self.todo.extend(listening);
         self.session = Some((session, self.node_life));
-        self.tally.fresh += 1;
         let _ = now;
     }
 

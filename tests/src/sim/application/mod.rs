@@ -7,6 +7,7 @@ mod deeds;
 use super::dice::Dice;
 use super::phone::Mood;
 use super::scene::{ApplicationOfScene, PASSWORD};
+use super::tally::{Happening, Tally};
 use checks::LegSeen;
 use protocol::frame::Decoder;
 use serde_json::{Value, json};
@@ -62,16 +63,6 @@ struct Pending {
     method: &'static str,
     params: Value,
     asked_at: Duration,
-}
-
-/// What an application has seen in its life.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
-    pub(super) events: u64,
-    pub(super) requests: u64,
-    pub(super) resumed: u64,
-    pub(super) overruns: u64,
-    pub(super) fresh: u64,
 }
 
 /// An application.
@@ -267,7 +258,7 @@ impl Application {
     /// Sends a request; it must be answered once.
     fn ask(&mut self, now: Duration, method: &'static str, params: Value) {
         self.last_id += 1;
-        self.tally.requests += 1;
+        self.tally.add(Happening::Request);
         let id = self.last_id;
         let frame = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let mut line = frame.to_string().into_bytes();

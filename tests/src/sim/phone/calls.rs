@@ -2,6 +2,7 @@
 
 use super::transactions::{Draft, Purpose};
 use super::{Call, Mood, Phone, Stage};
+use crate::sim::tally::Happening;
 use sip::message::{Method, Request, Response};
 use std::time::Duration;
 
@@ -160,7 +161,7 @@ impl Phone {
         }
         call.stage = Stage::Up;
         call.act_at = linger.map(|time| now + time);
-        self.completed += 1;
+        self.tally.add(Happening::CallUp);
         if call.cancelled {
             self.hang_up(now, id);
         }
@@ -333,7 +334,7 @@ impl Phone {
         if call.stage == Stage::Confirming {
             call.stage = Stage::Up;
             call.act_at = linger.map(|time| now + time);
-            self.completed += 1;
+            self.tally.add(Happening::CallUp);
         }
     }
 

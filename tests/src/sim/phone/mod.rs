@@ -6,6 +6,7 @@ mod transactions;
 
 use super::dice::Dice;
 use super::scene::{PASSWORD, PhoneOfScene, address};
+use super::tally::Tally;
 use sip::digest::Login;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -84,8 +85,7 @@ pub(super) struct Phone {
     pub(super) ended_by_peer: Vec<(String, Option<String>)>,
     /// Rules of SIP that the node did not keep.
     pub(super) complaints: Vec<String>,
-    /// Calls that came up.
-    pub(super) completed: u64,
+    pub(super) tally: Tally,
     scene: &'static PhoneOfScene,
     login: Option<Login>,
     /// The node has just been dead: what it did not answer is no complaint.
@@ -113,7 +113,7 @@ impl Phone {
             out: Vec::new(),
             ended_by_peer: Vec::new(),
             complaints: Vec::new(),
-            completed: 0,
+            tally: Tally::default(),
             scene,
             login,
             patient_until: Duration::ZERO,

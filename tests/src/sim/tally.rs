@@ -1,0 +1,81 @@
+//! What happened how often: a net that catches nothing may be an empty one.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+macro_rules! happenings {
+    ($($name:ident: $text:literal,)*) => {
+        /// Something that a run is there to see.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the texts below say it")]
+        pub enum Happening {
+            $($name,)*
+        }
+
+        impl Happening {
+            /// All of them.
+            pub const ALL: &'static [Happening] = &[$(Happening::$name,)*];
+
+            /// What it is.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self {
+                    $(Happening::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+happenings! {
+    CallUp: "call ends at phones that came up",
+    Event: "events that applications read",
+    Request: "requests that applications made",
+    Cut: "connections cut at a random byte",
+    Crash: "applications that crashed",
+    Freeze: "applications that froze",
+    Stall: "directions of a connection that stood still",
+    SlowConsumer: "connections closed for a slow reader",
+    HeartbeatTimeout: "connections closed for silence",
+    Superseded: "connections taken over by a newer one",
+    Resumed: "sessions resumed",
+    Overrun: "resumes refused: log_overrun",
+    Expired: "resumes refused: expired",
+    Unknown: "resumes refused: unknown_session, after the node died",
+    NodeDeath: "deaths of the node",
+    Unplugged: "phones unplugged for seconds",
+    DatagramLost: "datagrams lost",
+    DatagramDoubled: "datagrams doubled",
+    DatagramLate: "datagrams late",
+}
+
+/// How often each thing happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally([u64; Happening::ALL.len()]);
+
+impl Tally {
+    /// How often it happened.
+    #[must_use]
+    pub fn of(&self, what: Happening) -> u64 {
+        self.0[what as usize]
+    }
+
+    pub(super) fn add(&mut self, what: Happening) {
+        self.0[what as usize] += 1;
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count += more;
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = Happening::ALL.iter().map(|what| format!("{:>12} {}", self.of(*what), what.text()));
+        f.write_str(&lines.collect::<Vec<_>>().join("\n"))
+    }
+}
