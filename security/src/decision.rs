@@ -5,7 +5,7 @@ use crate::Transport;
 use crate::groups::StandardGroup;
 use crate::policy::{Mode, Policy};
 use crate::users::User;
-use device_model::DeviceName;
+use device_model::{DeviceName, Dn};
 use std::fmt;
 
 /// Who asks, and how he is connected.
@@ -37,6 +37,21 @@ pub enum Action<'a> {
     MonitorCalls,
     /// Have a call recorded.
     RecordCalls,
+    /// Hear an event about this.
+    Hear(Topic<'a>),
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Topic<'a> {
+    /// The provider itself: its service, its privileges, the alarms that concern it.
+    Provider,
+    /// A device, be it restricted or gone: that it is there, in service, restricted.
+    Device(&'a DeviceName),
+    /// What happens on a line of a device: its calls with all their parties, their media and keys, its forward.
+    Line(&'a DeviceName, &'a Dn),
+    /// The cluster's park numbers and who waits there.
+    ParkNumbers,
 }
 
 /// Which devices a list shows.
@@ -68,6 +83,8 @@ pub enum Rule {
     Transport,
     /// The device's `allow_cti_control`.
     AllowCtiControl,
+    /// The line's `allow_cti_control`.
+    LineAllowsCtiControl,
     /// The device is in the configuration.
     DeviceExists,
     /// The user is in the configuration.
@@ -95,6 +112,7 @@ pub enum RefusalKind {
     DeviceNotControlled,
     NoSuchDevice,
     DeviceRestricted,
+    LineRestricted,
     PrivilegeViolation,
     CallingNumberModificationNotAllowed,
 }
@@ -110,6 +128,7 @@ impl RefusalKind {
             RefusalKind::DeviceNotControlled => "DEVICE_NOT_CONTROLLED",
             RefusalKind::NoSuchDevice => "NO_SUCH_DEVICE",
             RefusalKind::DeviceRestricted => "DEVICE_RESTRICTED",
+            RefusalKind::LineRestricted => "LINE_RESTRICTED",
             RefusalKind::PrivilegeViolation => "PRIVILEGE_VIOLATION",
             RefusalKind::CallingNumberModificationNotAllowed => "CALLING_NUMBER_MODIFICATION_NOT_ALLOWED",
         }
@@ -151,6 +170,7 @@ impl fmt::Display for Rule {
             Rule::ControlledDevices(None) => f.write_str("controlled_devices"),
             Rule::Transport => f.write_str("transport"),
             Rule::AllowCtiControl => f.write_str("allow_cti_control"),
+            Rule::LineAllowsCtiControl => f.write_str("allow_cti_control of the line"),
             Rule::DeviceExists => f.write_str("device exists"),
             Rule::UserExists => f.write_str("user exists"),
         }
@@ -215,26 +235,38 @@ impl Policy {
             Action::ReceiveSrtpKeys => srtp_keys(user, transport),
             Action::MonitorCalls => privilege(user, StandardGroup::CallMonitoring, "to monitor calls"),
             Action::RecordCalls => privilege(user, StandardGroup::CallRecording, "to record calls"),
+            Action::Hear(topic) => self.hear(user, topic),
+        }
+    }
+
+    /// Events are filtered by the decisions that open what they are about.
+    fn hear(&self, user: &User, topic: Topic<'_>) -> Result<Rule, Refusal> {
+        match topic {
+            Topic::Provider => Ok(Rule::Group(StandardGroup::CtiEnabled)),
+            Topic::Device(device) => controls(user, device),
+            Topic::Line(device, dn) => {
+                let rule = self.open_device(user, device)?;
+                if self.is_restricted(dn) {
+                    return Err(refuse(
+                        RefusalKind::LineRestricted,
+                        Rule::LineAllowsCtiControl,
+                        format!(
+                            "a line of {device} is restricted: allow_cti_control of its number would open it"
+                        ),
+                    ));
+                }
+                Ok(rule)
+            }
+            Topic::ParkNumbers => {
+                privilege(user, StandardGroup::CallParkMonitoring, "to hear of park numbers")
+            }
         }
     }
 
     /// A name that the user may not control is refused alike whether it exists or not (protocol §3).
     fn open_device(&self, user: &User, device: &DeviceName) -> Result<Rule, Refusal> {
         let everything = StandardGroup::ControlOfAllDevices;
-        let grant = match user.controlled.entry_for(device.as_str()) {
-            Some(entry) => Rule::ControlledDevices(Some(entry.to_owned())),
-            None if user.groups.contains(everything) => Rule::Group(everything),
-            None => {
-                return Err(refuse(
-                    RefusalKind::DeviceNotControlled,
-                    Rule::ControlledDevices(None),
-                    format!(
-                        "{device} is not among the controlled_devices of user {}, who is not in {everything} either",
-                        user.id
-                    ),
-                ));
-            }
-        };
+        let grant = controls(user, device)?;
         match self.device(device.as_str()) {
             // A glob of the user's list fits, but his list is of devices: only a super provider hears more.
             None if !user.groups.contains(everything) => Err(refuse(
@@ -256,6 +288,23 @@ impl Policy {
             )),
             Some(_) => Ok(grant),
         }
+    }
+}
+
+/// The list or group by which he controls a device of this name, if there is one.
+fn controls(user: &User, device: &DeviceName) -> Result<Rule, Refusal> {
+    let everything = StandardGroup::ControlOfAllDevices;
+    match user.controlled.entry_for(device.as_str()) {
+        Some(entry) => Ok(Rule::ControlledDevices(Some(entry.to_owned()))),
+        None if user.groups.contains(everything) => Ok(Rule::Group(everything)),
+        None => Err(refuse(
+            RefusalKind::DeviceNotControlled,
+            Rule::ControlledDevices(None),
+            format!(
+                "{device} is not among the controlled_devices of user {}, who is not in {everything} either",
+                user.id
+            ),
+        )),
     }
 }
 

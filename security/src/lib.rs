@@ -17,7 +17,7 @@ pub mod secret;
 pub mod tls;
 pub mod users;
 
-pub use decision::{Action, Actor, Decision, Refusal, RefusalKind, Rule, Scope};
+pub use decision::{Action, Actor, Decision, Refusal, RefusalKind, Rule, Scope, Topic};
 pub use groups::{Groups, StandardGroup};
 pub use policy::{DeviceFacts, Mode, Policy, Privileges};
 pub use secret::Secret;

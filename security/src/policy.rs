@@ -3,8 +3,8 @@
 use crate::groups::{Groups, StandardGroup};
 use crate::password;
 use crate::users::{User, UserId};
-use device_model::DeviceName;
-use std::collections::{BTreeMap, HashMap};
+use device_model::{DeviceName, Dn};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// The cluster's security mode: CUCM's mixed mode, or non-secure.
@@ -41,6 +41,7 @@ pub struct Policy {
     mode: Mode,
     users: HashMap<UserId, Arc<User>>,
     devices: BTreeMap<DeviceName, DeviceFacts>,
+    restricted: HashSet<Dn>,
     decoy: Arc<str>,
 }
 
@@ -62,7 +63,20 @@ impl Policy {
             })
             .collect();
         let decoy = password::decoy(like.as_deref()).into();
-        Self { mode, users, devices: devices.into_iter().collect(), decoy }
+        Self { mode, users, devices: devices.into_iter().collect(), restricted: HashSet::new(), decoy }
+    }
+
+    /// With these numbers kept from applications on whatever device they are (their own `allow_cti_control`).
+    #[must_use]
+    pub fn restricting(mut self, numbers: impl IntoIterator<Item = Dn>) -> Self {
+        self.restricted.extend(numbers);
+        self
+    }
+
+    /// Whether applications are kept from the lines of this number.
+    #[must_use]
+    pub fn is_restricted(&self, dn: &Dn) -> bool {
+        self.restricted.contains(dn)
     }
 
     /// The cluster's mode.

@@ -46,6 +46,9 @@ impl Config {
                 (device.name.clone(), DeviceFacts { allow_cti_control: device.allow_cti_control })
             }),
         )
+        .restricting(
+            self.numbers.iter().filter(|number| !number.allow_cti_control).map(|number| number.dn.clone()),
+        )
     }
 
     /// The digest accounts of phones and trunks, by digest user. An account's id is the device's or trunk's name.

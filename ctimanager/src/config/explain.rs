@@ -49,6 +49,7 @@ impl Config {
                     | Rule::ControlledDevices(_)
                     | Rule::Transport
                     | Rule::AllowCtiControl
+                    | Rule::LineAllowsCtiControl
                     | Rule::DeviceExists => refusal.message,
                 };
                 Explanation { allowed: false, rule, symbol: Some(refusal.kind.symbol()), message, place }
@@ -65,7 +66,7 @@ impl Config {
                 let device = self.devices.iter().find(|configured| configured.name.as_str() == device);
                 device.map(|device| device.place.clone())
             }
-            Rule::DeviceExists | Rule::UserExists => None,
+            Rule::LineAllowsCtiControl | Rule::DeviceExists | Rule::UserExists => None,
         }
     }
 }

@@ -225,14 +225,15 @@ impl Node {
         }
     }
 
-    /// Tells sessions an event of the node's own.
+    /// Tells sessions an event. They were chosen by what the decision lets them hear; see `hearing`.
     pub(super) fn tell_event(&mut self, step: &Step<'_>, sessions: &[SessionId], event: Event) {
+        self.bear_witness(sessions, &event);
         let event = event.encode(&self.settings.node, step.wall);
         self.tell(sessions, &event);
     }
 
-    /// Tells sessions an event, serialised once.
-    pub(super) fn tell(&mut self, sessions: &[SessionId], event: &Encoded) {
+    /// Serialised once, however many hear it.
+    fn tell(&mut self, sessions: &[SessionId], event: &Encoded) {
         for id in sessions {
             if let Some(mut session) = self.applications.sessions.get_mut(*id) {
                 session.event(event);

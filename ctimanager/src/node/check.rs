@@ -11,7 +11,11 @@ impl Node {
     pub fn check(&self) -> Result<(), String> {
         self.model.check()?;
         self.check_legs()?;
-        self.check_sessions()
+        // A node that stops lets its connections go before their sessions.
+        if self.stopping.is_none() {
+            self.check_sessions()?;
+        }
+        self.check_permissions()
     }
 
     /// Every leg that the signalling carries has a SIP call, and no SIP call is without its leg.

@@ -1,6 +1,6 @@
 //! What a session asks for: permission first, then the model's answer or the node's own.
 
-use super::applications::{Provider, Reported, unsupported};
+use super::applications::{Reported, unsupported};
 use super::open::permission_error;
 use super::port::Output;
 use super::{Node, Step, alarms};
@@ -14,19 +14,6 @@ use serde_json::value::RawValue;
 
 /// Devices on a page of `provider.devices` when the application does not say.
 const PAGE: usize = 100;
-
-/// The device that a method names, but for `device.open`, which is a decision of its own.
-fn named_device(method: &Method) -> Option<&DeviceName> {
-    match method {
-        Method::DeviceClose(params) => Some(&params.device),
-        Method::LineSetForward(params) => Some(&params.device),
-        Method::LineSetAutoAccept(params) => Some(&params.device),
-        Method::CallMake(params) => Some(&params.device),
-        Method::CallUnpark(params) => Some(&params.device),
-        Method::CallPickup(params) => Some(&params.device),
-        _ => None,
-    }
-}
 
 impl Node {
     pub(super) fn execute(
@@ -84,69 +71,35 @@ impl Node {
         self.applications.reported = None;
     }
 
-    /// The permission decision for what a method needs beyond an open provider. A leg's device was opened under the
-    /// same decision, and what is withdrawn later closes it, so that a leg needs no decision of its own.
-    fn permitted(&mut self, step: &mut Step<'_>, id: SessionId, method: &Method) -> Result<(), CtiError> {
+    /// The permission decisions for what a method needs beyond an open provider: its device, then a privilege. What is
+    /// open was opened under the same decision, and what is withdrawn later closes it, so that open devices and their
+    /// legs need none of their own. Refusals are audited, and so is every `device.open`.
+    fn permitted(&self, step: &mut Step<'_>, id: SessionId, method: &Method) -> Result<(), CtiError> {
         let Some(provider) = self.applications.providers.get(&id) else { return Ok(()) };
-        if let Some(device) = named_device(method) {
-            self.may_name(id, provider, device)?;
-        }
-        let action = match method {
-            Method::DeviceOpen(open) => Action::OpenDevice(&open.device),
-            Method::ProviderDevices(ProviderDevices { scope: Some(Scope::All), .. }) => {
-                Action::ListDevices(security::Scope::All)
-            }
-            Method::ProviderMonitorPark(_) => Action::MonitorPark,
-            Method::CallMake(make) if make.calling_number.is_some() => Action::ModifyCallingNumber,
-            Method::CallRedirect(redirect) if redirect.calling_number.is_some() => {
-                Action::ModifyCallingNumber
-            }
-            other => match device_of(other) {
-                // What is open was opened under the same decision.
-                Some(device) if !self.model.is_open(id, device) => Action::OpenDevice(device),
-                Some(_) | None => return Ok(()),
-            },
-        };
+        let opens = matches!(method, Method::DeviceOpen(_));
+        let device = device_of(method).filter(|device| opens || !self.model.is_open(id, device));
         let actor = Actor { user: &provider.user, transport: provider.transport };
-        let decision = self.settings.policy.decide(actor, action);
-        if matches!(method, Method::DeviceOpen(_)) || !decision.allowed() {
+        for action in device.map(Action::OpenDevice).into_iter().chain(privilege_of(method)) {
+            let decision = self.settings.policy.decide(actor, action);
+            match &decision {
+                Decision::Allowed(_) if !opens => continue,
+                // Nobody has it open then; what opening it would meet is not what was asked.
+                Decision::Refused(refusal) if refusal.kind == RefusalKind::DeviceRestricted && !opens => {
+                    continue;
+                }
+                Decision::Allowed(_) | Decision::Refused(_) => {}
+            }
             step.out.push(Output::Audit(AuditRecord {
                 at: step.wall,
                 user: (&*provider.user).into(),
                 peer: Some(provider.peer),
                 action: method.name(),
-                device: match method {
-                    Method::DeviceOpen(open) => Some(open.device.clone()),
-                    _ => None,
-                },
+                device: device_of(method).cloned(),
                 outcome: Outcome::from(&decision),
             }));
+            decision.into_result().map_err(|refusal| permission_error(&refusal))?;
         }
-        match decision {
-            Decision::Allowed(_) => Ok(()),
-            // Nobody has it open then; what opening it would meet is not what was asked.
-            Decision::Refused(refusal)
-                if refusal.kind == RefusalKind::DeviceRestricted && device_of(method).is_some() =>
-            {
-                Ok(())
-            }
-            Decision::Refused(refusal) => Err(permission_error(&refusal)),
-        }
-    }
-
-    /// A device that is not open and that he may not control is refused alike whether it exists or not (protocol §3); of
-    /// any other the model says what is wrong.
-    fn may_name(&self, id: SessionId, provider: &Provider, device: &DeviceName) -> Result<(), CtiError> {
-        if self.model.is_open(id, device) {
-            return Ok(());
-        }
-        let actor = Actor { user: &provider.user, transport: provider.transport };
-        match self.settings.policy.decide(actor, Action::OpenDevice(device)) {
-            Decision::Refused(refusal) if refusal.kind != RefusalKind::DeviceRestricted => {
-                Err(permission_error(&refusal))
-            }
-            Decision::Refused(_) | Decision::Allowed(_) => Ok(()),
-        }
+        Ok(())
     }
 
     fn report_open_failure(
@@ -214,10 +167,26 @@ impl Node {
     }
 }
 
-/// The device that a method other than `device.open` names. A name that the user may not control is refused in all of
-/// them as in `device.open`, whether it exists or not (protocol §3).
+/// The privilege that a method needs, if it needs one.
+fn privilege_of(method: &Method) -> Option<Action<'static>> {
+    match method {
+        Method::ProviderDevices(ProviderDevices { scope: Some(Scope::All), .. }) => {
+            Some(Action::ListDevices(security::Scope::All))
+        }
+        Method::ProviderMonitorPark(_) => Some(Action::MonitorPark),
+        Method::CallMake(make) if make.calling_number.is_some() => Some(Action::ModifyCallingNumber),
+        Method::CallRedirect(redirect) if redirect.calling_number.is_some() => {
+            Some(Action::ModifyCallingNumber)
+        }
+        _ => None,
+    }
+}
+
+/// The device that a method names. A name that the user may not control is refused in all of them as in `device.open`,
+/// whether it exists or not (protocol §3).
 fn device_of(method: &Method) -> Option<&DeviceName> {
     match method {
+        Method::DeviceOpen(open) => Some(&open.device),
         Method::DeviceClose(close) => Some(&close.device),
         Method::LineSetForward(forward) => Some(&forward.device),
         Method::LineSetAutoAccept(accept) => Some(&accept.device),
@@ -231,7 +200,6 @@ fn device_of(method: &Method) -> Option<&DeviceName> {
         | Method::ProviderMonitorPark(_)
         | Method::ProviderSnapshot(_)
         | Method::RpcDiscover(_)
-        | Method::DeviceOpen(_)
         | Method::LineSetMessageWaiting(_)
         | Method::CallAccept(_)
         | Method::CallAnswer(_)

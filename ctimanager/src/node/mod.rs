@@ -10,6 +10,7 @@ mod bridge;
 mod certificates;
 mod check;
 mod directory;
+mod hearing;
 mod media;
 mod methods;
 mod open;
@@ -61,6 +62,8 @@ pub struct Node {
     pending: VecDeque<Pending>,
     sip_out: Vec<sip::Output>,
     model_out: Vec<device_model::Output>,
+    /// Whether every event is held against the permission decision, and what was found.
+    witness: hearing::Witness,
     /// Set when the node ends: until then it waits for the wire to fall silent.
     stopping: Option<Instant>,
     stopped: bool,
@@ -105,6 +108,7 @@ impl Node {
             pending: VecDeque::new(),
             sip_out: Vec::new(),
             model_out: Vec::new(),
+            witness: hearing::Witness::default(),
             stopping: None,
             stopped: false,
             settings,
@@ -199,8 +203,7 @@ impl Node {
                     self.model_reply(step, session, token, result);
                 }
                 device_model::Output::Event(sessions, event) => {
-                    let event = protocol::Event::from(&event).encode(&self.settings.node, step.wall);
-                    self.tell(&sessions, &event);
+                    self.tell_event(step, &sessions, (&event).into());
                 }
                 device_model::Output::Limit(limit) => self.limit(step, &limit),
             }

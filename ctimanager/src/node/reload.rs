@@ -21,7 +21,7 @@ use protocol::event::{CloseReason, DeviceChange};
 use protocol::wire::Device;
 use security::audit::{AuditRecord, Outcome};
 use security::limits::RequestRate;
-use security::{Action, Actor, Decision, Policy};
+use security::{Action, Actor, Decision, Policy, RefusalKind};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,6 +44,7 @@ struct Reload {
 impl Node {
     pub(super) fn configure(&mut self, step: &mut Step<'_>, settings: Arc<Settings>) {
         let before = std::mem::replace(&mut self.settings, settings.clone());
+        self.policy_replaced(&before.policy);
         let difference = Difference::between(&before.plan, &settings.plan);
         let last_seen = difference.removed.iter();
         let last_seen = last_seen.filter_map(|name| Some((name.clone(), self.model.device(name)?))).collect();
@@ -127,7 +128,7 @@ impl Node {
         if withdrawn {
             self.tell_event(step, &[id], Event::ProviderOutOfService { reason: None });
         }
-        for name in self.lost(id, reload, withdrawn, is.control_all_devices) {
+        for name in self.lost(id, reload) {
             self.model(step, device_model::Input::Revoked { session: id, device: name.clone() });
             if let Some(view) = self.model.device(&name) {
                 self.tell_device(step, &[id], DeviceChange::Removed, &view, None);
@@ -140,15 +141,20 @@ impl Node {
         }
     }
 
-    /// The open devices that stay but are no longer this provider's. A super provider keeps what it has open.
-    fn lost(&self, id: SessionId, reload: &Reload, withdrawn: bool, super_provider: bool) -> Vec<DeviceName> {
+    /// The open devices that stay but that this provider may no longer open. A restricted one stays his.
+    fn lost(&self, id: SessionId, reload: &Reload) -> Vec<DeviceName> {
         let Some(provider) = self.applications.providers.get(&id) else { return Vec::new() };
-        let share = reload.shares.get(&provider.user);
-        let unlisted = |name: &DeviceName| share.is_some_and(|share| share.loses(name));
-        let foreign = |name: &DeviceName| withdrawn && !reload.lists(&provider.user, name);
+        let (before, after) = (&reload.before.policy, &reload.after.policy);
+        if before.user(&provider.user) == after.user(&provider.user) {
+            return Vec::new();
+        }
+        let actor = Actor { user: &provider.user, transport: provider.transport };
         let stays = |name: &DeviceName| !reload.difference.removed.contains(name);
-        let open = self.model.open_devices(id).filter(|name| stays(name));
-        open.filter(|name| !super_provider && (unlisted(name) || foreign(name))).cloned().collect()
+        let may_not = |name: &DeviceName| match after.decide(actor, Action::OpenDevice(name)) {
+            Decision::Allowed(_) => false,
+            Decision::Refused(refusal) => refusal.kind != RefusalKind::DeviceRestricted,
+        };
+        self.model.open_devices(id).filter(|name| stays(name) && may_not(name)).cloned().collect()
     }
 
     /// What a provider that is a normal one now keeps open.

@@ -1,10 +1,10 @@
-use super::{Action, Actor, Decision, RefusalKind, Scope};
+use super::{Action, Actor, Decision, RefusalKind, Scope, Topic};
 use crate::Transport;
 use crate::devices::ControlledDevices;
 use crate::groups::{Groups, StandardGroup};
 use crate::policy::{DeviceFacts, Mode, Policy};
 use crate::users::{User, UserKind};
-use device_model::DeviceName;
+use device_model::{DeviceName, Dn};
 use std::fmt::Write as _;
 
 const OWN: &str = "RP_MAIN";
@@ -26,7 +26,8 @@ fn policy(mode: Mode, groups: Groups) -> Policy {
         session_resume_grace: None,
     };
     let device = |name: &str, allow_cti_control| (name.into(), DeviceFacts { allow_cti_control });
-    Policy::new(mode, [user], [device(OWN, true), device(FOREIGN, true), device(RESTRICTED, false)])
+    let devices = [device(OWN, true), device(FOREIGN, true), device(RESTRICTED, false)];
+    Policy::new(mode, [user], devices).restricting(["5001".into()])
 }
 
 fn verdict(decision: &Decision) -> String {
@@ -41,6 +42,7 @@ fn verdict(decision: &Decision) -> String {
 fn the_decision_table() {
     let (own, foreign, unknown, restricted): (DeviceName, DeviceName, DeviceName, DeviceName) =
         (OWN.into(), FOREIGN.into(), UNKNOWN.into(), RESTRICTED.into());
+    let (line, shut): (Dn, Dn) = ("5000".into(), "5001".into());
     let actions = [
         ("open provider", Action::OpenProvider),
         ("list controlled", Action::ListDevices(Scope::Controlled)),
@@ -54,6 +56,17 @@ fn the_decision_table() {
         ("receive SRTP keys", Action::ReceiveSrtpKeys),
         ("monitor calls", Action::MonitorCalls),
         ("record calls", Action::RecordCalls),
+        ("hear of the provider", Action::Hear(Topic::Provider)),
+        ("hear of own device", Action::Hear(Topic::Device(&own))),
+        ("hear of foreign device", Action::Hear(Topic::Device(&foreign))),
+        ("hear of unknown device", Action::Hear(Topic::Device(&unknown))),
+        ("hear of restricted device", Action::Hear(Topic::Device(&restricted))),
+        ("hear own line", Action::Hear(Topic::Line(&own, &line))),
+        ("hear own restricted line", Action::Hear(Topic::Line(&own, &shut))),
+        ("hear foreign line", Action::Hear(Topic::Line(&foreign, &line))),
+        ("hear unknown device's line", Action::Hear(Topic::Line(&unknown, &line))),
+        ("hear restricted device's line", Action::Hear(Topic::Line(&restricted, &line))),
+        ("hear of park numbers", Action::Hear(Topic::ParkNumbers)),
     ];
     let enabled = Groups::NONE.with(StandardGroup::CtiEnabled);
     let mut sets = vec![("no group".to_owned(), Groups::NONE), ("CTI Enabled".to_owned(), enabled)];
@@ -75,7 +88,7 @@ fn the_decision_table() {
                 let _ = writeln!(table, "## {name}, {mode:?} cluster, {transport:?}");
                 for (what, action) in actions {
                     let decision = policy.decide(Actor { user: "alice", transport }, action);
-                    let _ = writeln!(table, "{what:<24}{}", verdict(&decision));
+                    let _ = writeln!(table, "{what:<31}{}", verdict(&decision));
                 }
                 table.push('\n');
             }

@@ -316,7 +316,9 @@ impl World {
     fn start_node(&mut self) {
         self.life += 1;
         self.trace.line(self.now, "the node starts", &[]);
-        self.node = Some(Node::new(self.settings.clone(), self.dice.seed(), self.life));
+        let mut node = Node::new(self.settings.clone(), self.dice.seed(), self.life);
+        node.watch_permissions();
+        self.node = Some(node);
         for application in &mut self.applications {
             application.node_life = self.life;
         }

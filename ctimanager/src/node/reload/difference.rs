@@ -115,10 +115,6 @@ impl Share {
         share
     }
 
-    pub(super) fn loses(&self, device: &DeviceName) -> bool {
-        self.unlisted.binary_search(device).is_ok()
-    }
-
     pub(super) fn gains(&self, device: &DeviceName) -> bool {
         self.gained.binary_search(device).is_ok()
     }

@@ -157,6 +157,7 @@ fn opens_refusals_and_reloads_are_audited_without_numbers_and_passwords() {
         "call.make",
         json!({"device": "RP_MAIN", "destination": "5552001", "calling_number": "5551999"}),
     );
+    world.call(app, "call.make", json!({"device": "SECRET", "destination": "5552001"}));
     world.reload(CONFIG);
     let lines: Vec<String> = world.audits.iter().map(ToString::to_string).collect();
     let from = "peer=127.0.0.1:40000";
@@ -176,7 +177,10 @@ fn opens_refusals_and_reloads_are_audited_without_numbers_and_passwords() {
                 "user=\"ivr\" {from} action=device.open device=\"SECRET\" allowed=false symbol=DEVICE_NOT_CONTROLLED rule=\"controlled_devices\""
             ),
             format!(
-                "user=\"ivr\" {from} action=call.make allowed=false symbol=CALLING_NUMBER_MODIFICATION_NOT_ALLOWED rule=\"group Standard CTI Allow Calling Number Modification\""
+                "user=\"ivr\" {from} action=call.make device=\"RP_MAIN\" allowed=false symbol=CALLING_NUMBER_MODIFICATION_NOT_ALLOWED rule=\"group Standard CTI Allow Calling Number Modification\""
+            ),
+            format!(
+                "user=\"ivr\" {from} action=call.make device=\"SECRET\" allowed=false symbol=DEVICE_NOT_CONTROLLED rule=\"controlled_devices\""
             ),
             "user=\"administrator\" action=reload allowed=true rule=\"checked configuration\"".to_owned(),
         ]

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod flows;
+mod hearing;
 mod limits;
 mod matrix;
 mod reload;

@@ -69,8 +69,10 @@ impl World {
         let settings = settings(yaml);
         #[allow(clippy::disallowed_methods)] // a base for virtual time; nothing reads the clock after it
         let now = Instant::now();
+        let mut node = Node::new(Arc::new(settings), [7; 32], 1);
+        node.watch_permissions();
         Self {
-            node: Node::new(Arc::new(settings), [7; 32], 1),
+            node,
             now,
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             sip: VecDeque::new(),
@@ -104,6 +106,7 @@ impl World {
     pub fn input(&mut self, input: Input) {
         let mut out = Vec::new();
         self.node.handle(self.now, self.wall, input, &mut out);
+        self.node.check().unwrap_or_else(|what| panic!("{what}"));
         for output in out {
             match output {
                 Output::Sip { bytes, .. } => {
@@ -236,6 +239,17 @@ impl World {
         self.trunk(format!(
             "{method} sip:cm1@127.0.0.1:5060 SIP/2.0\r\n{}To: {to}\r\nCSeq: {sequence} {method}\r\nContent-Length: 0\r\n\r\n",
             head(tag, &branch)
+        ));
+    }
+
+    /// A key that the trunk sends within a call by SIP INFO.
+    pub fn press(&mut self, tag: &str, sequence: u32, to: &str, digit: char) {
+        let body = format!("Signal={digit}\r\nDuration=160\r\n");
+        self.trunk(format!(
+            "INFO sip:cm1@127.0.0.1:5060 SIP/2.0\r\n{}To: {to}\r\nCSeq: {sequence} INFO\r\n\
+             Content-Type: application/dtmf-relay\r\nContent-Length: {}\r\n\r\n{body}",
+            head(tag, &format!("INFO{sequence}")),
+            body.len()
         ));
     }
 
