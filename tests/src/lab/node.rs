@@ -137,6 +137,42 @@ impl Config {
         self
     }
 
+    /// The cluster's mode is `secure`.
+    #[must_use]
+    pub fn secure(self) -> Config {
+        self.changed(|root| root["cluster"]["security"]["mode"] = json!("secure"))
+    }
+
+    /// The same with any change: for reloads.
+    #[must_use]
+    pub fn changed(mut self, change: impl FnOnce(&mut Value)) -> Config {
+        change(&mut self.root);
+        self
+    }
+
+    /// Another value for a key of the entry of a list whose `name`, `id` or `dn` this is.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn set(self, list: &str, name: &str, key: &str, value: Value) -> Config {
+        self.changed(|root| {
+            let entries = root[list].as_array_mut().into_iter().flatten();
+            let is_it = |entry: &&mut Value| ["name", "id", "dn"].iter().any(|key| entry[*key] == name);
+            entries.into_iter().find(is_it).unwrap_or_else(|| panic!("no {name} in {list}"))[key] = value;
+        })
+    }
+
+    /// Without this entry.
+    #[must_use]
+    pub fn without(self, list: &str, name: &str) -> Config {
+        self.changed(|root| {
+            if let Some(entries) = root[list].as_array_mut() {
+                entries.retain(|entry| ["name", "id", "dn"].iter().all(|key| entry[*key] != name));
+            }
+        })
+    }
+
     fn port_of(&self, path: &str) -> u16 {
         let value = self.root.pointer(&format!("/nodes/0/{path}")).and_then(Value::as_u64);
         value.and_then(|port| u16::try_from(port).ok()).unwrap_or_else(|| panic!("no port at {path}"))
@@ -179,6 +215,15 @@ impl Node {
     /// # Panics
     /// If it doesn't come up; its log is shown.
     pub async fn start(lab: &Lab, config: Config) -> Node {
+        let level = std::env::var("CTIMANAGER_LAB_LOG").unwrap_or_else(|_| "info".into());
+        Node::start_logging(lab, &config, Some(&level)).await
+    }
+
+    /// The same with this `RUST_LOG`, or without one.
+    ///
+    /// # Panics
+    /// If it doesn't come up; its log is shown.
+    pub async fn start_logging(lab: &Lab, config: &Config, level: Option<&str>) -> Node {
         let folder = lab.folder("cm1");
         let file = folder.join("config.yaml");
         std::fs::write(&file, config.to_string()).expect("the lab's folder can be written to");
@@ -186,7 +231,10 @@ impl Node {
         pki.args(["pki", "init"]).arg(folder.join("pki")).arg("--config").arg(&file);
         succeed("pki init", &pki.output().expect("the program runs"));
         let mut command = Command::new(built("ctimanager"));
-        command.env("RUST_LOG", std::env::var("CTIMANAGER_LAB_LOG").unwrap_or_else(|_| "info".into()));
+        match level {
+            Some(level) => command.env("RUST_LOG", level),
+            None => command.env_remove("RUST_LOG"),
+        };
         let socket = socket(&folder, config.port_of("cti/tls"));
         command.arg("run").arg("--config").arg(&file).arg("--state").arg(folder.join("state"));
         command.arg("--socket").arg(&socket);
@@ -218,7 +266,7 @@ impl Node {
     /// The certificate of its authority.
     #[must_use]
     pub fn ca(&self) -> PathBuf {
-        self.folder.join("pki").join("ca.pem")
+        self.pki().join("ca.pem")
     }
 
     /// Connects an application over TLS and opens a provider.
@@ -262,6 +310,47 @@ impl Node {
             .expect("the program runs");
         succeed(command, &output);
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{command} prints JSON: {e}"))
+    }
+
+    /// Any command of the command line on the running node, with these words; nothing is expected of it.
+    ///
+    /// # Panics
+    /// If the program doesn't run.
+    #[must_use]
+    pub fn command(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(built("ctimanager"));
+        command.args(words).arg("--socket").arg(&self.socket);
+        command.output().expect("the program runs")
+    }
+
+    /// Writes another configuration and tells the node to read it; gives what `reload` says and how it ended.
+    ///
+    /// # Panics
+    /// If the file can't be written.
+    #[must_use]
+    pub fn reload(&self, config: &Config) -> Output {
+        std::fs::write(self.file(), config.to_string()).expect("the lab's folder can be written to");
+        self.command(&["reload"])
+    }
+
+    /// The same, and it must be taken.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn reloads(&self, config: &Config) {
+        succeed("reload", &self.reload(config));
+    }
+
+    /// Its configuration's file.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.folder.join("config.yaml")
+    }
+
+    /// Its folder of certificates.
+    #[must_use]
+    pub fn pki(&self) -> PathBuf {
+        self.folder.join("pki")
     }
 
     /// Waits until no call is left.
