@@ -268,16 +268,19 @@ impl Param for Vec<LegId> {
     }
 }
 
-/// Event types that a session wants: at most 64 globs.
+/// The most globs that `subscribe` may hold whatever the server's own limit is.
+pub const MAX_GLOBS: usize = 1024;
+
+/// Event types that a session wants.
 impl Param for Vec<Glob> {
     fn read(value: Value) -> Result<Self, CtiError> {
-        list(value, 64)
+        list(value, MAX_GLOBS)
     }
     fn write(&self) -> Value {
         self.iter().map(Param::write).collect()
     }
     fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "array", "items": {"type": "string"}, "maxItems": 64})
+        json_schema!({"type": "array", "items": {"type": "string"}, "maxItems": MAX_GLOBS})
     }
 }
 

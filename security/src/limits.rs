@@ -1,10 +1,11 @@
-//! Rate limits: failed logins per user and per address, requests per session. The time is an argument.
+//! Rate limits: failed logins per user and per address, requests per session, per user and per address. The time is an
+//! argument.
 
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -79,55 +80,62 @@ impl LoginLimiter {
     }
 }
 
-/// One customer of IPv6 has a /64 at least, and so 2^64 addresses: they count as one.
-fn network(address: IpAddr) -> IpAddr {
+/// Whom an address counts as: one customer of IPv6 has a /64 at least, and so 2^64 addresses: they count as one.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 => v4,
     }
 }
 
-/// The times of the last minute's failures by key, oldest first, at most `limit` of each.
+/// The times of the last minute's failures by key, oldest first, at most `limit` of each. Each step costs the logarithm
+/// of their number at most: who invents names makes no work.
 #[derive(Debug)]
-struct Failures<K>(HashMap<K, VecDeque<Instant>>);
+struct Failures<K> {
+    times: HashMap<K, VecDeque<Instant>>,
+    /// Each key by its last failure.
+    by_age: BTreeSet<(Instant, K)>,
+}
 
 impl<K> Default for Failures<K> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self { times: HashMap::new(), by_age: BTreeSet::new() }
     }
 }
 
-impl<K: Hash + Eq + Clone> Failures<K> {
+impl<K: Hash + Ord + Clone> Failures<K> {
     /// How long the key has to wait; `None` = not at all.
     fn wait<Q: Hash + Eq + ?Sized>(&self, now: Instant, key: &Q, limit: usize) -> Option<Duration>
     where
         K: std::borrow::Borrow<Q>,
     {
-        let times = self.0.get(key)?;
+        let times = self.times.get(key)?;
         let decisive = times.len().checked_sub(limit).and_then(|at| times.get(at))?;
         (*decisive + WINDOW).checked_duration_since(now).filter(|wait| !wait.is_zero())
     }
 
     fn add(&mut self, now: Instant, key: K, limit: usize) {
-        if !self.0.contains_key(&key) && self.0.len() >= MAX_REMEMBERED {
-            self.make_room(now);
+        self.forget(now, if self.times.contains_key(&key) { MAX_REMEMBERED } else { MAX_REMEMBERED - 1 });
+        let times = self.times.entry(key.clone()).or_default();
+        if let Some(last) = times.back() {
+            self.by_age.remove(&(*last, key.clone()));
         }
-        let times = self.0.entry(key).or_default();
         times.push_back(now);
+        self.by_age.insert((now, key));
         let over = |first: &Instant| now.saturating_duration_since(*first) >= WINDOW;
         while times.len() > limit || times.front().is_some_and(over) {
             times.pop_front();
         }
     }
 
-    fn make_room(&mut self, now: Instant) {
-        self.0.retain(|_, times| {
-            times.back().is_some_and(|last| now.saturating_duration_since(*last) < WINDOW)
-        });
-        if self.0.len() >= MAX_REMEMBERED {
-            let stalest = self.0.iter().min_by_key(|(_, times)| times.back()).map(|(key, _)| key.clone());
-            if let Some(key) = stalest {
-                self.0.remove(&key);
+    /// Forgets who has not failed for a minute, and the stalest of those beyond `keep`.
+    fn forget(&mut self, now: Instant, keep: usize) {
+        while let Some((last, _)) = self.by_age.first()
+            && (self.times.len() > keep || now.saturating_duration_since(*last) >= WINDOW)
+        {
+            if let Some((_, key)) = self.by_age.pop_first() {
+                self.times.remove(&key);
             }
         }
     }
@@ -166,6 +174,59 @@ impl std::fmt::Debug for RequestRate {
     }
 }
 
+/// Keys below which [`RequestRates`] never looks for whom to forget.
+const FEW: usize = 1_024;
+
+/// The rates of many, each on its own: the users' or the addresses' requests, whatever sessions and connections they
+/// come from. Who was silent for a second has his whole burst again, so that to forget him then loses nothing; that is
+/// done whenever twice as many are known as were active at the last time.
+#[derive(Debug)]
+pub struct RequestRates<K> {
+    per_second: u32,
+    known: HashMap<K, Known>,
+    look_at: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    last: Instant,
+    rate: RequestRate,
+}
+
+impl<K: Hash + Eq + Clone> RequestRates<K> {
+    /// Allows each key so many requests a second, at least one; the burst is the same.
+    #[must_use]
+    pub fn new(per_second: u32) -> Self {
+        Self { per_second, known: HashMap::new(), look_at: FEW }
+    }
+
+    /// Another rate, from now on; everybody has his burst anew.
+    pub fn set_rate(&mut self, per_second: u32) {
+        if self.per_second != per_second {
+            *self = Self::new(per_second);
+        }
+    }
+
+    /// Takes one request of this key.
+    ///
+    /// # Errors
+    /// When it has used up its burst; the request counts for nothing then.
+    pub fn check(&mut self, now: Instant, key: &K) -> Result<(), TooMany> {
+        if let Some(known) = self.known.get_mut(key) {
+            known.last = now;
+            return known.rate.check(now);
+        }
+        if self.known.len() >= self.look_at {
+            self.known.retain(|_, known| now.saturating_duration_since(known.last) < Duration::from_secs(1));
+            self.look_at = (2 * self.known.len()).max(FEW);
+        }
+        let rate = RequestRate::new(now, self.per_second);
+        let checked = rate.check(now);
+        self.known.insert(key.clone(), Known { last: now, rate });
+        checked
+    }
+}
+
 /// A clock for governor that only knows what it was told: nanoseconds since the session began.
 #[derive(Debug, Default)]
 struct ToldClock(AtomicU64);
@@ -186,7 +247,7 @@ impl Clock for ToldClock {
 
 #[cfg(test)]
 mod tests {
-    use super::{LoginLimiter, MAX_REMEMBERED, RequestRate, TooMany};
+    use super::{FEW, LoginLimiter, MAX_REMEMBERED, RequestRate, RequestRates, TooMany};
     use std::net::IpAddr;
     use std::time::{Duration, Instant};
 
@@ -239,7 +300,7 @@ mod tests {
         for second in 0..600 {
             limiter.failed(t0 + Duration::from_secs(second), "alice", address("192.0.2.1"));
         }
-        assert_eq!(limiter.users.0["alice"].len(), 60);
+        assert_eq!(limiter.users.times["alice"].len(), 60);
     }
 
     #[test]
@@ -260,13 +321,13 @@ mod tests {
         for n in 0..=most {
             limiter.failed(t0 + n * Duration::from_micros(1), &format!("user{n}"), from(n));
         }
-        assert_eq!(limiter.users.0.len(), MAX_REMEMBERED);
-        assert_eq!(limiter.addresses.0.len(), MAX_REMEMBERED);
+        assert_eq!(limiter.users.times.len(), MAX_REMEMBERED);
+        assert_eq!(limiter.addresses.times.len(), MAX_REMEMBERED);
         let now = t0 + Duration::from_secs(1);
         assert!(limiter.check(now, "user0", address("192.0.2.1")).is_ok(), "the oldest went");
         assert!(limiter.check(now, "user1", address("192.0.2.1")).is_err());
         limiter.failed(t0 + Duration::from_secs(120), "late", from(1));
-        assert_eq!(limiter.users.0.len(), 1, "what is over is thrown away first");
+        assert_eq!(limiter.users.times.len(), 1, "what is over is thrown away first");
     }
 
     #[test]
@@ -279,5 +340,46 @@ mod tests {
         assert!(rate.check(t0 + 2 * MS).is_err());
         assert!((0..500).all(|_| rate.check(t0 + Duration::from_secs(10)).is_ok()));
         assert!(rate.check(t0 + Duration::from_secs(10)).is_err());
+    }
+
+    /// A million names within a second: the stalest goes each time, at no more cost than the first.
+    #[test]
+    fn millions_of_invented_names_are_no_work() {
+        let (mut limiter, t0) = (LoginLimiter::new(10), start());
+        let from = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
+        for n in 0..50_000 {
+            limiter.failed(t0 + n * Duration::from_micros(1), &format!("user{n}"), from(n));
+        }
+        for failures in
+            [limiter.users.times.len(), limiter.users.by_age.len(), limiter.addresses.by_age.len()]
+        {
+            assert_eq!(failures, MAX_REMEMBERED);
+        }
+        assert!(limiter.users.times.contains_key("user49999"));
+        assert!(!limiter.users.times.contains_key("user0"));
+    }
+
+    #[test]
+    fn each_key_has_a_rate_of_its_own_and_the_silent_are_forgotten_without_loss() {
+        let (mut rates, t0) = (RequestRates::<String>::new(2), start());
+        let alice = "alice".to_owned();
+        assert!((0..2).all(|_| rates.check(t0, &alice).is_ok()));
+        assert_eq!(rates.check(t0, &alice), Err(TooMany { retry_after: 500 * MS }));
+        assert_eq!(rates.check(t0, &"bob".into()), Ok(()));
+        for n in 0..10 * FEW {
+            assert_eq!(rates.check(t0 + 2 * MS, &n.to_string()), Ok(()));
+        }
+        let later = t0 + Duration::from_secs(2);
+        let most = (0..100_000_u32).map(|n| {
+            let at = later + n * MS;
+            assert!(rates.check(at, &format!("late {n}")).is_ok());
+            rates.known.len()
+        });
+        // Two thousand of them speak within a second, whatever their names.
+        let most = most.skip(20_000).max().unwrap();
+        assert!(most <= 4 * FEW, "{most}");
+        rates.set_rate(1);
+        assert_eq!(rates.check(later, &alice), Ok(()));
+        assert!(rates.check(later, &alice).is_err());
     }
 }

@@ -31,6 +31,7 @@ impl Config {
                 forward_no_answer: self.parameters.forward_no_answer_timer,
                 max_devices_per_provider: self.parameters.max_devices_per_provider,
                 max_devices_per_node: self.parameters.max_devices_per_node,
+                max_legs: self.parameters.max_legs,
                 ..Parameters::default()
             },
         }

@@ -88,12 +88,44 @@ service_parameters! {
     session_queue_events: u32 = Count(4_096, 16..=1_000_000);
     /// Whether session logs live in the state directory and outlive the process.
     persist_sessions: bool = Flag(false);
+    /// Answers that a session keeps for repeats of their `idem`.
+    session_idem_keys: u32 = Count(1_024, 1_024..=1_000_000);
+    /// Requests of a session that may wait for their answers at once.
+    session_pending_requests: u32 = Count(1_024, 1..=100_000);
+    /// Globs in a session's `subscribe`.
+    session_subscriptions: u32 = Count(64, 1..=1_024);
     /// Requests a second of one session; the burst is the same.
     max_requests_per_second: u32 = Count(500, 1..=1_000_000);
+    /// Requests a second of all sessions of a user together; no less than those of one session.
+    max_requests_per_second_per_user: u32 = Count(10_000, 1..=10_000_000);
+    /// Requests a second from one address, those before a provider is open among them; no less than those of one session.
+    max_requests_per_second_per_address: u32 = Count(10_000, 1..=10_000_000);
     /// Failed logins a minute, of a user and of an address.
     max_login_failures_per_minute: u32 = Count(10, 1..=1_000_000);
     /// Connections without an open provider at once.
     max_unopened_connections: u32 = Count(1_000, 1..=100_000);
+    /// Those of one address, so that one can't take all places.
+    max_unopened_connections_per_address: u32 = Count(500, 1..=100_000);
+    /// Threads that verify passwords, at the lowest priority; each needs the memory of a hash while it works.
+    password_threads: u32 = Count(1, 1..=16);
+    /// Passwords that wait for them.
+    max_waiting_passwords: u32 = Count(256, 1..=10_000);
+    /// Inputs that wait for the node, of phones and of all others each.
+    input_queue: u32 = Count(4_096, 64..=1_000_000);
+    /// The bytes of those among them that are longer than 8 KiB.
+    input_queue_bytes: u64 = Size(32 << 20, 2 << 20..=4 << 30);
+    /// Legs (ends of calls) of a node at once.
+    max_legs: u32 = Count(50_000, 2..=1_000_000);
+    /// SIP transactions of a node at once.
+    max_sip_transactions: u32 = Count(200_000, 100..=10_000_000);
+    /// SIP connections (TCP, TLS) of a node at once.
+    max_sip_connections: u32 = Count(20_000, 1..=1_000_000);
+    /// SIP connections that are just being made, their TLS handshakes included.
+    max_sip_connecting: u32 = Count(1_000, 1..=100_000);
+    /// Contacts that phones register for one number.
+    max_contacts_per_number: u32 = Count(10, 1..=100);
+    /// HTTP connections at once, not counting WebSockets.
+    max_web_connections: u32 = Count(512, 1..=100_000);
     /// How long a node may be silent before it counts as failed.
     node_failure_timeout: Duration = Time(s(1), Duration::from_millis(200)..=s(60));
 }

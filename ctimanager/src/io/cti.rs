@@ -2,7 +2,7 @@
 
 use super::counters::Counters;
 use super::outbox::{Capacity, FLUSH_LIMIT, Item, Outbox, Pending, Refused, outbox};
-use super::places::{Place, Places};
+use super::places::{Place, Places, SharedPlace};
 use super::queue::{Event, Gone, Queue};
 use super::run::{Alive, Limits, Patience};
 use super::tls::{self, Handshakes, SharedTls};
@@ -12,7 +12,7 @@ use protocol::frame::Decoder;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::debug;
@@ -171,6 +171,13 @@ impl CtiShell {
         place
     }
 
+    /// A place for one more handshake, whatever comes after it.
+    pub(super) fn take_handshake(&self, peer: SocketAddr) -> Option<SharedPlace> {
+        let limits = self.limits.load();
+        let of_address = limits.max_unopened_connections_per_address;
+        self.handshakes.take(limits.max_unopened_connections, peer, of_address)
+    }
+
     /// Tells the owner of a new connection; the end of its queue is for the caller to write from.
     pub(super) async fn open(
         &self,
@@ -252,8 +259,7 @@ pub(super) async fn listen_plain(listener: TcpListener, shell: Arc<CtiShell>) {
 pub(super) async fn listen_tls(listener: TcpListener, shell: Arc<CtiShell>) {
     let counters = Arc::clone(&shell.counters);
     tls::accept(listener, counters, |stream, peer| {
-        let handshake = shell.handshakes.take(shell.limits.load().max_unopened_connections);
-        let Some(handshake) = handshake else { return shell.counters.cti_refused.add() };
+        let Some(handshake) = shell.take_handshake(peer) else { return shell.counters.cti_refused.add() };
         if let Some(place) = shell.take_place() {
             tokio::spawn(serve_tls(Arc::clone(&shell), stream, peer, handshake, place));
         }
@@ -265,7 +271,7 @@ async fn serve_tls(
     shell: Arc<CtiShell>,
     stream: TcpStream,
     peer: SocketAddr,
-    handshake: Place,
+    handshake: SharedPlace,
     place: Place,
 ) {
     let config = Arc::clone(&shell.tls.load().cti);
@@ -287,10 +293,14 @@ async fn serve<S: AsyncRead + AsyncWrite>(
     let (mut reader, writer) = tokio::io::split(stream);
     let overdue = pending.overdue();
     let reading = read_lines(&mut reader, connection, &shell.queue);
-    shell.drive(connection, overdue, reading, write_lines(writer, pending)).await;
+    let said = AtomicBool::new(false);
+    shell.drive(connection, overdue, reading, write_lines(writer, pending, &said)).await;
     // A node that stops need not wait for the peer to hang up.
     drop(alive);
-    linger(&mut reader).await;
+    // Whoever was refused without a word keeps no place.
+    if said.load(Ordering::Relaxed) {
+        linger(&mut reader).await;
+    }
 }
 
 async fn read_lines<S: AsyncRead + AsyncWrite>(
@@ -318,10 +328,12 @@ async fn read_lines<S: AsyncRead + AsyncWrite>(
 async fn write_lines<S: AsyncRead + AsyncWrite>(
     mut writer: WriteHalf<S>,
     mut pending: Pending<Frame>,
+    said: &AtomicBool,
 ) -> io::Result<()> {
     let mut frames = Vec::new();
     let mut buffer = Vec::new();
     while pending.items.recv_many(&mut frames, WRITE_FRAMES).await > 0 {
+        said.store(true, Ordering::Relaxed);
         let mut taken = 0;
         for frame in frames.drain(..) {
             taken += frame.len();

@@ -11,12 +11,9 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-/// Inputs that may wait in each queue.
-pub(super) const QUEUE_INPUTS: usize = 4096;
-/// An input of more bytes than this also needs room in [`LARGE_BYTES`], so that 1 MiB lines can't fill the memory.
+/// An input of more bytes than this also needs room among the bytes of the queue, so that 1 MiB lines can't fill the
+/// memory.
 pub(super) const LARGE_FROM: usize = 8 * 1024;
-/// Bytes of large inputs that may wait in each queue.
-pub(super) const LARGE_BYTES: usize = 32 * 1024 * 1024;
 
 /// What tasks tell the owner.
 #[derive(Debug)]
@@ -52,12 +49,14 @@ pub(super) struct Gone;
 pub(super) struct Queue {
     events: mpsc::Sender<Queued>,
     large: Arc<Semaphore>,
+    large_bytes: usize,
 }
 
-/// Both ends of a queue of `inputs` places.
-pub(super) fn queue(inputs: usize) -> (Queue, mpsc::Receiver<Queued>) {
+/// Both ends of a queue of `inputs` places and so many bytes of large ones.
+pub(super) fn queue(inputs: usize, large_bytes: usize) -> (Queue, mpsc::Receiver<Queued>) {
     let (events, waiting) = mpsc::channel(inputs);
-    (Queue { events, large: Arc::new(Semaphore::new(LARGE_BYTES)) }, waiting)
+    let large_bytes = large_bytes.min(Semaphore::MAX_PERMITS);
+    (Queue { events, large: Arc::new(Semaphore::new(large_bytes)), large_bytes }, waiting)
 }
 
 impl Queue {
@@ -66,9 +65,22 @@ impl Queue {
         let arrived = now();
         let large = match size(&event) {
             0..LARGE_FROM => None,
-            bytes => Some(Arc::clone(&self.large).acquire_many_owned(weight(bytes)).await.map_err(|_| Gone)?),
+            bytes => {
+                Some(Arc::clone(&self.large).acquire_many_owned(self.weight(bytes)).await.map_err(|_| Gone)?)
+            }
         };
         self.events.send(Queued { arrived, event, _large: large }).await.map_err(|_| Gone)
+    }
+
+    /// Waits for a place on a thread that may block; for small inputs, whose bytes need no room of their own.
+    pub(super) fn send_blocking(&self, input: Input) -> Result<(), Gone> {
+        let queued = Queued { arrived: now(), event: Event::Input(input), _large: None };
+        self.events.blocking_send(queued).map_err(|_| Gone)
+    }
+
+    fn weight(&self, bytes: usize) -> u32 {
+        // Never more than there is at all: such an input waits until it is alone.
+        u32::try_from(bytes.min(self.large_bytes)).unwrap_or(u32::MAX)
     }
 
     /// Takes an event only if there is room at once.
@@ -76,7 +88,7 @@ impl Queue {
         let large = match size(&event) {
             0..LARGE_FROM => None,
             bytes => {
-                let permit = Arc::clone(&self.large).try_acquire_many_owned(weight(bytes));
+                let permit = Arc::clone(&self.large).try_acquire_many_owned(self.weight(bytes));
                 Some(permit.map_err(|_| Refusal::Full)?)
             }
         };
@@ -104,11 +116,6 @@ fn size(event: &Event) -> usize {
     }
 }
 
-fn weight(bytes: usize) -> u32 {
-    // Never more than there is at all: such an input waits until it is alone.
-    u32::try_from(bytes.min(LARGE_BYTES)).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_by_inputs() {
-        let (queue, mut waiting) = queue(2);
+        let (queue, mut waiting) = queue(2, 1024);
         assert_eq!(queue.try_send(frame(1)), Ok(()));
         assert_eq!(queue.try_send(frame(1)), Ok(()));
         assert_eq!(queue.try_send(frame(1)), Err(Refusal::Full));
@@ -133,9 +140,9 @@ mod tests {
     #[test]
     fn large_inputs_are_bounded_by_their_bytes() {
         const MEGABYTE: usize = 1024 * 1024;
-        let (queue, mut waiting) = queue(QUEUE_INPUTS);
+        let (queue, mut waiting) = queue(4096, 32 * MEGABYTE);
         let taken = (0..100).take_while(|_| queue.try_send(frame(MEGABYTE)).is_ok()).count();
-        assert_eq!(taken, LARGE_BYTES / MEGABYTE);
+        assert_eq!(taken, 32);
         assert_eq!(queue.try_send(frame(100)), Ok(()), "small ones still pass");
         drop(waiting.try_recv().expect("queued"));
         assert_eq!(queue.try_send(frame(MEGABYTE)), Ok(()));

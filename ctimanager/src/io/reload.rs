@@ -74,6 +74,9 @@ fn fixed(config: &Config, node: &config::Node) -> Vec<(String, String)> {
         (own("cti.plain"), port(node.cti.plain)),
         (own("web"), port(node.web)),
         (own("cluster"), port(node.cluster)),
+        ("service_parameters.password_threads".into(), config.parameters.password_threads.to_string()),
+        ("service_parameters.input_queue".into(), config.parameters.input_queue.to_string()),
+        ("service_parameters.input_queue_bytes".into(), config.parameters.input_queue_bytes.to_string()),
         (own("state_dir"), node.state_dir.display().to_string()),
     ]
 }

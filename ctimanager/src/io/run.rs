@@ -6,7 +6,7 @@ use super::counters::Counters;
 use super::cti::{self, CtiShell};
 use super::owner::{Inlets, Owner};
 use super::password::Passwords;
-use super::queue::{Event, QUEUE_INPUTS, Queue, queue};
+use super::queue::{Event, Queue, queue};
 use super::sip::{self, SipContext, SipShell};
 use super::tls::TlsConfigs;
 use super::web::{self, Readiness, WebShell};
@@ -35,6 +35,22 @@ pub struct Limits {
     pub max_cti_connections: usize,
     /// Applications' connections beyond those, and TLS handshakes at once.
     pub max_unopened_connections: usize,
+    /// Of those handshakes, the ones of one address.
+    pub max_unopened_connections_per_address: usize,
+    /// Passwords that wait to be verified.
+    pub max_waiting_passwords: usize,
+    /// Threads that verify them; fixed at the start.
+    pub password_threads: usize,
+    /// Inputs in each of the two queues; fixed at the start.
+    pub input_queue: usize,
+    /// The bytes of large ones among them; fixed at the start.
+    pub input_queue_bytes: usize,
+    /// SIP connections.
+    pub max_sip_connections: usize,
+    /// SIP connections that are being made, handshakes included.
+    pub max_sip_connecting: usize,
+    /// HTTP connections, WebSockets not counted.
+    pub max_web_connections: usize,
     /// Frames that may wait for a slow reader.
     pub session_queue_events: usize,
     /// Frames of a resumed session's log, which are not the reader's fault and may wait on top of those.
@@ -168,8 +184,9 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     let limits = Arc::new(ArcSwap::from_pointee(setup.limits));
     let (alive, last_words) = mpsc::channel(1);
     let alive = Alive(alive);
-    let (sip_queue, sip_inlet) = queue(QUEUE_INPUTS);
-    let (rest_queue, rest_inlet) = queue(QUEUE_INPUTS);
+    let (inputs, bytes) = (setup.limits.input_queue, setup.limits.input_queue_bytes);
+    let (sip_queue, sip_inlet) = queue(inputs, bytes);
+    let (rest_queue, rest_inlet) = queue(inputs, bytes);
     let mut tasks = Tasks::default();
 
     let sip_context = Arc::new(SipContext::new(
@@ -178,6 +195,7 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
         Arc::clone(&counters),
         alive.clone(),
         setup.patience,
+        Arc::clone(&limits),
     ));
     let cti_shell = Arc::new(CtiShell::new(
         rest_queue.clone(),
@@ -190,7 +208,7 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     let sip_shell = start_sip(&mut bound, &sip_context, &mut tasks);
     let readiness = start_cti_and_web(&mut bound, &cti_shell, &mut tasks);
 
-    let passwords = Passwords::new(rest_queue.clone(), cores());
+    let passwords = Passwords::new(rest_queue.clone(), setup.limits.password_threads, Arc::clone(&limits));
     let owner = Owner::new(core, sip_shell, passwords, Arc::clone(&counters), setup.tap);
     let owner = tokio::spawn(owner.run(Inlets { sip: sip_inlet, rest: rest_inlet }));
 
@@ -401,10 +419,6 @@ async fn watch_signals(stop: mpsc::Sender<()>, reloads: mpsc::Sender<ReloadOrder
     info!("stopping");
     // Full means that a stop is wanted already.
     let _ = stop.try_send(());
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// As many open files as the system allows: each connection needs one, and the usual soft limit is 1,024.

@@ -3,6 +3,7 @@
 mod abuse;
 mod cti;
 mod lifecycle;
+mod limits;
 mod node;
 mod sip;
 mod web;
@@ -174,9 +175,9 @@ struct House {
 }
 
 /// What a test wants different.
-struct Wishes {
+pub(super) struct Wishes {
     listen: Listen,
-    limits: Limits,
+    pub(super) limits: Limits,
     patience: Patience,
     stop: StopWish,
     reload: Option<Box<dyn Reload>>,
@@ -198,6 +199,14 @@ impl Default for Wishes {
             limits: Limits {
                 max_cti_connections: 2_000,
                 max_unopened_connections: 1_000,
+                max_unopened_connections_per_address: 1_000,
+                max_waiting_passwords: 256,
+                password_threads: 1,
+                input_queue: 4_096,
+                input_queue_bytes: 32 << 20,
+                max_sip_connections: 20_000,
+                max_sip_connecting: 1_000,
+                max_web_connections: 512,
                 session_queue_events: 64,
                 session_log_events: 200,
                 session_log_bytes: 512 * 1024,

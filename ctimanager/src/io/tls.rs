@@ -1,7 +1,7 @@
 //! TLS at the sockets: configurations that a reload exchanges, and handshakes with a time limit.
 
 use super::counters::Counters;
-use super::places::{Place, Places};
+use super::places::{SharedPlace, SharedPlaces};
 use crate::node::CtiTransport;
 use arc_swap::ArcSwap;
 use rustls::{ClientConfig, ServerConfig};
@@ -59,7 +59,7 @@ pub(super) async fn accept(
 /// Bounds how many handshakes run at once and how long each may take.
 #[derive(Clone, Debug)]
 pub(super) struct Handshakes {
-    places: Arc<Places>,
+    places: Arc<SharedPlaces>,
     counters: Arc<Counters>,
     limit: Duration,
 }
@@ -70,15 +70,15 @@ impl Handshakes {
         Self { places: Arc::default(), counters, limit }
     }
 
-    /// A place for one handshake among at most `limit`.
-    pub(super) fn take(&self, limit: usize) -> Option<Place> {
-        self.places.take(limit)
+    /// A place for one handshake among at most `limit`, and at most `of_address` of one address.
+    pub(super) fn take(&self, limit: usize, peer: SocketAddr, of_address: usize) -> Option<SharedPlace> {
+        self.places.take(limit, peer.ip(), of_address)
     }
 
     /// The server's side of a handshake; the place is free again after it.
     pub(super) async fn accept(
         &self,
-        _place: Place,
+        _place: SharedPlace,
         config: Arc<ServerConfig>,
         stream: TcpStream,
         peer: SocketAddr,

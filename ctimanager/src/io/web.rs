@@ -2,7 +2,7 @@
 
 use super::cti::{CtiShell, ReadEnd};
 use super::outbox::Pending;
-use super::places::{Place, Places};
+use super::places::{Place, Places, SharedPlace};
 use super::queue::{Event, Gone};
 use super::tls;
 use crate::node::{CtiConnection, CtiTransport, Frame, Input};
@@ -29,8 +29,6 @@ use tracing::debug;
 
 /// The subprotocol of CTI over WebSocket.
 const SUBPROTOCOL: &str = "cti.v1.jsonrpc";
-/// HTTP connections at once, not counting those that became WebSockets.
-const MAX_HTTP_CONNECTIONS: usize = 512;
 /// A request's head must be whole after this time.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// An HTTP connection lives no longer, whatever it does.
@@ -104,9 +102,9 @@ pub(super) async fn listen(listener: TcpListener, shell: Arc<WebShell>) {
         .with_state(Arc::clone(&shell));
     let counters = Arc::clone(&shell.cti.counters);
     tls::accept(listener, counters, |stream, address| {
-        let place = shell.places.take(MAX_HTTP_CONNECTIONS);
-        let handshake = shell.cti.handshakes.take(shell.cti.limits.load().max_unopened_connections);
-        let (Some(place), Some(handshake)) = (place, handshake) else {
+        // One that became a WebSocket counts here no more.
+        let place = shell.places.take(shell.cti.limits.load().max_web_connections);
+        let (Some(place), Some(handshake)) = (place, shell.cti.take_handshake(address)) else {
             return shell.cti.counters.web_refused.add();
         };
         tokio::spawn(serve(Arc::clone(&shell), router.clone(), stream, address, handshake, place));
@@ -119,7 +117,7 @@ async fn serve(
     router: Router,
     stream: TcpStream,
     address: SocketAddr,
-    handshake: Place,
+    handshake: SharedPlace,
     _place: Place,
 ) {
     let config = Arc::clone(&shell.cti.tls.load().web);

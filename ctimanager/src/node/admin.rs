@@ -43,7 +43,7 @@ impl Node {
             "legs": model.legs,
             "open_devices": model.open_devices,
             "sessions": self.applications.sessions.len(),
-            "unopened_connections": self.applications.unopened(),
+            "unopened_connections": self.applications.unopened.len(),
             "sip_transactions": wire.transactions,
             "sip_calls": wire.calls,
             "registered_phones": model.registered_phones,

@@ -85,9 +85,14 @@ alarms! {
         "Make a new one with `ctimanager pki init` in a folder of its own, put it into the pki folder and reload.";
     /// The hard limit of providers.
     MAX_CONNECTIONS = "CtiMaxConnectionReached", Warning,
-        "An application was refused: too many are connected.",
-        "max_cti_connections is reached, or max_unopened_connections by connections without a provider.",
-        "Close providers that nobody needs, find who connects without opening one, or raise the limit.";
+        "As many providers are open as there may be: further ones are refused.",
+        "max_cti_connections is reached; sessions in their grace count.",
+        "Close providers that nobody needs, spread the applications over several nodes, or raise the limit.";
+    /// The bounds of connections that have no provider yet.
+    MAX_UNOPENED = "CtiMaxUnopenedConnectionsReached", Warning,
+        "Connections are closed at once: too many others have not opened a provider.",
+        "max_unopened_connections is reached, or max_unopened_connections_per_address by the `address`.",
+        "Find who connects without opening a provider; behind a common address, raise the limit.";
     /// A device is open.
     DEVICE_OPENED = "CtiDeviceOpened", Informational,
         "An application opened a device.", "device.open succeeded.", "None is needed.";
@@ -180,6 +185,13 @@ impl Alarms {
         self.standing.values().chain(self.newest.iter().rev()).map(view).collect()
     }
 
+    /// Whether a condition of this alarm stands, for whichever key.
+    #[must_use]
+    pub fn any(&self, definition: &'static Definition) -> bool {
+        let first = self.standing.range((definition.name, String::new())..).next();
+        first.is_some_and(|((name, _), _)| *name == definition.name)
+    }
+
     /// How many conditions stand.
     #[must_use]
     pub fn standing(&self) -> usize {
@@ -195,7 +207,7 @@ impl Alarms {
 }
 
 /// Every alarm that there is.
-pub static ALL: [&Definition; 18] = [
+pub static ALL: [&Definition; 19] = [
     &PROVIDER_OPENED,
     &PROVIDER_OPEN_FAILURE,
     &PROVIDER_CLOSED,
@@ -207,6 +219,7 @@ pub static ALL: [&Definition; 18] = [
     &CERTIFICATE_EXPIRES_SOON,
     &CERTIFICATE_EXPIRED,
     &MAX_CONNECTIONS,
+    &MAX_UNOPENED,
     &DEVICE_OPENED,
     &DEVICE_OPEN_FAILURE,
     &DEVICE_CLOSED,

@@ -3,19 +3,20 @@
 use super::alarms;
 use super::port::{CtiConnection, CtiTransport, Output};
 use super::reload::announcements::Announcements;
-use super::{Node, Step};
+use super::unopened::Unopened;
+use super::{Node, SessionParameters, Step};
 use device_model::{DeviceName, RequestToken, SessionId};
 use protocol::event::CloseReason;
 use protocol::methods::{Method, ProviderOpen};
 use protocol::rpc;
 use protocol::session::{Begin, Connection, Fate, SessionTimeout, Sessions};
 use protocol::{CtiError, Encoded, Event, Symbol};
-use security::limits::{LoginLimiter, RequestRate};
+use security::limits::{LoginLimiter, RequestRate, RequestRates, TooMany, network};
 use serde_json::value::RawValue;
-use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One connection of an application.
 pub(super) struct Link {
@@ -59,8 +60,13 @@ pub(super) struct Applications {
     pub(super) sessions: Sessions,
     pub(super) providers: HashMap<SessionId, Provider>,
     pub(super) logins: LoginLimiter,
-    /// Connections in the order of their arrival, with the end of their time without a provider.
-    unopened: VecDeque<(Instant, CtiConnection)>,
+    /// What each user's sessions ask together, and each address' connections.
+    pub(super) user_rates: RequestRates<Arc<str>>,
+    pub(super) address_rates: RequestRates<IpAddr>,
+    /// Refusals for want of rate: so many that not each is told.
+    pub(super) limited: Seldom,
+    /// Connections without a provider.
+    pub(super) unopened: Unopened,
     /// Sessions with frames to write at the end of this step.
     touched: Vec<SessionId>,
     pub(super) reported: Option<Reported>,
@@ -69,13 +75,16 @@ pub(super) struct Applications {
 }
 
 impl Applications {
-    pub(super) fn new(max_login_failures_per_minute: u32) -> Self {
+    pub(super) fn new(bounds: &SessionParameters) -> Self {
         Self {
             links: HashMap::new(),
             sessions: Sessions::new(),
             providers: HashMap::new(),
-            logins: LoginLimiter::new(max_login_failures_per_minute),
-            unopened: VecDeque::new(),
+            logins: LoginLimiter::new(bounds.max_login_failures_per_minute),
+            user_rates: RequestRates::new(bounds.max_requests_per_second_per_user),
+            address_rates: RequestRates::new(bounds.max_requests_per_second_per_address),
+            limited: Seldom::default(),
+            unopened: Unopened::default(),
             touched: Vec::new(),
             reported: None,
             announcements: Announcements::default(),
@@ -83,9 +92,8 @@ impl Applications {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let unopened = self.unopened.front().map(|(at, _)| *at);
         let told = self.announcements.next_timeout();
-        [unopened, self.sessions.next_timeout(), told].into_iter().flatten().min()
+        [self.unopened.next_timeout(), self.sessions.next_timeout(), told].into_iter().flatten().min()
     }
 
     pub(super) fn touch(&mut self, session: SessionId) {
@@ -101,9 +109,32 @@ impl Applications {
         sessions
     }
 
-    /// Connections that have no provider.
-    pub(super) fn unopened(&self) -> usize {
-        self.links.values().filter(|link| link.connection.session().is_none()).count()
+    /// Takes one request of a provider: of his session, of his user, of his address.
+    fn take_request(&mut self, now: Instant, id: SessionId) -> Result<(), TooMany> {
+        let Some(provider) = self.providers.get(&id) else { return Ok(()) };
+        provider.rate.check(now)?;
+        self.user_rates.check(now, &provider.user)?;
+        self.address_rates.check(now, &network(provider.peer.ip()))
+    }
+}
+
+/// Lets one report a second through and counts the rest.
+#[derive(Debug, Default)]
+pub(super) struct Seldom {
+    last: Option<Instant>,
+    untold: u64,
+}
+
+impl Seldom {
+    /// Whether to tell this one: then, how many were not told since the last.
+    pub(super) fn tell(&mut self, now: Instant) -> Option<u64> {
+        let second = Duration::from_secs(1);
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < second) {
+            self.untold += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.untold))
     }
 }
 
@@ -115,15 +146,11 @@ impl Node {
         peer: SocketAddr,
         transport: CtiTransport,
     ) {
-        if self.applications.unopened() >= self.settings.sessions.max_unopened_connections {
-            let parameters = vec![("peer", peer.to_string())];
-            let report = self.alarms.occur(&alarms::MAX_CONNECTIONS, parameters);
-            return step.out.extend([Output::Report(report), Output::CtiClose(connection)]);
+        let until = step.now + Connection::OPEN_TIMEOUT;
+        if !self.take_unopened(step, connection, peer.ip(), until) {
+            return step.out.push(Output::CtiClose(connection));
         }
         let machine = Connection::new(step.now);
-        if let Some(deadline) = machine.next_timeout() {
-            self.applications.unopened.push_back((deadline, connection));
-        }
         self.applications
             .links
             .insert(connection, Link { connection: machine, peer, transport, opening: None });
@@ -134,11 +161,20 @@ impl Node {
 
     pub(super) fn application_frame(&mut self, step: &mut Step<'_>, connection: CtiConnection, bytes: &[u8]) {
         let Some(link) = self.applications.links.get_mut(&connection) else { return };
+        let address = network(link.peer.ip());
+        if link.connection.session().is_none()
+            && let Err(wait) = self.applications.address_rates.check(step.now, &address)
+        {
+            return step.out.push(Output::Cti(connection, too_many(bytes, wait)));
+        }
         match link.connection.frame(bytes) {
             protocol::session::Step::Ignored => {}
             protocol::session::Step::Answer(frame) => step.out.push(Output::Cti(connection, frame)),
             protocol::session::Step::Open(open) => self.open_provider(step, connection, open),
-            protocol::session::Step::SessionAnswer(session, frame) => {
+            protocol::session::Step::SessionAnswer(session, mut frame) => {
+                if let Err(wait) = self.applications.take_request(step.now, session) {
+                    frame = too_many(bytes, wait);
+                }
                 if let Some(mut session) = self.applications.sessions.get_mut(session) {
                     session.push(step.now, frame);
                 }
@@ -151,8 +187,7 @@ impl Node {
     }
 
     fn session_request(&mut self, step: &mut Step<'_>, id: SessionId, request: rpc::Request) {
-        let Some(provider) = self.applications.providers.get(&id) else { return };
-        let limited = provider.rate.check(step.now).err();
+        let limited = self.applications.take_request(step.now, id).err();
         let Some(mut session) = self.applications.sessions.get_mut(id) else { return };
         let begun = match (limited, &request.id) {
             (Some(wait), Some(request_id)) => {
@@ -293,16 +328,22 @@ impl Node {
         connection: CtiConnection,
         reason: CloseReason,
     ) {
-        let Some(mut link) = self.applications.links.remove(&connection) else { return };
+        let Some(mut link) = self.forget_link(step, connection) else { return };
         if let Some(frame) = link.connection.close(reason, step.wall) {
             step.out.push(Output::Cti(connection, frame));
         }
         step.out.push(Output::CtiClose(connection));
     }
 
+    /// Whatever ends a connection ends it here.
+    pub(super) fn forget_link(&mut self, step: &mut Step<'_>, connection: CtiConnection) -> Option<Link> {
+        self.leave_unopened(step, connection);
+        self.applications.links.remove(&connection)
+    }
+
     /// The connection is gone without a word.
     pub(super) fn application_gone(&mut self, step: &mut Step<'_>, connection: CtiConnection) {
-        let Some(link) = self.applications.links.remove(&connection) else { return };
+        let Some(link) = self.forget_link(step, connection) else { return };
         if let Some(session) = link.connection.session() {
             let parameters = vec![("session", session.to_string()), ("address", link.peer.to_string())];
             let report = self.alarms.occur(&alarms::CONNECTION_DROPPED, parameters);
@@ -334,6 +375,7 @@ impl Node {
         let provider = self.applications.providers.remove(&id);
         self.forget_certificate(step, id);
         let devices: Vec<DeviceName> = self.model.open_devices(id).cloned().collect();
+        self.weigh_connections(step);
         self.model(step, device_model::Input::SessionEnded(id));
         let user = provider.map_or_else(String::new, |p| p.user.to_string());
         let parameters = vec![("session", id.to_string()), ("user", user), ("reason", reason.to_owned())];
@@ -351,17 +393,11 @@ impl Node {
         if self.applications.announcements.next_timeout().is_some_and(|at| at <= step.now) {
             self.announce(step);
         }
-        while let Some((_, connection)) = self.applications.unopened.pop_front_if(|(at, _)| *at <= step.now) {
-            let frame = self
-                .applications
-                .links
-                .get_mut(&connection)
-                .and_then(|link| link.connection.timeout(step.now, step.wall));
-            if let Some(frame) = frame {
-                self.applications.links.remove(&connection);
-                step.out.push(Output::Cti(connection, frame));
-                step.out.push(Output::CtiClose(connection));
-            }
+        while let Some(connection) = self.applications.unopened.overdue(step.now) {
+            let link = self.forget_link(step, connection);
+            let frame = link.and_then(|mut link| link.connection.timeout(step.now, step.wall));
+            step.out.extend(frame.map(|frame| Output::Cti(connection, frame)));
+            step.out.push(Output::CtiClose(connection));
         }
         while let Some((id, what)) = self.applications.sessions.timeout(step.now, step.wall) {
             match what {
@@ -392,7 +428,7 @@ impl Node {
         let connection = self.applications.sessions.get(id).and_then(|s| s.connection());
         self.end_session(step, id, "closed");
         if let Some(connection) = connection {
-            self.applications.links.remove(&connection);
+            self.forget_link(step, connection);
             step.out.push(Output::CtiClose(connection));
         }
     }
@@ -401,6 +437,12 @@ impl Node {
     pub(super) fn refuse(&mut self, id: SessionId, token: RequestToken, error: CtiError) {
         self.reply(id, token, Err(error));
     }
+}
+
+/// The answer to what came too fast; its id, where it has one that can be read.
+fn too_many(bytes: &[u8], wait: TooMany) -> protocol::Frame {
+    let id = rpc::parse_request(bytes).ok().and_then(|request| request.id);
+    rpc::error_frame(id.as_ref(), &CtiError::rate_limited(wait.retry_after_ms()))
 }
 
 /// What can't be answered yet, said as it is.

@@ -74,6 +74,11 @@ impl Node {
                 return Err(format!("{connection:?} is for {id}, which is elsewhere"));
             }
         }
+        let without = applications.links.values().filter(|link| link.connection.session().is_none()).count();
+        if applications.unopened.len() != without {
+            let counted = applications.unopened.len();
+            return Err(format!("{without} connections have no provider, {counted} are counted"));
+        }
         let orphan = self.model.opening_sessions().find(|id| applications.sessions.get(*id).is_none());
         orphan.map_or(Ok(()), |id| Err(format!("{id} has devices and is no session")))
     }

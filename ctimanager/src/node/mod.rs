@@ -18,12 +18,13 @@ pub mod port;
 mod reload;
 mod settings;
 mod status;
+mod unopened;
 
 pub use bridge::TrunkPeer;
 pub use port::{
     AdminRequest, AdminToken, CtiConnection, CtiTransport, Frame, Input, Output, Report, Severity,
 };
-pub use settings::{SessionParameters, Settings, Surroundings};
+pub use settings::{SessionParameters, Settings, SignallingParameters, Surroundings};
 
 use applications::Applications;
 use bridge::Bridge;
@@ -41,10 +42,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How long a stopping node waits for its last messages to be acknowledged.
 const STOP_PATIENCE: Duration = Duration::from_millis(1500);
-
-/// SIP transactions at once. Over UDP each call leaves two behind for 32 s (Timers J and L of RFC 3261 and 6026), so this
-/// is some 3,000 calls a second, the processor's own limit.
-const MAX_TRANSACTIONS: usize = 200_000;
 
 /// A node of the cluster, without its sockets and its clock.
 pub struct Node {
@@ -100,7 +97,7 @@ impl Node {
             stack: Stack::new(sip_config(&settings), stack_seed),
             bridge: Bridge::default(),
             directory,
-            applications: Applications::new(settings.sessions.max_login_failures_per_minute),
+            applications: Applications::new(&settings.sessions),
             alarms: alarms::Alarms::default(),
             expiries: certificates::Expiries::default(),
             random,
@@ -324,8 +321,8 @@ fn sip_config(settings: &Settings) -> sip::Config {
         min_session_expires: Duration::from_secs(90),
         min_expires: Duration::from_secs(60),
         max_expires: Duration::from_secs(3600),
-        max_contacts: 10,
-        max_transactions: MAX_TRANSACTIONS,
+        max_contacts: settings.signalling.max_contacts,
+        max_transactions: settings.signalling.max_transactions,
         max_calls: settings.plan.parameters.max_legs as usize,
         t1: Duration::from_millis(500),
     }

@@ -19,12 +19,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Requests of one session that may wait for their answers at once.
-const PENDING_REQUESTS: usize = 1024;
-
-/// Idempotency keys of one session; the contract wants 1,024 at least.
-const IDEM_KEYS: usize = 1024;
-
 /// When to try again while too many passwords are being verified.
 const PASSWORD_RETRY_MS: u64 = 1_000;
 
@@ -35,6 +29,14 @@ impl Node {
         connection: CtiConnection,
         open: Box<ProviderOpen>,
     ) {
+        let most = self.settings.sessions.subscriptions;
+        if open.subscribe.as_ref().is_some_and(|globs| globs.len() > most) {
+            let message = format!("`subscribe` must hold at most {most} globs (`session_subscriptions`)");
+            let error = CtiError::invalid_params("subscribe", message);
+            let link = self.applications.links.get_mut(&connection);
+            let frame = link.and_then(|link| link.connection.refused(&error));
+            return step.out.extend(frame.map(|frame| Output::Cti(connection, frame)));
+        }
         let Some(link) = self.applications.links.get_mut(&connection) else { return };
         let user = open.user.as_str();
         if let Err(wait) = self.applications.logins.check(step.now, user, link.peer.ip()) {
@@ -120,8 +122,6 @@ impl Node {
             return self.turn_away(step, connection, open);
         }
         if self.applications.sessions.len() >= self.settings.sessions.max_cti_connections {
-            let report = self.alarms.occur(&alarms::MAX_CONNECTIONS, Vec::new());
-            step.out.push(Output::Report(report));
             let message = "this node has as many providers as `max_cti_connections` allows";
             let error = CtiError::new(Symbol::MaxConnections, message);
             return self.refuse_open(step, connection, open, error);
@@ -139,6 +139,16 @@ impl Node {
         let outcome = Outcome::Refused { symbol: reason.name(), rule: "drain".into() };
         audit_open(step, open, peer, outcome);
         self.close_connection(step, connection, reason);
+    }
+
+    /// The alarm of the hard limit stands while every place is taken.
+    pub(super) fn weigh_connections(&mut self, step: &mut Step<'_>) {
+        let (open, limit) = (self.applications.sessions.len(), self.settings.sessions.max_cti_connections);
+        let on = open >= limit;
+        if on != self.alarms.any(&alarms::MAX_CONNECTIONS) {
+            let parameters = vec![("open", open.to_string()), ("limit", limit.to_string())];
+            self.alarm_condition(step, &alarms::MAX_CONNECTIONS, String::new(), on, parameters, &[]);
+        }
     }
 
     /// The old session ends there and then as a failed one (protocol §2, "Resume"). A connection it may still have is
@@ -165,10 +175,12 @@ impl Node {
         let Some(link) = self.applications.links.get_mut(&connection) else { return };
         let Some(request) = link.connection.opened(id) else { return };
         let reply = rpc::result_frame(&request, &rpc::raw(&answer));
+        self.leave_unopened(step, connection);
         let provider = self.provider(step, connection, open);
         self.applications.sessions.open(step.now, id, config, connection, reply);
         self.applications.providers.extend(provider.map(|p| (id, p)));
         self.applications.touch(id);
+        self.weigh_connections(step);
         self.watch_certificate(step, connection);
         self.report_opened(step, id, open);
     }
@@ -185,6 +197,7 @@ impl Node {
         session.renegotiate(config.heartbeat, config.grace, subscription);
         let superseded = session.attach(step.now, connection, last_seq, reply);
         drop(session);
+        self.leave_unopened(step, connection);
         if let Some(old) = superseded {
             self.supersede(step, old);
         }
@@ -197,7 +210,7 @@ impl Node {
     }
 
     fn supersede(&mut self, step: &mut Step<'_>, old: CtiConnection) {
-        if let Some(mut link) = self.applications.links.remove(&old) {
+        if let Some(mut link) = self.forget_link(step, old) {
             if let Some(frame) = link.connection.supersede(step.wall) {
                 step.out.push(Output::Cti(old, frame));
             }
@@ -234,8 +247,8 @@ impl Node {
             log_events: bounds.log_events,
             log_bytes: bounds.log_bytes,
             queue_events: bounds.queue_events,
-            idem_keys: IDEM_KEYS,
-            pending_requests: PENDING_REQUESTS,
+            idem_keys: bounds.idem_keys,
+            pending_requests: bounds.pending_requests,
         }
     }
 
@@ -296,7 +309,7 @@ impl Node {
         error: CtiError,
     ) {
         let Some(link) = self.applications.links.get_mut(&connection) else { return };
-        let parameters = vec![
+        let mut parameters = vec![
             ("user", open.user.as_str().to_owned()),
             ("address", link.peer.to_string()),
             ("reason", error.symbol.name().to_owned()),
@@ -305,6 +318,11 @@ impl Node {
             step.out.push(Output::Cti(connection, frame));
         }
         let peer = link.peer;
+        if error.symbol == Symbol::RateLimited {
+            // Whoever guesses at full speed must not fill the log.
+            let Some(untold) = self.applications.limited.tell(step.now) else { return };
+            parameters.push(("untold", untold.to_string()));
+        }
         let report = self.alarms.occur(&alarms::PROVIDER_OPEN_FAILURE, parameters);
         step.out.push(Output::Report(report));
         let outcome =

@@ -280,12 +280,16 @@ impl Node {
         for gone in accounts.into_iter().filter(|id| !kept.contains(id)) {
             self.sip(step, sip::Input::Command(sip::Command::ForgetAccount(gone)));
         }
+        let bounds = super::sip_config(settings);
+        self.stack.set_bounds(bounds.max_calls, bounds.max_transactions, bounds.max_contacts);
     }
 
     /// The limits of the sessions that are open. What was negotiated at their opening (heartbeat, grace) stays.
     fn configure_sessions(&mut self, step: &mut Step<'_>, sessions: &[SessionId], reload: &Reload) {
         let (was, is) = (&reload.before.sessions, &reload.after.sessions);
         self.applications.logins.set_limit(is.max_login_failures_per_minute);
+        self.applications.user_rates.set_rate(is.max_requests_per_second_per_user);
+        self.applications.address_rates.set_rate(is.max_requests_per_second_per_address);
         if was.max_requests_per_second != is.max_requests_per_second {
             for provider in self.applications.providers.values_mut() {
                 provider.rate = RequestRate::new(step.now, is.max_requests_per_second);
@@ -294,8 +298,10 @@ impl Node {
         for id in sessions {
             if let Some(mut session) = self.applications.sessions.get_mut(*id) {
                 session.set_bounds(is.log_events, is.log_bytes, is.queue_events);
+                session.set_request_bounds(is.idem_keys, is.pending_requests);
             }
         }
+        self.weigh_connections(step);
         self.weigh_soft_limits(step, sessions);
     }
 

@@ -31,6 +31,8 @@ pub struct Settings {
     pub trunks: Vec<(TrunkName, TrunkPeer)>,
     /// The service parameters that sessions use.
     pub sessions: SessionParameters,
+    /// The service parameters that signalling uses.
+    pub signalling: SignallingParameters,
     /// When the node's own certificate ends.
     pub certificate_ends: Option<SystemTime>,
     /// All of it as it was written, for administrators' questions.
@@ -49,9 +51,23 @@ pub struct SessionParameters {
     pub log_events: usize,
     pub log_bytes: usize,
     pub queue_events: usize,
+    pub idem_keys: usize,
+    pub pending_requests: usize,
+    pub subscriptions: usize,
     pub max_requests_per_second: u32,
+    pub max_requests_per_second_per_user: u32,
+    pub max_requests_per_second_per_address: u32,
     pub max_login_failures_per_minute: u32,
     pub max_unopened_connections: usize,
+    pub max_unopened_connections_per_address: usize,
+}
+
+/// Service parameters of the SIP side (administrator's contract §1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names are the configuration's own
+pub struct SignallingParameters {
+    pub max_transactions: usize,
+    pub max_contacts: usize,
 }
 
 impl fmt::Debug for Settings {
@@ -93,6 +109,10 @@ impl Settings {
             accounts: config.accounts().into_iter().collect(),
             trunks: config.trunks.iter().filter_map(|trunk| peer(trunk, surroundings)).collect(),
             sessions: session_parameters(&config.parameters),
+            signalling: SignallingParameters {
+                max_transactions: config.parameters.max_sip_transactions as usize,
+                max_contacts: config.parameters.max_contacts_per_number as usize,
+            },
             certificate_ends: surroundings.certificate_ends,
             config: Arc::new(config.clone()),
         }
@@ -124,6 +144,8 @@ fn peer(trunk: &config::Trunk, surroundings: &Surroundings) -> Option<(TrunkName
 }
 
 fn session_parameters(parameters: &config::ServiceParameters) -> SessionParameters {
+    // One session may always use all that a session may.
+    let of_session = parameters.max_requests_per_second;
     SessionParameters {
         max_cti_connections: parameters.max_cti_connections as usize,
         heartbeat_minimum: parameters.application_heartbeat_minimum_interval,
@@ -133,8 +155,14 @@ fn session_parameters(parameters: &config::ServiceParameters) -> SessionParamete
         log_events: parameters.session_log_events as usize,
         log_bytes: usize::try_from(parameters.session_log_bytes).unwrap_or(usize::MAX),
         queue_events: parameters.session_queue_events as usize,
-        max_requests_per_second: parameters.max_requests_per_second,
+        idem_keys: parameters.session_idem_keys as usize,
+        pending_requests: parameters.session_pending_requests as usize,
+        subscriptions: parameters.session_subscriptions as usize,
+        max_requests_per_second: of_session,
+        max_requests_per_second_per_user: parameters.max_requests_per_second_per_user.max(of_session),
+        max_requests_per_second_per_address: parameters.max_requests_per_second_per_address.max(of_session),
         max_login_failures_per_minute: parameters.max_login_failures_per_minute,
         max_unopened_connections: parameters.max_unopened_connections as usize,
+        max_unopened_connections_per_address: parameters.max_unopened_connections_per_address as usize,
     }
 }

@@ -137,11 +137,21 @@ impl Answers {
         }
         self.memos.insert(idem.clone(), Memo { fingerprint, state: MemoState::Done(answer) });
         self.done.push_back(idem);
-        if self.done.len() > self.max_done
+        self.keep_bounds();
+    }
+
+    fn keep_bounds(&mut self) {
+        while self.done.len() > self.max_done
             && let Some(oldest) = self.done.pop_front()
         {
             self.memos.remove(&oldest);
         }
+    }
+
+    /// Other bounds, from now on.
+    pub(super) fn set_bounds(&mut self, max_pending: usize, max_done: usize) {
+        (self.max_pending, self.max_done) = (max_pending, max_done);
+        self.keep_bounds();
     }
 }
 

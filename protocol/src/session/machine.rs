@@ -203,6 +203,13 @@ impl Session {
         self.log.set_bounds(log_events, log_bytes);
     }
 
+    /// Other bounds of kept answers and waiting requests, from now on. Answers that no longer fit are forgotten at once;
+    /// requests that wait already are answered.
+    pub fn set_request_bounds(&mut self, idem_keys: usize, pending_requests: usize) {
+        (self.config.idem_keys, self.config.pending_requests) = (idem_keys, pending_requests);
+        self.answers.set_bounds(pending_requests, idem_keys);
+    }
+
     /// Whether a client that has everything up to `last_seq` can go on.
     ///
     /// # Errors

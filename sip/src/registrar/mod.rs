@@ -90,6 +90,11 @@ impl Registrar {
         }
     }
 
+    /// Another bound of contacts, from now on.
+    pub fn set_max_contacts(&mut self, max_contacts: usize) {
+        self.limits.max_contacts = max_contacts;
+    }
+
     /// Handles a REGISTER from authentication to its answer; changes of an account's contacts go to `events`.
     ///
     /// 401 without the right credentials; 403 for an address of record that isn't the account's, whether it exists or

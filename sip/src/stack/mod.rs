@@ -70,6 +70,15 @@ impl Stack {
         Stack { core, calls: HashMap::new(), registrar, access, next_incoming: INCOMING }
     }
 
+    /// Other bounds of calls, transactions and contacts of a number, from now on. What is beyond them already stays.
+    pub fn set_bounds(&mut self, max_calls: usize, max_transactions: usize, max_contacts: usize) {
+        let config = Arc::make_mut(&mut self.core.config);
+        (config.max_calls, config.max_transactions, config.max_contacts) =
+            (max_calls, max_transactions, max_contacts);
+        self.core.transactions.set_max(max_transactions);
+        self.registrar.set_max_contacts(max_contacts);
+    }
+
     /// Handles one input; what follows is appended to `out` in the order in which it must be carried out.
     pub fn handle(&mut self, now: Instant, input: Input, directory: &dyn Directory, out: &mut Vec<Output>) {
         match input {

@@ -185,6 +185,11 @@ impl Transactions {
         }
     }
 
+    /// Another bound, from now on.
+    pub fn set_max(&mut self, max: usize) {
+        self.settings.max = max;
+    }
+
     /// The maker of tags and Call-IDs.
     pub fn ids(&mut self) -> &mut Ids {
         &mut self.ids

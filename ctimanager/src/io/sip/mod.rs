@@ -10,10 +10,11 @@ pub(super) use udp::receive;
 
 use super::counters::Counters;
 use super::outbox::{Capacity, Outbox, Refused, outbox};
-use super::places::Places;
+use super::places::{Place, Places, SharedPlace};
 use super::queue::Queue;
-use super::run::{Alive, Patience};
+use super::run::{Alive, Limits, Patience};
 use super::tls::{Handshakes, SharedTls};
+use arc_swap::ArcSwap;
 use sip::Hop;
 use sip::port::{ConnectionId, Transport};
 use std::collections::HashMap;
@@ -23,10 +24,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::debug;
 use udp::UdpSender;
 
-/// SIP connections at once: each phone over TCP or TLS keeps one.
-const MAX_CONNECTIONS: usize = 20_000;
-/// TLS handshakes and connects at once.
-const MAX_BEGINNING: usize = 1_000;
 /// What may wait for a peer that does not read, or whose connection is being made.
 const OUTBOX: Capacity = Capacity { items: 256, burst: 0, bytes: 1024 * 1024, reserve: 0 };
 
@@ -38,6 +35,7 @@ pub(super) struct SipContext {
     pub(super) counters: Arc<Counters>,
     pub(super) alive: Alive,
     pub(super) patience: Patience,
+    limits: Arc<ArcSwap<Limits>>,
     connections: Arc<Places>,
     beginning: Handshakes,
     last_id: AtomicU64,
@@ -50,10 +48,22 @@ impl SipContext {
         counters: Arc<Counters>,
         alive: Alive,
         patience: Patience,
+        limits: Arc<ArcSwap<Limits>>,
     ) -> Self {
         let beginning = Handshakes::new(Arc::clone(&counters), patience.handshake);
         let (connections, last_id) = (Arc::default(), AtomicU64::new(0));
-        Self { queue, tls, counters, alive, patience, connections, beginning, last_id }
+        Self { queue, tls, counters, alive, patience, limits, connections, beginning, last_id }
+    }
+
+    /// A place for one more connection: each phone over TCP or TLS keeps one.
+    fn take_place(&self) -> Option<Place> {
+        self.connections.take(self.limits.load().max_sip_connections)
+    }
+
+    /// A place for a handshake or a connect.
+    fn take_beginning(&self, peer: SocketAddr) -> Option<SharedPlace> {
+        let most = self.limits.load().max_sip_connecting;
+        self.beginning.take(most, peer, most)
     }
 
     fn next_id(&self) -> ConnectionId {
@@ -137,8 +147,7 @@ impl SipShell {
     }
 
     fn connect(&mut self, hop: Hop, bytes: Vec<u8>) -> Option<Hop> {
-        let place = self.context.connections.take(MAX_CONNECTIONS);
-        let beginning = self.context.beginning.take(MAX_BEGINNING);
+        let (place, beginning) = (self.context.take_place(), self.context.take_beginning(hop.remote));
         let (Some(place), Some(beginning)) = (place, beginning) else {
             self.context.counters.sip_refused.add();
             return Some(hop);

@@ -1,9 +1,9 @@
 //! SIP over TCP and TLS.
 
-use super::{MAX_BEGINNING, MAX_CONNECTIONS, OUTBOX, SipContext};
+use super::{OUTBOX, SipContext};
 use crate::io::now;
 use crate::io::outbox::{Pending, outbox};
-use crate::io::places::Place;
+use crate::io::places::{Place, SharedPlace};
 use crate::io::queue::{Event, Gone};
 use crate::io::tls;
 use crate::node::Input;
@@ -28,7 +28,7 @@ const READ_BYTES: usize = 4 * 1024;
 pub(in crate::io) async fn listen_tcp(listener: TcpListener, local: SocketAddr, context: Arc<SipContext>) {
     let counters = Arc::clone(&context.counters);
     tls::accept(listener, counters, |stream, remote| {
-        let Some(place) = context.connections.take(MAX_CONNECTIONS) else {
+        let Some(place) = context.take_place() else {
             return context.counters.sip_refused.add();
         };
         context.counters.sip_accepted.add();
@@ -41,8 +41,7 @@ pub(in crate::io) async fn listen_tcp(listener: TcpListener, local: SocketAddr, 
 pub(in crate::io) async fn listen_tls(listener: TcpListener, local: SocketAddr, context: Arc<SipContext>) {
     let counters = Arc::clone(&context.counters);
     tls::accept(listener, counters, |stream, remote| {
-        let place = context.connections.take(MAX_CONNECTIONS);
-        let (Some(place), Some(beginning)) = (place, context.beginning.take(MAX_BEGINNING)) else {
+        let (Some(place), Some(beginning)) = (context.take_place(), context.take_beginning(remote)) else {
             return context.counters.sip_refused.add();
         };
         let context = Arc::clone(&context);
@@ -81,7 +80,7 @@ pub(super) async fn connect(
     id: ConnectionId,
     pending: Pending<Vec<u8>>,
     _place: Place,
-    beginning: Place,
+    beginning: SharedPlace,
 ) {
     let made = timeout(context.patience.sip_connect, make(&context, hop)).await;
     drop(beginning);

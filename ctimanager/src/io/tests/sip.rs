@@ -55,7 +55,7 @@ async fn in_a_burst_each_datagram_is_answered_or_counted() {
 async fn datagrams_that_find_the_queue_full_are_dropped_and_counted() {
     let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.expect("a port"));
     let local = socket.local_addr().expect("bound");
-    let (sender, mut inlet) = queue(2);
+    let (sender, mut inlet) = queue(2, 1024);
     let counters = Arc::new(Counters::default());
     let reading = tokio::spawn(crate::io::sip::receive(socket, local, sender, Arc::clone(&counters)));
     let client = UdpSocket::bind("127.0.0.1:0").await.expect("a port");

@@ -165,6 +165,13 @@ impl World {
         connection
     }
 
+    pub fn connect_from(&mut self, number: u64, peer: SocketAddr) -> CtiConnection {
+        let connection = protocol::session::ConnectionId(number);
+        let transport = CtiTransport::Tls { client_cn: None, not_after: None };
+        self.input(Input::CtiOpened { connection, peer, transport });
+        connection
+    }
+
     pub fn send(&mut self, connection: CtiConnection, method: &str, params: Value) -> u64 {
         self.requests += 1;
         let request = json!({"jsonrpc": "2.0", "id": self.requests, "method": method, "params": params});

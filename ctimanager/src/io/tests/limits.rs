@@ -1,0 +1,101 @@
+//! The shell's limits, at the limit: whoever comes beyond is closed at once, and counted.
+
+use super::*;
+use tokio::net::UnixStream;
+
+fn with(limits: Limits) -> Wishes {
+    Wishes { limits, ..Wishes::default() }
+}
+
+/// Whether the other end closes without a word. A reset is a close as well.
+async fn is_closed<S: AsyncRead + Unpin>(stream: &mut S) -> bool {
+    soon(stream.read_u8()).await.is_err()
+}
+
+#[tokio::test]
+async fn sip_connections_beyond_the_limit() {
+    let limits = Limits { max_sip_connections: 2, ..Wishes::default().limits };
+    let house = house(with(limits)).await;
+    let addresses = &house.running.addresses;
+    let mut tcp = connect(addresses.sip_tcp).await;
+    let _half = connect(addresses.sip_tls).await;
+    echoes(&mut tcp, "OPTIONS sip:x SIP/2.0\r\n\r\n").await;
+    // The two listeners accept each on its own: wait for the second place to be taken.
+    soon(async {
+        while !is_closed_now(addresses.sip_tcp).await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(is_closed(&mut connect(addresses.sip_tls).await).await, "over TLS as well");
+    assert!(house.running.counters.sip_refused.value() >= 2);
+    echoes(&mut tcp, "OPTIONS sip:y SIP/2.0\r\n\r\n").await;
+}
+
+/// Whether a new connection is closed instead of answered.
+async fn is_closed_now(address: Option<SocketAddr>) -> bool {
+    let mut stream = connect(address).await;
+    stream.write_all(b"OPTIONS sip:z SIP/2.0\r\n\r\n").await.is_err() || is_closed(&mut stream).await
+}
+
+#[tokio::test]
+async fn sip_handshakes_beyond_the_limit() {
+    let limits = Limits { max_sip_connecting: 1, ..Wishes::default().limits };
+    let house = house(with(limits)).await;
+    let addresses = &house.running.addresses;
+    let _half = connect(addresses.sip_tls).await;
+    assert!(is_closed(&mut connect(addresses.sip_tls).await).await);
+    assert_eq!(house.running.counters.sip_refused.value(), 1);
+    echoes(&mut connect(addresses.sip_tcp).await, "OPTIONS sip:x SIP/2.0\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn one_address_gets_its_share_of_handshakes() {
+    let limits = Limits { max_unopened_connections_per_address: 1, ..Wishes::default().limits };
+    let house = house(with(limits)).await;
+    let addresses = &house.running.addresses;
+    let _half = connect(addresses.cti_tls).await;
+    assert!(is_closed(&mut connect(addresses.cti_tls).await).await);
+    assert_eq!(house.running.counters.cti_refused.value(), 1);
+    let elsewhere = tokio::net::TcpSocket::new_v4().expect("a socket");
+    elsewhere.bind(SocketAddr::from(([127, 0, 0, 2], 0))).expect("another address");
+    let stream = elsewhere.connect(addresses.cti_tls.expect("it listens")).await.expect("a connection");
+    let config = security::tls::client(&house.authority.pem().certificate, None).expect("a client");
+    let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+    let mut stream =
+        soon(tokio_rustls::TlsConnector::from(config).connect(name, stream)).await.expect("a handshake");
+    echoes(&mut stream, "from elsewhere\n").await;
+    assert!(is_closed(&mut connect(addresses.web).await).await, "the web port has its handshakes in common");
+    echoes(&mut house.plain().await, "without a handshake\n").await;
+}
+
+#[tokio::test]
+async fn http_connections_beyond_the_limit() {
+    let limits = Limits { max_web_connections: 1, ..Wishes::default().limits };
+    let house = house(with(limits)).await;
+    let web = house.running.addresses.web;
+    let mut first = house.tls(web, None).await;
+    assert!(is_closed(&mut connect(web).await).await);
+    assert_eq!(house.running.counters.web_refused.value(), 1);
+    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    first.write_all(request).await.expect("written");
+    assert!(rest(&mut first).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn administrators_beyond_the_limit() {
+    let folder = std::env::temp_dir().join(format!("ctimanager-askers-{}", std::process::id()));
+    let path = folder.join("ctimanager.sock");
+    let mut wishes = Wishes::default();
+    wishes.listen.control = Some(path.clone());
+    let house = house(wishes).await;
+    let mut askers = Vec::new();
+    for _ in 0..32 {
+        askers.push(UnixStream::connect(&path).await.expect("a connection"));
+    }
+    assert!(is_closed(&mut UnixStream::connect(&path).await.expect("accepted")).await);
+    askers[31].write_all(b"{\"command\": \"status\"}\n").await.expect("written");
+    expect(&mut askers[31], "{\"ok\":\"Status\"}\n").await;
+    drop(house);
+    let _ = std::fs::remove_dir_all(folder);
+}
