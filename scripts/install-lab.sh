@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need on a Debian or Ubuntu machine, and only what is missing: SIP phones (baresip, linphonec),
-# a SIP load generator (SIPp), a registrar that proves the phones before the node is blamed (kamailio), and one more
-# loopback address, for baresip refuses 127.0.0.0/8 for its media. Safe to run again.
+# a SIP load generator (SIPp), a registrar that proves the phones before the node is blamed (kamailio), a TLS client that
+# isn't ours (openssl), and one more loopback address, for baresip refuses 127.0.0.0/8 for its media. Safe to run again.
 set -euo pipefail
 
 lab_network=10.77.0.1/24
@@ -18,6 +18,7 @@ needed=(
   "python3 python3"
   "ip iproute2"
   "cc gcc"
+  "openssl openssl"
 )
 
 # What root may do; empty when we are root already.

@@ -3,6 +3,7 @@
 use super::{Format, Outcome, check_config};
 use crate::config;
 use security::Transport;
+use serde_json::Value;
 use std::path::Path;
 
 /// Explains from a configuration, without a node. Exit code 0 when he may, 1 when he may not.
@@ -12,17 +13,29 @@ pub fn explain(path: &Path, device: &str, user: &str, transport: Transport, form
         Ok(loaded) => loaded.config,
         Err(mistakes) => return check_config::bad(&mistakes),
     };
-    let told = config.explain(device, user, transport);
-    let code = u8::from(!told.allowed);
+    show(&serde_json::json!(config.explain(device, user, transport)), format)
+}
+
+/// The same of a running node's answer.
+pub(super) fn show(told: &Value, format: Format) -> Outcome {
+    let allowed = told["allowed"].as_bool().unwrap_or(false);
     let output = match format {
-        Format::Json => serde_json::json!(told).to_string(),
+        Format::Json => format!("{told:#}"),
         Format::Table => {
-            let verdict = if told.allowed { "allowed" } else { "refused" };
-            let place = told.place.map(|place| format!("\n  {place}")).unwrap_or_default();
-            format!("{verdict} by {}: {}{place}", told.rule, told.message)
+            let text = |key: &str| told[key].as_str().unwrap_or_default();
+            let verdict = if allowed { "allowed" } else { "refused" };
+            let place = match told["line"].as_u64() {
+                Some(line) => format!("\n  {}:{line}:{}", text("file"), told["column"]),
+                None => String::new(),
+            };
+            let plain = match (allowed, told["allowed_over_plain"].as_bool()) {
+                (true, Some(false)) => "\n  over TLS only: the user must not come over the plain port",
+                _ => "",
+            };
+            format!("{verdict} by {}: {}{place}{plain}", text("rule"), text("message"))
         }
     };
-    Outcome { code, ..Outcome::good(output) }
+    Outcome { code: u8::from(!allowed), ..Outcome::good(output) }
 }
 
 #[cfg(test)]

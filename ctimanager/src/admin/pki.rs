@@ -80,8 +80,13 @@ pub fn client(folder: &Path, user: &str, renew: bool, now: SystemTime) -> Outcom
             let ca = folder.join("ca.pem");
             let (path, key, ca) = (path.display(), key.display(), ca.display());
             Outcome::good(format!(
-                "wrote {path}\nwrote {key}\n\nGive both and {ca} to the application. It shows the certificate when it \
-                 connects\nover TLS and opens its provider as `{user}` without a password."
+                "wrote {path}\nwrote {key}\n\n\
+                 Give both and {ca} to the application: with the certificate it needs no password over TLS.\n\
+                 Among the users of the configuration:\n\
+                 \x20 - {{id: \"{user}\", kind: application_user, groups: [Standard CTI Enabled], controlled_devices: []}}\n\
+                 To try it:\n\
+                 \x20 openssl s_client -quiet -connect HOST:2749 -CAfile {ca} -cert {path} -key {key}\n\
+                 \x20 {{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"provider.open\",\"params\":{{\"user\":\"{user}\",\"application\":\"try\"}}}}"
             ))
         }
         Err(error) => Outcome::failed(error),
@@ -215,10 +220,12 @@ fn advice(folder: &Path) -> String {
     let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let (absolute, folder) = (absolute.display(), folder.display());
     format!(
-        "In the configuration, or as a path relative to its file: cluster: {{security: {{pki: {absolute}}}}}\n\
+        "Into the configuration, under `cluster` (or as a path relative to its file):\n\
+         \x20 security: {{mode: secure, pki: {absolute}}}\n\
+         For an application without a password:\n\
+         \x20 ctimanager pki client {folder} --user ID\n\
          Phones, applications and browsers trust {folder}/ca.pem.\n\
-         Keep {folder}/ca.key away from them: it signs for the whole cluster.\n\
-         For an application without a password: ctimanager pki client {folder} --user ID"
+         Keep {folder}/ca.key away from them: it signs for the whole cluster."
     )
 }
 

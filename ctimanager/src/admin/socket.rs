@@ -96,10 +96,7 @@ pub fn ask(question: Question) -> Outcome {
 pub fn explain(device: String, user: String, node: &Node) -> Outcome {
     let request = Request::Explain { device, user };
     match answer(node, &request) {
-        Ok(value) => {
-            let allowed = value.get("allowed").and_then(Value::as_bool).unwrap_or(false);
-            Outcome { code: u8::from(!allowed), ..Outcome::good(show(&request, &value, node.output)) }
-        }
+        Ok(value) => super::explain::show(&value, node.output),
         Err(reason) => Outcome::failed(reason),
     }
 }

@@ -18,16 +18,14 @@ pub enum LogFormat {
 const DEFAULT_FILTER: &str = "info";
 const NEVER: [&str; 4] = ["rsipstack=off", "rustls=off", "tungstenite=off", "hyper=off"];
 
+/// The audit log's target. It is written at any level, unless `RUST_LOG` names it.
+const AUDIT: &str = "ctimanager::audit";
+
 /// Starts logging on stderr. `RUST_LOG` chooses levels; what could hold secrets stays off whatever it says.
 /// A second start of one process changes nothing.
 pub fn start_logging(format: LogFormat) {
-    let filter = NEVER.iter().fold(
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER)),
-        |filter, off| match off.parse() {
-            Ok(directive) => filter.add_directive(directive),
-            Err(_) => filter,
-        },
-    );
+    let wish = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let filter = filter(&wish);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -39,9 +37,37 @@ pub fn start_logging(format: LogFormat) {
     };
 }
 
+/// A wish that can't be read is as none.
+fn filter(wish: &str) -> EnvFilter {
+    let wished =
+        Some(wish).filter(|wish| !wish.trim().is_empty()).and_then(|wish| EnvFilter::try_new(wish).ok());
+    let audit = Some(format!("{AUDIT}=info")).filter(|_| wished.is_none() || !wish.contains(AUDIT));
+    let filter = wished.unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER));
+    let more = NEVER.iter().map(|off| (*off).to_owned()).chain(audit);
+    more.fold(filter, |filter, directive| match directive.parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_audit_log_is_written_at_any_level_unless_it_is_named() {
+        for (wish, directive) in [
+            ("", "ctimanager::audit=info"),
+            ("error", "ctimanager::audit=info"),
+            ("=nonsense=", "ctimanager::audit=info"),
+            ("ctimanager=off", "ctimanager::audit=info"),
+            ("info,ctimanager::audit=off", "ctimanager::audit=off"),
+        ] {
+            let filter = filter(wish).to_string();
+            assert!(filter.split(',').any(|part| part == directive), "{wish:?}: {filter}");
+            assert!(filter.contains("rustls=off"), "{wish:?}: {filter}");
+        }
+    }
 
     #[test]
     fn all_directives_can_be_read() {

@@ -243,6 +243,11 @@ impl Cti {
         &self.backlog
     }
 
+    /// Takes the oldest of the events that were kept.
+    pub fn take_kept(&mut self) -> Option<Value> {
+        self.backlog.pop_front()
+    }
+
     /// Waits until the server closes the connection.
     ///
     /// # Panics

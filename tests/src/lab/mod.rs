@@ -9,6 +9,7 @@ pub mod cti;
 pub mod kamailio;
 pub mod linphone;
 pub mod node;
+pub mod openssl;
 pub mod process;
 pub mod rtp;
 pub mod sipp;

@@ -341,6 +341,11 @@ impl Node {
         succeed("reload", &self.reload(config));
     }
 
+    /// Tells it by SIGHUP to read its configuration.
+    pub fn hang_up(&mut self) {
+        self.process.signal("HUP");
+    }
+
     /// Its configuration's file.
     #[must_use]
     pub fn file(&self) -> PathBuf {

@@ -1,0 +1,135 @@
+//! The transport as another TLS library finds it: versions, compression, renegotiation, certificates of either side, and
+//! their exchange while connections live.
+
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use tests::lab::node::{Config, Node, PASSWORD};
+use tests::lab::openssl::{self, Client, x509};
+use tests::lab::{Lab, built};
+
+fn config(lab: &Lab) -> Config {
+    Config::new(lab)
+        .route_point("RP_MAIN", "5000")
+        .parameter("application_heartbeat_minimum_interval", json!("1s"))
+        .user("attendant", &["RP_MAIN"])
+        .user("ivr", &["RP_MAIN"])
+}
+
+/// The alert with which the server ended the handshake.
+fn alert(said: &str) -> Option<&str> {
+    said.split_once("SSL alert number ")?.1.split_whitespace().next()
+}
+
+/// A handshake and its end.
+async fn handshake(lab: &Lab, to: SocketAddr, ca: &Path, words: &[&str]) -> String {
+    Client::connect(lab, to, ca, words).finish().await
+}
+
+#[tokio::test]
+async fn nothing_older_than_tls_1_2_is_spoken_at_any_port() {
+    let lab = Lab::new("tls-versions");
+    let node = Node::start(&lab, config(&lab)).await;
+    let (ca, pki) = (node.ca(), node.pki());
+    for (name, port) in [("CTI", node.cti), ("web", node.web), ("SIP", node.sips)] {
+        for old in ["-tls1", "-tls1_1"] {
+            let said = handshake(&lab, port, &ca, &[old]).await;
+            // Without the signature algorithms of TLS 1.2, rustls says handshake_failure before protocol_version.
+            assert!(matches!(alert(&said), Some("40" | "70")), "{name} {old}: the server refuses: {said}");
+            assert!(said.contains("Cipher is (NONE)"), "{name} {old}: {said}");
+        }
+        for (new, version) in [("-tls1_2", "New, TLSv1.2"), ("-tls1_3", "New, TLSv1.3")] {
+            let said = handshake(&lab, port, &ca, &[new]).await;
+            assert!(said.contains(version), "{name} {new}: {said}");
+            assert!(said.contains("Compression: NONE"), "{name} {new}: {said}");
+            assert!(said.contains("Verify return code: 0 (ok)"), "{name} {new}: the same authority: {said}");
+        }
+        let weak = ["-tls1_2", "-cipher", "AES128-SHA:ECDHE-ECDSA-AES128-SHA@SECLEVEL=0"];
+        let said = handshake(&lab, port, &ca, &weak).await;
+        assert_eq!(alert(&said), Some("40"), "{name}: neither CBC nor RSA key exchange: {said}");
+    }
+    // The same client can speak the old versions to a server that has them.
+    let identity = (pki.join("cm1.pem"), pki.join("cm1.key"));
+    let address = lab.address();
+    let _server = openssl::server(&lab, address, (&identity.0, &identity.1), "-tls1_1").await;
+    let said = handshake(&lab, address, &ca, &["-tls1_1"]).await;
+    assert!(said.contains("Protocol  : TLSv1.1") && !said.contains("Cipher is (NONE)"), "{said}");
+}
+
+#[tokio::test]
+async fn a_connection_is_not_negotiated_anew() {
+    let lab = Lab::new("tls-renegotiation");
+    let node = Node::start(&lab, config(&lab)).await;
+    let mut client = Client::connect(&lab, node.cti, &node.ca(), &["-tls1_2"]);
+    let hello = json!({"user": "ivr", "password": PASSWORD, "application": "openssl", "heartbeat_ms": 1_000});
+    client.say(&json!({"jsonrpc": "2.0", "id": 1, "method": "provider.open", "params": hello}).to_string());
+    client.says("\"heartbeat_ms\":1000").await;
+    client.say("R");
+    let said = client.ends().await;
+    assert!(said.contains("RENEGOTIATING") && said.contains("no renegotiation"), "{said}");
+}
+
+/// What `pki client` prints is what another TLS library and another user of JSON need.
+#[tokio::test]
+async fn the_lines_that_pki_client_prints_open_a_provider_without_a_password() {
+    let lab = Lab::new("tls-client");
+    let node = Node::start(&lab, config(&lab)).await;
+    let made = Command::new(built("ctimanager"))
+        .args(["pki", "client"])
+        .arg(node.pki())
+        .args(["--user", "attendant"])
+        .output()
+        .expect("the program runs");
+    let printed = String::from_utf8_lossy(&made.stdout).into_owned();
+    let line = |start: &str| {
+        let found = printed.lines().map(str::trim).find(|line| line.starts_with(start));
+        found.unwrap_or_else(|| panic!("no {start} in {printed}")).to_owned()
+    };
+    assert!(line("- {id:").contains("\"attendant\""), "{printed}");
+    let command = line("openssl s_client -quiet -connect HOST:2749 ");
+    let words: Vec<&str> = command.split_whitespace().skip(5).collect();
+    let hello = line("{\"jsonrpc\"");
+    let mut client = Client::connect(&lab, node.cti, &node.ca(), &words);
+    client.say(&hello);
+    client.says("\"session\":").await;
+    drop(client);
+    // The certificate is the user's, and nobody else's.
+    let mut client = Client::connect(&lab, node.cti, &node.ca(), &words);
+    client.say(&hello.replace("\"attendant\"", "\"ivr\""));
+    client.says("LOGIN_FAILED").await;
+}
+
+#[tokio::test]
+async fn certificates_are_exchanged_while_connections_live() {
+    let lab = Lab::new("tls-reload");
+    let config = config(&lab);
+    let node = Node::start(&lab, config.clone()).await;
+    let mut before = node.application("attendant").await;
+    let old = x509(&node.pki().join("cm1.pem"), &["-serial"]);
+    let renewed = Command::new(built("ctimanager"))
+        .args(["pki", "init", "--renew"])
+        .arg(node.pki())
+        .arg("--config")
+        .arg(node.file())
+        .status();
+    assert!(renewed.is_ok_and(|status| status.success()));
+    let new = x509(&node.pki().join("cm1.pem"), &["-serial"]);
+    assert_ne!(old, new);
+    let shown = async |port| {
+        let said = handshake(&lab, port, &node.ca(), &["-tls1_3"]).await;
+        let (start, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+        let from = said.find(start).unwrap_or_else(|| panic!("no certificate in {said}"));
+        let to = said[from..].find(end).map_or(said.len(), |at| from + at + end.len());
+        let file = lab.folder("shown").join("certificate.pem");
+        std::fs::write(&file, format!("{}\n", &said[from..to])).expect("a file");
+        x509(&file, &["-serial"])
+    };
+    assert_eq!(shown(node.cti).await, old, "nothing changes before the reload");
+    node.reloads(&config);
+    for port in [node.cti, node.web, node.sips] {
+        assert_eq!(shown(port).await, new, "{port}");
+    }
+    before.call("provider.heartbeat", json!({})).await;
+    assert_eq!(node.admin("status")["sessions"], 1);
+}
