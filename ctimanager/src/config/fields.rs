@@ -154,7 +154,8 @@ impl<'a> At<'a> {
     /// A map with these keys; each other key is a mistake.
     pub(super) fn fields(&self, keys: &[&str], report: &mut Report) -> Option<Fields<'a>> {
         let Value::Map(entries) = &self.node.value else {
-            return self.expected("a map of keys and values", report);
+            self.no_map(report);
+            return None;
         };
         let fields = Fields { entries, path: self.path.clone(), place: self.place() };
         for entry in entries.iter().filter(|entry| !keys.contains(&entry.key.as_str())) {
@@ -191,6 +192,17 @@ impl<'a> At<'a> {
     fn expected<T>(&self, what: &str, report: &mut Report) -> Option<T> {
         self.wrong_kind(what, "", report);
         None
+    }
+
+    /// What stands there instead is not repeated: it may be a password.
+    fn no_map(&self, report: &mut Report) {
+        let found = match &self.node.value {
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+            Value::Scalar { text, plain: true } if kind_of_plain(text) == Plain::Null => "nothing",
+            Value::Scalar { .. } => "a single value",
+        };
+        self.wrong(report, format!("a map of keys and values is needed here, not {found}"));
     }
 
     fn wrong_kind(&self, what: &str, hint: &str, report: &mut Report) {

@@ -1,9 +1,9 @@
 //! Reading the configuration again: parse, check, find what would need a restart, and hand over the rest.
 
 use super::certificates;
-use super::run::{Reload, Reloaded};
+use super::run::{NotReloaded, Reload, Reloaded};
 use super::start::{limits, lines, look_up_trunks};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Mistake};
 use crate::node::{Settings, Surroundings};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,8 +38,8 @@ impl FileReload {
 }
 
 impl Reload for FileReload {
-    fn reload(&mut self) -> Result<Reloaded, String> {
-        let loaded = config::load(&self.path).map_err(|mistakes| lines(&mistakes))?;
+    fn reload(&mut self) -> Result<Reloaded, NotReloaded> {
+        let loaded = config::load(&self.path).map_err(|mistakes| bad(&mistakes))?;
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
@@ -47,7 +47,7 @@ impl Reload for FileReload {
         let node = config.node(Some(&self.node)).map_err(|what| format!("{what}; this needs a restart"))?;
         let changed = differences(&self.fixed, &fixed(&config, node));
         if !changed.is_empty() {
-            return Err(format!("this needs a restart: {}", changed.join(", ")));
+            return Err(format!("this needs a restart: {}", changed.join(", ")).into());
         }
         let tls = certificates::of_node(&config, node).map_err(|error| error.to_string())?;
         self.surroundings.resolved = look_up_trunks(&config);
@@ -55,6 +55,19 @@ impl Reload for FileReload {
         let settings = Arc::new(Settings::of(&config, node, &self.surroundings));
         Ok(Reloaded { settings, tls, limits: limits(&config) })
     }
+}
+
+/// Places that the log names; `check-config` says them all.
+const LOGGED_PLACES: usize = 20;
+
+/// What a bad file is: the mistakes for who asked, their places for the log.
+fn bad(mistakes: &[Mistake]) -> NotReloaded {
+    let places: Vec<String> =
+        mistakes.iter().take(LOGGED_PLACES).map(|mistake| mistake.place.to_string()).collect();
+    let more = if mistakes.len() > LOGGED_PLACES { ", …" } else { "" };
+    let (count, places) = (mistakes.len(), places.join(", "));
+    let logged = format!("{count} mistakes, at {places}{more}: `ctimanager check-config` says what is wrong");
+    NotReloaded { told: lines(mistakes), logged }
 }
 
 /// What needs a restart, as (path, value).

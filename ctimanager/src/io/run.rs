@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 /// How long the core may take to end its calls.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -96,11 +96,28 @@ pub struct Reloaded {
 
 /// Reads the configuration again. It may block: it runs on a thread of its own.
 pub trait Reload: Send + 'static {
-    /// What is new, or all that is wrong with it, in words for the administrator.
+    /// What is new.
     ///
     /// # Errors
     /// When the configuration is bad or would need a restart; nothing changes then.
-    fn reload(&mut self) -> Result<Reloaded, String>;
+    fn reload(&mut self) -> Result<Reloaded, NotReloaded>;
+}
+
+/// Why a configuration was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReloaded {
+    /// All that is wrong with it, in words for the administrator.
+    pub told: String,
+    /// The same for the log: without what the file says, for that may be people's numbers.
+    pub logged: String,
+}
+
+impl<T: Into<String>> From<T> for NotReloaded {
+    /// Words that hold nothing of the file.
+    fn from(what: T) -> Self {
+        let told = what.into();
+        Self { logged: told.clone(), told }
+    }
 }
 
 /// All that a node needs besides its core and its sockets.
@@ -355,18 +372,19 @@ async fn reload_on_order(
             Err(_) => Err("reading the configuration failed unexpectedly; restart to change it".into()),
         };
         let result = match result {
-            Ok(new) => apply(new, &queue, &tls, &limits).await,
+            Ok(new) => apply(new, &queue, &tls, &limits).await.map_err(NotReloaded::from),
             Err(what) => Err(what),
         };
         match &result {
             Ok(()) => info!("configuration reloaded"),
             Err(what) => {
-                error!("configuration not reloaded: {what}");
+                error!("configuration not reloaded: {}", what.logged);
+                debug!("configuration not reloaded: {}", what.told);
                 super::report::audit(&refused_reload());
             }
         }
         // SIGHUP waits for no answer.
-        let _ = order.send(result);
+        let _ = order.send(result.map_err(|what| what.told));
     }
 }
 

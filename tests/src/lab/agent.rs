@@ -15,6 +15,8 @@ pub struct Agent {
     node: SocketAddr,
     socket: UdpSocket,
     branches: u32,
+    /// The last `Authorization` that it sent.
+    pub authorization: Option<String>,
 }
 
 /// A message as it came.
@@ -71,7 +73,7 @@ impl Agent {
     /// If it is taken.
     pub async fn at(address: SocketAddr, node: SocketAddr) -> Agent {
         let socket = UdpSocket::bind(address).await.unwrap_or_else(|e| panic!("{address}: {e}"));
-        Agent { address, node, socket, branches: 0 }
+        Agent { address, node, socket, branches: 0, authorization: None }
     }
 
     /// Sends these bytes.
@@ -179,9 +181,9 @@ impl Agent {
         assert!(login.answer(&headers, 401, &mut signed, "c"), "no challenge in {}", challenge.0);
         let mut again = ask.clone();
         again.cseq += 1;
-        again
-            .headers
-            .push(format!("Authorization: {}", signed.headers.get("Authorization").unwrap_or_default()));
+        let authorization = signed.headers.get("Authorization").unwrap_or_default();
+        again.headers.push(format!("Authorization: {authorization}"));
+        self.authorization = Some(authorization.to_owned());
         self.ask(&again).await
     }
 }

@@ -358,6 +358,12 @@ impl Node {
         self.folder.join("pki")
     }
 
+    /// Its folder of state.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
     /// Waits until no call is left.
     ///
     /// # Panics

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{ChildStdin, Command};
+use std::process::{ChildStdin, Command, Stdio};
 
 /// A running `openssl s_client`.
 pub struct Client {
@@ -96,4 +96,20 @@ pub fn x509(certificate: &Path, words: &[&str]) -> String {
     let output = Command::new("openssl").args(["x509", "-noout"]).args(words).stdin(file).output();
     let output = output.unwrap_or_else(|e| panic!("openssl: {e}; run scripts/install-lab.sh"));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// An MD5 as hex digits: what digest authentication is made of.
+///
+/// # Panics
+/// If openssl isn't there.
+#[must_use]
+pub fn md5(text: &str) -> String {
+    let mut command = Command::new("openssl");
+    command.args(["dgst", "-md5", "-r"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("openssl: {e}; run scripts/install-lab.sh"));
+    let mut input = child.stdin.take().expect("it was asked for");
+    input.write_all(text.as_bytes()).expect("it reads");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap_or_default().to_owned()
 }
