@@ -120,7 +120,6 @@ fn people(lab: &Lab) -> Config {
         .route_point("RP_BOSS", "5003")
         .route_point("RP_OTHER", "5004")
         .route_point("RP_CALM", "5005")
-        .number("5001", json!({"forward": {"on_failure": "2001", "unregistered": "2001"}}))
         .phone("2001")
         .phone("2002")
         .phone("2003")
@@ -137,6 +136,34 @@ async fn last_words(cti: &mut Cti) -> Value {
     cti.kept().back().cloned().unwrap_or_default()
 }
 
+/// The sequence of reference §2.7.
+async fn is_a_normal_provider_now(boss: &mut Cti, foreign: &Value) {
+    boss.expect_event("device.added", |event| event["device"]["name"] == "RP_BOSS", SOON).await;
+    assert_eq!(
+        types(&told(boss).await),
+        [
+            "provider.privileges_changed",
+            "provider.out_of_service",
+            "device.removed RP_OTHER",
+            "provider.in_service"
+        ],
+        "and then what he keeps"
+    );
+    assert_eq!(boss.refused("device.open", foreign.clone()).await.symbol, "DEVICE_NOT_CONTROLLED");
+}
+
+async fn has_lost_his_rights(warden: &mut Cti, media: &Value) {
+    let changed = warden.expect("provider.privileges_changed").await;
+    assert_eq!(changed["privileges"]["park_monitoring"], false, "{changed}");
+    assert_eq!(changed["privileges"]["calling_number_modification"], false, "{changed}");
+    let refused = warden.refused("provider.monitor_park", json!({"on": true})).await;
+    assert_eq!(refused.symbol, "PRIVILEGE_VIOLATION");
+    warden.call("device.open", json!({"device": "PORT_LEFT", "media": media})).await;
+    let call = json!({"device": "PORT_LEFT", "destination": "5005", "calling_number": "1"});
+    let refused = warden.refused("call.make", call).await;
+    assert_eq!(refused.symbol, "CALLING_NUMBER_MODIFICATION_NOT_ALLOWED");
+}
+
 #[tokio::test]
 async fn users_and_rights_that_go_while_calls_live() {
     let lab = Lab::new("rights");
@@ -151,8 +178,13 @@ async fn users_and_rights_that_go_while_calls_live() {
     let mut calm = App::open(&lab, &node, "calm", "RP_CALM", Media::Static).await;
     let mut alice = Baresip::registered(&lab, node.account("2002", Transport::Udp, ALICE_HZ)).await;
     let mut bob = Baresip::registered(&lab, node.account("2003", Transport::Udp, BOB_HZ)).await;
-    alice.dial("5002").await;
-    answer(&mut left.cti, "PORT_LEFT").await;
+    let mut carol = Baresip::registered(&lab, node.account("2001", Transport::Udp, BOB_HZ)).await;
+    for (phone, number, app, device) in
+        [(&mut alice, "5002", &mut left, "PORT_LEFT"), (&mut carol, "5001", &mut gone, "RP_GONE")]
+    {
+        phone.dial(number).await;
+        answer(&mut app.cti, device).await;
+    }
     bob.dial("5005").await;
     let calms = answer(&mut calm.cti, "RP_CALM").await;
     for cti in [&mut boss, &mut warden, &mut calm.cti] {
@@ -173,30 +205,10 @@ async fn users_and_rights_that_go_while_calls_live() {
     assert_eq!(last_words(&mut gone.cti).await["reason"], "user_deleted");
     assert_eq!(last_words(&mut left.cti).await["reason"], "not_cti_enabled");
     alice.expect("CALL_CLOSED", SOON).await;
-    boss.expect_event("device.added", |event| event["device"]["name"] == "RP_BOSS", SOON).await;
-    assert_eq!(
-        types(&told(&mut boss).await),
-        [
-            "provider.privileges_changed",
-            "provider.out_of_service",
-            "device.removed RP_OTHER",
-            "provider.in_service"
-        ],
-        "and then what he keeps"
-    );
+    carol.expect("CALL_CLOSED", SOON).await;
     let other = json!({"device": "RP_OTHER", "media": static_media(&voice)});
-    assert_eq!(boss.refused("device.open", other.clone()).await.symbol, "DEVICE_NOT_CONTROLLED");
-    let changed = warden.expect("provider.privileges_changed").await;
-    assert_eq!(changed["privileges"]["park_monitoring"], false, "{changed}");
-    assert_eq!(changed["privileges"]["calling_number_modification"], false, "{changed}");
-    assert_eq!(
-        warden.refused("provider.monitor_park", json!({"on": true})).await.symbol,
-        "PRIVILEGE_VIOLATION"
-    );
-    let call = json!({"device": "PORT_LEFT", "destination": "5005", "calling_number": "1"});
-    warden.call("device.open", json!({"device": "PORT_LEFT", "media": static_media(&voice)})).await;
-    let refused = warden.refused("call.make", call).await;
-    assert_eq!(refused.symbol, "CALLING_NUMBER_MODIFICATION_NOT_ALLOWED");
+    is_a_normal_provider_now(&mut boss, &other).await;
+    has_lost_his_rights(&mut warden, &static_media(&voice)).await;
     assert_eq!(
         types(&told(&mut calm.cti).await),
         Vec::<String>::new(),
@@ -216,6 +228,51 @@ async fn users_and_rights_that_go_while_calls_live() {
     assert_eq!(types(&told(&mut warden).await), Vec::<String>::new());
     bob.hang_up().await;
     calm.cti.expect_leg("call.disconnected", &calms).await;
+    node.is_quiet().await;
+    node.is_well();
+}
+
+/// The legs of all that is open.
+async fn seen_legs(cti: &mut Cti) -> usize {
+    let snapshot = cti.call("provider.snapshot", json!({})).await;
+    let devices = snapshot["devices"].as_array().expect("devices").iter();
+    devices.map(|device| device["legs"].as_array().map_or(0, Vec::len)).sum()
+}
+
+#[tokio::test]
+async fn a_restricted_phone_and_a_restricted_line_fall_silent_while_their_call_goes_on() {
+    let lab = Lab::new("silent");
+    let config =
+        Config::new(&lab).number("2001", json!({})).phone("2001").phone("2002").user("desk", &["SEP2001"]);
+    let mut node = Node::start(&lab, config.clone()).await;
+    let mut desk = node.application("desk").await;
+    desk.call("device.open", json!({"device": "SEP2001"})).await;
+    let mut alice = Baresip::registered(&lab, node.account("2001", Transport::Udp, ALICE_HZ)).await;
+    let mut bob = Baresip::registered(&lab, node.account("2002", Transport::Udp, BOB_HZ)).await;
+    alice.dial("2002").await;
+    bob.expect("CALL_INCOMING", SOON).await;
+    bob.accept().await;
+    let leg = desk.expect("call.connected").await["leg"]["leg"].clone();
+    bob.receives_audio().await;
+    assert_eq!(seen_legs(&mut desk).await, 1);
+    told(&mut desk).await;
+    let device = config.clone().set("devices", "SEP2001", "allow_cti_control", json!(false));
+    let line = config.clone().set("directory_numbers", "2001", "allow_cti_control", json!(false));
+    for (shut, reason) in [(device, "device_restricted"), (line, "line_restricted")] {
+        node.reloads(&shut);
+        desk.expect("device.restricted").await;
+        assert_eq!(desk.expect("device.out_of_service").await["reason"], reason);
+        assert_eq!(seen_legs(&mut desk).await, 0, "nobody is shown the parties: {reason}");
+        assert_eq!(desk.refused("call.hold", json!({"leg": leg})).await.symbol, "NO_SUCH_LEG");
+        bob.receives_audio().await;
+        assert_eq!(types(&told(&mut desk).await), Vec::<String>::new());
+        node.reloads(&config);
+        desk.expect("device.unrestricted").await;
+        desk.expect("device.in_service").await;
+        assert_eq!(seen_legs(&mut desk).await, 1);
+    }
+    alice.hang_up().await;
+    desk.expect_leg("call.disconnected", &leg).await;
     node.is_quiet().await;
     node.is_well();
 }

@@ -133,3 +133,65 @@ async fn certificates_are_exchanged_while_connections_live() {
     before.call("provider.heartbeat", json!({})).await;
     assert_eq!(node.admin("status")["sessions"], 1);
 }
+
+/// Certificates of ten days, made by openssl with the authority's key: for the node, and for an application.
+fn brief(lab: &Lab, pki: &Path, name: &str) {
+    let folder = lab.folder("brief");
+    let file = |ending: &str| folder.join(format!("{name}.{ending}"));
+    let host = lab.host();
+    let mut request = Command::new("openssl");
+    request.args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+    request.args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=IP:{host}")]);
+    request.args(["-keyout"]).arg(file("key")).arg("-out").arg(file("csr"));
+    let mut sign = Command::new("openssl");
+    sign.args(["x509", "-req", "-days", "10", "-copy_extensions", "copy", "-CAcreateserial", "-CA"]);
+    sign.arg(pki.join("ca.pem")).arg("-CAkey").arg(pki.join("ca.key")).arg("-CAserial").arg(file("srl"));
+    sign.arg("-in").arg(file("csr")).arg("-out").arg(file("pem"));
+    for mut command in [request, sign] {
+        let made = command.output().expect("openssl runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+}
+
+fn raised(node: &Node, name: &str) -> bool {
+    let alarms = node.admin("alarms");
+    let mut all = alarms.as_array().expect("a list").iter();
+    all.any(|alarm| {
+        alarm["name"] == name
+            && alarm["state"] == "raised"
+            && alarm["cure"].as_str().is_some_and(|cure| cure.contains("pki"))
+    })
+}
+
+#[tokio::test]
+async fn the_end_of_a_certificate_is_told_ahead_and_a_new_one_clears_the_alarm() {
+    let lab = Lab::new("tls-expiry");
+    let config = config(&lab);
+    let node = Node::start(&lab, config.clone()).await;
+    let pki = node.pki();
+    for name in ["cm1", "attendant"] {
+        brief(&lab, &pki, name);
+    }
+    let made = lab.folder("brief");
+    assert!(!raised(&node, "NodeCertificateExpiresSoon"));
+    let good = ["pem", "key"].map(|ending| {
+        let file = pki.join(format!("cm1.{ending}"));
+        let kept = std::fs::read(&file).expect("it is there");
+        std::fs::copy(made.join(format!("cm1.{ending}")), &file).expect("copied");
+        (file, kept)
+    });
+    node.reloads(&config);
+    assert!(raised(&node, "NodeCertificateExpiresSoon"));
+    let (pem, key) = (made.join("attendant.pem"), made.join("attendant.key"));
+    let words = ["-quiet", "-cert", &pem.display().to_string(), "-key", &key.display().to_string()];
+    let mut client = Client::connect(&lab, node.cti, &node.ca(), &words);
+    let hello = json!({"user": "attendant", "application": "openssl"});
+    client.say(&json!({"jsonrpc": "2.0", "id": 1, "method": "provider.open", "params": hello}).to_string());
+    client.says("CtiProviderPeerCertExpireSoon").await;
+    for (file, kept) in good {
+        std::fs::write(file, kept).expect("written");
+    }
+    node.reloads(&config);
+    assert!(!raised(&node, "NodeCertificateExpiresSoon"));
+    assert!(raised(&node, "CtiProviderPeerCertExpireSoon"), "the application still has its own");
+}

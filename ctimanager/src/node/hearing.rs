@@ -74,6 +74,14 @@ impl Node {
         self.witness.on = true;
     }
 
+    /// Whether a session may hear of this now.
+    pub(super) fn may_hear(&self, id: SessionId, topic: Topic<'_>) -> bool {
+        self.applications.providers.get(&id).is_some_and(|provider| {
+            let actor = Actor { user: &provider.user, transport: provider.transport };
+            self.settings.policy.decide(actor, Action::Hear(topic)).allowed()
+        })
+    }
+
     pub(super) fn policy_replaced(&mut self, before: &Arc<Policy>) {
         if self.witness.on {
             self.witness.before.push(before.clone());

@@ -4,12 +4,12 @@ use super::applications::{Reported, unsupported};
 use super::open::permission_error;
 use super::port::Output;
 use super::{Node, Step, alarms};
-use device_model::{DeviceName, LegView, RequestToken, SessionId};
+use device_model::{DeviceName, RequestToken, SessionId};
 use protocol::methods::{DeviceOpened, Devices, Method, ProviderDevices, Scope, Snapshot};
 use protocol::wire::{Device, Leg};
 use protocol::{CtiError, rpc};
 use security::audit::{AuditRecord, Outcome};
-use security::{Action, Actor, Decision, RefusalKind};
+use security::{Action, Actor, Decision, RefusalKind, Topic};
 use serde_json::value::RawValue;
 
 /// Devices on a page of `provider.devices` when the application does not say.
@@ -152,14 +152,16 @@ impl Node {
         Ok(rpc::raw(&Devices { devices, cursor }))
     }
 
+    /// The devices that the session has open, with the legs of which it is told.
     fn snapshot(&self, id: SessionId) -> Box<RawValue> {
         let devices = self
             .model
             .open_devices(id)
             .filter_map(|name| {
                 let device = Device::from(&self.model.device(name)?);
-                let legs = self.model.legs_of_device(name);
-                Some(DeviceOpened { device, legs: legs.iter().map(|leg: &LegView| Leg::from(leg)).collect() })
+                let mut legs = self.model.legs_of_device(name);
+                legs.retain(|leg| self.may_hear(id, Topic::Line(name, &leg.dn)));
+                Some(DeviceOpened { device, legs: legs.iter().map(Leg::from).collect() })
             })
             .collect();
         let seq = self.applications.sessions.get(id).map_or(0, |s| s.last_seq());
