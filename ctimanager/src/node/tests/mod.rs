@@ -6,4 +6,5 @@ mod hearing;
 mod limits;
 mod matrix;
 mod reload;
+mod rights;
 mod world;
