@@ -110,6 +110,12 @@ impl Decoder {
         self.lines.pop_front()
     }
 
+    /// Bytes of the unfinished line.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.partial.len()
+    }
+
     fn extend(&mut self, bytes: &[u8]) -> Result<(), LineTooLong> {
         // One byte more than the limit may be the `\r` of the line's end.
         if self.partial.len() + bytes.len() > MAX_LINE_BYTES + 1 {

@@ -41,6 +41,8 @@ pub struct Counters {
     pub cti_refused: Count,
     /// CTI connections whose queue was full.
     pub cti_overflows: Count,
+    /// Times that a long line had to wait until another one was finished.
+    pub cti_lines_waited: Count,
     /// TLS handshakes that failed or took too long.
     pub tls_failures: Count,
     /// HTTP connections refused because all places were taken.
@@ -65,6 +67,7 @@ impl Counters {
             ("cti_connections_accepted", &self.cti_accepted),
             ("cti_connections_refused", &self.cti_refused),
             ("cti_queue_overflows", &self.cti_overflows),
+            ("cti_long_lines_waited", &self.cti_lines_waited),
             ("tls_handshake_failures", &self.tls_failures),
             ("web_connections_refused", &self.web_refused),
             ("password_checks_refused", &self.passwords_refused),

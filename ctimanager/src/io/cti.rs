@@ -15,10 +15,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::debug;
 
 /// Read at once; longer lines take several reads.
 const READ_BYTES: usize = 4 * 1024;
+/// An unfinished line that is longer needs one of [`LONG_LINES`].
+const SHORT_LINE_BYTES: usize = 64 * 1024;
+/// Unfinished long lines of all connections at once, 1 MiB each; the next connection is not read on until one is
+/// finished, or its connection closed: nobody may drip a line for longer than his time to open, or two heartbeats.
+const LONG_LINES: usize = 64;
 /// Frames taken from the queue for one write.
 const WRITE_FRAMES: usize = 64;
 /// Bytes that are gathered for one write, if there are as many.
@@ -135,6 +141,7 @@ pub(super) struct CtiShell {
     pub(super) handshakes: Handshakes,
     pub(super) alive: Alive,
     places: Arc<Places>,
+    long_lines: Semaphore,
     last_connection: AtomicU64,
 }
 
@@ -156,6 +163,7 @@ impl CtiShell {
             handshakes,
             alive,
             places: Arc::default(),
+            long_lines: Semaphore::new(LONG_LINES),
             last_connection: AtomicU64::new(0),
         }
     }
@@ -176,6 +184,14 @@ impl CtiShell {
         let limits = self.limits.load();
         let of_address = limits.max_unopened_connections_per_address;
         self.handshakes.take(limits.max_unopened_connections, peer, of_address)
+    }
+
+    async fn place_for_a_long_line(&self) -> Result<SemaphorePermit<'_>, Gone> {
+        if let Ok(place) = self.long_lines.try_acquire() {
+            return Ok(place);
+        }
+        self.counters.cti_lines_waited.add();
+        self.long_lines.acquire().await.map_err(|_| Gone)
     }
 
     /// Tells the owner of a new connection; the end of its queue is for the caller to write from.
@@ -292,7 +308,7 @@ async fn serve<S: AsyncRead + AsyncWrite>(
     let Ok((connection, mut pending)) = shell.open(peer, transport).await else { return };
     let (mut reader, writer) = tokio::io::split(stream);
     let overdue = pending.overdue();
-    let reading = read_lines(&mut reader, connection, &shell.queue);
+    let reading = read_lines(&mut reader, connection, &shell);
     let said = AtomicBool::new(false);
     shell.drive(connection, overdue, reading, write_lines(writer, pending, &said)).await;
     // A node that stops need not wait for the peer to hang up.
@@ -306,18 +322,24 @@ async fn serve<S: AsyncRead + AsyncWrite>(
 async fn read_lines<S: AsyncRead + AsyncWrite>(
     reader: &mut ReadHalf<S>,
     connection: CtiConnection,
-    queue: &Queue,
+    shell: &CtiShell,
 ) -> Result<ReadEnd, Gone> {
     let mut decoder = Decoder::new();
     let mut buffer = [0; READ_BYTES];
+    let mut place = None;
     loop {
+        if decoder.held() <= SHORT_LINE_BYTES {
+            place = None;
+        } else if place.is_none() {
+            place = Some(shell.place_for_a_long_line().await?);
+        }
         let read = match reader.read(&mut buffer).await {
             Ok(0) | Err(_) => return Ok(ReadEnd::Closed),
             Ok(read) => read,
         };
         let pushed = decoder.push(&buffer[..read]);
         while let Some(line) = decoder.next_line() {
-            queue.send(Event::Input(Input::CtiFrame(connection, line))).await?;
+            shell.queue.send(Event::Input(Input::CtiFrame(connection, line))).await?;
         }
         if pushed.is_err() {
             return Ok(ReadEnd::TooLong);

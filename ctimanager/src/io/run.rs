@@ -439,14 +439,16 @@ async fn watch_signals(stop: mpsc::Sender<()>, reloads: mpsc::Sender<ReloadOrder
     let _ = stop.try_send(());
 }
 
-/// As many open files as the system allows: each connection needs one, and the usual soft limit is 1,024.
-pub fn raise_file_limit() {
+/// As many open files as the system allows: each connection needs one, and the usual soft limit is 1,024. Gives the
+/// limit that now holds; `None` = there is none.
+pub fn raise_file_limit() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         info!(%error, "the limit of open files stays as it is");
     }
+    getrlimit(Resource::Nofile).current
 }
 
 /// A boxed task, for code that spawns on behalf of others.

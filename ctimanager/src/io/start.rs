@@ -121,8 +121,12 @@ impl Launch {
     /// # Errors
     /// When a port can't be had.
     pub async fn start(self) -> Result<Running, StartError> {
-        raise_file_limit();
+        let files = raise_file_limit();
         let Self { config, node, tls, listen, reload, tap, state, signals } = self;
+        let wanted = files_wanted(&limits(&config));
+        if let Some(files) = files.filter(|files| *files < wanted) {
+            warn!(files, wanted, "fewer open files are allowed than the configured connections may need");
+        }
         let (config, node) = (Arc::new(config), Arc::new(node));
         let bound = bind(&listen).await?;
         let resolved = {
@@ -151,6 +155,12 @@ impl Launch {
         };
         Ok(start(bound, core, setup))
     }
+}
+
+/// Open files that the applications' connections may need, and some for phones over TCP, the web and the node itself.
+fn files_wanted(limits: &Limits) -> u64 {
+    const OTHERS: usize = 1_024;
+    (limits.max_cti_connections + limits.max_unopened_connections + OTHERS) as u64
 }
 
 /// The bounds of the shell in a configuration.

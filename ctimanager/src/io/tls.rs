@@ -49,7 +49,11 @@ pub(super) async fn accept(
             }
             Err(error) => {
                 counters.accept_errors.add();
-                warn!(%error, "a connection could not be accepted");
+                let times = counters.accept_errors.value();
+                // Without a free file descriptor this comes twenty times a second, as long as somebody knocks.
+                if times.is_power_of_two() {
+                    warn!(%error, times, "a connection could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -21,7 +21,7 @@ use protocol::frame::MAX_LINE_BYTES;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite;
@@ -35,6 +35,9 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 const HTTP_LIFE: Duration = Duration::from_secs(300);
 /// Frames taken from the queue for one write.
 const WRITE_FRAMES: usize = 64;
+/// Pings between two writes of ours that went out. The library keeps its answers without a bound until the peer reads;
+/// each may have 125 bytes.
+const MAX_PINGS: usize = 4_096;
 
 /// Whether the node can do its work.
 #[derive(Debug, Default)]
@@ -200,14 +203,22 @@ async fn serve_socket(
     let Ok((connection, mut pending)) = shell.open(peer, transport).await else { return };
     let (sink, stream) = socket.split();
     let overdue = pending.overdue();
-    let closing = AtomicU16::new(close_code::NORMAL);
-    let read = read_messages(stream, &closing, connection, &shell);
-    shell.drive(connection, overdue, read, write_messages(sink, &closing, pending)).await;
+    let talk = Talk { closing: AtomicU16::new(close_code::NORMAL), pings: AtomicUsize::new(0) };
+    let read = read_messages(stream, &talk, connection, &shell);
+    shell.drive(connection, overdue, read, write_messages(sink, &talk, pending)).await;
+}
+
+/// What the two directions of a WebSocket tell each other.
+struct Talk {
+    /// The code to close with.
+    closing: AtomicU16,
+    /// Pings since our last write went out.
+    pings: AtomicUsize,
 }
 
 async fn read_messages(
     mut stream: SplitStream<WebSocket>,
-    closing: &AtomicU16,
+    talk: &Talk,
     connection: CtiConnection,
     shell: &CtiShell,
 ) -> Result<ReadEnd, Gone> {
@@ -217,15 +228,21 @@ async fn read_messages(
                 let frame = bytes::Bytes::from(text).into();
                 shell.queue.send(Event::Input(Input::CtiFrame(connection, frame))).await?;
             }
-            // The library answers pings.
-            Ok(Message::Ping(_) | Message::Pong(_)) => {}
+            // The library answers them.
+            Ok(Message::Ping(_)) => {
+                if talk.pings.fetch_add(1, Ordering::Relaxed) >= MAX_PINGS {
+                    talk.closing.store(close_code::POLICY, Ordering::Relaxed);
+                    break;
+                }
+            }
+            Ok(Message::Pong(_)) => {}
             Ok(Message::Binary(_)) => {
-                closing.store(close_code::UNSUPPORTED, Ordering::Relaxed);
+                talk.closing.store(close_code::UNSUPPORTED, Ordering::Relaxed);
                 break;
             }
             Ok(Message::Close(_)) => break,
             Err(error) if is_too_long(&error) => {
-                closing.store(close_code::SIZE, Ordering::Relaxed);
+                talk.closing.store(close_code::SIZE, Ordering::Relaxed);
                 return Ok(ReadEnd::TooLong);
             }
             Err(_) => break,
@@ -241,7 +258,7 @@ fn is_too_long(error: &axum::Error) -> bool {
 
 async fn write_messages(
     mut sink: SplitSink<WebSocket, Message>,
-    closing: &AtomicU16,
+    talk: &Talk,
     mut pending: Pending<Frame>,
 ) -> io::Result<()> {
     let mut frames = Vec::new();
@@ -253,8 +270,9 @@ async fn write_messages(
         }
         sink.flush().await.map_err(io::Error::other)?;
         pending.written(taken);
+        talk.pings.store(0, Ordering::Relaxed);
     }
-    let code = closing.load(Ordering::Relaxed);
+    let code = talk.closing.load(Ordering::Relaxed);
     let goodbye = CloseFrame { code, reason: Utf8Bytes::from_static("") };
     sink.send(Message::Close(Some(goodbye))).await.map_err(io::Error::other)
 }

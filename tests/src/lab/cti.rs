@@ -333,7 +333,11 @@ fn reply_of(message: &Value) -> Reply {
     })
 }
 
-pub(super) async fn over_tls(address: SocketAddr, ca: &Path) -> TlsStream<TcpStream> {
+/// A TLS connection and nothing on it yet; the server must show a certificate of this authority.
+///
+/// # Panics
+/// If there is none to be had.
+pub async fn over_tls(address: SocketAddr, ca: &Path) -> TlsStream<TcpStream> {
     let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config(ca)));
     let name = ServerName::IpAddress(address.ip().into());
     connector.connect(name, tcp(address).await).await.unwrap_or_else(|e| panic!("TLS with {address}: {e}"))

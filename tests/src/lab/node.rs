@@ -431,6 +431,35 @@ impl Node {
         self.process.wait(SOON).await
     }
 
+    /// What the kernel says of it: a file of its folder in `/proc`.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn proc(&self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.process.id());
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+    }
+
+    /// Files and sockets that it has open.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).expect("it runs").count()
+    }
+
+    /// From now on it may have so many files and sockets open.
+    ///
+    /// # Panics
+    /// Without `prlimit`.
+    pub fn limit_files(&self, files: usize) {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.arg(format!("--nofile={files}:{files}")).arg("--pid").arg(self.process.id().to_string());
+        succeed("prlimit", &prlimit.output().expect("util-linux is everywhere"));
+    }
+
     /// Asks it to stop (SIGTERM) and waits for its end.
     pub async fn stop(&mut self) -> ExitStatus {
         self.process.terminate().await

@@ -2,7 +2,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_thousand_idle_connections_are_in_nobodys_way() {
-    raise_file_limit();
+    let _ = raise_file_limit();
     let house = house(Wishes::default()).await;
     let mut idle = Vec::new();
     for n in 0..1_000 {

@@ -162,3 +162,26 @@ async fn passwords_are_checked_off_the_owners_task() {
     stream.write_all(b"password barley\n").await.expect("written");
     expect(&mut stream, "right false\n").await;
 }
+
+#[tokio::test]
+async fn unfinished_long_lines_are_bounded_and_the_next_one_waits() {
+    let house = house(Wishes::default()).await;
+    let line = "x".repeat(70_000);
+    let mut unfinished = Vec::new();
+    for _ in 0..65 {
+        let mut stream = house.plain().await;
+        stream.write_all(line.as_bytes()).await.expect("written");
+        unfinished.push(stream);
+    }
+    let mut short = house.plain().await;
+    while house.running.counters.cti_lines_waited.value() == 0 {
+        echoes(&mut short, "short lines pass\n").await;
+    }
+    for stream in &mut unfinished {
+        stream.write_all(b"\n").await.expect("written");
+    }
+    for stream in &mut unfinished {
+        expect(stream, &format!("{line}\n")).await;
+    }
+    assert_eq!(house.running.counters.cti_lines_waited.value(), 1);
+}

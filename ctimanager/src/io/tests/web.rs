@@ -116,3 +116,25 @@ async fn binary_messages_close_the_socket() {
     }
     house.sees("closed").await;
 }
+
+#[tokio::test]
+async fn a_flood_of_pings_ends_before_its_answers_fill_the_memory() {
+    let mut house = house(Wishes::default()).await;
+    let mut socket = socket(&house, None, None).await;
+    for _ in 0..5_000 {
+        if socket.feed(Message::Ping(vec![7; 125].into())).await.is_err() {
+            break;
+        }
+    }
+    let _ = socket.flush().await;
+    let mut pongs = 0;
+    loop {
+        match next(&mut socket).await {
+            Message::Pong(_) => pongs += 1,
+            Message::Close(Some(frame)) => break assert_eq!(frame.code, CloseCode::Policy),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(pongs <= 4_096, "{pongs}");
+    house.sees("closed").await;
+}
