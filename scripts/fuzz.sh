@@ -28,8 +28,10 @@ fi
 coverage='-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
   -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg=fuzzing'
 programs=$(printf -- '--bin %s ' "${targets[@]}")
+# The same versions as the product's.
+cp Cargo.lock fuzz/Cargo.lock
 # shellcheck disable=SC2086
-RUSTFLAGS=$(echo $coverage) nice cargo build --manifest-path fuzz/Cargo.toml --release --locked --target "$triple" $programs
+RUSTFLAGS=$(echo $coverage) nice cargo build --manifest-path fuzz/Cargo.toml --release --target "$triple" $programs
 cargo run --quiet -p tests --bin fuzz_samples -- fuzz/corpus/samples
 programs=fuzz/target/$triple/release
 

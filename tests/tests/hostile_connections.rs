@@ -148,7 +148,11 @@ fn frame(first: u8, length: u64) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn giants_and_floods_end_and_the_memory_stays() {
     let lab = Lab::new("floods");
-    let mut node = node(&lab).await;
+    let config = Config::new(&lab)
+        .user("attendant", &[])
+        // The honest one is at the same address as those who flood.
+        .parameter("max_requests_per_second_per_address", json!(10_000_000));
+    let mut node = Node::start(&lab, config).await;
     let mut honest = node.application("attendant").await;
     let before = node.memory_kib();
     let ca = node.ca();
@@ -285,7 +289,8 @@ async fn a_thousand_more_than_may_come_are_closed_and_an_honest_one_gets_in() {
         .route_point("RP_MAIN", "5000")
         .user("attendant", &["RP_MAIN"])
         .parameter("max_cti_connections", json!(50))
-        .parameter("max_unopened_connections", json!(100));
+        .parameter("max_unopened_connections", json!(100))
+        .parameter("max_unopened_connections_per_address", json!(100));
     let mut node = Node::start(&lab, config).await;
     let mut honest = node.application("attendant").await;
     let address = node.cti_plain;

@@ -94,6 +94,6 @@ mod tests {
         let text = counters.prometheus();
         assert!(text.contains("# TYPE ctimanager_sip_datagrams_dropped_total counter\n"));
         assert!(text.contains("\nctimanager_sip_datagrams_dropped_total 1\n"));
-        assert_eq!(text.lines().count(), 26);
+        assert_eq!(text.lines().count(), 28);
     }
 }

@@ -157,10 +157,11 @@ impl Launch {
     }
 }
 
-/// Open files that the applications' connections may need, and some for phones over TCP, the web and the node itself.
+/// Open files that the connections within their bounds may need, and a few for the node itself.
 fn files_wanted(limits: &Limits) -> u64 {
-    const OTHERS: usize = 1_024;
-    (limits.max_cti_connections + limits.max_unopened_connections + OTHERS) as u64
+    const OWN: usize = 128;
+    let applications = limits.max_cti_connections + limits.max_unopened_connections;
+    (applications + limits.max_sip_connections + limits.max_web_connections + OWN) as u64
 }
 
 /// The bounds of the shell in a configuration.
