@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod decision;
+mod decoy;
 pub mod devices;
 pub mod groups;
 pub mod limits;

@@ -1,7 +1,7 @@
 //! The policy: everything of the configuration that decides what users may. Immutable; a reload makes another.
 
+use crate::decoy::Decoys;
 use crate::groups::{Groups, StandardGroup};
-use crate::password;
 use crate::users::{User, UserId};
 use device_model::{DeviceName, Dn};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -42,7 +42,7 @@ pub struct Policy {
     users: HashMap<UserId, Arc<User>>,
     devices: BTreeMap<DeviceName, DeviceFacts>,
     restricted: HashSet<Dn>,
-    decoy: Arc<str>,
+    decoys: Decoys,
 }
 
 impl Policy {
@@ -54,16 +54,10 @@ impl Policy {
         users: impl IntoIterator<Item = User>,
         devices: impl IntoIterator<Item = (DeviceName, DeviceFacts)>,
     ) -> Self {
-        let mut like = None;
-        let users = users
-            .into_iter()
-            .map(|user| {
-                like = like.take().or_else(|| user.password_hash.clone());
-                (user.id.clone(), Arc::new(user))
-            })
-            .collect();
-        let decoy = password::decoy(like.as_deref()).into();
-        Self { mode, users, devices: devices.into_iter().collect(), restricted: HashSet::new(), decoy }
+        let users: HashMap<UserId, Arc<User>> =
+            users.into_iter().map(|user| (user.id.clone(), Arc::new(user))).collect();
+        let decoys = Decoys::like(users.values().filter_map(|user| user.password_hash.as_deref()));
+        Self { mode, users, devices: devices.into_iter().collect(), restricted: HashSet::new(), decoys }
     }
 
     /// With these numbers kept from applications on whatever device they are (their own `allow_cti_control`).
@@ -104,10 +98,11 @@ impl Policy {
     }
 
     /// The hash against which to verify the password that somebody sent for this id. For an unknown user, and for one
-    /// without a password, it is a hash that nothing matches: the work, and so the time, is that of a known user.
+    /// without a password, it is a hash that nothing matches: the work, and so the time, is that of some known user, the
+    /// same one each time for the same name.
     #[must_use]
     pub fn hash_to_verify(&self, id: &str) -> Arc<str> {
-        self.users.get(id).and_then(|user| user.password_hash.clone()).unwrap_or_else(|| self.decoy.clone())
+        self.users.get(id).and_then(|user| user.password_hash.clone()).unwrap_or_else(|| self.decoys.of(id))
     }
 
     /// What the application is told of its privileges; all `false` for an unknown user.

@@ -94,6 +94,21 @@ struct CallingParty<'a> {
     number: &'a str,
 }
 
+/// Why a provider was not opened.
+#[derive(Debug)]
+pub(super) enum OpenFailure {
+    /// The error's symbol.
+    Refused(String),
+    /// The connection was closed, or nobody answers.
+    Lost,
+}
+
+/// `data.cti` of an error.
+fn symbol(error: &str) -> String {
+    let read: Option<Value> = serde_json::from_str(error).ok();
+    read.and_then(|error| error["data"]["cti"].as_str().map(str::to_owned)).unwrap_or_default()
+}
+
 impl Application {
     /// Connects and opens a provider.
     pub(super) async fn open(
@@ -102,6 +117,16 @@ impl Application {
         user: &str,
         password: &Secret,
     ) -> Result<Self, BenchError> {
+        let mut application = Self::connect(server, ca).await?;
+        application.log_in(user, password).await.map_err(|failure| match failure {
+            OpenFailure::Refused(symbol) => BenchError::Application(format!("refused: {symbol}")),
+            OpenFailure::Lost => BenchError::Application("the node closed the connection".into()),
+        })?;
+        Ok(application)
+    }
+
+    /// Connects.
+    pub(super) async fn connect(server: SocketAddr, ca: &str) -> Result<Self, BenchError> {
         let failed = |error: &dyn std::fmt::Display| BenchError::Application(error.to_string());
         let config = tls::client(ca, None).map_err(|e| failed(&e))?;
         let stream = TcpStream::connect(server).await?;
@@ -109,11 +134,29 @@ impl Application {
         let name = ServerName::IpAddress(server.ip().into());
         let stream = TlsConnector::from(config).connect(name, stream).await?;
         let (buffer, out) = (vec![0; READ_BYTES], Vec::new());
-        let mut application = Self { stream, decoder: Decoder::new(), buffer, out, requests: 0 };
+        Ok(Self { stream, decoder: Decoder::new(), buffer, out, requests: 0 })
+    }
+
+    /// Opens a provider on a connection that has none.
+    pub(super) async fn log_in(&mut self, user: &str, password: &Secret) -> Result<(), OpenFailure> {
         let open = json!({"user": user, "password": password.expose(), "application": "bench", "heartbeat_ms": HEARTBEAT_MS});
-        application.ask("provider.open", &open);
-        application.answers(1).await?;
-        Ok(application)
+        self.ask("provider.open", &open);
+        self.send().await.map_err(|_| OpenFailure::Lost)?;
+        loop {
+            while let Some(line) = self.decoder.next_line() {
+                let frame = parse(&line).map_err(|_| OpenFailure::Lost)?;
+                match (frame.id, frame.error) {
+                    (Some(_), None) => return Ok(()),
+                    (Some(_), Some(error)) => return Err(OpenFailure::Refused(symbol(error.get()))),
+                    // `session.closed`: the ten seconds are over.
+                    (None, _) => {}
+                }
+            }
+            match timeout(PATIENCE, self.read()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(OpenFailure::Lost),
+            }
+        }
     }
 
     /// Opens a device with static media.
@@ -246,5 +289,11 @@ mod tests {
         assert_eq!((event.kind, leg.leg, leg.calling.number), ("call.offering", "l-1", "1000007"));
         let answer = parse(br#"{"jsonrpc":"2.0","id":7,"result":{}}"#).expect("it can be read");
         assert!(answer.id == Some(7) && answer.error.is_none() && answer.params.is_none());
+    }
+
+    #[test]
+    fn a_refusal_is_known_by_its_symbol() {
+        assert_eq!(symbol(r#"{"code":-32006,"message":"x","data":{"cti":"RATE_LIMITED"}}"#), "RATE_LIMITED");
+        assert_eq!(symbol("[]"), "");
     }
 }

@@ -37,7 +37,7 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    fn of(mut durations: Vec<Duration>) -> Self {
+    pub(super) fn of(mut durations: Vec<Duration>) -> Self {
         durations.sort_unstable();
         let at = |share: f64| {
             let index = (durations.len() as f64 * share).ceil() as usize;

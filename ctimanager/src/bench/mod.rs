@@ -9,9 +9,11 @@ mod figures;
 mod load;
 mod node;
 mod proc;
+mod storm;
 mod table;
 
 pub use figures::{Figures, Held, Idle, Limit, Percentiles, Step};
+pub use storm::{LoginFigures, LoginOptions, Phase, Refusal, Storm, run as logins};
 
 use application::{Application, Heard};
 use figures::Spent;
@@ -29,6 +31,8 @@ use tokio::time::sleep;
 const MEDIA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 30_000);
 /// How long each call of the steps is held.
 const HOLD: Duration = Duration::from_millis(500);
+/// The default of `max_login_failures_per_minute`.
+const LOGIN_FAILURES: u32 = 10;
 /// Calls' numbers of one step; the next step begins at the next multiple.
 const NUMBERS: u64 = 1_000_000;
 /// Room for bursts of datagrams; the kernel grants what it may.
@@ -105,8 +109,9 @@ struct Site {
 }
 
 impl Site {
-    async fn open(name: &str) -> Result<Self, BenchError> {
-        let (socket, node) = caller_and_node(name).await?;
+    /// `login_failures` is the node's `max_login_failures_per_minute`.
+    async fn open(name: &str, login_failures: u32) -> Result<Self, BenchError> {
+        let (socket, node) = caller_and_node(name, login_failures).await?;
         let (sip, cti, ca, password) = (node.sip, node.cti, node.ca.clone(), node.password.clone());
         debug_assert!(sip.port() != 0, "the log says where it really listens");
         let heard = Heard::default();
@@ -153,20 +158,23 @@ impl Site {
     }
 }
 
-async fn caller_and_node(name: &str) -> Result<(std::net::UdpSocket, NodeProcess), BenchError> {
+async fn caller_and_node(
+    name: &str,
+    login_failures: u32,
+) -> Result<(std::net::UdpSocket, NodeProcess), BenchError> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
     // The kernel grants what it may; less only loses more at the highest rates.
     let _ = socket.set_recv_buffer_size(UDP_BUFFER_BYTES);
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     let socket = std::net::UdpSocket::from(socket);
-    let node = NodeProcess::start(name, socket.local_addr()?).await?;
+    let node = NodeProcess::start(name, socket.local_addr()?, login_failures).await?;
     Ok((socket, node))
 }
 
 /// The rates, one after the other, on one node.
 async fn steps(options: &BenchOptions, say: &mut dyn FnMut(&str)) -> Result<Vec<Step>, BenchError> {
-    let site = Site::open("steps").await?;
+    let site = Site::open("steps", LOGIN_FAILURES).await?;
     let mut steps = Vec::new();
     let rates = std::iter::once((100, options.first_seconds))
         .chain(options.rates.iter().map(|rate| (*rate, options.seconds)));
@@ -192,7 +200,7 @@ async fn steps(options: &BenchOptions, say: &mut dyn FnMut(&str)) -> Result<Vec<
 
 /// So many calls at once on a fresh node, and its memory before and with them.
 async fn held(calls: u32) -> Result<Held, BenchError> {
-    let site = Site::open("held").await?;
+    let site = Site::open("held", LOGIN_FAILURES).await?;
     let node = site.node.id();
     let before = proc::resident(node);
     let rate = 250;
@@ -212,7 +220,7 @@ async fn held(calls: u32) -> Result<Held, BenchError> {
 
 /// So many open devices on a fresh node, and its memory before and with them.
 async fn idle(devices: u32) -> Result<Idle, BenchError> {
-    let (_socket, node) = caller_and_node("idle").await?;
+    let (_socket, node) = caller_and_node("idle", LOGIN_FAILURES).await?;
     let mut application = Application::open(node.cti, &node.ca, node::USER, &node.password).await?;
     let before = proc::resident(node.id());
     let names = (1..=devices.min(10_000)).map(|number| format!("PORT_{number:05}"));

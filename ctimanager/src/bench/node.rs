@@ -24,6 +24,10 @@ pub(super) const NUMBER: &str = "5000";
 pub(super) const ROUTE_POINT: &str = "RP_BENCH";
 /// The application's user.
 pub(super) const USER: &str = "bench";
+/// A user without a password.
+pub(super) const CERTIFIED: &str = "certified";
+/// A user with a password who may not use CTI.
+pub(super) const DISABLED: &str = "disabled";
 
 const CONFIG: &str = include_str!("bench.yaml");
 /// How long the node may take to start, its ten thousand devices included.
@@ -95,7 +99,11 @@ impl Folder {
 
 impl NodeProcess {
     /// Starts a node whose trunk is `caller`, and waits until it listens.
-    pub(super) async fn start(name: &str, caller: SocketAddr) -> Result<Self, BenchError> {
+    pub(super) async fn start(
+        name: &str,
+        caller: SocketAddr,
+        login_failures: u32,
+    ) -> Result<Self, BenchError> {
         let folder = Folder::make(name)?;
         let mut random = [0; 32];
         SysRng.try_fill_bytes(&mut random).map_err(|_| BenchError::Entropy)?;
@@ -104,6 +112,7 @@ impl NodeProcess {
         let salt = <[u8; 16]>::try_from(salt).map_err(|_| BenchError::Entropy)?;
         let hash = password::hash(&password, salt).map_err(|e| BenchError::Node(e.to_string()))?;
         let config = CONFIG.replace("CALLER_PORT", &caller.port().to_string()).replace("HASH", &hash);
+        let config = config.replace("LOGIN_FAILURES", &login_failures.to_string());
         let file = folder.path().join("bench.yaml");
         std::fs::write(&file, config)?;
         let keys = folder.path().join("pki");

@@ -9,7 +9,8 @@ use super::{Config, Device, DirectoryNumber, Place};
 use device_model::plan::{DeviceKind, Forwards};
 use device_model::{DeviceName, Dn};
 use security::devices::NamePattern;
-use std::collections::{HashMap, HashSet};
+use security::password;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The most calls at once on a phone's line.
 const MAX_CALLS_OF_PHONES: u32 = 200;
@@ -32,6 +33,7 @@ pub(super) fn check(config: &mut Config, root: &Node, names: &Names, report: &mu
     phones_without_account(config, report);
     parameters(config, root, report);
     certificates(config, report);
+    costs_of_passwords(config, report);
 }
 
 /// A number that no entry describes has the defaults; its place is the device that names it.
@@ -225,6 +227,33 @@ fn parameters(config: &Config, root: &Node, report: &mut Report) {
         .or_else(|| written("application_heartbeat_maximum_interval"));
     if let Some(at) = at {
         at.wrong(report, "the minimum interval is above application_heartbeat_maximum_interval");
+    }
+}
+
+/// Hashes that cost more or less than most take more or less time at each login: who measures it can tell such users from
+/// the others, though not whether a name exists (`security::Policy::hash_to_verify`).
+fn costs_of_passwords(config: &Config, report: &mut Report) {
+    let users = || {
+        config
+            .users
+            .iter()
+            .filter_map(|user| Some((user, password::cost(user.user.password_hash.as_deref()?)?)))
+    };
+    let mut counts: BTreeMap<password::Cost, usize> = BTreeMap::new();
+    users().for_each(|(_, cost)| *counts.entry(cost).or_default() += 1);
+    let Some((usual, _)) = counts.iter().max_by_key(|(_, count)| **count) else { return };
+    let unusual: Vec<_> = users().filter(|(_, cost)| cost != usual).map(|(user, _)| user).collect();
+    if let Some(first) = unusual.first() {
+        let password::Cost { memory_kib, passes, lanes } = usual;
+        report.warnings.push(Mistake {
+            place: first.place.clone(),
+            path: format!("users[id={}].password_hash", first.user.id),
+            message: format!(
+                "the password hashes of {} users have another cost than m={memory_kib},t={passes},p={lanes}, which most \
+                 have: how long a login takes tells them apart; `ctimanager hash-password` makes them alike",
+                unusual.len()
+            ),
+        });
     }
 }
 

@@ -163,6 +163,27 @@ fn wrong_types_say_what_is_needed() {
 }
 
 #[test]
+fn password_hashes_of_different_costs_are_warned_of() {
+    let hash = |memory: u32| {
+        format!(
+            "$argon2id$v=19$m={memory},t=2,p=1$c29tZXNhbHRzb21lc2FsdA$bm8gcGFzc3dvcmQgaXMga25vd24gdG8gbWF0Y2ggdGg"
+        )
+    };
+    let warnings = |costs: &[u32]| -> Vec<String> {
+        let user =
+            |(n, cost): (usize, &u32)| format!("  - {{id: u{n}, password_hash: \"{}\"}}\n", hash(*cost));
+        let users: String = costs.iter().enumerate().map(user).collect();
+        let loaded = parse("f.yaml", &with("", &format!("users:\n{users}"))).expect("good");
+        let about = loaded.warnings.iter().filter(|warning| warning.path.contains("password_hash"));
+        about.map(ToString::to_string).collect()
+    };
+    assert_eq!(warnings(&[19_456, 19_456]), [""; 0]);
+    let [told] = &warnings(&[64, 19_456, 19_456, 128])[..] else { panic!("one warning") };
+    assert!(told.contains("users[id=u0].password_hash: the password hashes of 2 users"), "{told}");
+    assert!(told.contains("m=19456,t=2,p=1"), "{told}");
+}
+
+#[test]
 fn the_heartbeat_minimum_is_not_above_the_maximum() {
     let text = "service_parameters:\n  application_heartbeat_minimum_interval: 10s\n  \
                 application_heartbeat_maximum_interval: 9s\n";

@@ -13,8 +13,8 @@ use tracing::{error, warn};
 
 /// Checks that the channel to the threads holds whatever the configuration says: the range of `max_waiting_passwords`.
 const MOST_WAITING: usize = 10_000;
-/// The lowest priority that the system has (`nice`).
-const LOWEST_PRIORITY: i32 = 19;
+/// How much lower their priority is than that of calls (`nice`): all that there is.
+const LOWER: i32 = 19;
 
 /// The pool. Its threads end when it is dropped.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Passwords {
 
 fn work(inbox: &Mutex<Receiver<Job>>, queue: &Queue) {
     // For this thread alone, as Linux has it.
-    if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
+    if let Err(error) = rustix::process::nice(LOWER) {
         warn!(%error, "passwords are verified at the priority of calls");
     }
     loop {
