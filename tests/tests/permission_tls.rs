@@ -5,8 +5,9 @@ use serde_json::json;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use tests::lab::app::{App, Media};
 use tests::lab::node::{Config, Node, PASSWORD};
-use tests::lab::openssl::{self, Client, x509};
+use tests::lab::openssl::{self, Client, Listener, x509};
 use tests::lab::{Lab, built};
 
 fn config(lab: &Lab) -> Config {
@@ -194,4 +195,39 @@ async fn the_end_of_a_certificate_is_told_ahead_and_a_new_one_clears_the_alarm()
     node.reloads(&config);
     assert!(!raised(&node, "NodeCertificateExpiresSoon"));
     assert!(raised(&node, "CtiProviderPeerCertExpireSoon"), "the application still has its own");
+}
+
+/// SIP over TLS as the client: the trunk must show a certificate of the one authority, and is shown the node's.
+#[tokio::test]
+async fn a_trunk_over_tls_must_be_of_the_same_authority() {
+    let lab = Lab::new("tls-trunk");
+    let (ours, theirs) = (lab.address(), lab.address());
+    let trunk = |name: &str, at: SocketAddr| json!({"name": name, "host": at.ip(), "port": at.port(), "transport": "tls"});
+    let config = config(&lab)
+        .port("PORT_1", "5101")
+        .add("trunks", trunk("ours", ours))
+        .add("trunks", trunk("theirs", theirs))
+        .pattern("8.!", "ours")
+        .pattern("9.!", "theirs")
+        .user("caller", &["PORT_1"]);
+    let node = Node::start(&lab, config).await;
+    brief(&lab, &node.pki(), "pstn");
+    let other = lab.folder("other");
+    let made = Command::new(built("ctimanager")).args(["pki", "init"]).arg(&other).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    brief(&lab, &other, "stranger");
+    let files = lab.folder("brief");
+    let pair = |name: &str| (files.join(format!("{name}.pem")), files.join(format!("{name}.key")));
+    let ((pem, key), (foreign_pem, foreign_key)) = (pair("pstn"), pair("stranger"));
+    let mut good = Listener::start(&lab, ours, (&pem, &key), &node.ca()).await;
+    let mut bad = Listener::start(&lab, theirs, (&foreign_pem, &foreign_key), &node.ca()).await;
+
+    let mut app = App::open(&lab, &node, "caller", "PORT_1", Media::Static).await;
+    app.cti.call("call.make", json!({"device": "PORT_1", "destination": "8123"})).await;
+    good.shows("INVITE sip:").await;
+    assert!(good.log().contains("CN = cm1"), "the node shows who it is: {}", good.log());
+    let made = app.cti.call("call.make", json!({"device": "PORT_1", "destination": "9123"})).await;
+    bad.shows("alert").await;
+    app.cti.expect_leg("call.failed", &made["leg"]).await;
+    assert!(!bad.log().contains("INVITE"), "nothing is said to a stranger: {}", bad.log());
 }

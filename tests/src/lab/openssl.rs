@@ -86,6 +86,43 @@ pub async fn server(lab: &Lab, at: SocketAddr, identity: (&Path, &Path), version
     process
 }
 
+/// A running `openssl s_server` that shows what it is sent, and asks for the client's certificate.
+pub struct Listener {
+    process: Process,
+    /// At its end the server would end, too.
+    _input: ChildStdin,
+}
+
+impl Listener {
+    /// Listens with this certificate; clients are to be of this authority.
+    ///
+    /// # Panics
+    /// If it doesn't come up.
+    pub async fn start(lab: &Lab, at: SocketAddr, identity: (&Path, &Path), ca: &Path) -> Listener {
+        let mut command = Command::new("openssl");
+        command.args(["s_server", "-verify", "2", "-accept", &at.to_string(), "-CAfile"]).arg(ca);
+        command.arg("-cert").arg(identity.0).arg("-key").arg(identity.1);
+        let log = lab.folder("openssl").join(format!("listener{}", at.port()));
+        let (mut process, input) = Process::prompted("openssl", command, &log);
+        process.wait_for_log("ACCEPT", SOON).await;
+        Listener { process, _input: input }
+    }
+
+    /// Waits until it has shown this.
+    ///
+    /// # Panics
+    /// If it doesn't.
+    pub async fn shows(&mut self, text: &str) {
+        self.process.wait_for_log(text, SOON).await;
+    }
+
+    /// All that it has shown.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
 /// What `openssl x509` says of a certificate's file.
 ///
 /// # Panics
