@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use tests::lab::agent::{Agent, Ask};
 use tests::lab::app::{App, Media};
@@ -253,7 +254,7 @@ async fn the_audit_log_says_who_from_where_what_and_by_which_rule() {
         &[],
     );
     // Nothing but errors is wished for: the audit log is there all the same.
-    let node = Node::start_logging(&lab, &config, Some("error")).await;
+    let mut node = Node::start_logging(&lab, &config, Some("error")).await;
     assert_eq!(refused(node.connect().await, "ivr", WRONG).await, "LOGIN_FAILED");
     assert_eq!(refused(node.connect().await, "stranger\" allowed=true", PASSWORD).await, "LOGIN_FAILED");
     assert_eq!(refused(node.connect().await, "nobody", PASSWORD).await, "USER_NOT_CTI_ENABLED");
@@ -273,6 +274,11 @@ async fn the_audit_log_says_who_from_where_what_and_by_which_rule() {
     }
     node.reloads(&config);
     assert!(!node.reload(&config.clone().set("devices", "DESK", "pool", json!("Nowhere"))).status.success());
+    node.hang_up();
+    eventually("the signal is audited", SOON, async || node.log().contains("\"SIGHUP\"").then_some(())).await;
+    assert!(node.command(&["drain"]).status.success());
+    let root = format!("\"uid {}\"", std::fs::metadata("/proc/self").map_or(0, |own| own.uid()));
+    let refused = "action=reload allowed=false symbol=CONFIGURATION_REFUSED rule=\"checked configuration\"";
     let by = |who: &str, action: &str, rest: &str| format!("user=\"{who}\" peer=PEER action={action} {rest}");
     let no = |symbol: &str, rule: &str| format!("allowed=false symbol={symbol} rule=\"{rule}\"");
     let group = |name: &str| format!("group Standard CTI {name}");
@@ -292,9 +298,10 @@ async fn the_audit_log_says_who_from_where_what_and_by_which_rule() {
         by("ivr", "provider.monitor_park", &park),
         by("ivr", "call.make", &format!("device=\"RP_MAIN\" {number}")),
         by("ivr", "line.set_forward", &foreign),
-        "user=\"administrator\" action=reload allowed=true rule=\"checked configuration\"".to_owned(),
-        "user=\"administrator\" action=reload allowed=false symbol=CONFIGURATION_REFUSED rule=\"checked configuration\""
-            .to_owned(),
+        format!("user={root} action=reload allowed=true rule=\"checked configuration\""),
+        format!("user={root} {refused}"),
+        format!("user=\"SIGHUP\" {refused}"),
+        format!("user={root} action=drain allowed=true rule=\"control socket\""),
     ];
     eventually("all is written", SOON, async || (audited(&node.log()).len() >= wanted.len()).then_some(()))
         .await;

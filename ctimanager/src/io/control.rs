@@ -4,9 +4,11 @@
 //! Answer: `{"ok": …}` or `{"error": "a sentence"}`.
 
 use super::queue::{Event, Queue};
+use super::report::{self, Orderer};
 use super::run::{Alive, ReloadOrder};
 use super::web::Readiness;
 use crate::node::AdminRequest;
+use security::audit::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io;
@@ -128,23 +130,24 @@ pub(super) async fn listen(socket: Socket, shell: Arc<ControlShell>) {
             }
         };
         // The file's mode keeps others out; this keeps them out as well where a file system has no modes.
-        let allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == socket.owner);
+        let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
+        let asker = uid.filter(|uid| *uid == 0 || *uid == socket.owner);
         let place = super::places::Places::take(&places, MAX_ASKERS);
-        let (true, Some(place)) = (allowed, place) else {
-            warn!(allowed, "an administrator's connection was refused");
+        let (Some(asker), Some(place)) = (asker, place) else {
+            warn!(allowed = asker.is_some(), "an administrator's connection was refused");
             continue;
         };
         let shell = Arc::clone(&shell);
         tokio::spawn(async move {
             let _alive = shell.alive.clone();
             // A broken connection needs nothing: nobody is left to be told.
-            let _ = serve(stream, &shell).await;
+            let _ = serve(stream, Orderer::SystemUser(asker), &shell).await;
             drop(place);
         });
     }
 }
 
-async fn serve(stream: UnixStream, shell: &ControlShell) -> io::Result<()> {
+async fn serve(stream: UnixStream, by: Orderer, shell: &ControlShell) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
@@ -155,7 +158,7 @@ async fn serve(stream: UnixStream, shell: &ControlShell) -> io::Result<()> {
         }
         let whole = line.last() == Some(&b'\n');
         let answer = match serde_json::from_slice::<Request>(&line) {
-            Ok(request) => carry_out(request, shell).await,
+            Ok(request) => carry_out(request, by, shell).await,
             Err(error) => Answer::Error(format!("not a request: {error}")),
         };
         let mut text = serde_json::to_vec(&answer)?;
@@ -167,9 +170,9 @@ async fn serve(stream: UnixStream, shell: &ControlShell) -> io::Result<()> {
     }
 }
 
-async fn carry_out(request: Request, shell: &ControlShell) -> Answer {
+async fn carry_out(request: Request, by: Orderer, shell: &ControlShell) -> Answer {
     let request = match request {
-        Request::Reload => return reload(shell).await,
+        Request::Reload => return reload(by, shell).await,
         Request::Status => AdminRequest::Status,
         Request::Devices => AdminRequest::Devices,
         Request::Calls => AdminRequest::Calls,
@@ -188,7 +191,7 @@ async fn carry_out(request: Request, shell: &ControlShell) -> Answer {
     match timeout(ANSWER_LIMIT, answer).await {
         Ok(Ok(Ok(value))) => {
             // Before the administrator hears that it is done, so that whoever asks `/readyz` then hears it, too.
-            tell_readiness(&request, &shell.readiness);
+            carried_out(&request, by, &shell.readiness);
             Answer::Ok(value)
         }
         Ok(Ok(Err(what))) => Answer::Error(what),
@@ -197,10 +200,18 @@ async fn carry_out(request: Request, shell: &ControlShell) -> Answer {
     }
 }
 
-fn tell_readiness(carried_out: &AdminRequest, readiness: &Readiness) {
-    match carried_out {
-        AdminRequest::Drain => readiness.set_draining(),
-        AdminRequest::Stop => readiness.set_stopping(),
+/// What changes the node is for the audit log, and for `/readyz`.
+fn carried_out(request: &AdminRequest, by: Orderer, readiness: &Readiness) {
+    let audit = |action| report::audit_order(by, action, Outcome::Allowed("control socket".into()));
+    match request {
+        AdminRequest::Drain => {
+            readiness.set_draining();
+            audit("drain");
+        }
+        AdminRequest::Stop => {
+            readiness.set_stopping();
+            audit("stop");
+        }
         AdminRequest::Status
         | AdminRequest::Devices
         | AdminRequest::Calls
@@ -212,9 +223,9 @@ fn tell_readiness(carried_out: &AdminRequest, readiness: &Readiness) {
     }
 }
 
-async fn reload(shell: &ControlShell) -> Answer {
-    let (order, done) = oneshot::channel();
-    if shell.reloads.try_send(order).is_err() {
+async fn reload(by: Orderer, shell: &ControlShell) -> Answer {
+    let (answer, done) = oneshot::channel();
+    if shell.reloads.try_send(ReloadOrder { by, answer }).is_err() {
         return Answer::Error("earlier reloads are still at work; try again".into());
     }
     match done.await {

@@ -1,7 +1,8 @@
 //! Reports of the core become log lines.
 
+use super::wall;
 use crate::node::{Report, Severity};
-use security::audit::AuditRecord;
+use security::audit::{AuditRecord, Outcome};
 use std::fmt::{self, Write as _};
 use tracing::{debug, error, info, warn};
 
@@ -22,6 +23,24 @@ pub(super) fn log(report: &Report) {
 /// Writes one line of the audit log. It has a target of its own, so that it can be kept apart and switched on alone.
 pub(super) fn audit(record: &AuditRecord) {
     info!(target: "ctimanager::audit", "{record}");
+}
+
+/// Who gave an administrator's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Orderer {
+    /// A system user, by the control socket.
+    SystemUser(u32),
+    /// A signal, which doesn't say whose it is.
+    Signal,
+}
+
+/// Writes what an administrator ordered into the audit log.
+pub(super) fn audit_order(by: Orderer, action: &'static str, outcome: Outcome) {
+    let user = match by {
+        Orderer::SystemUser(uid) => format!("uid {uid}"),
+        Orderer::Signal => "SIGHUP".to_owned(),
+    };
+    audit(&AuditRecord { at: wall(), user: user.as_str().into(), peer: None, action, device: None, outcome });
 }
 
 struct Parameters<'a>(&'a [(&'static str, String)]);

@@ -7,13 +7,14 @@ use super::cti::{self, CtiShell};
 use super::owner::{Inlets, Owner};
 use super::password::Passwords;
 use super::queue::{Event, Queue, queue};
+use super::report::Orderer;
 use super::sip::{self, SipContext, SipShell};
 use super::tls::TlsConfigs;
 use super::web::{self, Readiness, WebShell};
-use super::{Core, Tap, wall};
+use super::{Core, Tap};
 use crate::node::{Input, Settings};
 use arc_swap::ArcSwap;
-use security::audit::{AuditRecord, Outcome};
+use security::audit::Outcome;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -346,7 +347,11 @@ impl Drop for Running {
 }
 
 /// An order to reload; the answer goes back to whoever gave it.
-pub(super) type ReloadOrder = oneshot::Sender<Result<(), String>>;
+#[derive(Debug)]
+pub(super) struct ReloadOrder {
+    pub(super) by: Orderer,
+    pub(super) answer: oneshot::Sender<Result<(), String>>,
+}
 
 async fn reload_on_order(
     mut reload: Option<Box<dyn Reload>>,
@@ -357,7 +362,7 @@ async fn reload_on_order(
 ) {
     while let Some(order) = orders.recv().await {
         let Some(mut reader) = reload.take() else {
-            let _ = order.send(Err("this node has no configuration file to read again".into()));
+            let _ = order.answer.send(Err("this node has no configuration file to read again".into()));
             continue;
         };
         let read = tokio::task::spawn_blocking(move || {
@@ -375,28 +380,21 @@ async fn reload_on_order(
             Ok(new) => apply(new, &queue, &tls, &limits).await.map_err(NotReloaded::from),
             Err(what) => Err(what),
         };
-        match &result {
-            Ok(()) => info!("configuration reloaded"),
+        let rule = "checked configuration".to_owned();
+        let outcome = match &result {
+            Ok(()) => {
+                info!("configuration reloaded");
+                Outcome::Allowed(rule)
+            }
             Err(what) => {
                 error!("configuration not reloaded: {}", what.logged);
                 debug!("configuration not reloaded: {}", what.told);
-                super::report::audit(&refused_reload());
+                Outcome::Refused { symbol: "CONFIGURATION_REFUSED", rule }
             }
-        }
+        };
+        super::report::audit_order(order.by, "reload", outcome);
         // SIGHUP waits for no answer.
-        let _ = order.send(result.map_err(|what| what.told));
-    }
-}
-
-/// A configuration that was not taken, for the audit log.
-fn refused_reload() -> AuditRecord {
-    AuditRecord {
-        at: wall(),
-        user: "administrator".into(),
-        peer: None,
-        action: "reload",
-        device: None,
-        outcome: Outcome::Refused { symbol: "CONFIGURATION_REFUSED", rule: "checked configuration".into() },
+        let _ = order.answer.send(result.map_err(|what| what.told));
     }
 }
 
@@ -427,8 +425,8 @@ async fn watch_signals(stop: mpsc::Sender<()>, reloads: mpsc::Sender<ReloadOrder
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                let (order, _) = oneshot::channel();
-                if reloads.try_send(order).is_err() {
+                let (answer, _) = oneshot::channel();
+                if reloads.try_send(ReloadOrder { by: Orderer::Signal, answer }).is_err() {
                     error!("configuration not reloaded: earlier reloads are still at work");
                 }
             }

@@ -19,7 +19,6 @@ use difference::{Difference, Share};
 use protocol::Event;
 use protocol::event::{CloseReason, DeviceChange};
 use protocol::wire::Device;
-use security::audit::{AuditRecord, Outcome};
 use security::limits::RequestRate;
 use security::{Action, Actor, Decision, Policy, RefusalKind};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -64,14 +63,6 @@ impl Node {
         self.look_at_certificates(step);
         let report = self.alarms.occur(&alarms::CONFIGURATION_LOADED, Vec::new());
         step.out.push(Output::Report(report));
-        step.out.push(Output::Audit(AuditRecord {
-            at: step.wall,
-            user: "administrator".into(),
-            peer: None,
-            action: "reload",
-            device: None,
-            outcome: Outcome::Allowed("checked configuration".into()),
-        }));
     }
 
     fn carry_through(&mut self, step: &mut Step<'_>, mut reload: Reload) {
