@@ -4,6 +4,7 @@ use crate::call::Call;
 use crate::devices::{Device, Number};
 use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId};
 use crate::leg::{At, Leg};
+use crate::media::MediaTermination;
 use crate::plan::{Identity, Plan};
 use crate::port::{Event, Input, LegCommand, Output, Refusal, RefusalKind, Reply};
 use crate::routing::Patterns;
@@ -91,6 +92,7 @@ impl CallControl {
             Input::Request { session, token, request } => self.request(session, token, request),
             Input::SessionEnded(session) => self.session_ended(session),
             Input::Revoked { session, device } => self.release_hold(session, &device),
+            Input::Restored { session, device, media } => self.restore_hold(session, &device, media),
             Input::Shutdown => self.shutdown(),
             Input::Timeout => {
                 while let Some(timer) = self.timers.pop(now) {
@@ -170,6 +172,18 @@ impl CallControl {
     #[must_use]
     pub fn openers(&self, device: &DeviceName) -> &[SessionId] {
         self.devices.get(device).map_or(&[], |device| &device.openers)
+    }
+
+    /// How the device's media ends, while an application has it open.
+    #[must_use]
+    pub fn media(&self, device: &DeviceName) -> Option<&MediaTermination> {
+        self.devices.get(device)?.media.as_deref()
+    }
+
+    /// The streams of a leg that run: input, output.
+    #[must_use]
+    pub fn streams(&self, leg: LegId) -> [bool; 2] {
+        self.legs.get(&leg).map_or([false; 2], |leg| leg.media.running.each_ref().map(Option::is_some))
     }
 
     /// The devices that a session has open, in order.

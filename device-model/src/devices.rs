@@ -158,19 +158,50 @@ impl CallControl {
             Ok(media) => media,
             Err(refused) => return self.reply(session, token, Err(refused)),
         };
-        let Some(device) = self.devices.get_mut(name) else { return };
-        let before = device.in_service();
+        let before = self.devices.get(name).is_some_and(Device::in_service);
+        let first = self.grant(session, name, media);
+        let Some(view) = self.device(name) else { return };
+        let mut legs = self.legs_of_device(name);
+        legs.retain(|leg| !view.lines.iter().any(|line| line.dn == leg.dn && line.restricted));
+        self.reply(session, token, Ok(Reply::Opened { device: view, legs }));
+        self.tell_service(name, before, OutOfServiceReason::DeviceFailure);
+        self.count_provider(session, true);
+        if first {
+            self.count_node(true);
+        }
+    }
+
+    /// Gives the session its hold; true when nobody had the device open.
+    fn grant(&mut self, session: SessionId, name: &DeviceName, media: Option<MediaTermination>) -> bool {
+        let Some(device) = self.devices.get_mut(name) else { return false };
         let first = device.openers.is_empty();
         device.openers = device.openers.iter().copied().chain([session]).collect();
         if device.media.is_none() {
             device.media = media.map(Arc::new);
         }
         self.sessions.entry(session).or_default().insert(name.clone());
-        let Some(view) = self.device(name) else { return };
-        let mut legs = self.legs_of_device(name);
-        legs.retain(|leg| !view.lines.iter().any(|line| line.dn == leg.dn && line.restricted));
-        self.reply(session, token, Ok(Reply::Opened { device: view, legs }));
-        self.tell_service(name, before, OutOfServiceReason::DeviceFailure);
+        first
+    }
+
+    /// A hold of an earlier process: it was granted then, and stands as if the plan had been changed meanwhile.
+    pub(crate) fn restore_hold(
+        &mut self,
+        session: SessionId,
+        name: &DeviceName,
+        media: Option<MediaTermination>,
+    ) {
+        use MediaTermination as M;
+        let Some(device) = self.devices.get(name) else { return };
+        let fits = match (device.plan.kind, &media) {
+            (DeviceKind::Phone, media) => media.is_none(),
+            (DeviceKind::CtiPort, media) => matches!(media, Some(M::Static { .. } | M::Dynamic { .. })),
+            (DeviceKind::RoutePoint, media) => media.is_some(),
+        };
+        let same = device.openers.is_empty() || device.media.as_deref() == media.as_ref();
+        if !fits || !same || device.openers.contains(&session) {
+            return;
+        }
+        let first = self.grant(session, name, media);
         self.count_provider(session, true);
         if first {
             self.count_node(true);

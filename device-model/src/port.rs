@@ -54,6 +54,16 @@ pub enum Input {
         /// On what.
         device: DeviceName,
     },
+    /// A session of an earlier process holds this device again, restricted or not. Nobody is told, and nothing happens
+    /// where the device is gone or ends its media otherwise: [`crate::CallControl::is_open`] says.
+    Restored {
+        /// Whose hold.
+        session: SessionId,
+        /// On what.
+        device: DeviceName,
+        /// The media with which it was opened.
+        media: Option<MediaTermination>,
+    },
     /// The node stops: every call is cleared with cause 41.
     Shutdown,
     /// A time that [`crate::CallControl::next_timeout`] named has come.

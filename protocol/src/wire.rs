@@ -3,7 +3,7 @@
 //! Wire types are not the model's types: the model may change its views, these names may not. Conversions from the
 //! views share their texts, so that an event costs no copies.
 
-use device_model::media::{Direction, MediaTermination, Stream, StreamDirection};
+use device_model::media::{Codec, Direction, MediaTermination, Stream, StreamDirection};
 use device_model::plan::DeviceKind;
 use device_model::port::OutOfServiceReason;
 use device_model::view::{self, DeviceView, LegView, LineView};
@@ -525,6 +525,23 @@ impl From<&MediaTermination> for Media {
             },
             MediaTermination::Dynamic { codecs, srtp } => {
                 Media::Dynamic { codecs: names(codecs), srtp: srtp.clone() }
+            }
+        }
+    }
+}
+
+impl From<&Media> for MediaTermination {
+    fn from(media: &Media) -> Self {
+        let codecs = |names: &[Arc<str>]| names.iter().map(|name| Codec::from_rtp_name(name)).collect();
+        match media {
+            Media::None => MediaTermination::None,
+            Media::Static { ip, port, codecs: names, srtp } => MediaTermination::Static {
+                address: SocketAddr::new(*ip, *port),
+                codecs: codecs(names),
+                srtp: srtp.clone(),
+            },
+            Media::Dynamic { codecs: names, srtp } => {
+                MediaTermination::Dynamic { codecs: codecs(names), srtp: srtp.clone() }
             }
         }
     }

@@ -21,6 +21,7 @@ mod report;
 mod run;
 mod sip;
 mod start;
+mod store;
 mod tls;
 mod web;
 
@@ -32,7 +33,9 @@ pub use control::{Answer, Request};
 pub use counters::Counters;
 pub use logging::{LogFormat, start_logging};
 pub use reload::FileReload;
-pub use run::{Limits, Patience, Reload, Reloaded, Running, Setup, StopCause, raise_file_limit, start};
+pub use run::{
+    Keeping, Limits, Patience, Reload, Reloaded, Running, Setup, StopCause, raise_file_limit, start,
+};
 pub use start::{Launch, RunOptions, StartError, listen, run};
 pub use tls::TlsConfigs;
 

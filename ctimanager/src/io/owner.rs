@@ -6,6 +6,8 @@ use super::password::Passwords;
 use super::queue::{Event, Queued};
 use super::report;
 use super::sip::SipShell;
+use super::store::Progress;
+use super::store::gate::{Gate, Told};
 use super::{Core, Tap, now, wall};
 use crate::node::{AdminToken, CtiConnection, Frame, Input, Output};
 use serde_json::Value;
@@ -13,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
 
 /// Inputs taken from one queue before the other, and the timers, have their turn.
@@ -34,6 +36,8 @@ pub(super) struct Owner<C> {
     pub(super) passwords: Passwords,
     pub(super) counters: Arc<Counters>,
     pub(super) tap: Option<Arc<dyn Tap>>,
+    /// What holds frames back until what they tell is kept; none when nothing is to outlive the process.
+    gate: Option<Gate>,
     tables: Tables,
 }
 
@@ -55,6 +59,8 @@ struct Tables {
 pub(super) struct Inlets {
     pub(super) sip: mpsc::Receiver<Queued>,
     pub(super) rest: mpsc::Receiver<Queued>,
+    /// How far the store is.
+    pub(super) progress: Option<watch::Receiver<Progress>>,
 }
 
 impl<C: Core> Owner<C> {
@@ -64,24 +70,28 @@ impl<C: Core> Owner<C> {
         passwords: Passwords,
         counters: Arc<Counters>,
         tap: Option<Arc<dyn Tap>>,
+        gate: Option<Gate>,
     ) -> Self {
-        Self { core, sip, passwords, counters, tap, tables: Tables::default() }
+        Self { core, sip, passwords, counters, tap, gate, tables: Tables::default() }
     }
 
-    /// Runs until the core says [`Output::Stopped`]. Neither queue can end before: the owner's own parts hold senders.
+    /// Runs until the core says [`Output::Stopped`] and nothing waits for the store any more. Neither queue can end before: the owner's own parts hold senders.
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         let mut alarm = AlarmClock::new();
         let (mut sip, mut rest) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         loop {
             self.fire_due();
-            if self.tables.stopped {
+            let waits = self.gate.as_ref().is_some_and(|gate| !gate.is_empty());
+            if self.tables.stopped && !waits {
                 return;
             }
-            alarm.set(self.core.next_timeout());
+            let patience = self.gate.as_ref().and_then(Gate::deadline);
+            alarm.set(self.core.next_timeout().into_iter().chain(patience).min());
             tokio::select! {
                 // The order is drawn anew each time, so neither queue can starve the other.
                 _ = inlets.sip.recv_many(&mut sip, BATCH) => {}
                 _ = inlets.rest.recv_many(&mut rest, BATCH) => {}
+                news = news(&mut inlets.progress) => self.store_says(&news),
                 () = alarm.rings() => {}
             }
             self.take(&mut sip);
@@ -104,6 +114,15 @@ impl<C: Core> Owner<C> {
         if self.core.next_timeout().is_some_and(|due| due <= now()) {
             self.feed(Input::Timeout);
         }
+        if let Some(input) = self.gate.as_mut().and_then(|gate| gate.look(now())) {
+            self.feed(input);
+        }
+    }
+
+    fn store_says(&mut self, news: &Progress) {
+        let input = self.gate.as_mut().and_then(|gate| gate.progress(news));
+        self.tables.feedback.extend(input);
+        self.digest();
     }
 
     fn event(&mut self, event: Event) {
@@ -145,6 +164,7 @@ impl<C: Core> Owner<C> {
             Input::Configure(_) | Input::Admin(..) | Input::Pressure(_) | Input::Stop | Input::Timeout => {
                 true
             }
+            Input::Restored(..) | Input::StoreLost(_) | Input::StoreReady => true,
         }
     }
 
@@ -164,7 +184,13 @@ impl<C: Core> Owner<C> {
     /// Hands one input to the core and carries out everything that follows from it.
     fn feed(&mut self, input: Input) {
         self.tables.feedback.push_back(input);
-        while let Some(input) = self.tables.feedback.pop_front() {
+        self.digest();
+    }
+
+    fn digest(&mut self) {
+        loop {
+            self.release();
+            let Some(input) = self.tables.feedback.pop_front() else { return };
             if let Input::CtiOverflow(connection) = &input
                 && let Some(link) = self.tables.cti.get_mut(connection)
             {
@@ -181,13 +207,42 @@ impl<C: Core> Owner<C> {
                 if let Some(tap) = &self.tap {
                     tap.output(now, &output);
                 }
-                self.carry_out(output);
+                self.carry_out(now, output);
             }
             self.tables.outputs = outputs;
         }
     }
 
-    fn carry_out(&mut self, output: Output) {
+    /// Hands on what waited for the store, as far as that is. It counts as one step: what comes at once is not the
+    /// reader's fault.
+    fn release(&mut self) {
+        let mut begun = false;
+        while let Some(told) = self.gate.as_mut().and_then(Gate::next) {
+            self.tables.step += u64::from(!std::mem::replace(&mut begun, true));
+            self.deliver(told);
+        }
+    }
+
+    /// What is for an application waits for what it tells to be kept.
+    fn tell(&mut self, now: Instant, told: Told) {
+        let free = match &mut self.gate {
+            Some(gate) => gate.hold(now, told),
+            None => Some(told),
+        };
+        if let Some(told) = free {
+            self.deliver(told);
+        }
+    }
+
+    fn deliver(&mut self, told: Told) {
+        match told {
+            Told::Frame(connection, frame) => self.write(connection, frame),
+            // Dropping the link closes it; its task writes what is queued.
+            Told::Close(connection) => drop(self.tables.cti.remove(&connection)),
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant, output: Output) {
         match output {
             Output::Sip { hop, bytes } => {
                 if let Some(closed) = self.sip.send(hop, bytes) {
@@ -199,9 +254,12 @@ impl<C: Core> Owner<C> {
                     self.tables.feedback.push_back(Input::SipClosed(closed));
                 }
             }
-            Output::Cti(connection, frame) => self.write(connection, frame),
-            // Dropping the link closes it; its task writes what is queued.
-            Output::CtiClose(connection) => drop(self.tables.cti.remove(&connection)),
+            Output::Cti(connection, frame) => self.tell(now, Told::Frame(connection, frame)),
+            Output::CtiClose(connection) => self.tell(now, Told::Close(connection)),
+            Output::Persist(records) => {
+                let input = self.gate.as_mut().and_then(|gate| gate.persist(records));
+                self.tables.feedback.extend(input);
+            }
             Output::CheckPassword { connection, hash, password } => {
                 if !self.passwords.check(connection, hash, password) {
                     self.counters.passwords_refused.add();
@@ -224,8 +282,25 @@ impl<C: Core> Owner<C> {
         let Some(link) = self.tables.cti.get_mut(&connection) else { return };
         if link.write(self.tables.step, frame) == Written::Overflow {
             self.counters.cti_overflows.add();
+            if let Some(gate) = &mut self.gate {
+                gate.drop_frames(connection);
+            }
             self.tables.feedback.push_back(Input::CtiOverflow(connection));
         }
+    }
+}
+
+/// The next news of the store; never any without one.
+async fn news(progress: &mut Option<watch::Receiver<Progress>>) -> Progress {
+    match progress {
+        Some(receiver) => match receiver.changed().await {
+            Ok(()) => receiver.borrow_and_update().clone(),
+            Err(_) => {
+                *progress = None;
+                Progress::Failed("the thread that writes them has ended".into())
+            }
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -9,6 +9,8 @@ use super::password::Passwords;
 use super::queue::{Event, Queue, queue};
 use super::report::Orderer;
 use super::sip::{self, SipContext, SipShell};
+use super::store::Progress;
+use super::store::gate::Gate;
 use super::tls::TlsConfigs;
 use super::web::{self, Readiness, WebShell};
 use super::{Core, Tap};
@@ -18,7 +20,7 @@ use security::audit::Outcome;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info};
 
@@ -137,6 +139,15 @@ pub struct Setup {
     pub tap: Option<Arc<dyn Tap>>,
     /// Whether SIGTERM and SIGINT stop the node and SIGHUP reloads.
     pub signals: bool,
+    /// What keeps its sessions; the core has heard of them already.
+    pub store: Option<Keeping>,
+}
+
+/// What keeps the sessions of a node that is about to run.
+#[derive(Debug)]
+pub struct Keeping {
+    pub(super) gate: Gate,
+    pub(super) progress: watch::Receiver<Progress>,
 }
 
 /// Why a node has ended.
@@ -227,8 +238,9 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     let readiness = start_cti_and_web(&mut bound, &cti_shell, &mut tasks);
 
     let passwords = Passwords::new(rest_queue.clone(), setup.limits.password_threads, Arc::clone(&limits));
-    let owner = Owner::new(core, sip_shell, passwords, Arc::clone(&counters), setup.tap);
-    let owner = tokio::spawn(owner.run(Inlets { sip: sip_inlet, rest: rest_inlet }));
+    let (gate, progress) = setup.store.map(|keeping| (keeping.gate, keeping.progress)).unzip();
+    let owner = Owner::new(core, sip_shell, passwords, Arc::clone(&counters), setup.tap, gate);
+    let owner = tokio::spawn(owner.run(Inlets { sip: sip_inlet, rest: rest_inlet, progress }));
 
     let (reloads, reload_orders) = mpsc::channel(MAX_RELOADS);
     let (want_stop, stop_wanted) = mpsc::channel(1);

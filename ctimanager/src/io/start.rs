@@ -3,7 +3,8 @@
 use super::bind::{BindError, Bound, Listen, bind};
 use super::certificates::{self, CertificateError};
 use super::reload::FileReload;
-use super::run::{Limits, Patience, Reload, Running, Setup, raise_file_limit, start};
+use super::run::{Keeping, Limits, Patience, Reload, Running, Setup, raise_file_limit, start};
+use super::store::{self, SessionFile};
 use super::{Core, Tap, TlsConfigs, wall};
 use crate::config::{self, Config, Mistake};
 use crate::node::{Input, Node, Output, Settings, Surroundings};
@@ -141,8 +142,8 @@ impl Launch {
         };
         let mut seed = [0; 32];
         SysRng.try_fill_bytes(&mut seed).map_err(|_| StartError::Entropy)?;
-        let incarnation = incarnation(state.as_deref(), seed);
-        let core = Node::new(settings, seed, incarnation);
+        let keep = state.clone().filter(|_| config.parameters.persist_sessions);
+        let (core, store) = blocking(move || life(settings, seed, state.as_deref(), keep)).await;
         let reload = reload.map(|reload| Box::new(reload.within(surroundings)) as Box<dyn Reload>);
         let setup = Setup {
             node: node.name.to_string(),
@@ -152,6 +153,7 @@ impl Launch {
             reload,
             tap,
             signals,
+            store,
         };
         Ok(start(bound, core, setup))
     }
@@ -247,15 +249,35 @@ fn look_up(host: &str, port: u16) -> io::Result<SocketAddr> {
     addresses.first().copied().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
-/// Counts the node's lives in a file of its state directory, so that no life's ids come again.
-fn incarnation(state: Option<&Path>, seed: [u8; 32]) -> u32 {
+/// A new life of the node; with what its earlier one kept in that folder, if there is one. It blocks.
+fn life(
+    settings: Arc<Settings>,
+    seed: [u8; 32],
+    state: Option<&Path>,
+    keep: Option<PathBuf>,
+) -> (Node, Option<Keeping>) {
+    let mut before = keep.map(|folder| (SessionFile::new(&folder), folder));
+    let found = before.as_mut().map(|(file, _)| file.read());
+    let last = found.as_ref().and_then(|found| found.as_ref().ok()).map_or(0, |found| found.incarnation);
+    let incarnation = incarnation(state, seed, last);
+    let mut core = Node::new(settings, seed, incarnation);
+    let keeping = before.zip(found).map(|((file, folder), found)| {
+        let (gate, progress) = store::begin(&mut core, file, found, incarnation, folder);
+        Keeping { gate, progress }
+    });
+    (core, keeping)
+}
+
+/// Counts the node's lives in a file of its state directory, so that no life's ids come again: neither those of the lives
+/// counted there nor those of the one that kept its sessions, whatever became of that file.
+fn incarnation(state: Option<&Path>, seed: [u8; 32], at_least: u32) -> u32 {
     let counted = state.map(|folder| {
         let path = folder.join("incarnation");
         let last = match std::fs::read_to_string(&path) {
             Ok(text) => text.trim().parse().unwrap_or(0),
             Err(_) => 0_u32,
         };
-        let next = last.wrapping_add(1);
+        let next = last.max(at_least).wrapping_add(1);
         let fresh = folder.join("incarnation.new");
         std::fs::create_dir_all(folder)
             .and_then(|()| std::fs::write(&fresh, format!("{next}\n")))
@@ -289,11 +311,12 @@ mod tests {
     fn each_life_has_another_number() {
         let folder = std::env::temp_dir().join(format!("ctimanager-lives-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
-        let lives: Vec<u32> = (0..3).map(|_| incarnation(Some(&folder), [9; 32])).collect();
+        let lives: Vec<u32> = (0..3).map(|_| incarnation(Some(&folder), [9; 32], 0)).collect();
         assert_eq!(lives, [1, 2, 3]);
         std::fs::write(folder.join("incarnation"), "no number").expect("written");
-        assert_eq!(incarnation(Some(&folder), [9; 32]), 1);
+        assert_eq!(incarnation(Some(&folder), [9; 32], 0), 1);
+        assert_eq!(incarnation(Some(&folder), [9; 32], 7), 8, "the sessions' file knows of more lives");
         std::fs::remove_dir_all(&folder).expect("removed");
-        assert_eq!(incarnation(None, [9; 32]), 0x0909_0909);
+        assert_eq!(incarnation(None, [9; 32], 0), 0x0909_0909);
     }
 }

@@ -69,6 +69,9 @@ impl Core for Echo {
             Input::Configure(_) => self.see("configure".into()),
             Input::Admin(token, request) => out.push(answer(token, request)),
             Input::Pressure(_) => {}
+            Input::Restored(..) => self.see("restored".into()),
+            Input::StoreLost(why) => self.see(format!("store lost: {why}")),
+            Input::StoreReady => self.see("store ready".into()),
             Input::Timeout => {
                 assert!(self.stop_at.is_some_and(|at| at <= now), "too early");
                 self.stop_at = None;
@@ -181,6 +184,7 @@ pub(super) struct Wishes {
     patience: Patience,
     stop: StopWish,
     reload: Option<Box<dyn Reload>>,
+    store: Option<Keeping>,
 }
 
 impl Default for Wishes {
@@ -214,6 +218,7 @@ impl Default for Wishes {
             patience: Patience::default(),
             stop: StopWish::default(),
             reload: None,
+            store: None,
         }
     }
 }
@@ -259,6 +264,7 @@ async fn house(wishes: Wishes) -> House {
         reload: wishes.reload,
         tap: None,
         signals: false,
+        store: wishes.store,
     };
     House { running: start(bound, core, setup), seen, authority }
 }

@@ -43,6 +43,7 @@ impl Node {
             "legs": model.legs,
             "open_devices": model.open_devices,
             "sessions": self.applications.sessions.len(),
+            "session_store": self.keeping.name(),
             "unopened_connections": self.applications.unopened.len(),
             "sip_transactions": wire.transactions,
             "sip_calls": wire.calls,

@@ -118,6 +118,20 @@ alarms! {
     CALL_ADMISSION = "CallAdmissionRefused", Warning,
         "New calls are refused with 503.", "The node is further behind its work than it may be.",
         "Spread the calls over several nodes, or look for what else uses this machine.";
+    /// Sessions of an earlier life go on.
+    SESSIONS_RESTORED = "SessionsRestored", Informational,
+        "The sessions of the node's earlier life are held for their applications.",
+        "The node was started with persist_sessions.", "None is needed.";
+    /// Sessions don't outlive the process now.
+    SESSION_STORE_SUSPENDED = "SessionStoreSuspended", Error,
+        "Sessions are not kept: if the node ended now, its applications would have to start new ones.",
+        "The file sessions.redb in the state directory can't be written, or not in time; `reason` says why.",
+        "Free space on the disk, or repair what `reason` names. The node tries again by itself.";
+    /// The file of the sessions is no use.
+    SESSION_STORE_UNREADABLE = "SessionStoreUnreadable", Warning,
+        "The sessions of the node's earlier life can't be read: their applications start new ones.",
+        "The file sessions.redb in the state directory is damaged or not the node's; `reason` says what is wrong.",
+        "None is needed; the file was set aside as sessions.redb.unreadable. Look for faults of the disk.";
     /// A configuration took effect.
     CONFIGURATION_LOADED = "ConfigurationLoaded", Informational,
         "A configuration took effect.", "The node started, or was told to reload.", "None is needed.";
@@ -207,7 +221,7 @@ impl Alarms {
 }
 
 /// Every alarm that there is.
-pub static ALL: [&Definition; 19] = [
+pub static ALL: [&Definition; 22] = [
     &PROVIDER_OPENED,
     &PROVIDER_OPEN_FAILURE,
     &PROVIDER_CLOSED,
@@ -226,6 +240,9 @@ pub static ALL: [&Definition; 19] = [
     &MAX_DEVICES_PER_PROVIDER,
     &MAX_DEVICES_PER_NODE,
     &CALL_ADMISSION,
+    &SESSIONS_RESTORED,
+    &SESSION_STORE_SUSPENDED,
+    &SESSION_STORE_UNREADABLE,
     &CONFIGURATION_LOADED,
 ];
 

@@ -281,6 +281,7 @@ impl Node {
     /// not its session (protocol §2).
     pub(super) fn flush(&mut self, step: &mut Step<'_>) {
         while let Some(id) = self.applications.touched.pop() {
+            self.keeping.session(id);
             self.flush_session(step, id);
         }
     }
@@ -363,15 +364,15 @@ impl Node {
         match fate {
             Some(Fate::Failed) => self.end_session(step, id, reason),
             // The timer of the grace is the session's own.
-            Some(Fate::HeldUntil(_)) | None => {}
+            Some(Fate::HeldUntil(_)) => self.keeping.session(id),
+            None => {}
         }
     }
 
     /// A session is over, closed or failed: what it held is let go (protocol §2, "Failure").
     pub(super) fn end_session(&mut self, step: &mut Step<'_>, id: SessionId, reason: &'static str) {
-        if self.applications.sessions.end(step.now, id).is_none() {
-            return;
-        }
+        let Some(session) = self.applications.sessions.end(step.now, id) else { return };
+        self.keep_end(step, &session);
         let provider = self.applications.providers.remove(&id);
         self.forget_certificate(step, id);
         let devices: Vec<DeviceName> = self.model.open_devices(id).cloned().collect();
@@ -417,7 +418,7 @@ impl Node {
         self.close_connection(step, connection, CloseReason::HeartbeatTimeout);
         match fate {
             Fate::Failed => self.end_session(step, id, "heartbeat_timeout"),
-            Fate::HeldUntil(_) => {}
+            Fate::HeldUntil(_) => self.keeping.session(id),
         }
     }
 

@@ -67,6 +67,9 @@ impl Node {
             }),
             _ => None,
         };
+        if let R::CloseDevice { device } = &request {
+            self.keeping.device(id, device);
+        }
         self.model(step, device_model::Input::Request { session: id, token, request });
         self.applications.reported = None;
     }

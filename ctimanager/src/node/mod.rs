@@ -11,11 +11,14 @@ mod certificates;
 mod check;
 mod directory;
 mod hearing;
+mod keeping;
+pub mod kept;
 mod media;
 mod methods;
 mod open;
 pub mod port;
 mod reload;
+mod restore;
 mod settings;
 mod status;
 mod unopened;
@@ -32,6 +35,7 @@ use device_model::plan::Identity;
 use device_model::port::Limit;
 use device_model::{CallControl, LegCommand, LegId, SessionId};
 use directory::Directory;
+use keeping::Keeping;
 use protocol::event::CloseReason;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -53,6 +57,7 @@ pub struct Node {
     applications: Applications,
     alarms: alarms::Alarms,
     expiries: certificates::Expiries,
+    keeping: Keeping,
     random: StdRng,
     started: Option<SystemTime>,
     /// What is still to be told to the model in this step.
@@ -100,6 +105,7 @@ impl Node {
             applications: Applications::new(&settings.sessions),
             alarms: alarms::Alarms::default(),
             expiries: certificates::Expiries::default(),
+            keeping: Keeping::default(),
             random,
             started: None,
             pending: VecDeque::new(),
@@ -114,6 +120,7 @@ impl Node {
 
     /// Takes one input; what is to be done for it is appended to `out`, in order.
     pub fn handle(&mut self, now: Instant, wall: SystemTime, input: Input, out: &mut Vec<Output>) {
+        let begin = out.len();
         let mut step = Step { now, wall, out };
         if self.started.is_none() {
             self.started = Some(wall);
@@ -136,6 +143,9 @@ impl Node {
             }
             Input::PasswordBusy(connection) => self.password_busy(&mut step, connection),
             Input::Configure(settings) => self.configure(&mut step, settings),
+            Input::Restored(kept, damage) => self.restore(&mut step, *kept, damage),
+            Input::StoreLost(reason) => self.store_lost(&mut step, reason),
+            Input::StoreReady => self.store_ready(&mut step),
             Input::Admin(token, request) => self.administer(&mut step, token, request),
             Input::Pressure(age) => self.pressed(&mut step, age),
             Input::Stop => self.stop(&mut step),
@@ -143,6 +153,7 @@ impl Node {
         }
         self.settle(&mut step);
         self.flush(&mut step);
+        self.say_records(&mut step, begin);
         self.finish(&mut step);
     }
 
@@ -197,9 +208,13 @@ impl Node {
             match output {
                 device_model::Output::Leg(leg, command) => self.command(step, leg, command),
                 device_model::Output::Reply(session, token, result) => {
+                    if let Ok(reply) = &result {
+                        self.keeping.opened(session, reply);
+                    }
                     self.model_reply(step, session, token, result);
                 }
                 device_model::Output::Event(sessions, event) => {
+                    self.keeping.event(&sessions, &event);
                     self.tell_event(step, &sessions, (&event).into());
                 }
                 device_model::Output::Limit(limit) => self.limit(step, &limit),
@@ -287,7 +302,8 @@ impl Node {
         }
     }
 
-    /// Ends every call and session in order; [`Node::finish`] says when the wire is silent.
+    /// Ends every call in order and lets go of every application: a session with a grace is held, and another life of the
+    /// node may go on with it. [`Node::finish`] says when the wire is silent.
     fn stop(&mut self, step: &mut Step<'_>) {
         if self.stopping.is_some() {
             return;
@@ -299,7 +315,7 @@ impl Node {
         self.flush(step);
         let connections: Vec<_> = self.applications.links.keys().copied().collect();
         for connection in connections {
-            self.close_connection(step, connection, CloseReason::Stopping);
+            self.lose_connection(step, connection, CloseReason::Stopping);
         }
     }
 

@@ -179,6 +179,7 @@ impl Node {
         let provider = self.provider(step, connection, open);
         self.applications.sessions.open(step.now, id, config, connection, reply);
         self.applications.providers.extend(provider.map(|p| (id, p)));
+        self.keep_session(id);
         self.applications.touch(id);
         self.weigh_connections(step);
         self.watch_certificate(step, connection);
@@ -204,6 +205,7 @@ impl Node {
         self.forget_certificate(step, id);
         let provider = self.provider(step, connection, open);
         self.applications.providers.extend(provider.map(|p| (id, p)));
+        self.keep_session(id);
         self.applications.touch(id);
         self.watch_certificate(step, connection);
         self.report_opened(step, id, open);

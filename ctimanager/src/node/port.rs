@@ -3,6 +3,7 @@
 //! The shell (`io`) owns sockets, files, clock and entropy. It hands the node one [`Input`] at a time, each with the
 //! time, and carries out the [`Output`]s in their order.
 
+use super::kept::{Kept, Record};
 use super::settings::Settings;
 use security::Secret;
 use serde_json::Value;
@@ -69,6 +70,13 @@ pub enum Input {
     PasswordBusy(CtiConnection),
     /// A new, checked configuration.
     Configure(Arc<Settings>),
+    /// What was kept of the node's earlier life, maybe nothing, and why it could not be read if so. It comes before any
+    /// other input, if sessions are to outlive the process; from then on the node says [`Output::Persist`].
+    Restored(Box<Kept>, Option<String>),
+    /// What [`Output::Persist`] said is not kept any more, and why: records are said no more.
+    StoreLost(String),
+    /// Records are kept again. Nothing of before is: the node says all that there is.
+    StoreReady,
     /// An administrator's question or order.
     Admin(AdminToken, AdminRequest),
     /// How far behind the shell is: the age of the oldest unread input. New calls are refused while it is too great.
@@ -123,6 +131,9 @@ pub enum Output {
     },
     /// The answer to [`Input::Admin`].
     Admin(AdminToken, Result<Value, String>),
+    /// Keep these, all or none of them. What is written to applications from here on, in this step and later ones, tells of
+    /// it: it may leave only when they are kept. SIP doesn't wait.
+    Persist(Vec<Record>),
     /// Something to log and count.
     Report(Report),
     /// Something for the audit log: who did what to which device, by which rule.

@@ -120,6 +120,7 @@ impl Node {
             self.tell_event(step, &[id], Event::ProviderOutOfService { reason: None });
         }
         for name in self.lost(id, reload) {
+            self.keeping.device(id, &name);
             self.model(step, device_model::Input::Revoked { session: id, device: name.clone() });
             if let Some(view) = self.model.device(&name) {
                 self.tell_device(step, &[id], DeviceChange::Removed, &view, None);
@@ -188,7 +189,7 @@ impl Node {
         sessions
     }
 
-    fn tell_device(
+    pub(super) fn tell_device(
         &mut self,
         step: &Step<'_>,
         sessions: &[SessionId],
@@ -197,6 +198,7 @@ impl Node {
         reason: Option<OutOfServiceReason>,
     ) {
         if !sessions.is_empty() {
+            sessions.iter().for_each(|id| self.keeping.device(*id, &view.name));
             let reason = reason.map(Into::into);
             self.tell_event(step, sessions, Event::Device { change, device: Device::from(view), reason });
         }
@@ -291,6 +293,7 @@ impl Node {
                 session.set_bounds(is.log_events, is.log_bytes, is.queue_events);
                 session.set_request_bounds(is.idem_keys, is.pending_requests);
             }
+            self.keeping.session(*id);
         }
         self.weigh_connections(step);
         self.weigh_soft_limits(step, sessions);
@@ -336,7 +339,7 @@ fn restriction(on: bool) -> DeviceChange {
 }
 
 /// Why an open provider must go under this policy.
-fn dismissal(policy: &Policy, actor: Actor<'_>) -> Option<CloseReason> {
+pub(super) fn dismissal(policy: &Policy, actor: Actor<'_>) -> Option<CloseReason> {
     match policy.decide(actor, Action::OpenProvider) {
         Decision::Allowed(_) => None,
         Decision::Refused(_) if policy.user(actor.user).is_none() => Some(CloseReason::UserDeleted),

@@ -263,3 +263,31 @@ fn what_nobody_knows_is_harmless() {
     assert!(!out.iter().any(|o| matches!(o, Output::Reply(_, _, Ok(Reply::Call { .. })))));
     assert_eq!(w.control.openers(&DeviceName::from("A")), []);
 }
+
+/// A hold of an earlier process stands as if it had never ended: nobody is told, restrictions don't matter.
+#[test]
+fn restored_holds() {
+    let mut p = plan();
+    for device in &mut p.devices {
+        device.allow_cti_control = device.name.as_str() != "P";
+    }
+    let mut w = World::new(p);
+    let hold = |w: &mut World, session, device: &str, media| {
+        w.input(Input::Restored { session, device: device.into(), media });
+        w.control.is_open(session, &device.into())
+    };
+    assert!(hold(&mut w, APP, "A", None));
+    assert!(hold(&mut w, APP, "P", Some(dynamic(&["PCMU"]))), "restricted");
+    assert!(hold(&mut w, APP, "RP", Some(MediaTermination::None)));
+    assert!(hold(&mut w, APP2, "RP", Some(MediaTermination::None)));
+    assert_eq!(w.said(), "", "nobody is told");
+    assert!(!hold(&mut w, APP2, "P", Some(fixed(APP_RTP, &["PCMU"]))), "its media ends otherwise");
+    assert!(!hold(&mut w, APP2, "NOBODY", None));
+    assert!(!hold(&mut w, APP2, "A", Some(dynamic(&["PCMU"]))), "a phone ends its own media");
+    assert_eq!(w.control.counts().open_devices, 3);
+    let in_service = |w: &World, name: &str| w.control.device(&name.into()).is_some_and(|d| d.in_service);
+    assert_eq!((in_service(&w, "RP"), in_service(&w, "P"), in_service(&w, "A")), (true, false, true));
+    w.input(Input::SessionEnded(APP));
+    assert_eq!(w.control.counts().open_devices, 1);
+    assert!(in_service(&w, "RP"), "the other session has it");
+}

@@ -30,6 +30,46 @@ impl Encoded {
         self.event_type
     }
 
+    /// An event that was written down: its type and what [`Encoded::tail`] gave.
+    #[must_use]
+    pub fn restore(event_type: EventType, tail: Bytes) -> Self {
+        Self { event_type, tail }
+    }
+
+    /// Everything after the `seq`, as it stands on the wire.
+    #[must_use]
+    pub fn tail(&self) -> &Bytes {
+        &self.tail
+    }
+
+    /// The event as it may be written to a disk. The type decides: of `media.srtp_key` only what is no key, with the
+    /// indicator `unavailable`; all others as they are.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        const SECRET: [&str; 5] = ["algorithm", "key", "salt", "mki", "lifetime"];
+        if self.event_type != EventType::MediaSrtpKey {
+            return self.clone();
+        }
+        let whole = [b"{\"params\":{", &self.tail[..]].concat();
+        let mut value: serde_json::Value = serde_json::from_slice(&whole).unwrap_or_default();
+        let Some(params) = value.get_mut("params").and_then(serde_json::Value::as_object_mut) else {
+            // Never of our own making; nothing of it is kept then.
+            let nothing = Bytes::from_static(b"\"type\":\"media.srtp_key\"}}");
+            return Self { event_type: self.event_type, tail: nothing };
+        };
+        if params.get("indicator").is_some_and(|indicator| indicator == "available") {
+            params.insert("indicator".into(), "unavailable".into());
+        }
+        for name in SECRET {
+            params.remove(name);
+        }
+        let mut tail = Vec::new();
+        json(&mut tail, params);
+        tail.remove(0);
+        tail.push(b'}');
+        Self { event_type: self.event_type, tail: Bytes::from(tail.into_boxed_slice()) }
+    }
+
     /// Bytes of the shared part.
     #[must_use]
     pub fn len(&self) -> usize {

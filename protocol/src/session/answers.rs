@@ -1,5 +1,6 @@
 //! One answer for each request: what is being carried out, and the answers that repeats of an `idem` get again.
 
+use super::keeping::KeptAnswer;
 use crate::error::{CtiError, Symbol};
 use crate::rpc::Id;
 use device_model::RequestToken;
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// The answer to a request.
-pub(super) type Answer = Result<Box<RawValue>, CtiError>;
+pub type Answer = Result<Box<RawValue>, CtiError>;
 
 /// Who waits for an answer: a request's id on one attachment of the session. Ids belong to their connection: after a
 /// resume the same id may stand for something else.
@@ -59,6 +60,8 @@ pub(super) struct Answers {
     memos: BTreeMap<Arc<str>, Memo>,
     /// Keys with an answer, oldest first.
     done: VecDeque<Arc<str>>,
+    /// How many answers were ever remembered.
+    remembered: u64,
     next_token: u64,
     max_pending: usize,
     max_done: usize,
@@ -71,6 +74,7 @@ impl Answers {
             waiting: 0,
             memos: BTreeMap::new(),
             done: VecDeque::new(),
+            remembered: 0,
             next_token: 1,
             max_pending,
             max_done,
@@ -137,6 +141,7 @@ impl Answers {
         }
         self.memos.insert(idem.clone(), Memo { fingerprint, state: MemoState::Done(answer) });
         self.done.push_back(idem);
+        self.remembered += 1;
         self.keep_bounds();
     }
 
@@ -152,6 +157,29 @@ impl Answers {
     pub(super) fn set_bounds(&mut self, max_pending: usize, max_done: usize) {
         (self.max_pending, self.max_done) = (max_pending, max_done);
         self.keep_bounds();
+    }
+
+    /// The number of the newest answer that was remembered; 0 before the first.
+    pub(super) fn last_answer(&self) -> u64 {
+        self.remembered
+    }
+
+    /// The number of the oldest answer that is still known; of the next one when there is none.
+    pub(super) fn first_answer(&self) -> u64 {
+        self.remembered + 1 - self.done.len() as u64
+    }
+
+    /// The answers after number `last`, with their numbers.
+    pub(super) fn after(&self, last: u64) -> impl Iterator<Item = (u64, KeptAnswer)> {
+        let first = self.first_answer();
+        let skip = usize::try_from((last + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        (first..).zip(&self.done).skip(skip).filter_map(|(number, idem)| {
+            let Memo { fingerprint, state: MemoState::Done(answer) } = self.memos.get(idem)? else {
+                return None;
+            };
+            let (fingerprint, answer) = (*fingerprint, answer.clone());
+            Some((number, KeptAnswer { idem: idem.clone(), fingerprint, answer }))
+        })
     }
 }
 

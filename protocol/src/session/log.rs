@@ -21,6 +21,15 @@ impl EventLog {
         Self { events: VecDeque::new(), last_seq: 0, bytes: 0, max_events, max_bytes }
     }
 
+    /// The log of an earlier process; what no longer fits goes at once.
+    pub(super) fn restore(max_events: usize, max_bytes: usize, first_seq: u64, events: Vec<Encoded>) -> Self {
+        let mut log = Self { last_seq: first_seq.saturating_sub(1), ..Self::new(max_events, max_bytes) };
+        for event in events {
+            log.push(event);
+        }
+        log
+    }
+
     /// Numbers an event and keeps it; the oldest give way.
     pub(super) fn push(&mut self, event: Encoded) -> u64 {
         self.last_seq += 1;
@@ -76,7 +85,7 @@ impl EventLog {
     }
 
     /// The number of the oldest event; of the next one when there is none.
-    fn first_seq(&self) -> u64 {
+    pub(super) fn first_seq(&self) -> u64 {
         self.last_seq + 1 - self.events.len() as u64
     }
 

@@ -2,6 +2,7 @@
 
 use super::ConnectionId;
 use super::answers::{Answer, Answers, Known, Waiter, fingerprint};
+use super::keeping::{Changes, Cursor, Memory};
 use super::link::{Fate, Link};
 use super::log::EventLog;
 use crate::error::{CtiError, Symbol};
@@ -112,6 +113,8 @@ pub struct Session {
     replaying: usize,
     /// A frame did not fit: nothing more is queued, so that the connection sees no gap.
     overflowed: bool,
+    /// Up to where it has been written down, if it is to outlive the process.
+    cursor: Option<Cursor>,
 }
 
 impl Session {
@@ -133,7 +136,87 @@ impl Session {
             queue: VecDeque::from([reply]),
             replaying: 0,
             overflowed: false,
+            cursor: None,
             config,
+        }
+    }
+
+    /// A session of an earlier process, held until then. What it was asked and had not answered is forgotten: a repeat of
+    /// the key is carried out.
+    #[must_use]
+    pub fn restore(id: SessionId, config: SessionConfig, memory: Memory, until: Instant) -> Self {
+        let Memory { first_seq, events, answers } = memory;
+        let mut known = Answers::new(config.pending_requests, config.idem_keys);
+        for kept in answers {
+            known.remember(kept.idem, kept.fingerprint, kept.answer);
+        }
+        Self {
+            id,
+            link: Link::Held { until },
+            attachment: 0,
+            log: EventLog::restore(config.log_events, config.log_bytes, first_seq, events),
+            answers: known,
+            queue: VecDeque::new(),
+            replaying: 0,
+            overflowed: false,
+            cursor: None,
+            config,
+        }
+    }
+
+    /// Whether what happens is to outlive the process. When it begins, [`Session::changes`] tells the whole session first.
+    pub fn keep(&mut self, on: bool) {
+        self.cursor = on.then(Cursor::start);
+    }
+
+    /// Whether it is kept.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.cursor.is_some()
+    }
+
+    /// What changed since this was asked before; nothing when the session isn't kept.
+    pub fn changes(&mut self) -> Changes {
+        let Some(before) = self.cursor else { return Changes::default() };
+        self.cursor = Some(Cursor {
+            head: false,
+            first_seq: self.log.first_seq(),
+            last_seq: self.log.last_seq(),
+            first_answer: self.answers.first_answer(),
+            last_answer: self.answers.last_answer(),
+        });
+        self.changes_since(before)
+    }
+
+    /// The whole session, as the changes since its beginning.
+    #[must_use]
+    pub fn whole(&self) -> Changes {
+        self.changes_since(Cursor::start())
+    }
+
+    fn changes_since(&self, before: Cursor) -> Changes {
+        let moved = |then: u64, now: u64| (then != now).then_some(now);
+        Changes {
+            head: before.head,
+            first_seq: moved(before.first_seq, self.log.first_seq()),
+            events: self.log.after(before.last_seq).map(|(seq, event)| (seq, event.clone())).collect(),
+            first_answer: moved(before.first_answer, self.answers.first_answer()),
+            answers: self.answers.after(before.last_answer).collect(),
+        }
+    }
+
+    /// Until when it waits for its application; `None` while it is connected.
+    #[must_use]
+    pub fn held_until(&self) -> Option<Instant> {
+        match self.link {
+            Link::Attached { .. } => None,
+            Link::Held { until } => Some(until),
+        }
+    }
+
+    fn head_changed(&mut self) {
+        if let Some(cursor) = &mut self.cursor {
+            cursor.head = true;
         }
     }
 
@@ -193,6 +276,7 @@ impl Session {
         self.config.heartbeat = heartbeat;
         self.config.grace = grace;
         self.config.subscription = subscription.unwrap_or(self.config.subscription);
+        self.head_changed();
     }
 
     /// Other bounds of log and queue, from now on. The log gives up at once what no longer fits; a queue that is longer
@@ -234,6 +318,7 @@ impl Session {
     ) -> Option<ConnectionId> {
         let superseded = self.connection();
         self.link = Link::attached(connection, now);
+        self.head_changed();
         self.attachment += 1;
         self.overflowed = false;
         self.queue.clear();
@@ -251,6 +336,7 @@ impl Session {
     fn let_go(&mut self, now: Instant) -> Fate {
         let until = now + self.config.grace;
         self.link = Link::Held { until };
+        self.head_changed();
         self.queue.clear();
         self.replaying = 0;
         self.overflowed = false;

@@ -6,12 +6,14 @@
 
 mod answers;
 mod connection;
+mod keeping;
 mod link;
 mod log;
 mod machine;
 mod registry;
 
 pub use connection::{Connection, Step};
+pub use keeping::{Changes, KeptAnswer, Memory};
 pub use link::{Fate, grace, heartbeat_interval};
 pub use machine::{Begin, Delivery, Session, SessionConfig, SessionTimeout};
 pub use registry::{MAX_ENDED, REMEMBER_ENDED, Resume, SessionMut, Sessions};

@@ -25,6 +25,7 @@ pub struct Sessions {
     timers: BTreeSet<(Instant, SessionId)>,
     by_user: BTreeMap<Arc<str>, BTreeSet<SessionId>>,
     ended: BTreeMap<SessionId, Arc<str>>,
+    /// With the time at which each is forgotten.
     ended_order: VecDeque<(Instant, SessionId)>,
 }
 
@@ -73,11 +74,14 @@ impl Sessions {
         connection: ConnectionId,
         reply: Frame,
     ) {
-        let user = config.user.clone();
-        let session = Session::new(id, config, connection, reply, now);
-        let armed = session.next_timeout();
+        self.restore(Session::new(id, config, connection, reply, now));
+    }
+
+    /// Takes in a session that was made elsewhere: of an earlier process ([`Session::restore`]).
+    pub fn restore(&mut self, session: Session) {
+        let (id, armed) = (session.id(), session.next_timeout());
         self.timers.insert((armed, id));
-        self.by_user.entry(user).or_default().insert(id);
+        self.by_user.entry(session.config().user.clone()).or_default().insert(id);
         let replaced = self.live.insert(id, Entry { session, armed });
         assert!(replaced.is_none(), "session ids are used once");
     }
@@ -134,10 +138,23 @@ impl Sessions {
                 self.by_user.remove(&user);
             }
         }
-        self.ended.insert(id, user);
-        self.ended_order.push_back((now, id));
-        self.forget_ended(now);
+        self.remember_ended(now, id, user, REMEMBER_ENDED);
         Some(session)
+    }
+
+    /// Knows a session as `expired` for so long. Whoever tells of earlier ones tells them in the order of their ends.
+    pub fn remember_ended(&mut self, now: Instant, id: SessionId, user: Arc<str>, lasts: Duration) {
+        self.ended.insert(id, user);
+        self.ended_order.push_back((now + lasts, id));
+        self.forget_ended(now);
+    }
+
+    /// The ended sessions that are known, each with its user and how long still.
+    pub fn ended(&self, now: Instant) -> impl Iterator<Item = (SessionId, &Arc<str>, Duration)> {
+        self.ended_order.iter().filter_map(move |(until, id)| {
+            let left = until.saturating_duration_since(now);
+            self.ended.get(id).filter(|_| !left.is_zero()).map(|user| (*id, user, left))
+        })
     }
 
     /// When [`Sessions::timeout`] has something to do.
@@ -169,8 +186,7 @@ impl Sessions {
 
     fn forget_ended(&mut self, now: Instant) {
         while let Some((at, id)) = self.ended_order.front().copied() {
-            let old = now.saturating_duration_since(at) >= REMEMBER_ENDED;
-            if !old && self.ended_order.len() <= MAX_ENDED {
+            if at > now && self.ended_order.len() <= MAX_ENDED {
                 break;
             }
             self.ended_order.pop_front();

@@ -192,6 +192,7 @@ impl World {
             }
             Output::Admin(..) => self.answered += 1,
             Output::SipClose(_) | Output::Report(_) | Output::Audit(_) => {}
+            Output::Persist(_) => panic!("nobody asked it to keep anything"),
             Output::Stopped => panic!("nobody asked it to stop"),
         }
     }

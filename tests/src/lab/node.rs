@@ -207,6 +207,7 @@ pub struct Node {
     folder: PathBuf,
     socket: PathBuf,
     process: Process,
+    lives: u32,
 }
 
 impl Node {
@@ -230,15 +231,8 @@ impl Node {
         let mut pki = Command::new(built("ctimanager"));
         pki.args(["pki", "init"]).arg(folder.join("pki")).arg("--config").arg(&file);
         succeed("pki init", &pki.output().expect("the program runs"));
-        let mut command = Command::new(built("ctimanager"));
-        match level {
-            Some(level) => command.env("RUST_LOG", level),
-            None => command.env_remove("RUST_LOG"),
-        };
         let socket = socket(&folder, config.port_of("cti/tls"));
-        command.arg("run").arg("--config").arg(&file).arg("--state").arg(folder.join("state"));
-        command.arg("--socket").arg(&socket);
-        let process = Process::start("ctimanager", command, &folder.join("log"));
+        let process = run(&folder, &socket, level, 1);
         let at = |path: &str| SocketAddr::new(lab.host(), config.port_of(path));
         let mut node = Node {
             sip: at("sip/udp"),
@@ -249,9 +243,26 @@ impl Node {
             folder,
             socket,
             process,
+            lives: 1,
         };
         node.until_it_listens().await;
         node
+    }
+
+    /// Ends it without a word (SIGKILL), as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after its end, with the same configuration and state, and waits until it listens.
+    ///
+    /// # Panics
+    /// If it still runs, or doesn't come up.
+    pub async fn start_again(&mut self) {
+        assert!(self.process.ended().is_some(), "it still runs");
+        self.lives += 1;
+        self.process = run(&self.folder, &self.socket, Some("info"), self.lives);
+        self.until_it_listens().await;
     }
 
     async fn until_it_listens(&mut self) {
@@ -464,6 +475,19 @@ impl Node {
     pub async fn stop(&mut self) -> ExitStatus {
         self.process.terminate().await
     }
+}
+
+/// A life of the node, with a log of its own.
+fn run(folder: &Path, socket: &Path, level: Option<&str>, life: u32) -> Process {
+    let mut command = Command::new(built("ctimanager"));
+    match level {
+        Some(level) => command.env("RUST_LOG", level),
+        None => command.env_remove("RUST_LOG"),
+    };
+    command.arg("run").arg("--config").arg(folder.join("config.yaml"));
+    command.arg("--state").arg(folder.join("state")).arg("--socket").arg(socket);
+    let log = if life == 1 { "log".to_owned() } else { format!("log-{life}") };
+    Process::start("ctimanager", command, &folder.join(log))
 }
 
 /// Where administrators reach the node: beside its state, or in the folder for temporary files where the path would be

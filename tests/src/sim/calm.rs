@@ -107,6 +107,7 @@ fn quiet(world: &mut World) -> Result<(), String> {
     if status["sessions"] != applications {
         return Err(format!("{} sessions of {applications} applications", status["sessions"]));
     }
+    world.all_is_kept()?;
     if status["unopened_connections"] != 0 {
         return Err(format!("connections without a provider are left: {status}"));
     }

@@ -7,6 +7,7 @@
 mod application;
 mod calm;
 mod dice;
+mod disk;
 mod misfortune;
 mod phone;
 mod pipe;

@@ -2,11 +2,13 @@
 
 use super::application::{Act, Application};
 use super::dice::Dice;
+use super::disk::Disk;
 use super::phone::{Mood, Phone};
 use super::pipe::{Pipe, To, Written};
 use super::scene::{self, APPLICATIONS, NODE, PASSWORD, PHONES, address};
 use super::tally::{Happening, Tally};
 use super::trace::Trace;
+use ctimanager::node::kept::{Kept, millis};
 use ctimanager::node::{
     AdminRequest, AdminToken, CtiConnection, CtiTransport, Input, Node, Output, Settings,
 };
@@ -29,6 +31,10 @@ enum Later {
     Password(CtiConnection, bool),
     /// The node is started again.
     Restart,
+    /// The first life hears that nothing was kept before it.
+    Restore,
+    /// The disk has kept what the node said up to this number.
+    Committed(u64),
 }
 
 /// How the network treats datagrams.
@@ -68,6 +74,10 @@ pub(super) struct World {
     pub(super) steps: u64,
     timeouts_at: (Duration, u32),
     answer: Option<Value>,
+    /// Where the node keeps its sessions, in every other seed.
+    disk: Option<Disk>,
+    /// What its earlier life left there.
+    left: Kept,
 }
 
 impl World {
@@ -97,9 +107,12 @@ impl World {
             steps: 0,
             timeouts_at: (Duration::ZERO, 0),
             answer: None,
+            disk: seed.is_multiple_of(2).then(Disk::default),
+            left: Kept::default(),
             dice,
         };
         world.start_node();
+        world.schedule(Duration::ZERO, Later::Restore);
         world
     }
 
@@ -184,7 +197,12 @@ impl World {
             Later::Password(connection, matches) => self.input(Input::PasswordChecked(connection, matches)),
             Later::Restart => {
                 self.start_node();
-                Ok(())
+                self.restore()
+            }
+            Later::Restore => self.restore(),
+            Later::Committed(number) => {
+                let free = self.disk.as_mut().map(|disk| disk.commit(number)).unwrap_or_default();
+                self.deliver(free)
             }
         }
     }
@@ -321,7 +339,28 @@ impl World {
         self.node = Some(node);
         for application in &mut self.applications {
             application.node_life = self.life;
+            application.node_keeps = self.disk.is_some();
         }
+    }
+
+    /// The node hears what its earlier life kept, before anything else.
+    fn restore(&mut self) -> Result<(), String> {
+        if self.disk.is_none() {
+            return Ok(());
+        }
+        let left = std::mem::take(&mut self.left);
+        self.input(Input::Restored(Box::new(left), None))
+    }
+
+    /// What the node said is to be kept adds up to what there is.
+    pub(super) fn all_is_kept(&self) -> Result<(), String> {
+        let (Some(disk), Some(node)) = (&self.disk, &self.node) else { return Ok(()) };
+        let (said, is) = (disk.sum(millis(self.wall())), node.kept(self.base + self.now, self.wall()));
+        if said == is { Ok(()) } else { Err(format!("kept is {said:?}, and there is {is:?}")) }
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.now
     }
 
     /// The node dies with everything it knows, and is back after a while.
@@ -331,7 +370,9 @@ impl World {
         }
         self.trace.line(self.now, "the node dies", &[]);
         self.tally.add(Happening::NodeDeath);
-        self.later.retain(|_, later| !matches!(later, Later::Password(..)));
+        self.later.retain(|_, later| !matches!(later, Later::Password(..) | Later::Committed(_)));
+        let alive = millis(self.wall());
+        self.left = self.disk.as_mut().map(|disk| disk.crash(alive)).unwrap_or_default();
         for (_, pipe) in self.pipes.values_mut() {
             pipe.cut(self.now, &mut self.dice);
             pipe.node_knows_the_end = true;
@@ -345,21 +386,41 @@ impl World {
     }
 
     fn input(&mut self, input: Input) -> Result<(), String> {
-        let (now, wall) =
-            (self.base + self.now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.now);
+        let (now, wall) = (self.base + self.now, self.wall());
         let Some(node) = &mut self.node else { return Ok(()) };
         self.steps += 1;
         let mut out = Vec::new();
         node.handle(now, wall, input, &mut out);
         node.check()?;
-        let mut overflowed = Vec::new();
+        let mut free = Vec::new();
         for output in out {
+            match (output, &mut self.disk) {
+                (Output::Persist(records), Some(disk)) => {
+                    let number = disk.say(records);
+                    let after = self.dice.ms(0, 40);
+                    self.schedule(after, Later::Committed(number));
+                }
+                (output @ (Output::Cti(..) | Output::CtiClose(_)), Some(disk)) => {
+                    free.extend(disk.pass(output));
+                }
+                (output, _) => free.push(output),
+            }
+        }
+        self.deliver(free)
+    }
+
+    fn deliver(&mut self, outputs: Vec<Output>) -> Result<(), String> {
+        let mut overflowed = Vec::new();
+        for output in outputs {
             overflowed.extend(self.carry_out(output)?);
         }
         for connection in overflowed {
             self.trace.line(self.now, "overflow", &connection.0.to_le_bytes());
             if let Some((_, pipe)) = self.pipes.get_mut(&connection.0) {
                 pipe.begin_farewell();
+            }
+            if let Some(disk) = &mut self.disk {
+                disk.drop_frames(connection);
             }
             self.input(Input::CtiOverflow(connection))?;
         }
@@ -396,6 +457,9 @@ impl World {
             }
             Output::Admin(_, answer) => self.answer = answer.ok(),
             Output::Stopped | Output::SipClose(_) | Output::Report(_) | Output::Audit(_) => {}
+            Output::Persist(_) => {
+                return Err("a node that wasn't asked to keep anything says a record".into());
+            }
         }
         Ok(None)
     }

@@ -5,6 +5,7 @@ mod flows;
 mod hearing;
 mod limits;
 mod matrix;
+mod persist;
 mod reload;
 mod rights;
 mod world;

@@ -2,6 +2,7 @@
 //! a clock that only the test moves.
 
 use crate::config;
+use crate::node::kept::{Kept, millis};
 use crate::node::{CtiConnection, CtiTransport, Input, Node, Output, Report, Settings, Surroundings};
 use security::audit::AuditRecord;
 use serde_json::{Value, json};
@@ -56,6 +57,11 @@ pub struct World {
     /// Passwords that were verified, and those that wait when `verify_later`.
     pub hashed: usize,
     pub verify_later: bool,
+    /// The number of the last event for each connection.
+    pub last_seqs: BTreeMap<CtiConnection, u64>,
+    /// What the node said is to be kept.
+    pub kept: Kept,
+    life: u32,
     waiting: Vec<(CtiConnection, bool)>,
     requests: u64,
 }
@@ -84,9 +90,25 @@ impl World {
             answers: Vec::new(),
             hashed: 0,
             verify_later: false,
+            last_seqs: BTreeMap::new(),
+            kept: Kept::default(),
+            life: 1,
             waiting: Vec::new(),
             requests: 0,
         }
+    }
+
+    /// The process dies, is away for so long, and is started again with this configuration and what was kept.
+    pub fn reborn(&mut self, away: Duration, yaml: &str) {
+        self.kept.alive = millis(self.wall);
+        self.life += 1;
+        self.wall += away;
+        self.node = Node::new(Arc::new(settings(yaml)), [7 + self.life as u8; 32], self.life);
+        self.sip.clear();
+        self.frames.clear();
+        self.waiting.clear();
+        let kept = std::mem::take(&mut self.kept);
+        self.input(Input::Restored(Box::new(kept), None));
     }
 
     /// A reload of this configuration.
@@ -105,6 +127,9 @@ impl World {
 
     pub fn input(&mut self, input: Input) {
         let mut out = Vec::new();
+        if matches!(input, Input::StoreReady) {
+            self.kept = Kept::default();
+        }
         self.node.handle(self.now, self.wall, input, &mut out);
         self.node.check().unwrap_or_else(|what| panic!("{what}"));
         for output in out {
@@ -113,7 +138,8 @@ impl World {
                     self.sip.push_back(String::from_utf8(bytes).expect("our messages are UTF-8"));
                 }
                 Output::Cti(connection, frame) => {
-                    let value = serde_json::from_slice(&frame.to_vec()).expect("our frames are JSON");
+                    let value: Value = serde_json::from_slice(&frame.to_vec()).expect("our frames are JSON");
+                    self.last_seqs.extend(value["params"]["seq"].as_u64().map(|seq| (connection, seq)));
                     self.frames.entry(connection).or_default().push_back(value);
                 }
                 Output::CtiClose(connection) => self.closed.push(connection),
@@ -129,9 +155,22 @@ impl World {
                 Output::Report(report) => self.reports.push(report),
                 Output::Audit(record) => self.audits.push(record),
                 Output::Admin(_, answer) => self.answers.push(answer),
+                Output::Persist(records) => records.into_iter().for_each(|record| self.kept.apply(record)),
                 Output::SipClose(_) => {}
             }
         }
+        self.node.check().unwrap_or_else(|what| panic!("{what}"));
+        if self.node.keeping.is_on() {
+            self.all_is_kept();
+        }
+    }
+
+    /// What the records add up to is what there is to be kept.
+    fn all_is_kept(&mut self) {
+        let now = millis(self.wall);
+        self.kept.alive = now;
+        self.kept.forget_ended(now);
+        assert_eq!(self.kept, self.node.kept(self.now, self.wall));
     }
 
     /// Tells what became of the passwords that wait.

@@ -293,3 +293,60 @@ fn the_table_of_timers_finds_each_session_in_its_time() {
     assert_eq!(sessions.next_timeout(), Some(now + seconds(9)));
     assert_eq!(sessions.timeout(now + seconds(9), wall()), Some((SESSION, SessionTimeout::Heartbeat)));
 }
+
+#[test]
+fn what_a_kept_session_says_adds_up_to_itself_and_a_session_made_of_it_goes_on() {
+    let now = start();
+    let small = SessionConfig { log_events: 3, idem_keys: 2, ..config() };
+    let mut session = session(small.clone(), now);
+    session.event(&event());
+    assert!(session.changes().is_empty(), "nobody keeps it yet");
+    session.keep(true);
+    let whole = session.changes();
+    assert_eq!((whole.head, whole.events.len(), whole.first_seq), (true, 1, None));
+    assert!(session.changes().is_empty());
+    for id in 0..3 {
+        let params = format!(r#"{{"leg":"l{id}","idem":"k{id}"}}"#);
+        let Begin::Execute { token, .. } = session.begin(now, request(id, "call.drop", &params)) else {
+            panic!("executed")
+        };
+        session.event(&event());
+        session.reply(token, Err(CtiError::new(crate::Symbol::NoSuchLeg, "gone")));
+    }
+    let changes = session.changes();
+    let numbers: Vec<u64> = changes.events.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!((changes.first_seq, numbers), (Some(2), vec![2, 3, 4]));
+    let answers: Vec<(u64, &str)> = changes.answers.iter().map(|(n, kept)| (*n, &*kept.idem)).collect();
+    assert_eq!((changes.first_answer, answers), (Some(2), vec![(2, "k1"), (3, "k2")]));
+    session.detach(now, ONE);
+    assert!(session.changes().head);
+
+    let memory = Memory {
+        first_seq: 2,
+        events: changes.events.into_iter().map(|(_, event)| event).collect(),
+        answers: changes.answers.into_iter().map(|(_, kept)| kept).collect(),
+    };
+    let mut again = Session::restore(SESSION, small, memory, now + seconds(4));
+    assert_eq!(again.held_until(), Some(now + seconds(4)));
+    assert_eq!((again.last_seq(), again.logged().0), (4, 3));
+    assert_eq!(again.can_resume(0), Ok(false));
+    assert!(again.can_resume(5).is_err());
+    again.event(&event());
+    again.attach(now, TWO, 3, Frame::whole(b"reply".to_vec()));
+    assert_eq!(seqs(&mut again, now), [0, 4, 5]);
+    let repeat = again.begin(now, request(9, "call.drop", r#"{"leg":"l2","idem":"k2"}"#));
+    assert!(matches!(repeat, Begin::Replayed), "{repeat:?}");
+    assert!(frames(&mut again, now)[0].contains("NO_SUCH_LEG"));
+}
+
+#[test]
+fn ended_sessions_of_an_earlier_process_are_known_for_what_is_left() {
+    let now = start();
+    let mut sessions = Sessions::new();
+    sessions.remember_ended(now, SESSION, "ivr".into(), seconds(5));
+    let known: Vec<_> = sessions.ended(now + seconds(2)).map(|(id, _, left)| (id, left)).collect();
+    assert_eq!(known, [(SESSION, seconds(3))]);
+    let reason = |sessions: &mut Sessions, at| sessions.resume(at, Some(SESSION), "ivr", 0);
+    assert_eq!(reason(&mut sessions, now + seconds(4)), Resume::No(NotResumed::Expired));
+    assert_eq!(reason(&mut sessions, now + seconds(5)), Resume::No(NotResumed::UnknownSession));
+}

@@ -24,7 +24,11 @@ impl Application {
                 match reason {
                     "log_overrun" => self.tally.add(Happening::Overrun),
                     "expired" => self.tally.add(Happening::Expired),
-                    "unknown_session" if *life != self.node_life => self.tally.add(Happening::Unknown),
+                    "unknown_session"
+                        if *life != self.node_life && !(self.node_keeps && self.grace_ms > 0) =>
+                    {
+                        self.tally.add(Happening::Unknown);
+                    }
                     _ => return Err(format!("not resumed, reason {reason}, in the same life of the node")),
                 }
                 self.start_anew(now, session);
@@ -34,6 +38,7 @@ impl Application {
                 return Err(format!("resumed a session that nobody asked for: {result}"));
             }
         }
+        self.grace_ms = result["resume_grace_ms"].as_u64().unwrap_or(0);
         self.link = Link::Open;
         self.plan(now + HEARTBEAT * 4 / 5, Todo::Heartbeat);
         let after = self.dice.ms(500, 5_000);

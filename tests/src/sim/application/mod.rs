@@ -76,6 +76,9 @@ pub(super) struct Application {
     pub(super) absence: Option<Duration>,
     /// The node's lives so far: a session of an earlier one may be unknown.
     pub(super) node_life: u32,
+    /// The node keeps its sessions: one with a grace is known in the next life.
+    pub(super) node_keeps: bool,
+    grace_ms: u64,
     dice: Dice,
     link: Link,
     decoder: Decoder,
@@ -108,6 +111,8 @@ impl Application {
             tally: Tally::default(),
             absence: None,
             node_life: 0,
+            node_keeps: false,
+            grace_ms: 0,
             link: Link::Off,
             decoder: Decoder::new(),
             session: None,

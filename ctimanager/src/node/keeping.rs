@@ -1,0 +1,305 @@
+//! Says what is to be kept of the sessions, so that a restarted node can go on with them (`persist_sessions`).
+//!
+//! What a step changed is noted while it is taken, and looked at once at its end: sessions tell what is new in them
+//! ([`protocol::Session::changes`]), devices and legs are kept as they are then. Sessions without a grace aren't kept:
+//! nobody could come back to them.
+
+use super::applications::Provider;
+use super::kept::{self, Answer, Ended, Head, Kept, KeptDevice, KeptLeg, Record, millis};
+use super::port::Output;
+use super::{Node, Step, alarms};
+use device_model::port::Event;
+use device_model::{DeviceName, LegId, SessionId};
+use protocol::event::EventType;
+use protocol::session::{Changes, REMEMBER_ENDED, Session};
+use protocol::wire::{Device, Leg, Media};
+use std::collections::{BTreeSet, HashMap};
+
+/// What is to be looked at when the step ends, and what has been said.
+#[derive(Default)]
+pub(super) struct Keeping {
+    state: State,
+    records: Vec<Record>,
+    sessions: BTreeSet<SessionId>,
+    devices: BTreeSet<(SessionId, DeviceName)>,
+    legs: BTreeSet<LegId>,
+    /// The legs that are kept, with their devices.
+    kept_legs: HashMap<LegId, DeviceName>,
+    by_device: BTreeSet<(DeviceName, LegId)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Nobody keeps anything.
+    #[default]
+    Off,
+    /// Every change is said.
+    On,
+    /// Whoever keeps the records can't, for now.
+    Suspended,
+}
+
+impl Keeping {
+    pub(super) fn is_on(&self) -> bool {
+        self.state == State::On
+    }
+
+    /// How administrators see it.
+    pub(super) fn name(&self) -> &'static str {
+        match self.state {
+            State::Off => "off",
+            State::On => "keeping",
+            State::Suspended => "suspended",
+        }
+    }
+
+    pub(super) fn session(&mut self, id: SessionId) {
+        if self.is_on() {
+            self.sessions.insert(id);
+        }
+    }
+
+    pub(super) fn device(&mut self, session: SessionId, device: &DeviceName) {
+        if self.is_on() {
+            self.devices.insert((session, device.clone()));
+        }
+    }
+
+    fn leg(&mut self, leg: LegId) {
+        if self.is_on() {
+            self.legs.insert(leg);
+        }
+    }
+
+    /// What an event of the model changes.
+    pub(super) fn event(&mut self, sessions: &[SessionId], event: &Event) {
+        if !self.is_on() {
+            return;
+        }
+        match event {
+            Event::Leg(leg)
+            | Event::LegChanged(leg)
+            | Event::Digit(leg, _)
+            | Event::OpenChannel { leg, .. }
+            | Event::MediaStarted(leg, _)
+            | Event::MediaStopped(leg, _) => self.leg(leg.leg),
+            Event::DeviceInService(view)
+            | Event::DeviceOutOfService(view, _)
+            | Event::DeviceClosed(view, _) => sessions.iter().for_each(|id| self.device(*id, &view.name)),
+            Event::ForwardChanged(name, _) | Event::AutoAcceptChanged(name, _) => {
+                sessions.iter().for_each(|id| self.device(*id, name));
+            }
+        }
+    }
+
+    /// What the opening of a device tells the session that opens it.
+    pub(super) fn opened(&mut self, session: SessionId, reply: &device_model::Reply) {
+        if let device_model::Reply::Opened { device, legs } = reply {
+            self.device(session, &device.name);
+            legs.iter().for_each(|leg| self.leg(leg.leg));
+        }
+    }
+}
+
+impl Node {
+    /// Everything is kept from now on; what is there already is said first. Whoever keeps it has nothing yet.
+    pub(super) fn begin_keeping(&mut self, step: &Step<'_>) {
+        self.keeping = Keeping { state: State::On, ..Keeping::default() };
+        for (id, user, left) in self.applications.sessions.ended(step.now) {
+            let at = millis(step.wall + left).saturating_sub(milliseconds(REMEMBER_ENDED));
+            self.keeping.records.push(Record::Ended(id, Ended { user: user.clone(), at }));
+        }
+        for id in self.applications.everybody() {
+            self.keep_session(id);
+        }
+    }
+
+    /// Keeps the session from now on if it has a grace; what is there of it is said first.
+    pub(super) fn keep_session(&mut self, id: SessionId) {
+        let on = self.keeping.is_on();
+        let Some(mut session) = self.applications.sessions.get_mut(id) else { return };
+        let wanted = on && !session.config().grace.is_zero();
+        let before = session.is_kept();
+        if before != wanted {
+            session.keep(wanted);
+        }
+        drop(session);
+        self.keeping.session(id);
+        if before != wanted {
+            self.look_at_devices(id);
+        }
+        if before && !wanted && on {
+            self.keeping.records.push(Record::SessionGone(id));
+        }
+    }
+
+    /// What the session has open is to be kept, or no longer.
+    fn look_at_devices(&mut self, id: SessionId) {
+        for name in self.model.open_devices(id) {
+            self.keeping.device(id, name);
+            self.model.legs_of_device(name).iter().for_each(|leg| self.keeping.leg(leg.leg));
+        }
+    }
+
+    /// The session has ended, its devices are not yet let go: what is kept of it goes.
+    pub(super) fn keep_end(&mut self, step: &Step<'_>, session: &Session) {
+        if !self.keeping.is_on() {
+            return;
+        }
+        let id = session.id();
+        self.look_at_devices(id);
+        if session.is_kept() {
+            self.keeping.records.push(Record::SessionGone(id));
+        }
+        let ended = Ended { user: session.config().user.clone(), at: millis(step.wall) };
+        self.keeping.records.push(Record::Ended(id, ended));
+    }
+
+    /// Whoever keeps the records can't any more.
+    pub(super) fn store_lost(&mut self, step: &mut Step<'_>, reason: String) {
+        self.keeping = Keeping { state: State::Suspended, ..Keeping::default() };
+        for id in self.applications.everybody() {
+            if let Some(mut session) = self.applications.sessions.get_mut(id) {
+                session.keep(false);
+            }
+        }
+        let parameters = vec![("reason", reason)];
+        self.alarm_condition(step, &alarms::SESSION_STORE_SUSPENDED, String::new(), true, parameters, &[]);
+    }
+
+    /// It can again, and has nothing yet.
+    pub(super) fn store_ready(&mut self, step: &mut Step<'_>) {
+        self.begin_keeping(step);
+        self.alarm_condition(step, &alarms::SESSION_STORE_SUSPENDED, String::new(), false, Vec::new(), &[]);
+    }
+
+    /// Says what the step changed, before all else that the step says: frames tell of it.
+    pub(super) fn say_records(&mut self, step: &mut Step<'_>, from: usize) {
+        if !self.keeping.is_on() {
+            return;
+        }
+        for id in std::mem::take(&mut self.keeping.sessions) {
+            self.record_session(step, id);
+        }
+        for (id, name) in std::mem::take(&mut self.keeping.devices) {
+            self.record_device(id, &name);
+        }
+        for leg in std::mem::take(&mut self.keeping.legs) {
+            self.record_leg(leg);
+        }
+        if !self.keeping.records.is_empty() {
+            let records = std::mem::take(&mut self.keeping.records);
+            step.out.insert(from, Output::Persist(records));
+        }
+    }
+
+    fn record_session(&mut self, step: &Step<'_>, id: SessionId) {
+        let Some(mut session) = self.applications.sessions.get_mut(id) else { return };
+        let changes = session.changes();
+        if changes.is_empty() {
+            return;
+        }
+        let head = changes.head.then(|| head(step, &session, self.applications.providers.get(&id)));
+        drop(session);
+        self.keeping.records.extend(head.flatten().map(|head| Record::Session(id, head)));
+        self.keeping.records.extend(records(id, changes));
+    }
+
+    fn record_device(&mut self, id: SessionId, name: &DeviceName) {
+        let legs = self.keeping.by_device.range((name.clone(), LegId(0))..=(name.clone(), LegId(u64::MAX)));
+        let legs: Vec<LegId> = legs.map(|(_, leg)| *leg).collect();
+        self.keeping.legs.extend(legs);
+        if self.is_kept(id) {
+            self.keeping.records.push(match self.kept_device(id, name) {
+                Some(device) => Record::Device(id, name.clone(), device),
+                None => Record::DeviceGone(id, name.clone()),
+            });
+        }
+    }
+
+    fn record_leg(&mut self, leg: LegId) {
+        if let Some(kept) = self.kept_leg(leg) {
+            let device = kept.leg.device.clone();
+            if self.keeping.kept_legs.insert(leg, device.clone()).is_none() {
+                self.keeping.by_device.insert((device, leg));
+            }
+            self.keeping.records.push(Record::Leg(leg, kept));
+        } else if let Some(device) = self.keeping.kept_legs.remove(&leg) {
+            self.keeping.by_device.remove(&(device, leg));
+            self.keeping.records.push(Record::LegGone(leg));
+        }
+    }
+
+    fn is_kept(&self, id: SessionId) -> bool {
+        self.applications.sessions.get(id).is_some_and(Session::is_kept)
+    }
+
+    fn kept_device(&self, id: SessionId, name: &DeviceName) -> Option<KeptDevice> {
+        let view = self.model.device(name).filter(|_| self.model.is_open(id, name))?;
+        Some(KeptDevice { media: self.model.media(name).map(Media::from), device: Device::from(&view) })
+    }
+
+    fn kept_leg(&self, id: LegId) -> Option<KeptLeg> {
+        let view = self.model.leg(id)?;
+        let [input, output] = self.model.streams(id);
+        let kept = self.model.openers(&view.device).iter().any(|session| self.is_kept(*session));
+        kept.then(|| KeptLeg { leg: Leg::from(&view), input, output })
+    }
+
+    /// All that is to be kept now: what the records said so far add up to. For tests and simulations.
+    #[must_use]
+    pub fn kept(&self, now: std::time::Instant, wall: std::time::SystemTime) -> Kept {
+        let mut kept = Kept { alive: millis(wall), ..Kept::default() };
+        let step = Step { now, wall, out: &mut Vec::new() };
+        for session in self.applications.sessions.iter().filter(|session| session.is_kept()) {
+            let id = session.id();
+            let head = head(&step, session, self.applications.providers.get(&id));
+            let said = head.into_iter().map(|head| Record::Session(id, head));
+            said.chain(records(id, session.whole())).for_each(|record| kept.apply(record));
+            for name in self.model.open_devices(id) {
+                let device = self.kept_device(id, name).map(|d| Record::Device(id, name.clone(), d));
+                device.into_iter().for_each(|record| kept.apply(record));
+            }
+        }
+        for leg in self.keeping.kept_legs.keys() {
+            kept.legs.extend(self.kept_leg(*leg).map(|kept| (*leg, kept)));
+        }
+        for (id, user, left) in self.applications.sessions.ended(now) {
+            let at = millis(wall + left).saturating_sub(milliseconds(REMEMBER_ENDED));
+            kept.ended.insert((at, id), user.clone());
+        }
+        kept
+    }
+}
+
+fn head(step: &Step<'_>, session: &Session, provider: Option<&Provider>) -> Option<Head> {
+    let (config, provider) = (session.config(), provider?);
+    let wanted = EventType::ALL.iter().filter(|kind| config.subscription.wants(**kind));
+    let wanted: Vec<String> = wanted.map(|kind| kind.name().to_owned()).collect();
+    Some(Head {
+        user: config.user.clone(),
+        application: config.application.clone(),
+        instance: config.instance.clone(),
+        peer: provider.peer,
+        tls: provider.transport == security::Transport::Tls,
+        heartbeat_ms: milliseconds(config.heartbeat),
+        grace_ms: milliseconds(config.grace),
+        subscription: (wanted.len() < EventType::ALL.len()).then_some(wanted),
+        held_until: session.held_until().map(|at| millis(step.wall + at.saturating_duration_since(step.now))),
+    })
+}
+
+fn records(id: SessionId, changes: Changes) -> impl Iterator<Item = Record> {
+    let Changes { head: _, first_seq, events, first_answer, answers } = changes;
+    let first = first_seq.map(|first| Record::FirstEvent(id, first));
+    let events = events.into_iter();
+    let events = events.map(move |(seq, event)| Record::Event(id, seq, event.without_secrets()));
+    let first_answer = first_answer.map(|first| Record::FirstAnswer(id, first));
+    let answers = answers.into_iter();
+    let answers = answers.map(move |(number, kept)| Record::Answer(id, number, Answer::of(&kept)));
+    first.into_iter().chain(events).chain(first_answer).chain(answers)
+}
+
+fn milliseconds(duration: std::time::Duration) -> kept::Millis {
+    kept::Millis::try_from(duration.as_millis()).unwrap_or(kept::Millis::MAX)
+}
