@@ -97,6 +97,10 @@ impl StreamFramer {
             self.searched = rest.len().saturating_sub(3);
             return if rest.len() > MAX_MESSAGE_BYTES { Err(Broken::TooLong) } else { Ok(None) };
         };
+        // However the stream was cut: in pieces it would have been found too long before its end was seen.
+        if body > MAX_MESSAGE_BYTES {
+            return Err(Broken::TooLong);
+        }
         let end = body.checked_add(content_length(&rest[..head])?).ok_or(Broken::TooLong)?;
         if end > MAX_MESSAGE_BYTES {
             return Err(Broken::TooLong);
@@ -172,6 +176,20 @@ mod tests {
             assert_eq!(framer.next(), Err(broken), "{length}");
             framer.push(MESSAGE);
             assert_eq!(framer.next(), Err(broken));
+        }
+    }
+
+    #[test]
+    fn a_head_over_the_limit_is_too_long_whatever_it_says_and_however_it_was_cut() {
+        let head =
+            format!("OPTIONS sip:a SIP/2.0\r\nX: {}\r\nl: nonsense\r\n\r\n", "x".repeat(MAX_MESSAGE_BYTES));
+        for chunk in [head.len(), 1000] {
+            let mut framer = StreamFramer::default();
+            let broken = head.as_bytes().chunks(chunk).find_map(|part| {
+                framer.push(part);
+                framer.next().err()
+            });
+            assert_eq!(broken, Some(Broken::TooLong), "chunks of {chunk}");
         }
     }
 

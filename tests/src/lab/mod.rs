@@ -150,12 +150,13 @@ pub async fn throughout(span: Duration, mut wrong: impl AsyncFnMut() -> Option<S
     }
 }
 
-/// `target/<profile>` of the running test.
+/// `target/<profile>` of the running test, which lies in `deps` there, or of a program of the tests'.
 #[must_use]
 pub fn profile_folder() -> PathBuf {
     let executable = std::env::current_exe().expect("a running program has a path");
-    let deps = executable.parent().expect("the test lies in a folder");
-    deps.parent().unwrap_or(deps).to_owned()
+    let folder = executable.parent().expect("the test lies in a folder");
+    let deps = folder.file_name().is_some_and(|name| name == "deps");
+    folder.parent().filter(|_| deps).unwrap_or(folder).to_owned()
 }
 
 /// A program that the workspace builds.
