@@ -6,14 +6,17 @@ use crate::media::endpoint::{
 };
 use crate::media::{AudioCodec, RtpEndpoint};
 use crate::provider::{Error, Events, LegStatus, Observed, TerminalConnection};
-use protocol::Event;
 use protocol::wire::{LegState, StartedStream};
+use protocol::{Event, Symbol};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+/// How long one that hasn't got a call lets the one that has it answer the server's further questions first.
+const STANDBY_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why a call could not be answered, or lost its media.
 #[derive(Debug, thiserror::Error)]
@@ -53,17 +56,22 @@ impl IvrCall {
     /// Answers an offered call: binds an endpoint at `ip`, gives its address when the server asks for one, and waits
     /// until the call is connected and media flow.
     ///
+    /// Where several applications have the device open, the one whose address is taken has the call. The others wait here,
+    /// and have it half a second after that one has gone and the server has asked again; [`IvrError::Gone`] when the call
+    /// ends before.
+    ///
     /// # Errors
     /// [`IvrError`]; the call is then as the server has it.
     pub async fn answer(leg: TerminalConnection, ip: IpAddr) -> Result<Self, IvrError> {
         let endpoint = Arc::new(RtpEndpoint::bind(ip).await?);
         let events = leg.events();
-        let set_media = async {
-            let asked = leg.wait_for(|status| status.open_channel.is_some()).await.ok_or(IvrError::Gone)?;
-            leg.set_media(endpoint.local_addr()).await?;
-            Ok(asked.channels_asked)
+        let set_media = give_address(&leg, endpoint.local_addr());
+        let answer = async {
+            match leg.answer().await {
+                Err(error) if error.symbol() == Some(Symbol::IllegalCallState) => Ok(()), // another has answered
+                answered => answered.map_err(IvrError::from),
+            }
         };
-        let answer = async { leg.answer().await.map_err(IvrError::from) };
         // Whether the answer's reply or the question for the media comes first is the server's affair.
         let ((), channels_answered) = tokio::try_join!(answer, set_media)?;
         let mirror = Mirror {
@@ -174,6 +182,25 @@ impl IvrCall {
     /// Any [`Error`].
     pub async fn hang_up(&self) -> Result<(), Error> {
         self.leg.drop_leg().await
+    }
+}
+
+/// Gives the address whenever the server asks, until it is taken; which of its questions that was.
+async fn give_address(leg: &TerminalConnection, address: SocketAddr) -> Result<u64, IvrError> {
+    let mut asked = 0;
+    loop {
+        let question = |status: &LegStatus| status.open_channel.is_some() && status.channels_asked > asked;
+        let again = asked > 0;
+        asked = leg.wait_for(question).await.ok_or(IvrError::Gone)?.channels_asked;
+        if again {
+            // Perhaps its caller was only on hold: whoever has the call goes first.
+            tokio::time::sleep(STANDBY_PATIENCE).await;
+        }
+        match leg.set_media(address).await {
+            Ok(()) => return Ok(asked),
+            Err(error) if error.symbol() == Some(Symbol::MediaAlreadySet) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -292,13 +292,19 @@ impl CallControl {
         }
     }
 
-    /// Ends a session's hold on a device; the last one takes an application's device out of service (protocol §2).
+    /// Ends a session's hold on a device; the last one takes an application's device out of service (protocol §2). Else
+    /// the calls stay with the others, but not the address of an application that has gone.
     pub(crate) fn release_hold(&mut self, session: SessionId, name: &DeviceName) {
         let last = self.forget_hold(session, name);
         let Some(device) = self.devices.get_mut(name) else { return };
         if last && device.is_application() {
             device.media = None;
-            self.fail_device(name);
+            return self.fail_device(name);
+        }
+        let legs = device.legs.iter().copied();
+        let gave = |leg: &LegId| self.legs.get(leg).is_some_and(|leg| leg.media.given_by == Some(session));
+        for leg in legs.filter(gave).collect::<Vec<_>>() {
+            self.ask_others(leg);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A leg: one call on one line of one device, or on a trunk.
 
 use crate::cause::Cause;
-use crate::ids::{CallId, DeviceName, Dn, LegId, TrunkName};
+use crate::ids::{CallId, DeviceName, Dn, LegId, SessionId, TrunkName};
 use crate::media::{Description, MediaTermination, Stream};
 use crate::view::{LegState, Party, Reason};
 use std::net::SocketAddr;
@@ -96,6 +96,8 @@ pub(crate) struct LegMedia {
     pub(crate) termination: Option<Arc<MediaTermination>>,
     /// Application, dynamic: the address for this media session.
     pub(crate) channel: Channel,
+    /// Application, dynamic: whose address it is.
+    pub(crate) given_by: Option<SessionId>,
     /// Application, dynamic: the last address, written where media stands still.
     pub(crate) last_address: Option<SocketAddr>,
     /// An application put it on hold.
@@ -117,6 +119,7 @@ impl LegMedia {
             rounds: 0,
             termination,
             channel: Channel::Closed,
+            given_by: None,
             last_address: None,
             held_by_application: false,
             held_by_phone: false,

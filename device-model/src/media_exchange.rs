@@ -8,7 +8,7 @@
 use crate::attempt::Failure;
 use crate::cause::Cause;
 use crate::control::CallControl;
-use crate::ids::{CallId, LegId};
+use crate::ids::{CallId, LegId, SessionId};
 use crate::leg::{Channel, Exchange, Leg, Told, Wire};
 use crate::media::{Codec, Description, Direction, Format, MediaTermination, Stream, StreamDirection};
 use crate::port::{Body, Event, LegCommand, OfferRefusal};
@@ -297,6 +297,7 @@ impl CallControl {
             end.media.last_address = Some(address);
         }
         end.media.channel = Channel::Closed;
+        end.media.given_by = None;
     }
 
     /// What was agreed with the last peer holds no more.
@@ -312,11 +313,23 @@ impl CallControl {
         }
     }
 
+    /// The application whose address it is has gone, and another has the device open: the streams cease, and the others
+    /// are asked. Nobody answers in time → as at any other opening of the channel.
+    pub(crate) fn ask_others(&mut self, leg: LegId) {
+        let Some(call) = self.legs.get(&leg).map(|leg| leg.call) else { return };
+        for end in [Some(leg), self.peer_of(leg)].into_iter().flatten() {
+            self.stop_streams(end);
+        }
+        self.new_media_session(leg);
+        self.settle(call);
+    }
+
     /// An application has given its address.
-    pub(crate) fn address_given(&mut self, leg: LegId, address: SocketAddr) {
+    pub(crate) fn address_given(&mut self, leg: LegId, by: SessionId, address: SocketAddr) {
         self.timers.cancel(Timer::MediaExchange(leg));
         let Some(end) = self.legs.get_mut(&leg) else { return };
         end.media.channel = Channel::Open(address);
+        end.media.given_by = Some(by);
         end.media.version += 1;
         let call = end.call;
         if let Some(peer) = self.peer_of(leg).and_then(|peer| self.legs.get_mut(&peer)) {

@@ -343,8 +343,9 @@ impl CallControl {
         if address.ip().is_unspecified() || address.ip().is_multicast() {
             return refusal(RefusalKind::InvalidParams { field: "ip" }, "media needs an address of one host");
         }
+        let session = asker.session;
         self.done(asker);
-        self.address_given(id, address);
+        self.address_given(id, session, address);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //! keeps the heartbeat, and brings a lost connection back.
 
 use super::error::{ConnectError, Error};
-use super::link::{Dialer, Inbound, Link};
+use super::link::{Dialer, Inbound, Link, NotWritten};
 use super::observer::{LostReason, ProviderEvent, ProviderState};
 use super::registry::{LegRef, Registry};
 use super::{ProviderConfig, Reconnect};
@@ -242,10 +242,14 @@ impl Driver {
     }
 
     fn request(&mut self, link: &Link, command: Command) {
-        if self.pending.len() >= MAX_PENDING || link.send(command.frame.clone()).is_err() {
+        if self.pending.len() >= MAX_PENDING {
             return answer(command, Err(Error::Overloaded));
         }
-        self.pending.insert(command.id, command);
+        match link.send(command.frame.clone()) {
+            Ok(()) => drop(self.pending.insert(command.id, command)),
+            Err(NotWritten::Full) => answer(command, Err(Error::Overloaded)),
+            Err(NotWritten::Broken) => answer(command, Err(Error::NotConnected)),
+        }
     }
 
     fn inbound(&mut self, inbound: Inbound) -> Option<Served> {
@@ -486,6 +490,7 @@ async fn open_any(
 fn where_to_reconnect(config: &ProviderConfig, dialer: &Dialer, opened: &ProviderOpened) -> Vec<String> {
     let told = match dialer {
         Dialer::Plain => &[][..],
+        Dialer::Tls { .. } if config.only_configured => &[][..],
         Dialer::Tls { .. } => &opened.ctimanagers[..opened.ctimanagers.len().min(MAX_SERVERS)],
     };
     let port = config.servers.first().and_then(|s| s.rsplit_once(':')).map_or("2749", |(_, port)| port);

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
@@ -48,9 +49,14 @@ pub(super) struct Link {
     writer: JoinHandle<()>,
 }
 
-/// The writer can't take more now, or it has ended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NotWritten;
+/// Why a frame was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotWritten {
+    /// As many wait as may.
+    Full,
+    /// The connection broke; its reader is about to say so.
+    Broken,
+}
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -95,7 +101,10 @@ impl Link {
 
     /// Queues a frame; it never waits.
     pub(super) fn send(&self, frame: Frame) -> Result<(), NotWritten> {
-        self.outbound.try_send(frame).map_err(|_| NotWritten)
+        self.outbound.try_send(frame).map_err(|error| match error {
+            TrySendError::Full(_) => NotWritten::Full,
+            TrySendError::Closed(_) => NotWritten::Broken,
+        })
     }
 
     /// The next message; the last one is [`Inbound::End`]. Cancel-safe.

@@ -77,6 +77,9 @@ impl fmt::Debug for Transport {
 pub struct ProviderConfig {
     /// `host:port` of CTIManagers, the preferred first.
     pub servers: Vec<String>,
+    /// To come back to `servers` alone, and not to those that the cluster names: for a network in which its names lead
+    /// nowhere (a tunnel, a load balancer).
+    pub only_configured: bool,
     /// How to reach them.
     pub transport: Transport,
     /// The application's user.
@@ -129,6 +132,7 @@ impl ProviderConfig {
     pub fn new(server: &str, transport: Transport, user: &str, password: Secret, application: &str) -> Self {
         Self {
             servers: vec![server.to_owned()],
+            only_configured: false,
             transport,
             user: user.to_owned(),
             password: Some(password),

@@ -308,3 +308,39 @@ fn soft_limits_are_told_when_passed_and_when_kept_again() {
         ]
     );
 }
+
+#[test]
+fn a_standby_takes_over_the_media_of_an_application_that_has_gone() {
+    let mut w = World::new(plan());
+    w.open(APP, "RP", Some(dynamic(&["PCMU"])));
+    w.open(APP2, "RP", Some(dynamic(&["PCMU"])));
+    w.dial("A", "5000", Some(sdp(A, &["PCMU"])));
+    let (rp, a) = (w.leg_at("RP"), w.leg_at("A"));
+    w.request(APP, Request::Answer { leg: rp });
+    w.set_media(APP, rp, APP_RTP);
+    w.said();
+    w.input(Input::SessionEnded(APP));
+    w.set_media(APP2, rp, "10.0.0.9:7002");
+    w.signal(a, Signal::Answer(sdp(A, &["PCMU"])));
+    assert_snapshot!(w.said());
+    w.hang_up(a);
+    quiet(&w);
+}
+
+#[test]
+fn a_call_whose_media_nobody_takes_over_is_cleared_when_the_time_for_it_is_over() {
+    let mut w = World::new(plan());
+    w.open(APP, "RP", Some(dynamic(&["PCMU"])));
+    w.open(APP2, "RP", Some(dynamic(&["PCMU"])));
+    w.dial("A", "5000", Some(sdp(A, &["PCMU"])));
+    let rp = w.leg_at("RP");
+    w.request(APP, Request::Answer { leg: rp });
+    w.set_media(APP, rp, APP_RTP);
+    w.said();
+    w.request(APP, Request::CloseDevice { device: "RP".into() });
+    w.wait(Duration::from_secs(11));
+    assert_eq!(w.control.leg(rp).map(|leg| leg.state), Some(device_model::LegState::Connected));
+    w.wait(Duration::from_secs(1));
+    assert!(w.said().contains("Release { cause: Cause(47"));
+    quiet(&w);
+}

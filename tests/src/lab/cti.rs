@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
 
@@ -71,6 +71,18 @@ impl Cti {
         Cti::over(Box::new(over_tls(address, ca).await))
     }
 
+    /// Connects over TLS with room for so many bytes that it hasn't read: the kernel keeps no more for it.
+    ///
+    /// # Panics
+    /// If the kernel doesn't like the number.
+    pub async fn tls_with_window(address: SocketAddr, ca: &Path, bytes: u32) -> Cti {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(bytes).expect("a size that the kernel takes");
+        let stream = socket.connect(address).await.unwrap_or_else(|e| panic!("connecting to {address}: {e}"));
+        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
+        Cti::over(Box::new(tls_on(stream, address, ca).await))
+    }
+
     /// Connects over WebSocket and TLS.
     pub async fn websocket(address: SocketAddr, ca: &Path) -> Cti {
         let stream = over_tls(address, ca).await;
@@ -112,8 +124,16 @@ impl Cti {
         let resume = json!({"session": session, "last_seq": last_seq});
         let hello = json!({"user": user, "password": password, "application": "lab", "resume": resume});
         let opened = self.call("provider.open", hello).await;
-        self.next_seq = opened["next_seq"].as_u64().unwrap_or_else(|| panic!("no next_seq in {opened}"));
+        self.continues(&opened);
         opened
+    }
+
+    /// Events are numbered as this answer to a `provider.open` says.
+    ///
+    /// # Panics
+    /// If it doesn't say it.
+    pub fn continues(&mut self, opened: &Value) {
+        self.next_seq = opened["next_seq"].as_u64().unwrap_or_else(|| panic!("no next_seq in {opened}"));
     }
 
     /// The number of the last event.
@@ -338,9 +358,13 @@ fn reply_of(message: &Value) -> Reply {
 /// # Panics
 /// If there is none to be had.
 pub async fn over_tls(address: SocketAddr, ca: &Path) -> TlsStream<TcpStream> {
+    tls_on(tcp(address).await, address, ca).await
+}
+
+async fn tls_on(stream: TcpStream, address: SocketAddr, ca: &Path) -> TlsStream<TcpStream> {
     let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config(ca)));
     let name = ServerName::IpAddress(address.ip().into());
-    connector.connect(name, tcp(address).await).await.unwrap_or_else(|e| panic!("TLS with {address}: {e}"))
+    connector.connect(name, stream).await.unwrap_or_else(|e| panic!("TLS with {address}: {e}"))
 }
 
 async fn tcp(address: SocketAddr) -> TcpStream {

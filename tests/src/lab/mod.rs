@@ -11,6 +11,7 @@ pub mod linphone;
 pub mod node;
 pub mod openssl;
 pub mod process;
+pub mod proxy;
 pub mod rtp;
 pub mod sipp;
 pub mod tone;
@@ -24,7 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// How long a test waits for something that ought to happen at once.
@@ -112,6 +113,13 @@ impl Drop for Lab {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// The machine's clock, which the node has, too.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "the lab compares what real processes wrote down")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Asks again and again until there is an answer.

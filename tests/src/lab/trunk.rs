@@ -1,7 +1,7 @@
 //! Callers and called parties behind a trunk, many at once on one UDP socket: a user agent written from RFC 3261 that
 //! notes what it is told and when. It repeats nothing, for loopback loses nothing; what the node repeats it answers again.
 
-use super::{SOON, eventually};
+use super::{SOON, eventually, wall};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -180,12 +180,16 @@ impl Party {
         eventually(what, SOON, async || look(&self.look())).await
     }
 
-    /// Hangs up.
+    /// Hangs up, once it is answered; a call that is over is left alone.
     pub async fn hang_up(&self) {
+        self.until("is answered or over", |call| call.answered.or(call.over.map(|over| over.at))).await;
+        if self.look().over.is_some() {
+            return;
+        }
         let text = {
             let mut book = self.office.lock();
             let Some(call) = book.calls.get_mut(&self.id) else { return };
-            call.over.get_or_insert(Over { at: now(), refused: None, cause: None });
+            call.over.get_or_insert(Over { at: wall(), refused: None, cause: None });
             call.dialog.sequence += 1;
             call.dialog.request("BYE", &self.id, self.office.here, "")
         };
@@ -247,11 +251,11 @@ impl Book {
         let to = header(text, "To").unwrap_or_default().to_owned();
         match status {
             180..=199 => {
-                call.ringing.get_or_insert_with(now);
+                call.ringing.get_or_insert_with(wall);
                 Vec::new()
             }
             200..=299 => {
-                call.answered.get_or_insert_with(now);
+                call.answered.get_or_insert_with(wall);
                 call.far_media = media_of(text).or(call.far_media);
                 call.dialog.to = to;
                 let contact = header(text, "Contact").unwrap_or_default();
@@ -260,7 +264,7 @@ impl Book {
             }
             300.. => {
                 let cause = cause_of(text);
-                call.over.get_or_insert_with(|| Over { at: now(), refused: Some(status), cause });
+                call.over.get_or_insert_with(|| Over { at: wall(), refused: Some(status), cause });
                 let ack = call.dialog.request("ACK", id, office.here, "");
                 vec![ack.replacen(&format!("To: {}\r\n", call.dialog.to), &format!("To: {to}\r\n"), 1)]
             }
@@ -288,7 +292,7 @@ impl Book {
 
     fn ended(&mut self, id: &str, text: &str) {
         if let Some(call) = self.calls.get_mut(id) {
-            call.over.get_or_insert_with(|| Over { at: now(), refused: None, cause: cause_of(text) });
+            call.over.get_or_insert_with(|| Over { at: wall(), refused: None, cause: cause_of(text) });
         }
     }
 
@@ -319,7 +323,7 @@ impl Book {
             sequence: 0,
             last_answer: ok.clone(),
         };
-        call.answered = Some(now());
+        call.answered = Some(wall());
         vec![answer(text, "180 Ringing", &contact, ""), ok]
     }
 }
@@ -369,9 +373,4 @@ fn header<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 fn between(text: &str, open: char, close: char) -> Option<&str> {
     let (_, rest) = text.split_once(open)?;
     rest.split_once(close).map(|(inside, _)| inside)
-}
-
-#[allow(clippy::disallowed_methods, reason = "the lab has the machine's clock, as the node has")]
-fn now() -> SystemTime {
-    SystemTime::now()
 }
