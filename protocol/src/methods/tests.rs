@@ -1,4 +1,5 @@
 use super::*;
+use crate::param::MAX_GLOBS;
 use proptest::prelude::*;
 
 fn parse(method: &str, text: &str) -> Result<Method, CtiError> {
@@ -126,6 +127,46 @@ fn wrong_params_are_named_by_their_path() {
     assert_eq!(wrong_field("call.dtmf", r#"{"leg":"l1","digits":"12x"}"#), "digits");
     let error = parse("device.open", r#"{"device":"P1","media":{"mode":"dynamic"}}"#).expect_err("no codecs");
     assert_eq!(error.message, "`media.codecs` is missing");
+}
+
+/// A method's params as a text, of a size.
+type OfSize = fn(usize) -> String;
+
+/// Each bounded param: its method, its params of a size, the largest size, the field that is named beyond it.
+const BOUNDS: [(&str, OfSize, usize, &str); 14] = [
+    ("provider.open", |n| opening(&format!(r#""instance":"{}""#, "i".repeat(n))), 128, "instance"),
+    ("provider.open", |n| opening(&format!(r#""password":"{}""#, "p".repeat(n))), 1024, "password"),
+    ("provider.open", |n| opening(&format!(r#""subscribe":["{}"]"#, "*".repeat(n))), 128, "subscribe[0]"),
+    ("provider.open", |n| opening(&format!(r#""subscribe":{:?}"#, vec!["*"; n])), MAX_GLOBS, "subscribe"),
+    ("provider.devices", |n| format!(r#"{{"limit":{n}}}"#), 1000, "limit"),
+    ("provider.devices", |n| format!(r#"{{"cursor":"{}"}}"#, "c".repeat(n)), 256, "cursor"),
+    ("device.close", |n| format!(r#"{{"device":"{}"}}"#, "d".repeat(n)), 128, "device"),
+    ("call.redirect", |n| format!(r#"{{"leg":"l1","destination":"{}"}}"#, "1".repeat(n)), 64, "destination"),
+    ("call.dtmf", |n| format!(r#"{{"leg":"l1","digits":"{}"}}"#, "1".repeat(n)), 128, "digits"),
+    ("call.dtmf", |n| format!(r#"{{"leg":"l1","digits":"1","duration_ms":{n}}}"#), 10_000, "duration_ms"),
+    ("call.conference", |n| format!(r#"{{"leg":"l1","with":{:?}}}"#, vec!["l2"; n]), 256, "with"),
+    ("call.set_user_data", |n| data((0..n).map(|k| (k.to_string(), 1))), 64, "user_data"),
+    ("call.set_user_data", |n| data([("k".repeat(n), 1)].into_iter()), 128, "user_data"),
+    ("call.set_user_data", |n| data([("k".to_owned(), n - 1)].into_iter()), 4096, "user_data"),
+];
+
+fn opening(more: &str) -> String {
+    format!(r#"{{"user":"u","application":"a",{more}}}"#)
+}
+
+/// User data of these keys, each with a text of so many bytes.
+fn data(entries: impl Iterator<Item = (String, usize)>) -> String {
+    let entries: Vec<String> =
+        entries.map(|(key, size)| format!(r#""{key}":"{}""#, "x".repeat(size))).collect();
+    format!(r#"{{"leg":"l1","user_data":{{{}}}}}"#, entries.join(","))
+}
+
+#[test]
+fn each_param_is_taken_at_its_limit_and_refused_beyond() {
+    for (method, params, most, field) in BOUNDS {
+        assert!(parse(method, &params(most)).is_ok(), "{method} with {field} of {most}");
+        assert_eq!(wrong_field(method, &params(most + 1)), field, "{method} beyond {most}");
+    }
 }
 
 #[test]

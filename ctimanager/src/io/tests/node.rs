@@ -179,6 +179,13 @@ async fn a_reload_exchanges_users_and_certificates_and_refuses_what_needs_a_rest
     site.write("attendant", "host: 127.0.0.2");
     let Answer::Error(what) = ask(&socket, Request::Reload).await else { panic!("it must be refused") };
     assert_eq!(what, "this needs a restart: nodes[cm1].host (127.0.0.1 → 127.0.0.2)");
+    site.write("attendant", "host: 127.0.0.1");
+    let text = std::fs::read_to_string(site.file()).expect("written");
+    let queue = "service_parameters: {input_queue: 100, password_threads: 2}\n";
+    std::fs::write(site.file(), format!("{text}{queue}")).expect("written");
+    let Answer::Error(what) = ask(&socket, Request::Reload).await else { panic!("it must be refused") };
+    let changes = "service_parameters.password_threads (1 → 2), service_parameters.input_queue (4096 → 100)";
+    assert_eq!(what, format!("this needs a restart: {changes}"));
     std::fs::write(site.file(), "cluster: {nam: hq}\n").expect("written");
     let Answer::Error(what) = ask(&socket, Request::Reload).await else { panic!("it must be refused") };
     assert!(what.contains("hq.yaml:1:11: cluster.nam: "), "{what}");

@@ -112,6 +112,16 @@ fn the_last_keys_are_kept_and_no_more() {
 }
 
 #[test]
+fn a_key_has_64_bytes_at_most() {
+    let now = start();
+    let mut session = session(config(), now);
+    execute(session.begin(now, drop_leg(1, &"k".repeat(64))));
+    let beyond = session.begin(now, drop_leg(2, &"k".repeat(65)));
+    assert!(matches!(beyond, Begin::Refused(Symbol::InvalidParams)));
+    assert!(frames(&mut session, now)[0].contains(r#""field":"idem""#));
+}
+
+#[test]
 fn too_many_requests_at_once_are_told_to_wait() {
     let now = start();
     let mut session = session(config(), now);
