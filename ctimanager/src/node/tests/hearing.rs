@@ -5,7 +5,7 @@
 
 use super::matrix::by_who_may_the_same;
 use super::world::{CONFIG, World, header, settings};
-use crate::node::{CtiConnection, CtiTransport};
+use crate::node::{CtiConnection, CtiTransport, Input};
 use protocol::EventType;
 use security::{Action, Actor, Groups, Policy, StandardGroup, Topic, Transport};
 use serde_json::{Value, json};
@@ -317,4 +317,28 @@ fn a_super_provider_that_is_withdrawn_hears_of_nothing_that_is_not_on_the_list()
     scene.talk((alice, "PORT_001"), (bob, "RP_OTHER"), "6000");
     scene.listen(alice);
     assert_eq!(scene.types(alice, "foreign"), BTreeSet::new());
+}
+
+#[test]
+fn what_was_withdrawn_while_an_application_was_away_is_told_at_its_return() {
+    let groups = Groups::NONE.with(StandardGroup::CtiEnabled).with(StandardGroup::CallParkMonitoring);
+    let mut scene = Scene::new(&config(groups, false));
+    let bob = scene.world.application(1, "bob");
+    scene.open(bob, "PORT_002", 30_002);
+    let alice = scene.world.connect(2);
+    let mut hello =
+        json!({"user": "alice", "password": "secret", "application": "test", "resume_grace_ms": 30_000});
+    let session = scene.ask(alice, "provider.open", hello.clone())["session"].clone();
+    scene.open(alice, "PORT_001", 30_000);
+    let known = scene.heard[&alice].len();
+    scene.world.input(Input::CtiClosed(alice));
+    let less = config(Groups::NONE.with(StandardGroup::CtiEnabled), false).replace("\"PORT_*1\", ", "");
+    scene.world.reload(&less);
+    let made = scene.ask(bob, "call.make", json!({"device": "PORT_002", "destination": "5101"}));
+    assert!(made["leg"].is_string(), "{made}");
+    let back = scene.world.connect(3);
+    hello["resume"] = json!({"session": session, "last_seq": known});
+    assert_eq!(scene.ask(back, "provider.open", hello)["resumed"], true);
+    let told: Vec<&str> = scene.heard[&back].iter().filter_map(|event| event["type"].as_str()).collect();
+    assert_eq!(told, ["provider.privileges_changed", "device.removed"]);
 }

@@ -7,7 +7,7 @@ use crate::node::{CtiConnection, CtiTransport, Input};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const HEAD: &str = r#"
@@ -105,6 +105,8 @@ struct App {
     devices: BTreeMap<String, Value>,
     /// The newest last.
     legs: Vec<String>,
+    /// Requests without an answer.
+    waiting: BTreeSet<u64>,
 }
 
 struct Walk {
@@ -157,29 +159,37 @@ impl Walk {
         if self.world.call(connection, "provider.open", hello)["result"].is_object() {
             let was_super = self.choices.users[user].1[1];
             let devices = listed(&mut self.world, connection);
-            self.apps.push(App { connection, was_super, devices, legs: Vec::new() });
+            self.apps.push(App {
+                connection,
+                was_super,
+                devices,
+                legs: Vec::new(),
+                waiting: BTreeSet::new(),
+            });
         }
     }
 
     fn ask(&mut self, app: usize, method: &str, params: Value) {
-        if let Some(app) = self.apps.get(app) {
-            self.world.send(app.connection, method, params);
+        if let Some(app) = self.apps.get_mut(app) {
+            app.waiting.insert(self.world.send(app.connection, method, params));
         }
     }
 
     fn use_a_leg(&mut self, app: usize) {
-        let methods = [
+        const METHODS: [&str; 8] = [
             "call.answer",
             "call.answer",
             "call.accept",
+            "call.redirect",
             "call.hold",
             "call.retrieve",
             "call.set_user_data",
             "call.drop",
         ];
-        let method = methods[self.random.random_range(0..methods.len())];
+        let method = METHODS[self.random.random_range(0..METHODS.len())];
+        let (.., to) = DEVICES[self.random.random_range(0..4)];
         let Some(leg) = self.apps.get(app).and_then(|app| app.legs.last().cloned()) else { return };
-        self.ask(app, method, json!({"leg": leg, "user_data": {}}));
+        self.ask(app, method, json!({"leg": leg, "user_data": {}, "destination": to}));
     }
 
     /// The trunk calls, acknowledges what was answered before, and sometimes the cable is pulled.
@@ -204,6 +214,9 @@ impl Walk {
     fn hear(&mut self) {
         for app in &mut self.apps {
             for frame in self.world.frames.remove(&app.connection).unwrap_or_default() {
+                if let Some(answered) = frame["id"].as_u64() {
+                    assert!(app.waiting.remove(&answered), "one answer, to what was asked: {frame}");
+                }
                 let event = &frame["params"];
                 let name = event["device"]["name"].as_str().unwrap_or_default().to_owned();
                 let leg = event["leg"]["leg"].as_str().unwrap_or_default().to_owned();
@@ -224,6 +237,16 @@ impl Walk {
         }
         let closed = std::mem::take(&mut self.world.closed);
         self.apps.retain(|app| !closed.contains(&app.connection));
+    }
+
+    /// Once every timer has run out no request waits for its answer.
+    fn settle(&mut self) {
+        self.world.pass(Duration::from_secs(90));
+        self.hear();
+        self.compare();
+        for app in &self.apps {
+            assert!(app.waiting.is_empty(), "unanswered: {:?}", app.waiting);
+        }
     }
 
     /// What it believes is what it would be shown.
@@ -263,5 +286,7 @@ fn whatever_is_changed_nobody_hears_what_he_may_not_and_everybody_what_he_must()
             let walked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| walk.step()));
             assert!(walked.is_ok(), "seed {seed}, step {step}, from {before:?} to {:?}", walk.choices);
         }
+        let settled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| walk.settle()));
+        assert!(settled.is_ok(), "seed {seed}, at the end");
     }
 }
