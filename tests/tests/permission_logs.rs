@@ -35,6 +35,8 @@ fn config(lab: &Lab, trunk: std::net::SocketAddr) -> Config {
         .number(ROUTE_POINT, json!({"description": NAME, "forward": {"busy": DESK}}))
         .add("devices", desk)
         .trunk("pstn", trunk)
+        .parameter("persist_sessions", json!(true))
+        .parameter("session_resume_grace", json!("10s"))
         .user("ivr", &["RP_MAIN"])
 }
 
@@ -191,6 +193,10 @@ async fn nothing_secret_is_written(level: Option<&str>) {
         "it was written at all:\n{log}"
     );
     let state = files(&office.node.state());
+    assert!(
+        state.iter().any(|file| file.contains(ROUTE_POINT)),
+        "the sessions are kept, with what they were told"
+    );
     let hash = ["$argon2", "fpwV0B+gJFZSv", "33Sf47kZaINGvHk5RHvf7D1r5lwNxeOOdWunUAEKPdQ"];
     let secrets: BTreeSet<&str> = [PASSWORD, WRONG, DIGEST, WRONG_DIGEST, MISPLACED, KEY]
         .into_iter()

@@ -22,6 +22,8 @@ pub(super) struct Witness {
     on: bool,
     /// The policies that were in force before, the newest last.
     before: Vec<Arc<Policy>>,
+    /// What is told now ends an earlier life of the node, under a policy that nobody knows any more.
+    pub(super) earlier_life: bool,
     breach: Option<String>,
 }
 
@@ -91,7 +93,8 @@ impl Node {
     }
 
     pub(super) fn bear_witness(&mut self, sessions: &[SessionId], event: &Event) {
-        if self.witness.on && self.witness.breach.is_none() {
+        let ends_earlier_life = self.witness.earlier_life && is_farewell(event);
+        if self.witness.on && self.witness.breach.is_none() && !ends_earlier_life {
             self.witness.breach = self.breach(sessions, event);
         }
     }

@@ -67,8 +67,10 @@ impl Node {
             }
         }
         let holds: Vec<Hold> = holds.into_iter().map(|hold| self.judge(hold)).collect();
+        self.witness.earlier_life = true;
         self.tell_ended_calls(step, &holds, kept.legs.into_values());
         self.tell_what_was(step, &holds);
+        self.witness.earlier_life = false;
         self.hold_again(step, &holds);
         self.tell_what_is(step, &holds);
         self.weigh_connections(step);

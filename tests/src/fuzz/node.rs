@@ -50,8 +50,10 @@ struct Application {
 
 impl World {
     fn new() -> Self {
+        let mut node = Node::new(scene::settings(), [7; 32], 1);
+        node.watch_permissions();
         Self {
-            node: Node::new(scene::settings(), [7; 32], 1),
+            node,
             now: Instant::now(),
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             wire: Wire::default(),

@@ -104,6 +104,7 @@ impl World {
         self.life += 1;
         self.wall += away;
         self.node = Node::new(Arc::new(settings(yaml)), [7 + self.life as u8; 32], self.life);
+        self.node.watch_permissions();
         self.sip.clear();
         self.frames.clear();
         self.waiting.clear();
