@@ -162,6 +162,7 @@ async fn a_lost_connection_is_an_event_and_every_request_gets_an_error() {
     assert!(call.status().lost);
     assert!(calls.next().await.is_none());
     assert!(matches!(next(&mut events).await, ProviderEvent::Told { seq: 1, .. }));
+    assert!(matches!(next(&mut events).await, ProviderEvent::Concluded(_)));
     assert_eq!(next(&mut events).await, ProviderEvent::State(ProviderState::OutOfService));
     assert_eq!(next(&mut events).await, ProviderEvent::ConnectionLost(LostReason::EndOfFile));
     assert_eq!(next(&mut events).await, ProviderEvent::State(ProviderState::Shutdown));
@@ -327,12 +328,12 @@ async fn a_session_that_is_gone_begins_anew_and_its_devices_are_opened_again() {
         peer
     });
     assert_eq!(answered, Err(Error::ConnectionLost));
-    assert!(old.status().lost);
     let asked = peer.expect("device.open").await;
     assert_eq!(asked.params["media"]["codecs"], json!(["PCMU", "PCMA"]));
     peer.reply(&asked, json!({"device": device("RP_MAIN"), "legs": [leg("l2", "offering")]})).await;
     let new = calls.next().await.expect("the call that waited there");
     assert_eq!(new.id().to_string(), "l2");
+    assert_eq!(old.state(), LegState::Disconnected);
     let mut restarted = false;
     while !restarted {
         restarted = matches!(next(&mut events).await, ProviderEvent::Restarted(Some(_)));

@@ -34,7 +34,8 @@ fn config(server: SocketAddr, cas: &[&Path], user: &str) -> ProviderConfig {
     let password = Secret::from(PASSWORD.to_owned());
     let mut config = ProviderConfig::new(&server.to_string(), transport, user, password, "resuming");
     let (first_pause, longest_pause) = (Duration::from_millis(20), Duration::from_millis(200));
-    config.reconnect = Some(Reconnect { first_pause, longest_pause, give_up_after: LONG });
+    config.reconnect =
+        Some(Reconnect { first_pause, longest_pause, give_up_after: LONG, ..Reconnect::default() });
     config.resume_grace = Some(Duration::from_secs(30));
     config
 }
@@ -69,6 +70,8 @@ impl Diary {
                     }
                     Observed::Event(ProviderEvent::Resumed) => *times.lock().expect("no panic") += 1,
                     Observed::Event(ProviderEvent::State(_) | ProviderEvent::ConnectionLost(_)) => {}
+                    // Devices are cut off and back; of calls only the node tells.
+                    Observed::Event(ProviderEvent::Concluded(event)) if event.leg().is_none() => {}
                     wrong => panic!("{wrong:?}"),
                 }
             }

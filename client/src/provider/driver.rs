@@ -1,34 +1,31 @@
 //! The owner task of a provider: it alone writes to the connection, matches answers to requests and numbers to events,
 //! keeps the heartbeat, and brings a lost connection back.
 
-use super::error::{ConnectError, Error};
+use super::ProviderConfig;
+use super::error::{ConnectError, Error, may_be_taken_later};
 use super::link::{Dialer, Inbound, Link, NotWritten};
-use super::observer::{LostReason, ProviderEvent, ProviderState};
+use super::observer::{GaveUp, LostReason, ProviderEvent, ProviderState};
+use super::reconnect::{Backoff, Servers, may_come_back};
 use super::registry::{LegRef, Registry};
-use super::{ProviderConfig, Reconnect};
 use device_model::media::MediaTermination;
 use device_model::{DeviceName, Dn, SessionId};
-use protocol::event::{CloseReason, ConnectionEvent, Received};
+use protocol::event::{ConnectionEvent, Received};
 use protocol::methods::{
-    self, Call, DeviceOpen, DeviceOpened, NewCall, ProviderHeartbeat, ProviderOpen, ProviderOpened, Resume,
+    self, Call, DeviceOpen, DeviceOpened, NewCall, ProviderHeartbeat, ProviderMonitorPark, ProviderOpened,
+    Resume,
 };
 use protocol::rpc::{self, Id};
-use protocol::{CtiError, Frame};
-use rand::TryRng as _;
-use rand::rngs::SysRng;
+use protocol::{CtiError, Frame, Symbol};
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// Requests that may wait for their answers; more are refused as [`Error::Overloaded`].
 pub(super) const MAX_PENDING: usize = 4_096;
-
-/// Servers of the cluster's list that are remembered.
-const MAX_SERVERS: usize = 64;
 
 /// Devices that are opened again at once; the next ones follow as answers come.
 const MAX_REOPENING: usize = 64;
@@ -42,13 +39,30 @@ const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
 /// The longest one that is believed.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// When a request is made again that a server was too busy for and that named no time.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// When a request is written that found no room.
+const NO_ROOM: Duration = Duration::from_millis(50);
+
 /// A request of a handle, written already.
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) id: u64,
     pub(super) frame: Frame,
     pub(super) adopt: Adopt,
+    /// It may be made again in another session, for it can't be carried out twice.
+    pub(super) repeatable: bool,
+    /// How long somebody waits for the answer.
+    pub(super) until: Instant,
     pub(super) reply: Option<oneshot::Sender<Result<Answer, Error>>>,
+}
+
+impl Command {
+    /// Nobody waits for the answer any more.
+    fn is_abandoned(&self) -> bool {
+        self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
 }
 
 /// What the driver itself does with a good answer, before it looks at the events behind it.
@@ -58,6 +72,7 @@ pub(super) enum Adopt {
     Opened { device: DeviceName, media: Option<MediaTermination> },
     Closed(DeviceName),
     NewCall { device: DeviceName, dn: Option<Dn> },
+    ParkMonitored(bool),
     ProviderClosed,
 }
 
@@ -81,62 +96,19 @@ pub(super) struct Driver {
     commands: mpsc::Receiver<Command>,
     ids: Arc<AtomicU64>,
     pending: BTreeMap<u64, Command>,
+    /// Of these, the ones that are to be written again, and when: the server had no time for them, or there was no room.
+    again: BTreeSet<(Instant, u64)>,
     session: SessionId,
     last_seq: u64,
     heartbeat: Duration,
-    servers: Vec<String>,
+    servers: Servers,
+    backoff: Backoff,
+    connected_at: Instant,
+    /// Whether parked calls are to be told, in a new session as well.
+    monitors_park: bool,
     /// Devices of a lost session that are to be opened again, and how many of them are on their way.
     to_reopen: VecDeque<(DeviceName, Option<MediaTermination>)>,
     reopening: usize,
-}
-
-/// Opens a session at the first configured server that answers.
-pub(super) async fn open_first(
-    config: &ProviderConfig,
-    dialer: &Dialer,
-) -> Result<(Link, ProviderOpened), ConnectError> {
-    let mut failure = ConnectError::NoServer;
-    for server in &config.servers {
-        match open(config, dialer, server, None).await {
-            Ok(opened) => return Ok(opened),
-            // A refusal is the cluster's word; the others would say the same.
-            Err(refused @ ConnectError::Refused(_)) => return Err(refused),
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
-}
-
-async fn open(
-    config: &ProviderConfig,
-    dialer: &Dialer,
-    server: &str,
-    resume: Option<Resume>,
-) -> Result<(Link, ProviderOpened), ConnectError> {
-    let mut link = Link::connect(server, dialer, config.connect_timeout).await?;
-    let no_answer = |what: &str| ConnectError::NoAnswer { server: server.to_owned(), what: what.to_owned() };
-    let request = ProviderOpen {
-        user: config.user.as_str().into(),
-        password: config.password.clone(),
-        application: config.application.as_str().into(),
-        instance: config.instance.as_deref().map(Into::into),
-        heartbeat_ms: config.heartbeat.map(|h| h.as_millis() as u64),
-        subscribe: config.subscribe.as_ref().map(|globs| globs.iter().map(|g| g.as_str().into()).collect()),
-        resume_grace_ms: config.resume_grace.map(|g| g.as_millis() as u64),
-        resume,
-    };
-    let frame = rpc::request_frame(&Id::number(0), ProviderOpen::METHOD, &methods::params(&request, None));
-    link.send(frame).map_err(|_| no_answer("the connection ended at once"))?;
-    let answer = tokio::time::timeout(config.request_timeout, link.receive()).await;
-    match answer.map_err(|_| no_answer("no answer to provider.open"))? {
-        Inbound::Reply { outcome: Ok(result), .. } => {
-            let opened = serde_json::from_str(result.get()).map_err(|e| no_answer(&e.to_string()))?;
-            Ok((link, opened))
-        }
-        Inbound::Reply { outcome: Err(error), .. } => Err(ConnectError::Refused(error)),
-        Inbound::Event(_) | Inbound::Unreadable(_) => Err(no_answer("something else than an answer came")),
-        Inbound::End(reason) => Err(no_answer(&format!("the connection ended: {reason:?}"))),
-    }
 }
 
 impl Driver {
@@ -149,16 +121,20 @@ impl Driver {
         opened: ProviderOpened,
     ) -> Self {
         let mut driver = Self {
-            servers: config.servers.clone(),
+            servers: Servers::new(&config, &dialer, &opened),
+            backoff: Backoff::new(config.reconnect.unwrap_or_default()),
             config,
             dialer,
             registry,
             commands,
             ids,
             pending: BTreeMap::new(),
+            again: BTreeSet::new(),
             session: opened.session,
             last_seq: 0,
             heartbeat: MIN_HEARTBEAT,
+            connected_at: Instant::now(),
+            monitors_park: false,
             to_reopen: VecDeque::new(),
             reopening: 0,
         };
@@ -176,16 +152,9 @@ impl Driver {
                 }
                 Served::Lost(reason) => {
                     drop(link);
-                    tracing::info!(?reason, "connection to the CTIManager lost");
-                    self.registry.set_state(ProviderState::OutOfService);
-                    let reconnect = self.config.reconnect.filter(|_| may_come_back(&reason));
-                    self.registry.tell(ProviderEvent::ConnectionLost(reason));
-                    match reconnect {
+                    match self.lost(reason).await {
+                        Some(new) => link = new,
                         None => break self.fail_pending(&Error::ConnectionLost),
-                        Some(reconnect) => match self.come_back(reconnect).await {
-                            Some(new) => link = new,
-                            None => break self.fail_pending(&Error::ConnectionLost),
-                        },
                     }
                 }
             }
@@ -197,13 +166,25 @@ impl Driver {
         let mut next_heartbeat = Instant::now() + self.heartbeat_pace();
         let mut silent_at = Instant::now() + 2 * self.heartbeat;
         loop {
+            let again = self.again.first().map_or(next_heartbeat, |(at, _)| *at);
+            // In this order: what is rare and short goes before what may never end.
             tokio::select! {
-                inbound = link.receive() => {
-                    silent_at = Instant::now() + 2 * self.heartbeat;
-                    if let Some(end) = self.inbound(inbound) {
-                        return end;
+                biased;
+                () = tokio::time::sleep_until(next_heartbeat.min(silent_at).min(again)) => {
+                    let now = Instant::now();
+                    self.write_again(link, now);
+                    if now >= next_heartbeat {
+                        self.send_heartbeat(link);
+                        next_heartbeat = now + self.heartbeat_pace();
                     }
-                    self.reopen(link);
+                    if now >= silent_at {
+                        // We may have been asleep, not the server.
+                        let Some(inbound) = link.waiting() else { return Served::Lost(LostReason::Silence) };
+                        silent_at = now + 2 * self.heartbeat;
+                        if let Some(end) = self.inbound(inbound) {
+                            return end;
+                        }
+                    }
                 }
                 command = self.commands.recv() => match command {
                     Some(command) => self.request(link, command),
@@ -215,13 +196,12 @@ impl Driver {
                         return Served::Finished;
                     }
                 },
-                () = tokio::time::sleep_until(next_heartbeat.min(silent_at).into()) => {
-                    let now = Instant::now();
-                    if now >= silent_at {
-                        return Served::Lost(LostReason::Silence);
+                inbound = link.receive() => {
+                    silent_at = Instant::now() + 2 * self.heartbeat;
+                    if let Some(end) = self.inbound(inbound) {
+                        return end;
                     }
-                    self.send_heartbeat(link);
-                    next_heartbeat = now + self.heartbeat_pace();
+                    self.reopen(link);
                 }
             }
         }
@@ -233,7 +213,7 @@ impl Driver {
     }
 
     fn send_heartbeat(&mut self, link: &Link) {
-        self.pending.retain(|_, waiting| waiting.reply.as_ref().is_none_or(|reply| !reply.is_closed()));
+        self.pending.retain(|_, waiting| !waiting.is_abandoned());
         let params = methods::params(&ProviderHeartbeat { last_seq: Some(self.last_seq) }, None);
         let id = Id::number(self.next_id());
         if link.send(rpc::request_frame(&id, ProviderHeartbeat::METHOD, &params)).is_err() {
@@ -302,9 +282,13 @@ impl Driver {
             }
             return None;
         };
+        let command = match &outcome {
+            Err(error) => self.put_off(command, error)?,
+            Ok(_) => command,
+        };
         let finished = matches!((&command.adopt, &outcome), (Adopt::ProviderClosed, Ok(_)));
         let outcome = match outcome {
-            Ok(result) => self.adopt(&command.adopt, result),
+            Ok(result) => self.adopt(&command, result),
             Err(error) => Err(Error::Refused(error)),
         };
         if let (None, Adopt::Opened { device, .. }) = (&command.reply, &command.adopt) {
@@ -314,10 +298,40 @@ impl Driver {
         finished.then_some(Served::Finished)
     }
 
+    /// A request that the server had no time for is made again when it has, if somebody waits so long. Gives back what
+    /// is to be answered now.
+    fn put_off(&mut self, command: Command, error: &CtiError) -> Option<Command> {
+        if error.symbol != Symbol::RateLimited {
+            return Some(command);
+        }
+        let wait = error.data.retry_after_ms.map_or(BUSY, Duration::from_millis);
+        let at = Instant::now().checked_add(wait + self.backoff.spread(wait.min(BUSY)))?;
+        if at >= command.until {
+            return Some(command);
+        }
+        self.again.insert((at, command.id));
+        self.pending.insert(command.id, command);
+        None
+    }
+
+    fn write_again(&mut self, link: &Link, now: Instant) {
+        while let Some((at, id)) = self.again.pop_first() {
+            if at > now {
+                self.again.insert((at, id));
+                return;
+            }
+            let Some(command) = self.pending.get(&id) else { continue };
+            if !command.is_abandoned() && link.send(command.frame.clone()).is_err() {
+                self.again.insert((now + NO_ROOM, id));
+                return;
+            }
+        }
+    }
+
     fn reopened(&mut self, device: &DeviceName, error: Option<&Error>) {
         self.reopening = self.reopening.saturating_sub(1);
         if let Some(error) = error {
-            self.registry.closed(device);
+            self.registry.not_reopened(device);
             let event = ProviderEvent::NotReopened { device: device.clone(), error: error.clone() };
             self.registry.tell(event);
         }
@@ -326,26 +340,38 @@ impl Driver {
     fn reopen(&mut self, link: &Link) {
         while self.reopening < MAX_REOPENING && self.pending.len() < MAX_PENDING {
             let Some((device, media)) = self.to_reopen.pop_front() else { return };
-            let (id, key) = self.next_id_and_key();
             let open = DeviceOpen { device: device.clone(), media: media.clone() };
-            let params = methods::params(&open, Some(&key));
-            let frame = rpc::request_frame(&Id::number(id), DeviceOpen::METHOD, &params);
-            if link.send(frame.clone()).is_err() {
+            if self.ask(link, &open, Adopt::Opened { device: device.clone(), media: media.clone() }).is_none()
+            {
                 return self.to_reopen.push_front((device, media));
             }
             self.reopening += 1;
-            self.pending
-                .insert(id, Command { id, frame, adopt: Adopt::Opened { device, media }, reply: None });
         }
     }
 
-    fn adopt(&self, adopt: &Adopt, result: Box<RawValue>) -> Result<Answer, Error> {
+    /// A request of the SDK's own. `None` when there is no room for it now.
+    fn ask<C: Call>(&mut self, link: &Link, call: &C, adopt: Adopt) -> Option<()> {
+        let id = self.next_id();
+        let params = methods::params(call, Some(&idempotency_key(id)));
+        let frame = rpc::request_frame(&Id::number(id), C::METHOD, &params);
+        link.send(frame.clone()).ok()?;
+        let until = Instant::now() + MAX_HEARTBEAT;
+        self.pending.insert(id, Command { id, frame, adopt, repeatable: false, until, reply: None });
+        Some(())
+    }
+
+    fn adopt(&mut self, command: &Command, result: Box<RawValue>) -> Result<Answer, Error> {
         let bad = |e: serde_json::Error| Error::BadAnswer(e.to_string());
-        let legs = match adopt {
+        let legs = match &command.adopt {
             Adopt::Nothing | Adopt::ProviderClosed => Vec::new(),
+            Adopt::ParkMonitored(on) => {
+                self.monitors_park = *on;
+                Vec::new()
+            }
             Adopt::Opened { media, .. } => {
                 let opened: DeviceOpened = serde_json::from_str(result.get()).map_err(bad)?;
-                self.registry.opened(opened, media.clone())
+                let again = command.reply.is_none();
+                self.registry.opened(opened, media.clone(), again)
             }
             Adopt::Closed(device) => {
                 self.registry.closed(device);
@@ -359,29 +385,49 @@ impl Driver {
         Ok(Answer { result, legs })
     }
 
+    /// The connection is lost: devices go out of service before the provider (reference §7.4). Gives the next one.
+    async fn lost(&mut self, reason: LostReason) -> Option<Link> {
+        tracing::info!(?reason, "connection to the CTIManager lost");
+        self.registry.cut_off();
+        self.registry.set_state(ProviderState::OutOfService);
+        let reconnect = self.config.reconnect.filter(|_| may_come_back(&reason));
+        self.registry.tell(ProviderEvent::ConnectionLost(reason));
+        self.backoff.lost_after(self.connected_at.elapsed());
+        let patience = reconnect?.give_up_after;
+        // Who has asked to leave does not wait for longer than for an answer.
+        let patience = if self.is_leaving() { patience.min(self.config.request_timeout) } else { patience };
+        self.come_back(patience).await
+    }
+
     /// Connects again, and again, until it is time to give up. Requests that come meanwhile are refused; those that wait
     /// for an answer go on waiting, for the session may go on.
-    async fn come_back(&mut self, reconnect: Reconnect) -> Option<Link> {
+    async fn come_back(&mut self, patience: Duration) -> Option<Link> {
         let lost = Instant::now();
-        let mut pause = reconnect.first_pause;
+        let mut last = None;
         loop {
+            let wait = self.servers.rest() + self.backoff.next_pause();
+            if lost.elapsed().saturating_add(wait) >= patience {
+                self.registry.tell(ProviderEvent::GaveUp(GaveUp::TooLong { last }));
+                return None;
+            }
+            refusing(&mut self.commands, tokio::time::sleep(wait)).await?;
             let resume = Resume { session: Some(self.session), last_seq: self.last_seq };
-            let attempt = open_any(&self.config, &self.dialer, &self.servers, resume);
-            let error = match refusing(&mut self.commands, attempt).await? {
+            let attempt = self.servers.open_any(&self.config, &self.dialer, resume);
+            match refusing(&mut self.commands, attempt).await? {
                 Ok((link, opened)) => {
                     self.came_back(&link, opened);
                     return Some(link);
                 }
-                Err(error) => error,
-            };
-            let wait = spread(pause).max(error.retry_after().unwrap_or_default());
-            if !error.is_retryable() || lost.elapsed().saturating_add(wait) >= reconnect.give_up_after {
-                tracing::warn!(%error, "the connection is lost for good");
-                return None;
+                Err(ConnectError::Refused(error)) if !may_be_taken_later(&error) => {
+                    tracing::warn!(%error, "the connection is lost for good");
+                    self.registry.tell(ProviderEvent::GaveUp(GaveUp::Refused(error)));
+                    return None;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "not yet connected again");
+                    last = Some(error.to_string().into());
+                }
             }
-            tracing::debug!(%error, "not yet connected again");
-            refusing(&mut self.commands, tokio::time::sleep(wait)).await?;
-            pause = (pause * 2).min(reconnect.longest_pause);
         }
     }
 
@@ -389,29 +435,68 @@ impl Driver {
         if opened.resumed {
             self.opened(opened);
             self.registry.tell(ProviderEvent::Resumed);
-            // With their `idem` they are carried out once, whether the first copy arrived or not.
-            let waiting = self.pending.values().map(|command| link.send(command.frame.clone()));
-            if waiting.filter(Result::is_err).count() > 0 {
-                tracing::warn!("more requests wait than can be repeated; some will time out");
-            }
-            return;
+            self.registry.reachable_again();
+            self.repeat(link);
+        } else {
+            self.begin_anew(link, opened);
         }
+    }
+
+    /// Requests that wait are made again. In the same session they are carried out once by their `idem`, whether the first
+    /// copy arrived or not; in a new one only those are left that do no harm.
+    fn repeat(&mut self, link: &Link) {
+        let put_off: BTreeSet<u64> = self.again.iter().map(|(_, id)| *id).collect();
+        let waiting = self.pending.values().filter(|command| !put_off.contains(&command.id));
+        let no_room =
+            waiting.filter(|command| link.send(command.frame.clone()).is_err()).map(|command| command.id);
+        let at = Instant::now() + NO_ROOM;
+        self.again.extend(no_room.map(|id| (at, id)).collect::<Vec<_>>());
+    }
+
+    /// A new session stands in for a lost one: what was open is opened again, and the difference told as events.
+    fn begin_anew(&mut self, link: &Link, opened: ProviderOpened) {
         let reason = opened.reason;
         self.last_seq = opened.next_seq.saturating_sub(1);
-        self.fail_pending(&Error::ConnectionLost);
+        let leaving = self.is_leaving();
+        let lost: Vec<_> = self.pending.extract_if(.., |_, command| !command.repeatable).collect();
+        for (_, command) in lost {
+            // A device that was to be closed is: nothing holds it any more.
+            let outcome = match &command.adopt {
+                Adopt::Closed(device) => {
+                    self.registry.closed(device);
+                    Ok(Answer { result: rpc::raw(&methods::Empty {}), legs: Vec::new() })
+                }
+                _ => Err(Error::ConnectionLost),
+            };
+            answer(command, outcome);
+        }
         let devices = self.registry.session_lost();
         self.opened(opened);
         self.registry.tell(ProviderEvent::Restarted(reason));
-        (self.to_reopen, self.reopening) = (devices.into(), 0);
+        (self.to_reopen, self.reopening) = (VecDeque::new(), 0);
+        self.repeat(link);
+        if leaving {
+            return;
+        }
+        self.to_reopen.extend(devices);
+        if self.monitors_park && self.ask(link, &ProviderMonitorPark { on: true }, Adopt::Nothing).is_none() {
+            tracing::warn!("parked calls are not monitored any more: no room for the request");
+        }
         self.reopen(link);
     }
 
+    /// Whether the application has asked to close the provider and still waits.
+    fn is_leaving(&self) -> bool {
+        let leaves = |command: &Command| matches!(command.adopt, Adopt::ProviderClosed);
+        self.pending.values().any(leaves)
+    }
+
     fn opened(&mut self, opened: ProviderOpened) {
+        self.connected_at = Instant::now();
         self.session = opened.session;
         self.heartbeat = Duration::from_millis(opened.heartbeat_ms).clamp(MIN_HEARTBEAT, MAX_HEARTBEAT);
-        self.servers = where_to_reconnect(&self.config, &self.dialer, &opened);
+        self.servers = Servers::new(&self.config, &self.dialer, &opened);
         self.registry.set_session(opened);
-        self.registry.set_state(ProviderState::InService);
     }
 
     fn fail_pending(&mut self, error: &Error) {
@@ -423,25 +508,11 @@ impl Driver {
     fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
-
-    fn next_id_and_key(&self) -> (u64, String) {
-        let id = self.next_id();
-        (id, idempotency_key(id))
-    }
 }
 
 /// A key that makes a repeat after a resume harmless: no two requests of a session have the same.
 pub(super) fn idempotency_key(id: u64) -> String {
     format!("{id:x}")
-}
-
-/// Half of the pause to all of it, so that a thousand applications do not come back in the same moment.
-fn spread(pause: Duration) -> Duration {
-    let mut random = [0; 2];
-    match SysRng.try_fill_bytes(&mut random) {
-        Ok(()) => pause / 2 + (pause / 2) * u32::from(u16::from_be_bytes(random)) / u32::from(u16::MAX),
-        Err(_) => pause,
-    }
 }
 
 fn answer(command: Command, outcome: Result<Answer, Error>) {
@@ -465,98 +536,6 @@ async fn refusing<T>(commands: &mut mpsc::Receiver<Command>, work: impl Future<O
                     return None;
                 }
             }
-        }
-    }
-}
-
-async fn open_any(
-    config: &ProviderConfig,
-    dialer: &Dialer,
-    servers: &[String],
-    resume: Resume,
-) -> Result<(Link, ProviderOpened), ConnectError> {
-    let mut failure = ConnectError::NoServer;
-    for server in servers {
-        match open(config, dialer, server, Some(resume.clone())).await {
-            Ok(opened) => return Ok(opened),
-            Err(error) if !error.is_retryable() => return Err(error),
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
-}
-
-/// The cluster's own list first, in its order, then what was configured. The list is of TLS addresses.
-fn where_to_reconnect(config: &ProviderConfig, dialer: &Dialer, opened: &ProviderOpened) -> Vec<String> {
-    let told = match dialer {
-        Dialer::Plain => &[][..],
-        Dialer::Tls { .. } if config.only_configured => &[][..],
-        Dialer::Tls { .. } => &opened.ctimanagers[..opened.ctimanagers.len().min(MAX_SERVERS)],
-    };
-    let port = config.servers.first().and_then(|s| s.rsplit_once(':')).map_or("2749", |(_, port)| port);
-    let mut servers: Vec<String> = Vec::new();
-    for server in told.iter().map(|told| with_port(told, port)).chain(config.servers.iter().cloned()) {
-        if !servers.contains(&server) {
-            servers.push(server);
-        }
-    }
-    servers
-}
-
-/// The address as it is when it names a port, else with this one.
-fn with_port(address: &str, port: &str) -> String {
-    match address.parse::<IpAddr>() {
-        Ok(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
-        Ok(IpAddr::V4(ip)) => format!("{ip}:{port}"),
-        Err(_) if address.contains(':') => address.to_owned(),
-        Err(_) => format!("{address}:{port}"),
-    }
-}
-
-fn may_come_back(reason: &LostReason) -> bool {
-    match reason {
-        LostReason::Superseded => false,
-        LostReason::Closed(CloseReason::UserDeleted | CloseReason::NotCtiEnabled) => false,
-        LostReason::Closed(
-            CloseReason::SlowConsumer
-            | CloseReason::HeartbeatTimeout
-            | CloseReason::OpenTimeout
-            | CloseReason::CertificateExpired
-            | CloseReason::LineTooLong
-            | CloseReason::Draining
-            | CloseReason::Stopping,
-        )
-        | LostReason::EndOfFile
-        | LostReason::Network(_)
-        | LostReason::Silence
-        | LostReason::Protocol(_) => true,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{spread, with_port};
-    use std::time::Duration;
-
-    #[test]
-    fn pauses_are_spread_over_their_second_half() {
-        for pause in [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(3_600)] {
-            let spread = spread(pause);
-            assert!(pause / 2 <= spread && spread <= pause, "{pause:?}: {spread:?}");
-        }
-    }
-
-    #[test]
-    fn addresses_without_a_port_get_one() {
-        for (address, wanted) in [
-            ("cm2", "cm2:2749"),
-            ("cm2:4711", "cm2:4711"),
-            ("192.0.2.1", "192.0.2.1:2749"),
-            ("192.0.2.1:1", "192.0.2.1:1"),
-            ("2001:db8::1", "[2001:db8::1]:2749"),
-            ("[2001:db8::1]:1", "[2001:db8::1]:1"),
-        ] {
-            assert_eq!(with_port(address, "2749"), wanted);
         }
     }
 }

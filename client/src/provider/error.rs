@@ -22,6 +22,9 @@ pub enum Error {
     /// More requests wait than may wait; the request was not sent.
     #[error("too many requests wait for their answers")]
     Overloaded,
+    /// The request is longer than a message may be (1 MiB); it was not sent.
+    #[error("the request is longer than a message may be")]
+    TooLong,
     /// The provider is shut down.
     #[error("the provider is shut down")]
     ShutDown,
@@ -40,6 +43,7 @@ impl Error {
             | Error::NotConnected
             | Error::Timeout
             | Error::Overloaded
+            | Error::TooLong
             | Error::ShutDown
             | Error::BadAnswer(_) => None,
         }
@@ -53,6 +57,11 @@ impl Error {
             Some(Symbol::DestinationBusy | Symbol::DestinationUnknown | Symbol::DestinationOutOfService)
         )
     }
+}
+
+/// Whether a refusal of `provider.open` may be another answer at another server, or later.
+pub(super) fn may_be_taken_later(error: &CtiError) -> bool {
+    error.is_retryable() || error.symbol == Symbol::Internal
 }
 
 /// Why no provider could be opened.
@@ -95,7 +104,19 @@ impl ConnectError {
         match self {
             ConnectError::NoServer | ConnectError::Tls(_) | ConnectError::ServerName(_) => false,
             ConnectError::Unreachable { .. } | ConnectError::NoAnswer { .. } => true,
-            ConnectError::Refused(error) => error.is_retryable() || error.symbol == Symbol::Internal,
+            ConnectError::Refused(error) => may_be_taken_later(error),
+        }
+    }
+
+    /// Whether all servers of the cluster would say the same, now and later.
+    pub(super) fn is_the_clusters_word(&self) -> bool {
+        match self {
+            ConnectError::Tls(_) => true,
+            ConnectError::Refused(error) => !may_be_taken_later(error),
+            ConnectError::NoServer
+            | ConnectError::ServerName(_)
+            | ConnectError::Unreachable { .. }
+            | ConnectError::NoAnswer { .. } => false,
         }
     }
 

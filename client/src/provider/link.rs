@@ -1,5 +1,6 @@
 //! One connection: connecting, a task that reads, a task that writes, bounded queues to both.
 
+use super::connector::{Connector, Stream};
 use super::error::ConnectError;
 use super::observer::LostReason;
 use protocol::event::Received;
@@ -8,9 +9,9 @@ use protocol::rpc::{Id, Incoming};
 use protocol::{CtiError, Frame};
 use rustls::pki_types::ServerName;
 use serde_json::value::RawValue;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -25,10 +26,21 @@ const MAX_QUEUED: usize = 1_024;
 const READ_BYTES: usize = 16 * 1024;
 
 /// How connections are made.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Dialer {
     Plain,
     Tls { config: Arc<rustls::ClientConfig>, server_name: Option<String> },
+    Through(Arc<dyn Connector>),
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dialer::Plain => "Plain",
+            Dialer::Tls { .. } => "Tls",
+            Dialer::Through(_) => "Through",
+        })
+    }
 }
 
 /// What a server sent, or the end.
@@ -58,9 +70,6 @@ pub(super) enum NotWritten {
     Broken,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 impl Link {
     /// Connects within `limit`, TLS included.
     pub(super) async fn connect(
@@ -69,28 +78,13 @@ impl Link {
         limit: Duration,
     ) -> Result<Self, ConnectError> {
         let unreachable = |error| ConnectError::Unreachable { server: server.to_owned(), error };
-        let tls = match dialer {
-            Dialer::Plain => None,
-            Dialer::Tls { config, server_name } => {
-                let name = server_name.clone().unwrap_or_else(|| host(server).to_owned());
-                let parsed =
-                    ServerName::try_from(name.clone()).map_err(|_| ConnectError::ServerName(name))?;
-                Some((TlsConnector::from(config.clone()), parsed))
-            }
-        };
-        let connecting = async {
-            let tcp = TcpStream::connect(server).await?;
-            tcp.set_nodelay(true)?;
-            Ok(match tls {
-                None => Self::over(tcp),
-                Some((connector, name)) => Self::over(connector.connect(name, tcp).await?),
-            })
-        };
+        let stream = dial(server, dialer)?;
         let timed_out = |_| unreachable(io::ErrorKind::TimedOut.into());
-        tokio::time::timeout(limit, connecting).await.map_err(timed_out)?.map_err(unreachable)
+        let stream = tokio::time::timeout(limit, stream).await.map_err(timed_out)?.map_err(unreachable)?;
+        Ok(Self::over(stream))
     }
 
-    fn over(stream: impl Stream + 'static) -> Self {
+    fn over(stream: Box<dyn Stream>) -> Self {
         let (read, write) = tokio::io::split(stream);
         let (outbound, frames) = mpsc::channel(MAX_QUEUED);
         let (messages, inbound) = mpsc::channel(MAX_QUEUED);
@@ -105,6 +99,11 @@ impl Link {
             TrySendError::Full(_) => NotWritten::Full,
             TrySendError::Closed(_) => NotWritten::Broken,
         })
+    }
+
+    /// A message that has been read already.
+    pub(super) fn waiting(&mut self) -> Option<Inbound> {
+        self.inbound.try_recv().ok()
     }
 
     /// The next message; the last one is [`Inbound::End`]. Cancel-safe.
@@ -125,6 +124,32 @@ impl Drop for Link {
         self.reader.abort();
         self.writer.abort();
     }
+}
+
+fn dial<'a>(
+    server: &'a str,
+    dialer: &'a Dialer,
+) -> Result<impl Future<Output = io::Result<Box<dyn Stream>>> + 'a, ConnectError> {
+    let name = match dialer {
+        Dialer::Plain | Dialer::Through(_) => None,
+        Dialer::Tls { server_name, .. } => {
+            let name = server_name.clone().unwrap_or_else(|| host(server).to_owned());
+            Some(ServerName::try_from(name.clone()).map_err(|_| ConnectError::ServerName(name))?)
+        }
+    };
+    Ok(async move {
+        if let Dialer::Through(connector) = dialer {
+            return connector.connect(server).await;
+        }
+        let tcp = TcpStream::connect(server).await?;
+        tcp.set_nodelay(true)?;
+        Ok(match (dialer, name) {
+            (Dialer::Tls { config, .. }, Some(name)) => {
+                Box::new(TlsConnector::from(config.clone()).connect(name, tcp).await?) as Box<dyn Stream>
+            }
+            _ => Box::new(tcp),
+        })
+    })
 }
 
 /// `host` of `host:port` and `[address]:port`.

@@ -8,17 +8,21 @@
 #![allow(clippy::disallowed_methods)]
 
 mod call;
+mod connector;
 mod driver;
 mod error;
 mod link;
 mod observer;
+mod reconnect;
 mod registry;
 mod terminal;
 
 pub use call::{Call, Connection, ConnectionState, Redirect, TerminalConnection, Transfer};
+pub use connector::{Connecting, Connector, Stream};
 pub use error::{ConnectError, Error};
 pub use observer::{
-    Events, LostReason, MAX_WAITING_EVENTS, MAX_WAITING_LEG_EVENTS, Observed, ProviderEvent, ProviderState,
+    Events, GaveUp, LostReason, MAX_WAITING_EVENTS, MAX_WAITING_LEG_EVENTS, Observed, ProviderEvent,
+    ProviderState,
 };
 pub use registry::{LegStatus, MAX_WAITING_CALLS};
 pub use terminal::{Address, Calls, MakeCall, Terminal};
@@ -27,6 +31,7 @@ use device_model::{CallId, Dn, LegId};
 use driver::{Adopt, Answer, Command, Driver};
 use link::Dialer;
 use protocol::Secret;
+use protocol::frame::MAX_LINE_BYTES;
 use protocol::methods::{
     self, Call as Method, Cursor, Glob, PageSize, ProviderClose, ProviderDevices, ProviderMonitorPark,
     ProviderOpened, ProviderSnapshot, Scope, Snapshot,
@@ -39,6 +44,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 /// Requests on their way to the driver; the next one waits for a place.
 const MAX_COMMANDS: usize = 256;
@@ -57,6 +63,8 @@ pub enum Transport {
     },
     /// NDJSON over plain TCP: everybody on the way can read and change everything, the password too.
     PlainTcp,
+    /// NDJSON over connections that the author makes.
+    Through(Arc<dyn Connector>),
 }
 
 impl fmt::Debug for Transport {
@@ -68,6 +76,7 @@ impl fmt::Debug for Transport {
                 .field("identity", &identity.is_some())
                 .finish_non_exhaustive(),
             Transport::PlainTcp => f.write_str("PlainTcp"),
+            Transport::Through(_) => f.write_str("Through"),
         }
     }
 }
@@ -104,7 +113,8 @@ pub struct ProviderConfig {
     pub reconnect: Option<Reconnect>,
 }
 
-/// How to come back after a lost connection: all servers in turn, then a pause, twice as long each time.
+/// How to come back after a lost connection: all servers in turn, at once after a connection that has lasted, then after a
+/// pause, twice as long each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
     /// The first pause.
@@ -113,6 +123,18 @@ pub struct Reconnect {
     pub longest_pause: Duration,
     /// When to give up.
     pub give_up_after: Duration,
+    /// Where the chance in the pauses comes from.
+    pub jitter: Jitter,
+}
+
+/// Where the chance in a pause comes from; it lasts from half of its time to all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Jitter {
+    /// The system.
+    #[default]
+    System,
+    /// This number, for runs that are to be repeated.
+    Seed(u64),
 }
 
 impl Default for Reconnect {
@@ -122,6 +144,7 @@ impl Default for Reconnect {
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(10),
             give_up_after: Duration::from_secs(3_600),
+            jitter: Jitter::System,
         }
     }
 }
@@ -150,6 +173,7 @@ impl ProviderConfig {
     fn dialer(&self) -> Result<Dialer, ConnectError> {
         Ok(match &self.transport {
             Transport::PlainTcp => Dialer::Plain,
+            Transport::Through(connector) => Dialer::Through(connector.clone()),
             Transport::Tls { ca_pem, server_name, identity } => {
                 let identity = identity.as_ref();
                 let identity = identity.map(|(chain, key)| security::tls::Identity::from_pem(chain, key));
@@ -186,9 +210,15 @@ impl Shared {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let idem = C::CHANGES.then(|| driver::idempotency_key(id));
         let frame = rpc::request_frame(&Id::number(id), C::METHOD, &methods::params(call, idem.as_deref()));
+        if frame.head.len() + frame.tail.len() > MAX_LINE_BYTES {
+            return Err(Error::TooLong);
+        }
+        // To open a device that is open already, or to close twice, is the same as once.
+        let repeatable = !C::CHANGES || matches!(adopt, Adopt::Opened { .. } | Adopt::ProviderClosed);
         let (reply, answer) = oneshot::channel();
         let exchange = async {
-            let command = Command { id, frame, adopt, reply: Some(reply) };
+            let until = Instant::now() + self.request_timeout;
+            let command = Command { id, frame, adopt, repeatable, until, reply: Some(reply) };
             self.commands.send(command).await.map_err(|_| Error::ShutDown)?;
             answer.await.map_err(|_| Error::ShutDown)?
         };
@@ -206,7 +236,7 @@ impl Provider {
     /// [`ConnectError`]; nothing is tried again here.
     pub async fn connect(config: ProviderConfig) -> Result<Self, ConnectError> {
         let dialer = config.dialer()?;
-        let (link, opened) = driver::open_first(&config, &dialer).await?;
+        let (link, opened) = reconnect::open_first(&config, &dialer).await?;
         let (commands, command_rx) = mpsc::channel(MAX_COMMANDS);
         let (registry, ids) = (Arc::new(Registry::new()), Arc::new(AtomicU64::new(1)));
         let shared = Shared {
@@ -294,7 +324,8 @@ impl Provider {
     /// # Errors
     /// `PRIVILEGE_VIOLATION` without Allow Call Park Monitoring; any [`Error`].
     pub async fn monitor_park(&self, on: bool) -> Result<Vec<Dn>, Error> {
-        Ok(self.shared.call(&ProviderMonitorPark { on }).await?.park_numbers)
+        let (answer, _) = self.shared.request(&ProviderMonitorPark { on }, Adopt::ParkMonitored(on)).await?;
+        Ok(answer.park_numbers)
     }
 
     /// A leg that the session knows now.

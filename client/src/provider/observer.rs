@@ -2,9 +2,9 @@
 
 use super::error::Error;
 use device_model::DeviceName;
-use protocol::Event;
 use protocol::event::CloseReason;
 use protocol::methods::NotResumed;
+use protocol::{CtiError, Event};
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -56,6 +56,9 @@ pub enum ProviderEvent {
         /// What.
         event: Arc<Event>,
     },
+    /// What no CTIManager told, but the provider concludes: devices are out of service while there is no connection and in
+    /// service again (reference §7.4); after a restart, what has become of calls meanwhile.
+    Concluded(Arc<Event>),
     /// An event that this version can't read: a later version's, or a broken one.
     Unreadable {
         /// Its number.
@@ -74,16 +77,31 @@ pub enum ProviderEvent {
     State(ProviderState),
     /// The connection is lost. With reconnection configured, `Resumed` or `Restarted` or the state `Shutdown` follows.
     ConnectionLost(LostReason),
+    /// No other connection will be made; the state `Shutdown` follows.
+    GaveUp(GaveUp),
     /// The session goes on where it was; missed events follow, repeated requests get their answers.
     Resumed,
-    /// A new session began in place of the old one: its calls are gone, its devices are being opened again.
+    /// A new session began in place of the old one. Its devices are being opened again; what has changed there is told as
+    /// [`ProviderEvent::Concluded`].
     Restarted(Option<NotResumed>),
-    /// A device could not be opened again after a restart.
+    /// A device could not be opened again after a restart; `device.closed` was told before.
     NotReopened {
         /// Which.
         device: DeviceName,
         /// Why.
         error: Error,
+    },
+}
+
+/// Why a provider does not try to come back any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GaveUp {
+    /// `provider.open` was refused in a way that no repeat changes: the password is another one now, the user may not.
+    Refused(CtiError),
+    /// [`super::Reconnect::give_up_after`] is over.
+    TooLong {
+        /// What the last server said, if one was asked.
+        last: Option<Arc<str>>,
     },
 }
 

@@ -7,14 +7,18 @@ use protocol::Event;
 use protocol::event::{DeviceChange, OpenChannel};
 use protocol::methods::{DeviceOpened, NewCall, ProviderOpened};
 use protocol::wire::{
-    Device, Leg, LegState, Line, MediaDirection, Party, Presentation, Reason, Security, StartedStream,
+    Device, DeviceState, Leg, LegState, Line, MediaDirection, Party, Presentation, Reason, Security,
+    ServiceReason, StartedStream,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{broadcast, mpsc, watch};
 
 /// New calls that may wait in one [`super::Calls`]; further ones are logged and found among the terminal's legs only.
 pub const MAX_WAITING_CALLS: usize = 1_024;
+
+/// Legs that may be told of before the answer to the opening of their device; of further ones an old answer is believed.
+const MAX_TOLD_EARLY: usize = 16_384;
 
 /// A leg as it was last told, with its media. Level, not edge: whoever looks late misses nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,16 +62,27 @@ struct LegEntry {
 struct TerminalEntry {
     /// With which media it was opened, to open it again in a new session.
     opened: Option<Option<MediaTermination>>,
+    /// As last told.
     device: Option<Device>,
+    /// There is no connection to its CTIManager, or it is not yet open again: out of service, whatever was told.
+    cut_off: bool,
+    /// It was open in a lost session and is not yet open in this one.
+    reopening: bool,
+    /// It was told of before the answer to its opening: in a resumed session an answer may be older than events.
+    told_early: bool,
     observers: Option<broadcast::Sender<Arc<Event>>>,
     calls: Vec<mpsc::Sender<LegRef>>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    legs: HashMap<LegId, LegEntry>,
-    terminals: HashMap<DeviceName, TerminalEntry>,
+    legs: BTreeMap<LegId, LegEntry>,
+    terminals: BTreeMap<DeviceName, TerminalEntry>,
     session: Option<Arc<ProviderOpened>>,
+    /// Legs that were told of before the answer to the opening of their device, also those that ended.
+    told_early: BTreeSet<LegId>,
+    /// The CTIManager said that the provider is out of service.
+    out_of_service: bool,
     /// After the end nobody observes anything.
     ended: bool,
 }
@@ -116,13 +131,70 @@ impl Registry {
         self.lock().session.clone()
     }
 
+    /// A session is open, or goes on: the provider is in service, unless the CTIManager has said otherwise.
     pub(super) fn set_session(&self, opened: ProviderOpened) {
-        self.lock().session = Some(Arc::new(opened));
+        let mut inner = self.lock();
+        inner.out_of_service &= opened.resumed;
+        let state = if inner.out_of_service { ProviderState::OutOfService } else { ProviderState::InService };
+        inner.session = Some(Arc::new(opened));
+        drop(inner);
+        self.set_state(state);
+    }
+
+    /// The connection is lost: every open device goes out of service with it.
+    pub(super) fn cut_off(&self) {
+        let mut inner = self.lock();
+        let mut left = Vec::new();
+        for terminal in inner.terminals.values_mut().filter(|t| t.opened.is_some() && !t.cut_off) {
+            terminal.cut_off = true;
+            left.extend(terminal.device.clone().filter(|d| d.state == DeviceState::InService));
+        }
+        let reason = Some(ServiceReason::CtimanagerFailure);
+        for device in left {
+            let device = Device { state: DeviceState::OutOfService, ..device };
+            self.conclude(&mut inner, Event::Device { change: DeviceChange::OutOfService, device, reason });
+        }
+    }
+
+    /// The session goes on: its devices are as they were last told.
+    pub(super) fn reachable_again(&self) {
+        let mut inner = self.lock();
+        let open = inner.terminals.iter().filter(|(_, terminal)| !terminal.reopening);
+        let names: Vec<DeviceName> = open.map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| self.in_service_again(&mut inner, name));
+    }
+
+    fn in_service_again(&self, inner: &mut Inner, name: &DeviceName) {
+        let Some(terminal) = inner.terminals.get_mut(name) else { return };
+        if std::mem::take(&mut terminal.cut_off)
+            && let Some(device) = terminal.device.clone().filter(|d| d.state == DeviceState::InService)
+        {
+            self.conclude(inner, Event::Device { change: DeviceChange::InService, device, reason: None });
+        }
+    }
+
+    /// Tells what no CTIManager has told.
+    fn conclude(&self, inner: &mut Inner, event: Event) {
+        let event = Arc::new(event);
+        if let Some(leg) = event.leg() {
+            inner.leg_event(leg, &event);
+            inner.terminal_event(&leg.device, &event);
+        }
+        if let Event::Device { device, .. } = &*event {
+            inner.terminal_event(&device.name, &event);
+        }
+        self.tell(ProviderEvent::Concluded(event));
     }
 
     /// Takes an event in and passes it on to whom it concerns.
     pub(super) fn apply(&self, event: &Arc<Event>) {
         let mut inner = self.lock();
+        if let Event::Call { leg: Leg { leg, state: LegState::Disconnected, .. } } = &**event
+            && let Some(before) = inner.legs.get(leg).map(|entry| entry.status.borrow().leg.clone())
+        {
+            // Their end may lie in the time between two sessions.
+            self.streams_ended_meanwhile(&mut inner, &before);
+        }
         if let Some(leg) = event.leg() {
             inner.leg_event(leg, event);
             inner.terminal_event(&leg.device, event);
@@ -137,8 +209,14 @@ impl Registry {
                 inner.terminal_event(device, event);
             }
             Event::CallConferenced { legs, .. } => legs.iter().for_each(|leg| inner.leg_told(leg)),
-            Event::ProviderInService => self.set_state(ProviderState::InService),
-            Event::ProviderOutOfService { .. } => self.set_state(ProviderState::OutOfService),
+            Event::ProviderInService => {
+                inner.out_of_service = false;
+                self.set_state(ProviderState::InService);
+            }
+            Event::ProviderOutOfService { .. } => {
+                inner.out_of_service = true;
+                self.set_state(ProviderState::OutOfService);
+            }
             Event::Call { .. }
             | Event::CallChanged { .. }
             | Event::CallTransferred { .. }
@@ -154,23 +232,80 @@ impl Registry {
         }
     }
 
-    /// A device has been opened: its calls are there, the unanswered ones as new calls.
-    pub(super) fn opened(&self, opened: DeviceOpened, media: Option<MediaTermination>) -> Vec<LegRef> {
+    /// A device has been opened: its calls are there, the unanswered ones as new calls. When it was opened `again` after a
+    /// restart, what has become of its calls since then is told as events.
+    pub(super) fn opened(
+        &self,
+        opened: DeviceOpened,
+        media: Option<MediaTermination>,
+        again: bool,
+    ) -> Vec<LegRef> {
         let mut inner = self.lock();
-        let terminal = inner.terminals.entry(opened.device.name.clone()).or_default();
-        terminal.opened = Some(media);
-        terminal.device = Some(opened.device);
-        opened
-            .legs
-            .iter()
-            .map(|leg| {
-                inner.leg_told(leg);
-                inner.leg_ref(leg.leg)
-            })
-            .collect::<Vec<_>>()
-            .into_iter()
-            .flatten()
-            .collect()
+        let name = opened.device.name.clone();
+        let terminal = inner.terminals.entry(name.clone()).or_default();
+        (terminal.opened, terminal.reopening) = (Some(media), false);
+        if !std::mem::take(&mut terminal.told_early) || terminal.device.is_none() {
+            terminal.device = Some(opened.device);
+        }
+        self.in_service_again(&mut inner, &name);
+        // What was told already is newer than the answer.
+        let told = std::mem::take(&mut inner.told_early);
+        let there: BTreeSet<LegId> = opened.legs.iter().map(|leg| leg.leg).collect();
+        let gone = |leg: &Arc<Leg>| !there.contains(&leg.leg) && !told.contains(&leg.leg);
+        for gone in inner.legs_of(&name).into_iter().filter(gone) {
+            self.ended_meanwhile(&mut inner, &gone);
+        }
+        for leg in opened.legs.iter().filter(|leg| !told.contains(&leg.leg)) {
+            match inner.legs.get(&leg.leg).map(|entry| entry.status.borrow().leg.clone()) {
+                None if again => self.conclude(&mut inner, Event::Call { leg: leg.clone() }),
+                None => inner.leg_told(leg),
+                Some(before) => self.changed_meanwhile(&mut inner, &before, leg),
+            }
+        }
+        inner.told_early.extend(told.into_iter().filter(|leg| !there.contains(leg)));
+        opened.legs.iter().filter_map(|leg| inner.leg_ref(leg.leg)).collect()
+    }
+
+    /// A leg of the lost session is not there any more. Why, nobody can say.
+    fn ended_meanwhile(&self, inner: &mut Inner, leg: &Arc<Leg>) {
+        self.streams_ended_meanwhile(inner, leg);
+        let leg = Leg { state: LegState::Disconnected, cause: None, ..(**leg).clone() };
+        self.conclude(inner, Event::Call { leg });
+    }
+
+    fn changed_meanwhile(&self, inner: &mut Inner, before: &Arc<Leg>, now: &Leg) {
+        if before.state != now.state {
+            if now.state == LegState::Held {
+                self.streams_ended_meanwhile(inner, before);
+            }
+            self.conclude(inner, Event::Call { leg: now.clone() });
+        } else if **before != *now {
+            self.conclude(inner, Event::CallChanged { leg: now.clone() });
+        }
+    }
+
+    fn streams_ended_meanwhile(&self, inner: &mut Inner, leg: &Arc<Leg>) {
+        let Some(entry) = inner.legs.get(&leg.leg) else { return };
+        let (input, output) = {
+            let status = entry.status.borrow();
+            (status.input.is_some(), status.output.is_some())
+        };
+        for (runs, direction) in [(input, MediaDirection::Input), (output, MediaDirection::Output)] {
+            if runs {
+                self.conclude(inner, Event::MediaStopped { leg: (**leg).clone(), direction });
+            }
+        }
+    }
+
+    /// A device could not be opened again after a restart.
+    pub(super) fn not_reopened(&self, device: &DeviceName) {
+        let mut inner = self.lock();
+        if let Some(known) = inner.terminals.get_mut(device).and_then(|t| t.device.as_mut()) {
+            (known.state, known.opened) = (DeviceState::OutOfService, false);
+            let (change, device) = (DeviceChange::Closed, known.clone());
+            self.conclude(&mut inner, Event::Device { change, device, reason: None });
+        }
+        inner.device_closed(device);
     }
 
     /// A call that the application makes exists, before its first event.
@@ -186,19 +321,23 @@ impl Registry {
         self.lock().device_closed(device);
     }
 
-    /// The session is lost: so are its legs. Says what was open.
+    /// The session is lost. Says what was open.
     pub(super) fn session_lost(&self) -> Vec<(DeviceName, Option<MediaTermination>)> {
         let mut inner = self.lock();
-        inner.legs.drain().for_each(|(_, entry)| entry.lose());
-        let opened = |(name, t): (&DeviceName, &TerminalEntry)| t.opened.clone().map(|m| (name.clone(), m));
-        inner.terminals.iter().filter_map(opened).collect()
+        inner.told_early.clear();
+        let open = inner.terminals.iter_mut().filter_map(|(name, terminal)| {
+            terminal.reopening = terminal.opened.is_some();
+            terminal.told_early = false;
+            terminal.opened.clone().map(|media| (name.clone(), media))
+        });
+        open.collect()
     }
 
     /// The end: every stream of events ends.
     pub(super) fn shut_down(&self) {
-        self.session_lost();
         self.set_state(ProviderState::Shutdown);
         let mut inner = self.lock();
+        std::mem::take(&mut inner.legs).into_values().for_each(LegEntry::lose);
         inner.terminals.clear();
         inner.ended = true;
         drop(inner);
@@ -249,7 +388,10 @@ impl Registry {
     }
 
     pub(super) fn device(&self, device: &DeviceName) -> Option<Device> {
-        self.lock().terminals.get(device)?.device.clone()
+        let inner = self.lock();
+        let terminal = inner.terminals.get(device)?;
+        let device = terminal.device.clone()?;
+        Some(if terminal.cut_off { Device { state: DeviceState::OutOfService, ..device } } else { device })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -291,10 +433,15 @@ impl Inner {
     /// Legs on a device that the session does not hold are told no more.
     fn device_closed(&mut self, device: &DeviceName) {
         if let Some(terminal) = self.terminals.get_mut(device) {
-            terminal.opened = None;
+            (terminal.opened, terminal.cut_off, terminal.reopening) = (None, false, false);
         }
         let of_device = |_: &LegId, entry: &mut LegEntry| entry.status.borrow().leg.device == *device;
-        self.legs.extract_if(of_device).for_each(|(_, entry)| entry.lose());
+        self.legs.extract_if(.., of_device).for_each(|(_, entry)| entry.lose());
+    }
+
+    fn legs_of(&self, device: &DeviceName) -> Vec<Arc<Leg>> {
+        let legs = self.legs.values().map(|entry| entry.status.borrow().leg.clone());
+        legs.filter(|leg| leg.device == *device).collect()
     }
 
     fn leg_ref(&self, leg: LegId) -> Option<LegRef> {
@@ -331,7 +478,15 @@ impl Inner {
         });
     }
 
+    /// The opening of the device has no answer yet.
+    fn is_being_opened(&self, device: &DeviceName) -> bool {
+        self.terminals.get(device).is_none_or(|t| t.opened.is_none() || t.reopening)
+    }
+
     fn leg_event(&mut self, leg: &Leg, event: &Arc<Event>) {
+        if self.told_early.len() < MAX_TOLD_EARLY && self.is_being_opened(&leg.device) {
+            self.told_early.insert(leg.leg);
+        }
         self.leg_told(leg);
         let Some(entry) = self.legs.get(&leg.leg) else { return };
         entry.status.send_if_modified(|status| media_event(status, event));
@@ -352,6 +507,7 @@ impl Inner {
     fn device_changed(&mut self, change: DeviceChange, device: &Device) {
         let Some(terminal) = self.terminals.get_mut(&device.name) else { return };
         terminal.device = Some(device.clone());
+        terminal.told_early = terminal.opened.is_none() || terminal.reopening;
         match change {
             DeviceChange::Closed | DeviceChange::Removed => self.device_closed(&device.name),
             DeviceChange::Added

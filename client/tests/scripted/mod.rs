@@ -167,6 +167,7 @@ pub fn coming_back() -> Option<Reconnect> {
         first_pause: Duration::from_millis(1),
         longest_pause: Duration::from_millis(10),
         give_up_after: Duration::from_secs(30),
+        jitter: client::provider::Jitter::System,
     })
 }
 
