@@ -12,6 +12,7 @@ mod misfortune;
 mod phone;
 mod pipe;
 pub(crate) mod scene;
+pub mod sdk;
 mod tally;
 mod trace;
 mod world;
