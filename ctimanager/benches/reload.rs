@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout)] // the figures are what it is for
 
 use ctimanager::config;
-use ctimanager::node::{CtiConnection, CtiTransport, Input, Node, Output, Settings, Surroundings};
+use ctimanager::node::{CtiConnection, CtiTransport, Input, Node, Output, Settings, Surroundings, Switch};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -37,13 +37,14 @@ fn text(devices: u32, description: &str, allow: bool) -> String {
 
 struct Bench {
     node: Node,
+    settings: Arc<Settings>,
     now: Instant,
 }
 
 impl Bench {
     fn new(settings: Arc<Settings>) -> Self {
         let now = clock();
-        let mut bench = Self { node: Node::new(settings, [7; 32], 1), now };
+        let mut bench = Self { node: Node::new(settings.clone(), [7; 32], 1), settings, now };
         let connection = CtiConnection(1);
         let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
         let transport = CtiTransport::Tls { client_cn: Some("ivr".into()), not_after: None };
@@ -63,7 +64,9 @@ impl Bench {
 
     /// The longest step of the reload and of everything that it makes follow, and the events told.
     fn reload(&mut self, settings: &Arc<Settings>) -> (Duration, usize) {
-        let (mut longest, mut events) = self.step(Input::Configure(settings.clone()));
+        let switch = Switch::between(&self.settings, settings.clone());
+        self.settings = settings.clone();
+        let (mut longest, mut events) = self.step(Input::Configure(Box::new(switch)));
         let end = self.now + Duration::from_secs(4);
         while let Some(at) = self.node.next_timeout().filter(|at| *at < end) {
             self.now = self.now.max(at);

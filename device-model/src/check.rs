@@ -1,6 +1,7 @@
 //! What must always hold between the tables (design §6, P5 and P6): for tests and simulations, after every step.
 
 use crate::control::CallControl;
+use crate::ids::SessionId;
 use crate::leg::{Channel, Wire};
 use crate::timers::Timer;
 use crate::view::LegState;
@@ -56,8 +57,7 @@ impl CallControl {
             if leg.remote_in_use != (leg.wire == Wire::Over) {
                 return Err(format!("{id}: remote_in_use and signalling disagree"));
             }
-            if let Some((device, _)) = leg.at.line()
-                && !self.devices.get(device).is_some_and(|device| device.legs.contains(&id))
+            if leg.at.line().is_some() && !self.device_at(leg).is_some_and(|device| device.legs.contains(&id))
             {
                 return Err(format!("{id} isn't at its device"));
             }
@@ -77,7 +77,8 @@ impl CallControl {
         let mut open = 0;
         let mut lines = HashMap::new();
         for leg in self.legs.values().filter(|leg| !leg.remote_in_use) {
-            if let Some(line) = leg.at.line() {
+            let present = |name| self.devices.get(name).is_some_and(|device| device.legs.contains(&leg.id));
+            if let Some(line) = leg.at.line().filter(|(name, _)| present(*name)) {
                 *lines.entry(line).or_insert(0u32) += 1;
             }
         }
@@ -88,11 +89,14 @@ impl CallControl {
             }
             if device.is_application()
                 && device.openers.is_empty()
+                && !self.is_uncleared(name)
                 && (!device.legs.is_empty() || device.media.is_some())
             {
                 return Err(format!("{name} is open to nobody and has legs or media"));
             }
-            if let Some(session) = device.openers.iter().find(|session| !self.is_open(**session, name)) {
+            let knows =
+                |session: &&SessionId| self.sessions.get(session).is_some_and(|open| open.contains(name));
+            if let Some(session) = device.openers.iter().find(|session| !knows(session)) {
                 return Err(format!("{name} is open for {session}, who doesn't know"));
             }
             if let Some(line) = device
@@ -107,7 +111,8 @@ impl CallControl {
             return Err(format!("{open} devices are open, {} counted", self.open_devices));
         }
         for (session, devices) in &self.sessions {
-            if devices.is_empty() || devices.iter().any(|name| !self.openers(name).contains(session)) {
+            let settled = self.unsettled().is_none();
+            if devices.is_empty() || settled && devices.iter().any(|name| !self.is_open(*session, name)) {
                 return Err(format!("{session} holds what isn't open"));
             }
         }

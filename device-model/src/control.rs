@@ -8,9 +8,12 @@ use crate::media::MediaTermination;
 use crate::plan::{Identity, Plan};
 use crate::port::{Event, Input, LegCommand, Output, Refusal, RefusalKind, Reply};
 use crate::routing::Patterns;
+use crate::settling::Settling;
+use crate::switch::PreparedPlan;
 use crate::timers::{Timer, Timers};
 use crate::view::{DeviceView, LegView, Party, Security};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,11 +27,16 @@ pub struct CallControl {
     pub(crate) patterns: Patterns,
     pub(crate) calls: HashMap<CallId, Call>,
     pub(crate) legs: HashMap<LegId, Leg>,
+    /// What each session has opened; devices of an earlier plan are struck when they are settled.
     pub(crate) sessions: HashMap<SessionId, BTreeSet<DeviceName>>,
+    /// Devices that each session has open, counted.
+    pub(crate) held: HashMap<SessionId, u32>,
+    /// Numbers whose Forward All applications have set.
+    pub(crate) forwarded: HashMap<Dn, Option<Dn>>,
     pub(crate) open_devices: u32,
+    pub(crate) settling: Settling,
     pub(crate) timers: Timers,
     pub(crate) next_id: u64,
-    pub(crate) nobody: Arc<[SessionId]>,
     pub(crate) no_data: Arc<BTreeMap<String, String>>,
     /// The time of the step that is being taken.
     pub(crate) now: Option<Instant>,
@@ -56,33 +64,37 @@ impl CallControl {
     /// A machine with this plan and nothing going on.
     #[must_use]
     pub fn new(identity: Identity, plan: Arc<Plan>) -> Self {
-        let mut control = Self {
+        let PreparedPlan { plan, devices, numbers, patterns, .. } = PreparedPlan::first(&plan);
+        Self {
             identity,
-            plan: Arc::default(),
-            devices: BTreeMap::new(),
-            numbers: HashMap::new(),
-            patterns: Patterns::default(),
+            plan,
+            devices,
+            numbers,
+            patterns,
             calls: HashMap::new(),
             legs: HashMap::new(),
             sessions: HashMap::new(),
+            held: HashMap::new(),
+            forwarded: HashMap::new(),
             open_devices: 0,
+            settling: Settling::default(),
             timers: Timers::default(),
             next_id: 0,
-            nobody: Arc::from([]),
             no_data: Arc::default(),
             now: None,
             out: Vec::new(),
-        };
-        control.install(plan);
-        control
+        }
     }
 
     /// One step: something happened at `now`; what follows is appended to `out`, in the order in which it is to be done.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
         self.now = Some(now);
         std::mem::swap(&mut self.out, out);
+        self.settle_concerned(&input);
         match input {
-            Input::Configure(plan) => self.configure(plan),
+            Input::Configure { plan, revoked } => self.configure(plan, &revoked),
+            Input::Settle { legs } => self.settle_next(legs),
+            Input::SettleDevice(_) => {}
             Input::Registered(device) => self.registered(&device, true),
             Input::Unregistered(device) => self.registered(&device, false),
             Input::IncomingCall { leg, origin, dialled, calling, offer } => {
@@ -96,6 +108,7 @@ impl CallControl {
             Input::Shutdown => self.shutdown(),
             Input::Timeout => {
                 while let Some(timer) = self.timers.pop(now) {
+                    self.settle_before(&timer);
                     self.timeout(timer);
                 }
             }
@@ -133,8 +146,10 @@ impl CallControl {
     /// The legs at a device, oldest first.
     #[must_use]
     pub fn legs_of_device(&self, name: &DeviceName) -> Vec<LegView> {
-        let legs = self.devices.get(name).into_iter().flat_map(|device| &device.legs);
-        legs.filter_map(|id| self.leg(*id)).collect()
+        let Some(device) = self.devices.get(name) else { return Vec::new() };
+        let legs = device.legs.iter().filter_map(|id| self.leg(*id));
+        // Calls that are about to end because they may not stay are nobody's any more.
+        legs.filter(|leg| self.is_clear() || !device.loses(&leg.dn)).collect()
     }
 
     /// A leg as it is now. A trunk's leg has the trunk's name for a device.
@@ -165,7 +180,7 @@ impl CallControl {
     /// Whether the session has the device open.
     #[must_use]
     pub fn is_open(&self, session: SessionId, device: &DeviceName) -> bool {
-        self.sessions.get(&session).is_some_and(|open| open.contains(device))
+        self.devices.get(device).is_some_and(|device| device.openers.contains(&session))
     }
 
     /// The sessions that have the device open.
@@ -188,7 +203,28 @@ impl CallControl {
 
     /// The devices that a session has open, in order.
     pub fn open_devices(&self, session: SessionId) -> impl Iterator<Item = &DeviceName> {
-        self.sessions.get(&session).into_iter().flatten()
+        let opened = self.sessions.get(&session).into_iter().flatten();
+        opened.filter(move |name| self.unsettled().is_none() || self.is_open(session, name))
+    }
+
+    /// The first device after `last`, by name, that a session has open.
+    #[must_use]
+    pub fn next_open_device(&self, session: SessionId, last: Option<&DeviceName>) -> Option<&DeviceName> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let names = self.sessions.get(&session)?.range::<DeviceName, _>((from, Bound::Unbounded));
+        names.into_iter().find(|name| self.is_open(session, name))
+    }
+
+    /// How many devices a session has open.
+    #[must_use]
+    pub fn open_count(&self, session: SessionId) -> u32 {
+        self.held.get(&session).copied().unwrap_or(0)
+    }
+
+    /// How many devices somebody has open.
+    #[must_use]
+    pub fn open_total(&self) -> u32 {
+        self.open_devices
     }
 
     /// The sessions that have a device open, each once.
@@ -273,16 +309,20 @@ impl CallControl {
 
     /// Who is told of a leg: the openers of its device, unless device or line is restricted.
     pub(crate) fn watchers(&self, leg: &Leg) -> Option<&Arc<[SessionId]>> {
-        let (device, dn) = leg.at.line()?;
-        let device = self.devices.get(device)?;
-        let seen = !device.openers.is_empty()
-            && device.plan.allow_cti_control
-            && device.line(dn).is_some_and(|line| !line.restricted);
+        let (_, dn) = leg.at.line()?;
+        let device = self.device_at(leg)?;
+        let open = || device.plan.allow_cti_control && device.line(dn).is_some_and(|line| !line.restricted);
+        let seen = !device.openers.is_empty() && (device.leaving || open());
         seen.then_some(&device.openers)
     }
 
     /// Tells a leg's watchers; the view is made only if there are some.
     pub(crate) fn tell_of(&mut self, leg: LegId, event: impl FnOnce(LegView) -> Event) {
+        if self.unsettled().is_some()
+            && let Some(name) = self.device_of_leg(leg).cloned()
+        {
+            self.announce(&name);
+        }
         let Some(leg) = self.legs.get(&leg) else { return };
         let Some(watchers) = self.watchers(leg).cloned() else { return };
         if let Some(view) = self.leg_view(leg) {

@@ -3,18 +3,12 @@
 use crate::control::{CallControl, refusal};
 use crate::ids::{DeviceName, Dn, LegId, RequestToken, SessionId};
 use crate::media::{Codec, MediaTermination};
-use crate::plan::{DeviceKind, DevicePlan, NumberPlan, Plan};
+use crate::plan::{DeviceKind, DevicePlan, NumberPlan};
 use crate::port::{Event, Limit, OutOfServiceReason, Output, Refusal, RefusalKind, Reply};
-use crate::routing::Patterns;
 use crate::view::{DeviceView, LineView};
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-
-/// Calls at once on a line that says nothing: phones and ports (reference §3.1).
-const DEFAULT_CALLS: u32 = 4;
-/// The same for route points.
-const DEFAULT_ROUTE_POINT_CALLS: u32 = 5000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
@@ -27,6 +21,12 @@ pub(crate) struct Line {
     /// What the plan says, to see whether it changed.
     planned_auto_accept: bool,
     pub(crate) restricted: bool,
+    /// While its device is unsettled: what was told of `restricted`.
+    pub(crate) told_restricted: bool,
+    /// A new plan changed Forward All; it is not told yet.
+    pub(crate) forward_untold: bool,
+    /// The same of Auto Accept.
+    pub(crate) auto_accept_untold: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -37,11 +37,88 @@ pub(crate) struct Device {
     pub(crate) openers: Arc<[SessionId]>,
     pub(crate) media: Option<Arc<MediaTermination>>,
     pub(crate) legs: BTreeSet<LegId>,
-    /// About to be removed: no new call comes here.
-    leaving: bool,
+    /// It goes, or calls that may not stay here are being cleared: no new call comes, and its openers hear the end of
+    /// those that are there.
+    pub(crate) leaving: bool,
+    /// Of a prepared plan: the same as in the plan before.
+    pub(crate) kept: bool,
+    /// A new plan changed it and that is not told yet: what was told of it last.
+    pub(crate) unsettled: Option<Told>,
+}
+
+/// What the applications know of a device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    pub(crate) in_service: bool,
+    pub(crate) restricted: bool,
+}
+
+impl Line {
+    pub(crate) fn new(number: &NumberPlan, default_calls: u32) -> Self {
+        let max_calls = number.max_calls.unwrap_or(default_calls);
+        Self {
+            dn: number.dn.clone(),
+            calls: 0,
+            max_calls,
+            busy_trigger: number.busy_trigger.unwrap_or(max_calls).min(max_calls),
+            auto_accept: number.auto_accept,
+            planned_auto_accept: number.auto_accept,
+            restricted: !number.allow_cti_control,
+            told_restricted: !number.allow_cti_control,
+            forward_untold: false,
+            auto_accept_untold: false,
+        }
+    }
+
+    /// Goes on where the same line was under the plan before. What an application set stays unless the plan says
+    /// something else than it did.
+    fn succeed(&mut self, before: &Line, untold: bool, forward_changed: bool) {
+        self.told_restricted = if untold { before.told_restricted } else { before.restricted };
+        self.forward_untold = before.forward_untold || forward_changed;
+        if before.planned_auto_accept == self.planned_auto_accept {
+            self.auto_accept = before.auto_accept;
+        }
+        self.auto_accept_untold = before.auto_accept_untold || before.auto_accept != self.auto_accept;
+    }
 }
 
 impl Device {
+    pub(crate) fn new(plan: DevicePlan, lines: SmallVec<[Line; 1]>, nobody: Arc<[SessionId]>) -> Self {
+        Self {
+            plan,
+            lines,
+            registered: false,
+            openers: nobody,
+            media: None,
+            legs: BTreeSet::new(),
+            leaving: false,
+            kept: false,
+            unsettled: None,
+        }
+    }
+
+    /// Goes on where the same device was under the plan before, as described now. It is unsettled then.
+    pub(crate) fn succeed(&mut self, before: &mut Device, forward_changed: impl Fn(&Dn) -> bool) {
+        let told = Told { in_service: before.in_service(), restricted: !before.plan.allow_cti_control };
+        let untold = before.unsettled.is_some();
+        self.unsettled = before.unsettled.or(Some(told));
+        self.registered = before.registered;
+        std::mem::swap(&mut self.openers, &mut before.openers);
+        self.media = before.media.take();
+        self.legs = std::mem::take(&mut before.legs);
+        for line in &mut self.lines {
+            if let Some(before) = before.line(&line.dn) {
+                line.succeed(before, untold, forward_changed(&line.dn));
+            }
+        }
+    }
+
+    /// Whether calls on this line may not stay: the device has lost it, or applications have lost it.
+    pub(crate) fn loses(&self, dn: &Dn) -> bool {
+        let shut = !self.plan.allow_cti_control || self.openers.is_empty();
+        self.line(dn).is_none_or(|line| self.is_application() && (shut || line.restricted))
+    }
+
     pub(crate) fn line(&self, dn: &Dn) -> Option<&Line> {
         self.lines.iter().find(|line| line.dn == *dn)
     }
@@ -68,7 +145,7 @@ impl Device {
     }
 
     /// Why applications may not use it now: the device is restricted, or all its lines are.
-    fn restriction(&self) -> Option<OutOfServiceReason> {
+    pub(crate) fn restriction(&self) -> Option<OutOfServiceReason> {
         let lines = !self.lines.is_empty() && self.lines.iter().all(|line| line.restricted);
         match (self.plan.allow_cti_control, lines) {
             (false, _) => Some(OutOfServiceReason::DeviceRestricted),
@@ -96,6 +173,11 @@ pub(crate) struct Number {
 
 impl CallControl {
     pub(crate) fn device_view(&self, device: &Device) -> DeviceView {
+        self.view_with(device, &self.numbers)
+    }
+
+    /// A device with the numbers of its time.
+    pub(crate) fn view_with(&self, device: &Device, numbers: &HashMap<Dn, Number>) -> DeviceView {
         let in_service = device.in_service();
         DeviceView {
             name: device.plan.name.clone(),
@@ -107,19 +189,7 @@ impl CallControl {
             registered: device.registered || (device.is_application() && !device.openers.is_empty()),
             restricted: !device.plan.allow_cti_control,
             opened: !device.openers.is_empty(),
-            lines: (1..).zip(&device.lines).map(|(index, line)| self.line_view(line, index)).collect(),
-        }
-    }
-
-    fn line_view(&self, line: &Line, index: u32) -> LineView {
-        LineView {
-            dn: line.dn.clone(),
-            index,
-            max_calls: line.max_calls,
-            busy_trigger: line.busy_trigger,
-            auto_accept: line.auto_accept,
-            forward_all: self.numbers.get(&line.dn).and_then(|number| number.forward_all.clone()),
-            restricted: line.restricted,
+            lines: (1..).zip(&device.lines).map(|(index, line)| line_view(line, index, numbers)).collect(),
         }
     }
 
@@ -134,7 +204,7 @@ impl CallControl {
     }
 
     /// Tells the openers if the service state is another than before.
-    fn tell_service(&mut self, name: &DeviceName, before: bool, reason: OutOfServiceReason) {
+    pub(crate) fn tell_service(&mut self, name: &DeviceName, before: bool, reason: OutOfServiceReason) {
         let Some(device) = self.devices.get(name) else { return };
         let now = device.in_service();
         if now == before || device.openers.is_empty() {
@@ -310,28 +380,37 @@ impl CallControl {
 
     /// Takes the device from the session; true when nobody has it open any more.
     fn forget_hold(&mut self, session: SessionId, name: &DeviceName) -> bool {
-        if let Some(open) = self.sessions.get_mut(&session) {
-            open.remove(name);
-            self.count_provider(session, false);
-            if self.sessions.get(&session).is_some_and(BTreeSet::is_empty) {
-                self.sessions.remove(&session);
-            }
-        }
+        self.forget_name(session, name);
         let Some(device) = self.devices.get_mut(name) else { return false };
         if !device.openers.contains(&session) {
             return false;
         }
         device.openers = device.openers.iter().copied().filter(|opener| *opener != session).collect();
         let last = device.openers.is_empty();
+        self.count_provider(session, false);
         if last {
             self.count_node(false);
         }
         last
     }
 
+    /// Strikes a device from what a session has opened.
+    pub(crate) fn forget_name(&mut self, session: SessionId, name: &DeviceName) {
+        if let Some(open) = self.sessions.get_mut(&session) {
+            open.remove(name);
+            if open.is_empty() {
+                self.sessions.remove(&session);
+            }
+        }
+    }
+
     fn count_provider(&mut self, session: SessionId, opened: bool) {
-        let open =
-            self.sessions.get(&session).map_or(0, |open| u32::try_from(open.len()).unwrap_or(u32::MAX));
+        let held = self.held.entry(session).or_insert(0);
+        *held = if opened { *held + 1 } else { held.saturating_sub(1) };
+        let open = *held;
+        if open == 0 {
+            self.held.remove(&session);
+        }
         let limit = self.plan.parameters.max_devices_per_provider;
         if crossed(open, limit, opened) {
             self.out.push(Output::Limit(Limit::DevicesPerProvider {
@@ -366,7 +445,12 @@ impl CallControl {
             );
         }
         let Some(number) = self.numbers.get_mut(dn) else { return Ok(()) };
-        number.forward_all = to;
+        number.forward_all.clone_from(&to);
+        if number.plan.forward.all == to {
+            self.forwarded.remove(dn);
+        } else {
+            self.forwarded.insert(dn.clone(), to);
+        }
         Ok(())
     }
 
@@ -398,7 +482,7 @@ impl CallControl {
         let Some(device) = self.devices.get(name) else { return };
         let found = (1..).zip(&device.lines).find(|(_, line)| line.dn == *dn && !line.restricted);
         if let Some((index, line)) = found.filter(|_| device.plan.allow_cti_control) {
-            let (openers, view) = (device.openers.clone(), self.line_view(line, index));
+            let (openers, view) = (device.openers.clone(), line_view(line, index, &self.numbers));
             self.tell(openers, event(name.clone(), view));
         }
     }
@@ -425,163 +509,6 @@ impl CallControl {
             Some(_) => Ok(()),
         }
     }
-
-    /// A new plan while calls go on: what is gone or restricted ends like a failed application's, the rest stays.
-    pub(crate) fn configure(&mut self, plan: Arc<Plan>) {
-        if self.plan == plan {
-            return;
-        }
-        let wanted: HashMap<DeviceName, DevicePlan> =
-            plan.devices.iter().map(|device| (device.name.clone(), device.clone())).collect();
-        let restricted: BTreeSet<Dn> = plan
-            .numbers
-            .iter()
-            .filter(|number| !number.allow_cti_control)
-            .map(|number| number.dn.clone())
-            .collect();
-        let before: Vec<(DeviceName, bool)> =
-            self.devices.values().map(|device| (device.plan.name.clone(), device.in_service())).collect();
-        for (name, _) in &before {
-            match wanted.get(name) {
-                Some(device) if self.devices.get(name).is_some_and(|old| old.plan.kind == device.kind) => {
-                    self.leave_lines(name, device, &restricted);
-                }
-                Some(_) | None => self.remove_device(name),
-            }
-        }
-        let lines = self.line_settings();
-        self.install(plan);
-        self.tell_settings(&lines);
-        for (name, in_service) in before {
-            let restriction = self.devices.get(&name).and_then(Device::restriction);
-            let reason = restriction.unwrap_or(OutOfServiceReason::DeviceUnregistered);
-            self.tell_service(&name, in_service, reason);
-        }
-    }
-
-    /// Forward All and Auto Accept of every line that somebody watches.
-    fn line_settings(&self) -> Vec<(DeviceName, Dn, Option<Dn>, bool)> {
-        let watched = self.devices.values().filter(|device| !device.openers.is_empty());
-        let settings = watched.flat_map(|device| {
-            device.lines.iter().map(|line| {
-                let forward_all = self.numbers.get(&line.dn).and_then(|number| number.forward_all.clone());
-                (device.plan.name.clone(), line.dn.clone(), forward_all, line.auto_accept)
-            })
-        });
-        settings.collect()
-    }
-
-    /// Tells which of them a new plan has changed.
-    fn tell_settings(&mut self, before: &[(DeviceName, Dn, Option<Dn>, bool)]) {
-        for (name, dn, forward_all, auto_accept) in before {
-            let Some(line) = self.devices.get(name).and_then(|device| device.line(dn)) else { continue };
-            let accepts = line.auto_accept;
-            if self.numbers.get(dn).is_some_and(|number| number.forward_all != *forward_all) {
-                self.tell_line(name, dn, Event::ForwardChanged);
-            }
-            if accepts != *auto_accept {
-                self.tell_line(name, dn, Event::AutoAcceptChanged);
-            }
-        }
-    }
-
-    /// Clears the calls on lines that the device is about to lose, or that applications are about to lose.
-    fn leave_lines(&mut self, name: &DeviceName, wanted: &DevicePlan, restricted: &BTreeSet<Dn>) {
-        let Some(device) = self.devices.get_mut(name) else { return };
-        let application = device.is_application();
-        let lost = |dn: &Dn| {
-            !wanted.lines.contains(dn)
-                || (application && (!wanted.allow_cti_control || restricted.contains(dn)))
-        };
-        let legs: Vec<LegId> = device.legs.iter().copied().collect();
-        if !device.lines.iter().any(|line| lost(&line.dn)) {
-            return;
-        }
-        device.leaving = true;
-        for leg in legs {
-            if self.legs.get(&leg).and_then(|leg| leg.at.line()).is_some_and(|(_, dn)| lost(dn)) {
-                self.fail_leg(leg);
-            }
-        }
-        if let Some(device) = self.devices.get_mut(name) {
-            device.leaving = false;
-        }
-    }
-
-    fn remove_device(&mut self, name: &DeviceName) {
-        if let Some(device) = self.devices.get_mut(name) {
-            device.leaving = true;
-        }
-        self.fail_device(name);
-        let Some(device) = self.devices.get(name) else { return };
-        let (openers, mut view) = (device.openers.clone(), self.device_view(device));
-        for session in openers.iter() {
-            self.forget_hold(*session, name);
-        }
-        (view.in_service, view.node, view.opened) = (false, None, false);
-        self.tell(openers, Event::DeviceClosed(view, OutOfServiceReason::DeviceUnregistered));
-        self.devices.remove(name);
-    }
-
-    /// Puts the plan in force, keeping what applications and phones changed meanwhile.
-    pub(crate) fn install(&mut self, plan: Arc<Plan>) {
-        let mut old_numbers = std::mem::take(&mut self.numbers);
-        for number in &plan.numbers {
-            let old = old_numbers.remove(&number.dn).filter(|old| old.plan.forward.all == number.forward.all);
-            let forward_all = old.map_or_else(|| number.forward.all.clone(), |old| old.forward_all);
-            self.numbers.insert(
-                number.dn.clone(),
-                Number { plan: number.clone(), forward_all, appearances: SmallVec::new() },
-            );
-        }
-        let mut old_devices = std::mem::take(&mut self.devices);
-        for device in &plan.devices {
-            let built = self.build_device(device, old_devices.remove(&device.name));
-            self.devices.insert(device.name.clone(), built);
-        }
-        self.patterns = Patterns::new(&plan.patterns);
-        self.plan = plan;
-    }
-
-    fn build_device(&mut self, plan: &DevicePlan, old: Option<Device>) -> Device {
-        let default = match plan.kind {
-            DeviceKind::Phone | DeviceKind::CtiPort => DEFAULT_CALLS,
-            DeviceKind::RoutePoint => DEFAULT_ROUTE_POINT_CALLS,
-        };
-        let mut lines = SmallVec::new();
-        for dn in &plan.lines {
-            let number = self.numbers.entry(dn.clone()).or_insert_with(|| Number::plain(dn));
-            if !number.appearances.contains(&plan.name) {
-                number.appearances.push(plan.name.clone());
-            }
-            let max_calls = number.plan.max_calls.unwrap_or(default);
-            let before = old.as_ref().and_then(|old| old.line(dn));
-            let planned = number.plan.auto_accept;
-            lines.push(Line {
-                dn: dn.clone(),
-                calls: before.map_or(0, |line| line.calls),
-                max_calls,
-                busy_trigger: number.plan.busy_trigger.unwrap_or(max_calls).min(max_calls),
-                auto_accept: before
-                    .filter(|line| line.planned_auto_accept == planned)
-                    .map_or(planned, |line| line.auto_accept),
-                planned_auto_accept: planned,
-                restricted: !number.plan.allow_cti_control,
-            });
-        }
-        match old {
-            Some(old) => Device { plan: plan.clone(), lines, leaving: false, ..old },
-            None => Device {
-                plan: plan.clone(),
-                lines,
-                registered: false,
-                openers: self.nobody.clone(),
-                media: None,
-                legs: BTreeSet::new(),
-                leaving: false,
-            },
-        }
-    }
 }
 
 impl Number {
@@ -594,19 +521,25 @@ impl Number {
             || forward.no_answer.is_some()
     }
 
+    pub(crate) fn new(plan: &NumberPlan) -> Self {
+        Self { plan: plan.clone(), forward_all: plan.forward.all.clone(), appearances: SmallVec::new() }
+    }
+
     /// A number that only a device names.
-    fn plain(dn: &Dn) -> Self {
-        let plan = NumberPlan {
-            dn: dn.clone(),
-            description: "".into(),
-            max_calls: None,
-            busy_trigger: None,
-            ring_duration: None,
-            forward: crate::plan::Forwards::default(),
-            auto_accept: false,
-            allow_cti_control: true,
-        };
-        Self { plan, forward_all: None, appearances: SmallVec::new() }
+    pub(crate) fn plain(dn: &Dn) -> Self {
+        Self::new(&NumberPlan::plain(dn))
+    }
+}
+
+fn line_view(line: &Line, index: u32, numbers: &HashMap<Dn, Number>) -> LineView {
+    LineView {
+        dn: line.dn.clone(),
+        index,
+        max_calls: line.max_calls,
+        busy_trigger: line.busy_trigger,
+        auto_accept: line.auto_accept,
+        forward_all: numbers.get(&line.dn).and_then(|number| number.forward_all.clone()),
+        restricted: line.restricted,
     }
 }
 

@@ -68,7 +68,7 @@ impl CallControl {
     fn remove_leg(&mut self, id: LegId) {
         let Some(leg) = self.legs.remove(&id) else { return };
         if let Some((device, dn)) = leg.at.line()
-            && let Some(device) = self.devices.get_mut(device)
+            && let Some(device) = self.device_at_mut(device, id)
         {
             device.legs.remove(&id);
             if let Some(line) = device.line_mut(dn).filter(|_| !leg.remote_in_use) {

@@ -11,7 +11,8 @@
 //! decided, so that a failure can go back to it. `attempt` tries destinations and follows forwards, `ending` ends legs
 //! and calls, `media_exchange` brings the two ends' media to what is true, `requests` and `signals` are the two doors,
 //! `devices` knows who has what open, `timers` holds every time that anything waits for, and `check` compares all tables
-//! after every step of a test.
+//! after every step of a test. A new plan is made ready by `switch` before anybody has to wait for it, put in force in one
+//! step, and carried out device by device by `settling`.
 //!
 //! # What it decides where the reference leaves a choice
 //!
@@ -45,12 +46,15 @@ pub mod plan;
 pub mod port;
 mod requests;
 mod routing;
+mod settling;
 mod signals;
+pub mod switch;
 mod timers;
 pub mod view;
 
 pub use cause::Cause;
 pub use control::{CallControl, Counts};
 pub use ids::{CallId, DeviceName, Dn, LegId, NodeName, RequestToken, SessionId, TrunkName};
-pub use port::{Input, LegCommand, Output, Refusal, RefusalKind, Reply, Request, Signal};
+pub use port::{Input, LegCommand, News, Output, Refusal, RefusalKind, Reply, Request, Signal};
+pub use switch::{PreparedPlan, Revocation, RevokedDevices};
 pub use view::{DeviceView, LegState, LegView, LineView, Party, Reason};

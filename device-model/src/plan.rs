@@ -43,6 +43,22 @@ pub struct NumberPlan {
     pub allow_cti_control: bool,
 }
 
+impl NumberPlan {
+    /// A number without any setting.
+    pub(crate) fn plain(dn: &Dn) -> Self {
+        Self {
+            dn: dn.clone(),
+            description: "".into(),
+            max_calls: None,
+            busy_trigger: None,
+            ring_duration: None,
+            forward: Forwards::default(),
+            auto_accept: false,
+            allow_cti_control: true,
+        }
+    }
+}
+
 /// Forwards of a number (reference §5.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwards {

@@ -6,8 +6,9 @@
 use crate::cause::Cause;
 use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId, TrunkName};
 use crate::media::{Codec, Description, MediaTermination, Stream, StreamDirection};
-use crate::plan::Plan;
+use crate::switch::{PreparedPlan, Revocation};
 use crate::view::{DeviceView, LegState, LegView, LineView, Party};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,8 +16,20 @@ use std::sync::Arc;
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A new plan, at the start or by a reload.
-    Configure(Arc<Plan>),
+    /// A new configuration: everything holds from this step on, and [`Input::Settle`] carries out what follows from it.
+    Configure {
+        /// Another plan; `None` = the plan stays.
+        plan: Option<Box<PreparedPlan>>,
+        /// Holds that end with it.
+        revoked: Vec<Revocation>,
+    },
+    /// Carry out what follows from a new configuration for one more device, while [`crate::CallControl::unsettled`].
+    Settle {
+        /// End at most so many legs.
+        legs: usize,
+    },
+    /// The same for this device, whole and at once.
+    SettleDevice(DeviceName),
     /// A phone has at least one contact now.
     Registered(DeviceName),
     /// A phone has no contact any more.
@@ -290,6 +303,39 @@ pub enum Output {
     Event(Arc<[SessionId]>, Event),
     /// A soft limit was passed or is kept again, and the like; the node makes an alarm of it.
     Limit(Limit),
+    /// What a new plan made of a device.
+    News(News),
+    /// Nobody needs this any more, and to drop it takes time: let it be done elsewhere.
+    Discard(Arc<dyn Any + Send + Sync>),
+}
+
+/// What a new plan made of a device; whom it concerns beside those who have it open is for the node to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It or a line of it was restricted or unrestricted. Calls that end with it and its being out of service are told
+    /// after this.
+    Restriction {
+        /// As it is now.
+        device: DeviceView,
+        /// The device itself: restricted now, or no longer; `None` = as before.
+        itself: Option<bool>,
+        /// The same of any of its lines.
+        line: Option<bool>,
+    },
+    /// A session has lost its hold on these by [`crate::Revocation`]; they are in order.
+    Revoked {
+        /// Whose.
+        session: SessionId,
+        /// On what.
+        devices: Arc<[DeviceName]>,
+    },
+    /// It is gone, or another one has its name. Its openers have been told that it is closed.
+    Removed {
+        /// As it was last.
+        device: DeviceView,
+        /// By which plan: [`crate::CallControl::generation`] at its `Configure`.
+        generation: u64,
+    },
 }
 
 /// A good answer.

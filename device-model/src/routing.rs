@@ -36,7 +36,7 @@ impl Token {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pattern {
     tokens: Vec<Token>,
     /// Tokens that stand before the dot.
@@ -46,7 +46,7 @@ struct Pattern {
 }
 
 /// The patterns, the most specific first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Patterns(Vec<Pattern>);
 
 impl Patterns {

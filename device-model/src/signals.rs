@@ -239,7 +239,7 @@ impl CallControl {
         leg.remote_in_use = true;
         let line = leg.at.line().map(|(device, dn)| (device.clone(), dn.clone()));
         if let Some((device, dn)) = line
-            && let Some(line) = self.devices.get_mut(&device).and_then(|device| device.line_mut(&dn))
+            && let Some(line) = self.device_at_mut(&device, loser).and_then(|device| device.line_mut(&dn))
         {
             line.calls = line.calls.saturating_sub(1);
         }

@@ -85,6 +85,11 @@ impl Policy {
         self.users.get(id)
     }
 
+    /// Every user, in no particular order.
+    pub fn users(&self) -> impl Iterator<Item = &User> {
+        self.users.values().map(|user| &**user)
+    }
+
     /// What is known of a device.
     #[must_use]
     pub fn device(&self, name: &str) -> Option<DeviceFacts> {

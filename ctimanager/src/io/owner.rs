@@ -274,6 +274,8 @@ impl<C: Core> Owner<C> {
             }
             Output::Report(report) => report::log(&report),
             Output::Audit(record) => report::audit(&record),
+            // Nothing waits for it: what it holds is of no use to anybody.
+            Output::Discard(what) => drop(tokio::task::spawn_blocking(move || drop(what))),
             Output::Stopped => self.tables.stopped = true,
         }
     }

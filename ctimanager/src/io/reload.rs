@@ -4,7 +4,7 @@ use super::certificates;
 use super::run::{NotReloaded, Reload, Reloaded};
 use super::start::{limits, lines, look_up_trunks};
 use crate::config::{self, Config, Mistake};
-use crate::node::{Settings, Surroundings};
+use crate::node::{Settings, Surroundings, Switch};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::warn;
@@ -16,6 +16,8 @@ pub struct FileReload {
     node: String,
     fixed: Vec<(String, String)>,
     surroundings: Surroundings,
+    /// What was handed over last: the next is compared with it here, so that the node need not.
+    in_force: Option<Arc<Settings>>,
 }
 
 impl FileReload {
@@ -27,13 +29,14 @@ impl FileReload {
             node: node.name.to_string(),
             fixed: fixed(config, node),
             surroundings: Surroundings::default(),
+            in_force: None,
         }
     }
 
-    /// With the addresses at which the node really listens.
+    /// With the addresses at which the node really listens, and what it starts with.
     #[must_use]
-    pub(super) fn within(self, surroundings: Surroundings) -> Self {
-        Self { surroundings, ..self }
+    pub(super) fn within(self, surroundings: Surroundings, in_force: Arc<Settings>) -> Self {
+        Self { surroundings, in_force: Some(in_force), ..self }
     }
 }
 
@@ -53,7 +56,9 @@ impl Reload for FileReload {
         self.surroundings.resolved = look_up_trunks(&config);
         self.surroundings.certificate_ends = Some(tls.ends);
         let settings = Arc::new(Settings::of(&config, node, &self.surroundings));
-        Ok(Reloaded { settings, tls, limits: limits(&config) })
+        let before = self.in_force.replace(Arc::clone(&settings)).unwrap_or_else(|| Arc::clone(&settings));
+        let switch = Box::new(Switch::between(&before, settings));
+        Ok(Reloaded { switch, tls, limits: limits(&config) })
     }
 }
 

@@ -14,7 +14,7 @@ use super::store::gate::Gate;
 use super::tls::TlsConfigs;
 use super::web::{self, Readiness, WebShell};
 use super::{Core, Tap};
-use crate::node::{Input, Settings};
+use crate::node::{Input, Switch};
 use arc_swap::ArcSwap;
 use security::audit::Outcome;
 use std::pin::Pin;
@@ -90,7 +90,7 @@ impl Default for Patience {
 /// What a reload brings.
 pub struct Reloaded {
     /// For the core.
-    pub settings: Arc<Settings>,
+    pub switch: Box<Switch>,
     /// For new connections.
     pub tls: TlsConfigs,
     /// For new connections.
@@ -418,7 +418,7 @@ async fn apply(
 ) -> Result<(), String> {
     const STOPPING: &str = "the node is stopping";
     let (reached, applied) = oneshot::channel();
-    queue.send(Event::Input(Input::Configure(new.settings))).await.map_err(|_| STOPPING)?;
+    queue.send(Event::Input(Input::Configure(new.switch))).await.map_err(|_| STOPPING)?;
     tls.store(Arc::new(new.tls));
     limits.store(Arc::new(new.limits));
     queue.send(Event::Reached(reached)).await.map_err(|_| STOPPING)?;

@@ -143,8 +143,9 @@ impl Launch {
         let mut seed = [0; 32];
         SysRng.try_fill_bytes(&mut seed).map_err(|_| StartError::Entropy)?;
         let keep = state.clone().filter(|_| config.parameters.persist_sessions);
-        let (core, store) = blocking(move || life(settings, seed, state.as_deref(), keep)).await;
-        let reload = reload.map(|reload| Box::new(reload.within(surroundings)) as Box<dyn Reload>);
+        let begin = Arc::clone(&settings);
+        let (core, store) = blocking(move || life(begin, seed, state.as_deref(), keep)).await;
+        let reload = reload.map(|reload| Box::new(reload.within(surroundings, settings)) as Box<dyn Reload>);
         let setup = Setup {
             node: node.name.to_string(),
             tls,

@@ -2,7 +2,8 @@
 
 use super::alarms;
 use super::port::{CtiConnection, CtiTransport, Output};
-use super::reload::announcements::Announcements;
+use super::reload::closed_report;
+use super::reload::consequences::{Consequences, Parameters};
 use super::unopened::Unopened;
 use super::{Node, SessionParameters, Step};
 use device_model::{DeviceName, RequestToken, SessionId};
@@ -70,8 +71,10 @@ pub(super) struct Applications {
     /// Sessions with frames to write at the end of this step.
     touched: Vec<SessionId>,
     pub(super) reported: Option<Reported>,
-    /// What a reload has still to tell.
-    pub(super) announcements: Announcements,
+    /// What follows from reloads and is still to come.
+    pub(super) consequences: Consequences,
+    /// Events told so far, each to one session.
+    pub(super) told: u64,
 }
 
 impl Applications {
@@ -87,13 +90,14 @@ impl Applications {
             unopened: Unopened::default(),
             touched: Vec::new(),
             reported: None,
-            announcements: Announcements::default(),
+            consequences: Consequences::default(),
+            told: 0,
         }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let told = self.announcements.next_timeout();
-        [self.unopened.next_timeout(), self.sessions.next_timeout(), told].into_iter().flatten().min()
+        let consequences = self.consequences.next_timeout();
+        [self.unopened.next_timeout(), self.sessions.next_timeout(), consequences].into_iter().flatten().min()
     }
 
     pub(super) fn touch(&mut self, session: SessionId) {
@@ -269,6 +273,7 @@ impl Node {
 
     /// Serialised once, however many hear it.
     fn tell(&mut self, sessions: &[SessionId], event: &Encoded) {
+        self.applications.told += sessions.len() as u64;
         for id in sessions {
             if let Some(mut session) = self.applications.sessions.get_mut(*id) {
                 session.event(event);
@@ -371,28 +376,35 @@ impl Node {
 
     /// A session is over, closed or failed: what it held is let go (protocol §2, "Failure").
     pub(super) fn end_session(&mut self, step: &mut Step<'_>, id: SessionId, reason: &'static str) {
-        let Some(session) = self.applications.sessions.end(step.now, id) else { return };
-        self.keep_end(step, &session);
-        let provider = self.applications.providers.remove(&id);
-        self.forget_certificate(step, id);
+        let Some(parameters) = self.forget_session(step, id, reason) else { return };
         let devices: Vec<DeviceName> = self.model.open_devices(id).cloned().collect();
         self.weigh_connections(step);
         self.model(step, device_model::Input::SessionEnded(id));
-        let user = provider.map_or_else(String::new, |p| p.user.to_string());
-        let parameters = vec![("session", id.to_string()), ("user", user), ("reason", reason.to_owned())];
-        // Thousands of devices would push all else out of the list of alarms: the provider's own closing stands there.
-        step.out.extend(devices.into_iter().map(|device| {
-            let device = [("device", device.to_string())];
-            let parameters = parameters.iter().cloned().chain(device).collect();
-            Output::Report(alarms::DEVICE_CLOSED.report(parameters))
-        }));
+        let closed = devices.iter().map(|device| Output::Report(closed_report(&parameters, device)));
+        step.out.extend(closed);
         let report = self.alarms.occur(&alarms::PROVIDER_CLOSED, parameters);
         step.out.push(Output::Report(report));
     }
 
+    /// The session's part of that; what it held is for the caller to let go. Returns the parameters of what is to be
+    /// reported, `None` when it had ended before.
+    pub(super) fn forget_session(
+        &mut self,
+        step: &mut Step<'_>,
+        id: SessionId,
+        reason: &'static str,
+    ) -> Option<Parameters> {
+        let session = self.applications.sessions.end(step.now, id)?;
+        self.keep_end(step, &session);
+        let provider = self.applications.providers.remove(&id);
+        self.forget_certificate(step, id);
+        let user = provider.map_or_else(String::new, |p| p.user.to_string());
+        Some(vec![("session", id.to_string()), ("user", user), ("reason", reason.to_owned())])
+    }
+
     pub(super) fn application_timeouts(&mut self, step: &mut Step<'_>) {
-        if self.applications.announcements.next_timeout().is_some_and(|at| at <= step.now) {
-            self.announce(step);
+        if self.applications.consequences.next_timeout().is_some_and(|at| at <= step.now) {
+            self.carry_out(step);
         }
         while let Some(connection) = self.applications.unopened.overdue(step.now) {
             let link = self.forget_link(step, connection);

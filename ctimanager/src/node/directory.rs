@@ -17,25 +17,63 @@ pub const ADMISSION_LAG: Duration = Duration::from_millis(100);
 /// Seconds after which a refused caller may try again.
 const RETRY_AFTER_SECONDS: u32 = 2;
 
+/// The accounts of one configuration, by digest user and by id.
+#[derive(Default)]
+pub struct Accounts {
+    users: HashMap<Arc<str>, Account>,
+    numbers: HashMap<Arc<str>, Arc<[Arc<str>]>>,
+}
+
+impl FromIterator<(Arc<str>, Account)> for Accounts {
+    fn from_iter<T: IntoIterator<Item = (Arc<str>, Account)>>(accounts: T) -> Self {
+        let users: HashMap<_, _> = accounts.into_iter().collect();
+        let numbers = users.values().map(|a: &Account| (a.id.clone(), a.numbers.clone())).collect();
+        Self { users, numbers }
+    }
+}
+
+impl Accounts {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// All accounts' ids.
+    pub fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.numbers.keys()
+    }
+
+    /// Whether there is an account of this id.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.numbers.contains_key(id)
+    }
+}
+
 /// Accounts and trunks of one configuration, and the node's present pressure.
 #[derive(Default)]
 pub struct Directory {
-    accounts: HashMap<Arc<str>, Account>,
-    numbers: HashMap<Arc<str>, Arc<[Arc<str>]>>,
+    accounts: Arc<Accounts>,
     trunks: Vec<(Arc<str>, TrunkPeer)>,
     pressed: bool,
     draining: bool,
 }
 
 impl Directory {
-    /// Replaces accounts (by digest user) and trunks; pressure and draining stay.
+    /// Replaces accounts and trunks; pressure and draining stay.
     pub fn configure(
         &mut self,
-        accounts: impl IntoIterator<Item = (Arc<str>, Account)>,
+        accounts: Arc<Accounts>,
         trunks: impl IntoIterator<Item = (TrunkName, TrunkPeer)>,
     ) {
-        self.accounts = accounts.into_iter().collect();
-        self.numbers = self.accounts.values().map(|a| (a.id.clone(), a.numbers.clone())).collect();
+        self.accounts = accounts;
         self.trunks = trunks.into_iter().map(|(name, peer)| (name.as_str().into(), peer)).collect();
     }
 
@@ -66,7 +104,7 @@ impl Directory {
     /// Whether `number` is a line of the account.
     #[must_use]
     pub fn is_line(&self, account: &str, number: &str) -> bool {
-        self.numbers.get(account).is_some_and(|numbers| numbers.iter().any(|n| &**n == number))
+        self.accounts.numbers.get(account).is_some_and(|numbers| numbers.iter().any(|n| &**n == number))
     }
 
     /// Where a trunk's calls go.
@@ -75,16 +113,16 @@ impl Directory {
         self.trunks.iter().find(|(name, _)| **name == *trunk.as_str()).map(|(_, peer)| peer.clone())
     }
 
-    /// The accounts' ids that are in `self` and not in `other`'s.
+    /// Whether there is an account of this id.
     #[must_use]
-    pub fn ids(&self) -> Vec<Arc<str>> {
-        self.numbers.keys().cloned().collect()
+    pub fn has(&self, account: &str) -> bool {
+        self.accounts.has(account)
     }
 }
 
 impl sip::Directory for Directory {
     fn account(&self, user: &str) -> Option<Account> {
-        self.accounts.get(user).cloned()
+        self.accounts.users.get(user).cloned()
     }
 
     /// A trunk is known by its address and port. A TCP or TLS connection comes from a port of its own, so there the
@@ -145,7 +183,10 @@ mod tests {
             host: "127.0.0.1".into(),
             login: None,
         };
-        directory.configure([], [("udp".into(), peer(Transport::Udp)), ("tcp".into(), peer(Transport::Tcp))]);
+        directory.configure(
+            Arc::default(),
+            [("udp".into(), peer(Transport::Udp)), ("tcp".into(), peer(Transport::Tcp))],
+        );
         assert_eq!(directory.trunk(&hop(Transport::Udp, "127.0.0.1:5070"), 9).as_deref(), Some("udp"));
         assert_eq!(directory.trunk(&hop(Transport::Udp, "127.0.0.1:5071"), 5070), None);
         assert_eq!(directory.trunk(&hop(Transport::Tcp, "127.0.0.1:40000"), 5070).as_deref(), Some("tcp"));

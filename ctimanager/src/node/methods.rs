@@ -23,6 +23,9 @@ impl Node {
         token: RequestToken,
         method: Method,
     ) {
+        if let Some(device) = device_of(&method) {
+            self.catch_up(step, device);
+        }
         if let Err(error) = self.permitted(step, id, &method) {
             if let Method::DeviceOpen(open) = &method {
                 self.report_open_failure(step, id, &open.device, &error);

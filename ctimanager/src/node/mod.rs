@@ -24,9 +24,11 @@ mod status;
 mod unopened;
 
 pub use bridge::TrunkPeer;
+pub use directory::Accounts;
 pub use port::{
     AdminRequest, AdminToken, CtiConnection, CtiTransport, Frame, Input, Output, Report, Severity,
 };
+pub use reload::Switch;
 pub use settings::{SessionParameters, Settings, SignallingParameters, Surroundings};
 
 use applications::Applications;
@@ -96,7 +98,7 @@ impl Node {
         // The top bit of an id tells whose it is (`sip::CallHandle`).
         let identity = Identity { node: settings.node.clone(), incarnation: incarnation & 0x007f_ffff };
         let mut directory = Directory::default();
-        directory.configure(settings.accounts.iter().cloned(), settings.trunks.iter().cloned());
+        directory.configure(settings.accounts.clone(), settings.trunks.iter().cloned());
         Self {
             model: CallControl::new(identity, settings.plan.clone()),
             stack: Stack::new(sip_config(&settings), stack_seed),
@@ -142,7 +144,7 @@ impl Node {
                 self.password_checked(&mut step, connection, matches);
             }
             Input::PasswordBusy(connection) => self.password_busy(&mut step, connection),
-            Input::Configure(settings) => self.configure(&mut step, settings),
+            Input::Configure(switch) => self.configure(&mut step, *switch),
             Input::Restored(kept, damage) => self.restore(&mut step, *kept, damage),
             Input::StoreLost(reason) => self.store_lost(&mut step, reason),
             Input::StoreReady => self.store_ready(&mut step),
@@ -218,6 +220,8 @@ impl Node {
                     self.tell_event(step, &sessions, (&event).into());
                 }
                 device_model::Output::Limit(limit) => self.limit(step, &limit),
+                device_model::Output::News(news) => self.tell_news(step, news),
+                device_model::Output::Discard(what) => step.out.push(Output::Discard(what)),
             }
         }
         self.model_out = said;

@@ -4,11 +4,12 @@
 //! time, and carries out the [`Output`]s in their order.
 
 use super::kept::{Kept, Record};
-use super::settings::Settings;
+use super::reload::Switch;
 use security::Secret;
 use serde_json::Value;
 use sip::Hop;
 use sip::port::ConnectionId as SipConnection;
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +70,7 @@ pub enum Input {
     /// The other answer: too many checks wait already, nothing was verified; the application may try again.
     PasswordBusy(CtiConnection),
     /// A new, checked configuration.
-    Configure(Arc<Settings>),
+    Configure(Box<Switch>),
     /// What was kept of the node's earlier life, maybe nothing, and why it could not be read if so. It comes before any
     /// other input, if sessions are to outlive the process; from then on the node says [`Output::Persist`].
     Restored(Box<Kept>, Option<String>),
@@ -138,6 +139,8 @@ pub enum Output {
     Report(Report),
     /// Something for the audit log: who did what to which device, by which rule.
     Audit(security::audit::AuditRecord),
+    /// Nobody needs this any more, and to drop it takes time: let another thread do it.
+    Discard(Arc<dyn Any + Send + Sync>),
     /// All is ended; the process may go.
     Stopped,
 }

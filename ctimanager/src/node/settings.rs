@@ -1,6 +1,7 @@
 //! What the node takes of a configuration, in the values that its rooms use.
 
 use super::bridge::TrunkPeer;
+use super::directory::Accounts;
 use crate::config::{self, Config};
 use device_model::plan::Plan;
 use device_model::{NodeName, TrunkName};
@@ -25,8 +26,8 @@ pub struct Settings {
     pub plan: Arc<Plan>,
     /// Users and groups.
     pub policy: Arc<Policy>,
-    /// Phones' accounts by digest user.
-    pub accounts: Vec<(Arc<str>, sip::Account)>,
+    /// Phones' accounts.
+    pub accounts: Arc<Accounts>,
     /// Trunks' addresses.
     pub trunks: Vec<(TrunkName, TrunkPeer)>,
     /// The service parameters that sessions use.
@@ -106,7 +107,7 @@ impl Settings {
             sip_listen: surroundings.sip_listen.clone(),
             plan: Arc::new(config.plan()),
             policy: Arc::new(config.policy()),
-            accounts: config.accounts().into_iter().collect(),
+            accounts: Arc::new(config.accounts().into_iter().collect()),
             trunks: config.trunks.iter().filter_map(|trunk| peer(trunk, surroundings)).collect(),
             sessions: session_parameters(&config.parameters),
             signalling: SignallingParameters {

@@ -7,7 +7,6 @@ use device_model::port::Reply;
 use device_model::{Cause, DeviceName, Input, LegCommand, Output, Request, RequestToken, SessionId, Signal};
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 const A: &str = "10.0.0.1:4000";
 const B: &str = "10.0.0.2:4000";
@@ -101,7 +100,7 @@ fn line_settings_and_what_a_new_plan_makes_of_them() {
     let mut plan = w.plan.clone();
     plan.numbers.iter_mut().find(|n| n.dn.as_str() == "2100").expect("there").forward.all =
         Some("2003".into());
-    w.input(Input::Configure(Arc::new(plan)));
+    w.configure(&plan);
     assert_snapshot!(w.said());
 }
 

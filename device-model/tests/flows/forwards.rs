@@ -5,7 +5,6 @@ use device_model::media::Direction;
 use device_model::plan::Plan;
 use device_model::{Cause, Input, Request, Signal};
 use insta::assert_snapshot;
-use std::sync::Arc;
 use std::time::Duration;
 
 const A: &str = "10.0.0.1:4000";
@@ -281,8 +280,8 @@ fn new_plan_restricts_and_removes() {
     let mut plan = w.plan.clone();
     plan.devices.iter_mut().find(|d| d.name.as_str() == "RP").expect("there").allow_cti_control = false;
     plan.devices.retain(|d| d.name.as_str() != "P");
-    w.input(Input::Configure(Arc::new(plan)));
-    w.input(Input::Configure(Arc::new(w.plan.clone())));
+    w.configure(&plan);
+    w.configure(&w.plan.clone());
     assert_snapshot!(w.said());
     quiet(&w);
 }

@@ -3,11 +3,11 @@
 
 use crate::world::{dynamic, fixed, plan, sdp};
 use device_model::media::{Direction, StreamDirection};
-use device_model::plan::{Identity, Plan};
+use device_model::plan::{DeviceKind, Identity, Plan};
 use device_model::port::{Event, Origin};
 use device_model::{
-    CallControl, Cause, DeviceName, Input, LegCommand, LegId, LegState, Output, Party, Request, RequestToken,
-    SessionId, Signal,
+    CallControl, Cause, DeviceName, Input, LegCommand, LegId, LegState, Output, Party, PreparedPlan, Request,
+    RequestToken, Revocation, RevokedDevices, SessionId, Signal,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -55,6 +55,9 @@ struct Walk {
     story: Vec<String>,
     /// Who had what open before the step.
     open: HashSet<(SessionId, DeviceName)>,
+    /// Who lost what by a new plan and was not told yet.
+    closing: HashSet<(SessionId, DeviceName)>,
+    in_force: Arc<Plan>,
 }
 
 impl Walk {
@@ -71,7 +74,8 @@ impl Walk {
         plan.numbers[5].max_calls = Some(2);
         plan.parameters.max_legs = 14;
         let identity = Identity { node: "cm1".into(), incarnation: 7 };
-        let control = CallControl::new(identity, Arc::new(plan.clone()));
+        let in_force = Arc::new(plan.clone());
+        let control = CallControl::new(identity, in_force.clone());
         #[allow(clippy::disallowed_methods)] // some instant to begin with; nothing waits for it
         let now = Instant::now();
         Self {
@@ -87,20 +91,31 @@ impl Walk {
             legs: vec![],
             story: vec![],
             open: HashSet::new(),
+            closing: HashSet::new(),
+            in_force,
         }
     }
 
     fn input(&mut self, input: Input) {
         self.story.push(match &input {
-            Input::Configure(_) => "> Configure".into(),
+            Input::Configure { revoked, .. } => {
+                format!("> Configure, {revoked:?} {:?}", self.in_force.devices)
+            }
             other => format!("> {other:?}"),
         });
         self.open = (0..3)
             .map(SessionId)
             .flat_map(|s| self.control.open_devices(s).map(move |d| (s, d.clone())))
             .collect();
+        let configures = matches!(&input, Input::Configure { plan: Some(_), .. });
         let mut out = Vec::new();
         self.control.handle(self.now, input, &mut out);
+        self.closing.extend(
+            self.open
+                .iter()
+                .filter(|(session, device)| configures && !self.control.is_open(*session, device))
+                .cloned(),
+        );
         for output in &out {
             self.story.push(format!("    {output:?}"));
             if let Err(wrong) = self.hear(output) {
@@ -126,7 +141,7 @@ impl Walk {
             Output::Reply(_, token, _) => Err(format!("{token} was answered twice")),
             Output::Event(sessions, _) if sessions.is_empty() => Err("told to nobody".into()),
             Output::Event(sessions, event) => self.event(sessions, event),
-            Output::Limit(_) => Ok(()),
+            Output::Limit(_) | Output::News(_) | Output::Discard(_) => Ok(()),
         }
     }
 
@@ -134,13 +149,33 @@ impl Walk {
         let leg = match event {
             Event::Leg(leg) | Event::LegChanged(leg) | Event::Digit(leg, _) => leg,
             Event::OpenChannel { leg, .. } | Event::MediaStarted(leg, _) | Event::MediaStopped(leg, _) => leg,
+            Event::DeviceClosed(device, _) => {
+                let mut closed = |session: &SessionId| self.closing.remove(&(*session, device.name.clone()));
+                return match sessions.iter().all(&mut closed) {
+                    true => Ok(()),
+                    false => Err(format!("{} is closed that was not open", device.name)),
+                };
+            }
             _ => return Ok(()),
         };
         if self.gone.contains(&leg.leg) {
             return Err(format!("{} speaks after its end", leg.leg));
         }
+        // Of a device that went or is restricted nothing is heard but how its calls end.
+        let ends = match event {
+            Event::Leg(leg) => matches!(leg.state, LegState::Failed | LegState::Disconnected),
+            Event::MediaStopped(..) => true,
+            _ => false,
+        };
+        let device = self.control.device(&leg.device);
+        if device.is_some_and(|device| device.restricted) && !ends {
+            return Err(format!("{} is restricted and heard", leg.device));
+        }
         let open = |s: SessionId| {
-            self.control.is_open(s, &leg.device) || self.open.contains(&(s, leg.device.clone()))
+            let place = (s, leg.device.clone());
+            self.control.is_open(s, &leg.device)
+                || self.open.contains(&place)
+                || ends && self.closing.contains(&place)
         };
         if let Some(session) = sessions.iter().find(|session| !open(**session)) {
             return Err(format!("{session} is told of {}, which it hasn't open", leg.device));
@@ -233,8 +268,9 @@ impl Walk {
             26 => self.input(Input::SessionEnded(SessionId(u64::from(x % 3)))),
             27 => self.wait(Duration::from_millis(u64::from(x) * 40)),
             28 => self.input(Input::Unregistered(DEVICES[x as usize % 9].into())),
-            29 if x < 24 => self.reconfigure(y, z),
+            29 if x < 96 => self.reconfigure(y, z),
             29 | 30 => self.input(Input::Registered(DEVICES[x as usize % 9].into())),
+            _ if x.is_multiple_of(2) => self.settle(y % 4),
             _ => self.nonsense(x, y),
         }
     }
@@ -362,16 +398,52 @@ impl Walk {
         self.input(Input::Signal(leg, signal));
     }
 
+    /// Up to three plans, one upon the other; what follows of each is carried out at once, partly, or later.
     fn reconfigure(&mut self, y: u8, z: u8) {
         let mut plan = self.plan.clone();
-        let device = y as usize % plan.devices.len();
-        match z % 3 {
-            0 => drop(plan.devices.remove(device)),
-            1 => plan.devices[device].allow_cti_control = false,
-            _ => plan.devices[device].lines.push("2007".into()),
+        for change in 0..z % 4 {
+            let device = y.wrapping_add(change * 5) as usize % plan.devices.len();
+            match (y / 8 + change * 3) % 8 {
+                0 | 1 => drop(plan.devices.remove(device)),
+                2 | 3 => plan.devices[device].allow_cti_control = false,
+                4 => plan.devices[device].lines = vec!["2007".into()],
+                5 => plan.numbers[device % 6].allow_cti_control = false,
+                6 => plan.devices[device].kind = DeviceKind::RoutePoint,
+                _ => plan.devices[device].lines.push("2007".into()),
+            }
+            self.switch(&plan, Vec::new());
+            self.settle(z / 4 % 4);
         }
-        self.input(Input::Configure(Arc::new(plan)));
-        self.input(Input::Configure(Arc::new(self.plan.clone())));
+        if z.is_multiple_of(5) {
+            let listed: Vec<DeviceName> = DEVICES.iter().map(|name| (*name).into()).collect();
+            let mut listed = listed[y as usize % 9..].to_vec();
+            listed.sort();
+            let devices = RevokedDevices::Listed(listed.into());
+            let plan = self.in_force.clone();
+            self.switch(&plan, vec![Revocation { session: SessionId(u64::from(y % 3)), devices }]);
+            self.settle(y / 4 % 4);
+        }
+        if z < 128 {
+            self.switch(&self.plan.clone(), Vec::new());
+            self.settle(z % 8);
+        }
+    }
+
+    fn switch(&mut self, plan: &Plan, revoked: Vec<Revocation>) {
+        let plan = PreparedPlan::between(&self.in_force, &Arc::new(plan.clone())).map(Box::new);
+        if let Some(plan) = &plan {
+            self.in_force = plan.plan();
+        }
+        self.input(Input::Configure { plan, revoked });
+    }
+
+    /// All, or so many devices with a leg each.
+    fn settle(&mut self, devices: u8) {
+        for _ in 0..if devices == 3 { u8::MAX } else { devices } {
+            if self.control.unsettled().is_some() {
+                self.input(Input::Settle { legs: 1 });
+            }
+        }
     }
 
     fn wait(&mut self, duration: Duration) {
@@ -385,6 +457,7 @@ impl Walk {
 
     /// All go home: nothing may be left.
     fn end(mut self, shutdown: bool) {
+        self.settle(u8::from(shutdown) * 3);
         for session in 0..3 {
             self.input(Input::SessionEnded(SessionId(session)));
         }
@@ -394,6 +467,9 @@ impl Walk {
         while let Some((leg, _)) = self.far.pop_first() {
             self.input(Input::Signal(leg, Signal::Released { cause: Cause::NORMAL_CLEARING }));
         }
+        self.settle(3);
+        assert_eq!(self.control.unsettled(), None);
+        assert!(self.closing.is_empty(), "never closed: {:?}\n{}", self.closing, self.story.join("\n"));
         assert!(
             self.control.is_quiet(),
             "something is left: {:?}\n{}",

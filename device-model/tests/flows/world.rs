@@ -5,8 +5,8 @@ use device_model::media::{Codec, Description, Direction, Format, MediaTerminatio
 use device_model::plan::{DeviceKind, DevicePlan, Forwards, Identity, NumberPlan, PatternPlan, Plan};
 use device_model::port::{Body, Event, Origin, Reply, Target};
 use device_model::{
-    CallControl, DeviceName, Input, LegCommand, LegId, LegView, Output, Party, Request, RequestToken,
-    SessionId, Signal,
+    CallControl, DeviceName, Input, LegCommand, LegId, LegView, News, Output, Party, PreparedPlan, Request,
+    RequestToken, Revocation, SessionId, Signal,
 };
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 pub struct World {
     pub control: CallControl,
     pub plan: Plan,
+    in_force: Arc<Plan>,
     now: Instant,
     token: u64,
     /// Every line since the last look.
@@ -110,9 +111,11 @@ impl World {
         let identity = Identity { node: "cm1".into(), incarnation: 0 };
         #[allow(clippy::disallowed_methods)] // some instant to begin with; nothing waits for it
         let now = Instant::now();
-        let control = CallControl::new(identity, Arc::new(plan.clone()));
+        let in_force = Arc::new(plan.clone());
+        let control = CallControl::new(identity, in_force.clone());
+        let log = String::new();
         let mut world =
-            Self { control, plan, now, token: 0, log: String::new(), placed: vec![], last_event_leg: None };
+            Self { control, plan, in_force, now, token: 0, log, placed: vec![], last_event_leg: None };
         for phone in ["A", "B", "C", "D", "E"] {
             world.input(Input::Registered(phone.into()));
         }
@@ -128,9 +131,32 @@ impl World {
                 Output::Event(_, Event::Leg(view)) => self.last_event_leg = Some(view.leg),
                 _ => {}
             }
-            let _ = writeln!(self.log, "{}", self.line(output));
+            if !matches!(output, Output::Discard(_)) {
+                let _ = writeln!(self.log, "{}", self.line(output));
+            }
         }
         self.control.check().unwrap_or_else(|wrong| panic!("{wrong}\n{}", self.log));
+    }
+
+    /// Puts a plan in force; [`World::settle`] carries out what follows.
+    pub fn switch(&mut self, plan: &Plan, revoked: Vec<Revocation>) {
+        let plan = PreparedPlan::between(&self.in_force, &Arc::new(plan.clone())).map(Box::new);
+        if let Some(plan) = &plan {
+            self.in_force = plan.plan();
+        }
+        self.input(Input::Configure { plan, revoked });
+    }
+
+    /// Carries out what is left of new plans.
+    pub fn settle(&mut self) {
+        while self.control.unsettled().is_some() {
+            self.input(Input::Settle { legs: 100 });
+        }
+    }
+
+    pub fn configure(&mut self, plan: &Plan) {
+        self.switch(plan, Vec::new());
+        self.settle();
     }
 
     pub fn request(&mut self, session: SessionId, request: Request) {
@@ -254,6 +280,14 @@ impl World {
             Output::Reply(session, _, Err(refusal)) => format!("reply {session} REFUSED {:?}", refusal.kind),
             Output::Event(sessions, event) => format!("event {sessions:?} {}", event_line(event)),
             Output::Limit(limit) => format!("{limit:?}"),
+            Output::News(News::Restriction { device, itself, line }) => {
+                format!("news {} restricted itself={itself:?} line={line:?}", device.name)
+            }
+            Output::News(News::Revoked { session, devices }) => format!("news {session} lost {devices:?}"),
+            Output::News(News::Removed { device, .. }) => {
+                format!("news {} removed, last opened={}", device.name, device.opened)
+            }
+            Output::Discard(_) => String::new(),
         }
     }
 }

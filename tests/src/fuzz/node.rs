@@ -193,7 +193,7 @@ impl World {
                 self.passwords.push((connection, password.expose() == scene::PASSWORD));
             }
             Output::Admin(..) => self.answered += 1,
-            Output::SipClose(_) | Output::Report(_) | Output::Audit(_) => {}
+            Output::SipClose(_) | Output::Report(_) | Output::Audit(_) | Output::Discard(_) => {}
             Output::Persist(_) => panic!("nobody asked it to keep anything"),
             Output::Stopped => panic!("nobody asked it to stop"),
         }

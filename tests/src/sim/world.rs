@@ -456,7 +456,11 @@ impl World {
                 self.schedule(after, Later::Password(connection, matches));
             }
             Output::Admin(_, answer) => self.answer = answer.ok(),
-            Output::Stopped | Output::SipClose(_) | Output::Report(_) | Output::Audit(_) => {}
+            Output::Stopped
+            | Output::SipClose(_)
+            | Output::Report(_)
+            | Output::Audit(_)
+            | Output::Discard(_) => {}
             Output::Persist(_) => {
                 return Err("a node that wasn't asked to keep anything says a record".into());
             }

@@ -4,6 +4,7 @@ mod certificates;
 mod flows;
 mod hearing;
 mod limits;
+mod mass;
 mod matrix;
 mod persist;
 mod reload;

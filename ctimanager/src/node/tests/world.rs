@@ -3,7 +3,7 @@
 
 use crate::config;
 use crate::node::kept::{Kept, millis};
-use crate::node::{CtiConnection, CtiTransport, Input, Node, Output, Report, Settings, Surroundings};
+use crate::node::{CtiConnection, CtiTransport, Input, Node, Output, Report, Settings, Surroundings, Switch};
 use security::audit::AuditRecord;
 use serde_json::{Value, json};
 use sip::{Hop, Transport};
@@ -41,6 +41,7 @@ pub const TRUNK: &str = "127.0.0.1:5070";
 /// Everything around one node.
 pub struct World {
     pub node: Node,
+    settings: Arc<Settings>,
     pub now: Instant,
     pub wall: SystemTime,
     /// SIP messages that the node sent, as text.
@@ -72,13 +73,14 @@ impl World {
     }
 
     pub fn with(yaml: &str) -> Self {
-        let settings = settings(yaml);
+        let settings = Arc::new(settings(yaml));
         #[allow(clippy::disallowed_methods)] // a base for virtual time; nothing reads the clock after it
         let now = Instant::now();
-        let mut node = Node::new(Arc::new(settings), [7; 32], 1);
+        let mut node = Node::new(Arc::clone(&settings), [7; 32], 1);
         node.watch_permissions();
         Self {
             node,
+            settings,
             now,
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             sip: VecDeque::new(),
@@ -103,7 +105,8 @@ impl World {
         self.kept.alive = millis(self.wall);
         self.life += 1;
         self.wall += away;
-        self.node = Node::new(Arc::new(settings(yaml)), [7 + self.life as u8; 32], self.life);
+        self.settings = Arc::new(settings(yaml));
+        self.node = Node::new(Arc::clone(&self.settings), [7 + self.life as u8; 32], self.life);
         self.node.watch_permissions();
         self.sip.clear();
         self.frames.clear();
@@ -118,7 +121,10 @@ impl World {
     }
 
     pub fn configure(&mut self, settings: Settings) {
-        self.input(Input::Configure(Arc::new(settings)));
+        let settings = Arc::new(settings);
+        let switch = Switch::between(&self.settings, Arc::clone(&settings));
+        self.settings = settings;
+        self.input(Input::Configure(Box::new(switch)));
     }
 
     /// The names of the reports since this was asked last.
@@ -157,7 +163,7 @@ impl World {
                 Output::Audit(record) => self.audits.push(record),
                 Output::Admin(_, answer) => self.answers.push(answer),
                 Output::Persist(records) => records.into_iter().for_each(|record| self.kept.apply(record)),
-                Output::SipClose(_) => {}
+                Output::SipClose(_) | Output::Discard(_) => {}
             }
         }
         self.node.check().unwrap_or_else(|what| panic!("{what}"));

@@ -416,7 +416,11 @@ impl Hub {
                 self.schedule(after, Later::Password(connection, matches));
             }
             Output::Admin(_, answer) => self.answer = answer.ok(),
-            Output::Stopped | Output::SipClose(_) | Output::Report(_) | Output::Audit(_) => {}
+            Output::Stopped
+            | Output::SipClose(_)
+            | Output::Report(_)
+            | Output::Audit(_)
+            | Output::Discard(_) => {}
             Output::Persist(_) => self.fail("a node that wasn't asked to keep anything says a record"),
         }
         None
