@@ -17,6 +17,9 @@ pub struct Bench {
     /// Logins instead: how many a second, what a storm of them does to calls, what the time of a refusal tells
     #[arg(long)]
     logins: bool,
+    /// With persist_sessions: what the disk of the folder for temporary files costs
+    #[arg(long, conflicts_with = "logins")]
+    persist: bool,
     #[arg(long, value_enum, default_value_t)]
     output: Format,
 }
@@ -37,6 +40,7 @@ pub fn run(options: &Bench) -> Outcome {
         return shown(options.output, measure(&runtime, bench::logins(plan, &mut say)));
     }
     let plan = if options.quick { BenchOptions::quick() } else { BenchOptions::whole() };
+    let plan = BenchOptions { persist: options.persist, ..plan };
     shown(options.output, measure(&runtime, bench::run(&plan, &mut say)))
 }
 

@@ -18,7 +18,7 @@ pub use storm::{LoginFigures, LoginOptions, Phase, Refusal, Storm, run as logins
 use application::{Application, Heard};
 use figures::Spent;
 use load::Load;
-use node::NodeProcess;
+use node::{NodeProcess, NodeWish};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::JoinHandle;
@@ -51,20 +51,33 @@ pub struct BenchOptions {
     pub held: u32,
     /// Devices opened for the memory of one; at most 10,000.
     pub idle: u32,
+    /// Whether the node keeps its sessions (`persist_sessions`).
+    pub persist: bool,
 }
 
 impl BenchOptions {
+    fn node(&self) -> NodeWish {
+        NodeWish { login_failures: LOGIN_FAILURES, persist: self.persist }
+    }
+
     /// All of it: some three minutes.
     #[must_use]
     pub fn whole() -> Self {
         let rates = vec![200, 700, 1_500, 2_100, 3_000, 4_000, 6_000];
-        Self { first_seconds: 20, rates, seconds: 10, held: 5_000, idle: 10_000 }
+        Self { first_seconds: 20, rates, seconds: 10, held: 5_000, idle: 10_000, persist: false }
     }
 
     /// A look: some half a minute.
     #[must_use]
     pub fn quick() -> Self {
-        Self { first_seconds: 5, rates: vec![700, 2_100, 4_000], seconds: 3, held: 1_000, idle: 2_000 }
+        Self {
+            first_seconds: 5,
+            rates: vec![700, 2_100, 4_000],
+            seconds: 3,
+            held: 1_000,
+            idle: 2_000,
+            persist: false,
+        }
     }
 }
 
@@ -93,9 +106,9 @@ pub async fn run(options: &BenchOptions, say: &mut dyn FnMut(&str)) -> Result<Fi
     say(&format!("{}; the caller, the application and the node share it", proc::describe()));
     let steps = steps(options, say).await?;
     say(&format!("{} calls held at once", options.held));
-    let held = held(options.held).await?;
+    let held = held(options).await?;
     say(&format!("{} devices opened", options.idle));
-    let idle = idle(options.idle).await?;
+    let idle = idle(options).await?;
     Ok(Figures { machine: proc::describe(), version: env!("CARGO_PKG_VERSION"), steps, held, idle })
 }
 
@@ -109,9 +122,8 @@ struct Site {
 }
 
 impl Site {
-    /// `login_failures` is the node's `max_login_failures_per_minute`.
-    async fn open(name: &str, login_failures: u32) -> Result<Self, BenchError> {
-        let (socket, node) = caller_and_node(name, login_failures).await?;
+    async fn open(name: &str, wish: NodeWish) -> Result<Self, BenchError> {
+        let (socket, node) = caller_and_node(name, wish).await?;
         let (sip, cti, ca, password) = (node.sip, node.cti, node.ca.clone(), node.password.clone());
         debug_assert!(sip.port() != 0, "the log says where it really listens");
         let heard = Heard::default();
@@ -160,7 +172,7 @@ impl Site {
 
 async fn caller_and_node(
     name: &str,
-    login_failures: u32,
+    wish: NodeWish,
 ) -> Result<(std::net::UdpSocket, NodeProcess), BenchError> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
     // The kernel grants what it may; less only loses more at the highest rates.
@@ -168,13 +180,13 @@ async fn caller_and_node(
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     let socket = std::net::UdpSocket::from(socket);
-    let node = NodeProcess::start(name, socket.local_addr()?, login_failures).await?;
+    let node = NodeProcess::start(name, socket.local_addr()?, wish).await?;
     Ok((socket, node))
 }
 
 /// The rates, one after the other, on one node.
 async fn steps(options: &BenchOptions, say: &mut dyn FnMut(&str)) -> Result<Vec<Step>, BenchError> {
-    let site = Site::open("steps", LOGIN_FAILURES).await?;
+    let site = Site::open("steps", options.node()).await?;
     let mut steps = Vec::new();
     let rates = std::iter::once((100, options.first_seconds))
         .chain(options.rates.iter().map(|rate| (*rate, options.seconds)));
@@ -199,8 +211,9 @@ async fn steps(options: &BenchOptions, say: &mut dyn FnMut(&str)) -> Result<Vec<
 }
 
 /// So many calls at once on a fresh node, and its memory before and with them.
-async fn held(calls: u32) -> Result<Held, BenchError> {
-    let site = Site::open("held", LOGIN_FAILURES).await?;
+async fn held(options: &BenchOptions) -> Result<Held, BenchError> {
+    let calls = options.held;
+    let site = Site::open("held", options.node()).await?;
     let node = site.node.id();
     let before = proc::resident(node);
     let rate = 250;
@@ -219,8 +232,9 @@ async fn held(calls: u32) -> Result<Held, BenchError> {
 }
 
 /// So many open devices on a fresh node, and its memory before and with them.
-async fn idle(devices: u32) -> Result<Idle, BenchError> {
-    let (_socket, node) = caller_and_node("idle", LOGIN_FAILURES).await?;
+async fn idle(options: &BenchOptions) -> Result<Idle, BenchError> {
+    let devices = options.idle;
+    let (_socket, node) = caller_and_node("idle", options.node()).await?;
     let mut application = Application::open(node.cti, &node.ca, node::USER, &node.password).await?;
     let before = proc::resident(node.id());
     let names = (1..=devices.min(10_000)).map(|number| format!("PORT_{number:05}"));

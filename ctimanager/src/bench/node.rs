@@ -37,6 +37,18 @@ const END: Duration = Duration::from_secs(10);
 /// Lines of its log that are kept.
 const LAST_WORDS: usize = 8;
 
+/// Only sessions with a grace are kept.
+const KEPT: &str = "persist_sessions: true, session_resume_grace: 30s";
+
+/// What of a node's configuration differs from one measurement to another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NodeWish {
+    /// `max_login_failures_per_minute`
+    pub(super) login_failures: u32,
+    /// `persist_sessions`, on the disk of the folder for temporary files.
+    pub(super) persist: bool,
+}
+
 /// A running node. To drop it kills it and removes its folder.
 #[derive(Debug)]
 pub(super) struct NodeProcess {
@@ -99,11 +111,7 @@ impl Folder {
 
 impl NodeProcess {
     /// Starts a node whose trunk is `caller`, and waits until it listens.
-    pub(super) async fn start(
-        name: &str,
-        caller: SocketAddr,
-        login_failures: u32,
-    ) -> Result<Self, BenchError> {
+    pub(super) async fn start(name: &str, caller: SocketAddr, wish: NodeWish) -> Result<Self, BenchError> {
         let folder = Folder::make(name)?;
         let mut random = [0; 32];
         SysRng.try_fill_bytes(&mut random).map_err(|_| BenchError::Entropy)?;
@@ -112,7 +120,8 @@ impl NodeProcess {
         let salt = <[u8; 16]>::try_from(salt).map_err(|_| BenchError::Entropy)?;
         let hash = password::hash(&password, salt).map_err(|e| BenchError::Node(e.to_string()))?;
         let config = CONFIG.replace("CALLER_PORT", &caller.port().to_string()).replace("HASH", &hash);
-        let config = config.replace("LOGIN_FAILURES", &login_failures.to_string());
+        let config = config.replace("PERSIST", if wish.persist { KEPT } else { "persist_sessions: false" });
+        let config = config.replace("LOGIN_FAILURES", &wish.login_failures.to_string());
         let file = folder.path().join("bench.yaml");
         std::fs::write(&file, config)?;
         let keys = folder.path().join("pki");

@@ -6,6 +6,7 @@
 
 use super::application::{Application, OpenFailure};
 use super::figures::{Percentiles, Spent, Step};
+use super::node::NodeWish;
 use super::{BenchError, HOLD, Site, alone, joined, node, now, proc};
 use security::Secret;
 use serde::Serialize;
@@ -106,7 +107,7 @@ pub struct Refusal {
 pub async fn run(options: LoginOptions, say: &mut dyn FnMut(&str)) -> Result<LoginFigures, BenchError> {
     let mut phases = Vec::new();
     let storms = [Storm::Calm, Storm::Right, Storm::Wrong, Storm::Calm];
-    let site = Site::open("logins", 1_000_000).await?;
+    let site = Site::open("logins", NodeWish { login_failures: 1_000_000, persist: false }).await?;
     for (index, storm) in storms.into_iter().enumerate() {
         say(&format!("{RATE} calls/s for {} s, logins: {storm}", options.seconds));
         phases.push(phase(&site, index, storm, options.seconds).await?);
@@ -114,7 +115,7 @@ pub async fn run(options: LoginOptions, say: &mut dyn FnMut(&str)) -> Result<Log
     say(&format!("{} refusals of each kind of user", options.refusals));
     let refusals = refusals(&site, options.refusals).await?;
     site.close().await?;
-    let site = Site::open("guesses", 10).await?;
+    let site = Site::open("guesses", NodeWish { login_failures: 10, persist: false }).await?;
     for (index, storm) in [Storm::Calm, Storm::Guesses].into_iter().enumerate() {
         say(&format!("{RATE} calls/s for {} s, logins: {storm}", options.seconds));
         phases.push(phase(&site, index, storm, options.seconds).await?);

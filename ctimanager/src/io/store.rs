@@ -300,4 +300,4 @@ fn sessions_of(records: &[Record]) -> BTreeSet<SessionId> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -5,6 +5,7 @@ mod cti;
 mod lifecycle;
 mod limits;
 mod node;
+mod persist;
 mod sip;
 mod web;
 
@@ -141,6 +142,11 @@ impl Echo {
                 hash: Arc::clone(&self.hash),
                 password: security::Secret::new(password.to_owned()),
             }),
+            // Something that is to be kept, and the frame that tells of it.
+            Some(("keep", _)) => {
+                out.push(Output::Persist(vec![crate::node::kept::Record::LegGone(device_model::LegId(1))]));
+                out.push(write(connection, &text));
+            }
             _ if text == "close" => {
                 out.push(Output::Report(Report {
                     name: "Closing",

@@ -129,7 +129,7 @@ impl Node {
         Ok(())
     }
 
-    /// What was agreed holds, within the bounds of now.
+    /// What was agreed holds, as it does across a reload; a heartbeat must fit the bounds of now.
     fn restored_config(&self, head: &Head) -> SessionConfig {
         let bounds = &self.settings.sessions;
         let subscription = head.subscription.as_ref().map_or_else(Subscription::all, |names| {

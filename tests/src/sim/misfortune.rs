@@ -18,6 +18,8 @@ impl World {
             }
             40..=54 => self.freeze(index),
             55..=69 => self.stall(index),
+            // Where it keeps its sessions, it is worth while to see it come back more often.
+            82..=84 if self.disk.is_some() => self.kill_node(),
             70..=84 => {
                 let until = self.now + self.dice.ms(200, 3_000);
                 self.happens(Happening::Unplugged, self.phones[phone].device);

@@ -75,7 +75,7 @@ pub(super) struct World {
     timeouts_at: (Duration, u32),
     answer: Option<Value>,
     /// Where the node keeps its sessions, in every other seed.
-    disk: Option<Disk>,
+    pub(super) disk: Option<Disk>,
     /// What its earlier life left there.
     left: Kept,
 }

@@ -323,6 +323,14 @@ impl Keeper for Disk {
 
 const PACE: Pace = Pace { tick: Duration::from_millis(20), retry_ticks: 2 };
 
+/// What a shell keeps its sessions with, on such a disk.
+pub(in crate::io) fn on_a_disk_of_the_tests_own()
+-> (crate::io::Keeping, mpsc::SyncSender<Result<(), String>>, mpsc::Receiver<String>) {
+    let (disk, allow, heard) = Disk::new();
+    let (store, progress) = Store::start(disk, Ok(()), BTreeSet::new(), PACE);
+    (crate::io::Keeping { gate: Gate::new(store, None, true), progress }, allow, heard)
+}
+
 fn frame(connection: u64) -> Told {
     Told::Frame(ConnectionId(connection), Frame::whole(b"{}".to_vec()))
 }
@@ -405,13 +413,13 @@ async fn a_disk_that_does_not_come_back_is_waited_for_two_seconds_and_no_more() 
     let at = now();
     gate.persist(vec![event(ONE, 1)]);
     assert!(gate.hold(at, frame(1)).is_none());
+    assert_eq!(heard.recv().expect("the disk"), "keep 1", "it is at work");
     assert_eq!(gate.deadline(), Some(at + PATIENCE));
     assert!(gate.look(at + PATIENCE - Duration::from_millis(1)).is_none());
     assert!(matches!(gate.look(at + PATIENCE), Some(Input::StoreLost(_))));
     assert!(gate.look(at + 2 * PATIENCE).is_none(), "said once");
     assert!(gate.next().is_some());
     // When the disk is back, what it kept of that time is no use: it is gone, and the store begins anew.
-    assert_eq!(heard.recv().expect("the disk"), "keep 1");
     allow.send(Ok(())).expect("the disk lives");
     assert_eq!(heard.recv().expect("the disk"), "forget");
     assert!(!folder.file().exists(), "set aside without the store's thread");
