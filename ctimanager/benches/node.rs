@@ -197,6 +197,11 @@ fn event() -> device_model::port::Event {
 }
 
 fn session(id: u64, now: Instant) -> Session {
+    logging(id, LOG_EVENTS, now)
+}
+
+/// A session that keeps so many events.
+fn logging(id: u64, log_events: usize, now: Instant) -> Session {
     let config = SessionConfig {
         user: "ivr".into(),
         application: "bench".into(),
@@ -204,7 +209,7 @@ fn session(id: u64, now: Instant) -> Session {
         heartbeat: Duration::from_secs(30),
         grace: Duration::ZERO,
         subscription: protocol::event::Subscription::all(),
-        log_events: 10_000,
+        log_events,
         log_bytes: 16 << 20,
         queue_events: 4_096,
         idem_keys: 1_024,
@@ -212,6 +217,9 @@ fn session(id: u64, now: Instant) -> Session {
     };
     Session::new(SessionId(id), config, ConnectionId(id), protocol::Frame::whole(b"{}".to_vec()), now)
 }
+
+/// `session_log_events`, unless told otherwise.
+const LOG_EVENTS: usize = 10_000;
 
 fn fan_out(criterion: &mut Criterion) {
     let event = event();
@@ -244,9 +252,59 @@ fn fan_out(criterion: &mut Criterion) {
     });
 }
 
+/// What the log adds to an event of a session: with a full log, where each event takes the place of the oldest, and
+/// without one.
+fn log(criterion: &mut Criterion) {
+    let encoded = protocol::Event::from(&event())
+        .encode(&"cm1".into(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+    let now = Instant::now();
+    let mut group = criterion.benchmark_group("protocol: an event of a session");
+    for (name, log_events) in [("without a log", 0), ("with a full log", LOG_EVENTS)] {
+        let mut session = logging(1, log_events, now);
+        let mut tell = || {
+            session.event(black_box(&encoded));
+            while session.poll_frame(now).is_some() {}
+        };
+        (0..LOG_EVENTS).for_each(|_| tell());
+        group.bench_function(name, |bencher| bencher.iter(&mut tell));
+    }
+    group.finish();
+}
+
+/// A resume: all of a full log, numbered, queued and written into a connection's buffer.
+fn replay(criterion: &mut Criterion) {
+    let encoded = protocol::Event::from(&event())
+        .encode(&"cm1".into(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+    let now = Instant::now();
+    let mut session = session(1, now);
+    for _ in 0..LOG_EVENTS {
+        session.event(&encoded);
+        while session.poll_frame(now).is_some() {}
+    }
+    let mut connection = 1;
+    let mut written = Vec::new();
+    let mut group = criterion.benchmark_group("protocol: a resume");
+    group.throughput(Throughput::Elements(LOG_EVENTS as u64));
+    group.bench_function(BenchmarkId::from_parameter(LOG_EVENTS), |bencher| {
+        bencher.iter(|| {
+            connection += 1;
+            session.attach(now, ConnectionId(connection), 0, protocol::Frame::whole(b"{}".to_vec()));
+            while let Some(frame) = session.poll_frame(now) {
+                // As the shell does: what is full goes to the socket.
+                if written.len() > 64 * 1024 {
+                    written.clear();
+                }
+                frame.encode_line(&mut written);
+            }
+            black_box(&written);
+        });
+    });
+    group.finish();
+}
+
 criterion_group! {
     name = steps;
     config = Criterion::default().measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
-    targets = whole_call, sip_messages, model, fan_out
+    targets = whole_call, sip_messages, model, fan_out, log, replay
 }
 criterion_main!(steps);

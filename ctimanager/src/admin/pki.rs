@@ -120,7 +120,11 @@ pub fn init_files(
     Ok(all)
 }
 
-fn client_files(folder: &Path, user: &str, renew: bool, now: SystemTime) -> Result<PathBuf, FilesError> {
+/// A certificate and key for a user in `clients/` of the authority's folder; returns the certificate's path.
+///
+/// # Errors
+/// When there is no authority, the id is no file name, or the certificate is there and not to be renewed.
+pub fn client_files(folder: &Path, user: &str, renew: bool, now: SystemTime) -> Result<PathBuf, FilesError> {
     let good = |c: char| c.is_ascii_alphanumeric() || ".-_@".contains(c);
     if user.is_empty() || user.len() > 128 || user.starts_with('.') || !user.chars().all(good) {
         return Err(FilesError::BadName(user.to_owned()));

@@ -7,16 +7,18 @@ use security::Secret;
 use security::tls;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 /// How long any answer may take before the measurement is off.
@@ -36,11 +38,32 @@ struct Counts {
     /// The caller's number of each offered call, and when its event was read.
     offered: Vec<(u64, Instant)>,
     refused: u64,
+    /// Events of calls and their media.
+    events: u64,
+}
+
+/// What those heard who only listen.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    /// The caller's number of each offered call, and when the last of all read of it.
+    pub(super) last: HashMap<u64, Instant>,
+    /// Events of calls and their media, of each that has stopped.
+    pub(super) events: Vec<u64>,
+}
+
+/// Looks at what several threads or tasks share; one that panicked has left nothing half done.
+pub(super) fn with<S, T>(shared: &Mutex<S>, step: impl FnOnce(&mut S) -> T) -> T {
+    step(&mut shared.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Heard {
     fn with<T>(&self, step: impl FnOnce(&mut Counts) -> T) -> T {
-        step(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        with(&self.0, step)
+    }
+
+    /// Events of calls and their media since the last time this was asked.
+    pub(super) fn take_events(&self) -> u64 {
+        self.with(|counts| std::mem::take(&mut counts.events))
     }
 
     /// The calls that were offered since the last time this was asked.
@@ -51,6 +74,26 @@ impl Heard {
     /// Requests of the application that were refused since the last time this was asked: the call had gone.
     pub(super) fn take_refused(&self) -> u64 {
         self.with(|counts| std::mem::take(&mut counts.refused))
+    }
+}
+
+/// How an application takes the media of its devices.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Media {
+    /// At one address.
+    Static(SocketAddr),
+    /// It names [`super::MEDIA`] for each call. Only so several can have one device open.
+    Dynamic,
+}
+
+impl Media {
+    fn on_the_wire(self) -> Value {
+        match self {
+            Media::Static(at) => {
+                json!({"mode": "static", "ip": at.ip(), "port": at.port(), "codecs": ["PCMU"]})
+            }
+            Media::Dynamic => json!({"mode": "dynamic", "codecs": ["PCMU"]}),
+        }
     }
 }
 
@@ -82,6 +125,13 @@ struct EventParams<'a> {
     leg: Option<OfferedLeg<'a>>,
 }
 
+impl EventParams<'_> {
+    /// Of a call or its media, and so told to all that have its device open.
+    fn is_of_a_call(&self) -> bool {
+        self.kind.starts_with("call.") || self.kind.starts_with("media.")
+    }
+}
+
 #[derive(Deserialize)]
 struct OfferedLeg<'a> {
     leg: &'a str,
@@ -103,6 +153,18 @@ pub(super) enum OpenFailure {
     Lost,
 }
 
+fn opened_not(failure: OpenFailure) -> BenchError {
+    match failure {
+        OpenFailure::Refused(symbol) => BenchError::Application(format!("refused: {symbol}")),
+        OpenFailure::Lost => BenchError::Application("the node closed the connection".into()),
+    }
+}
+
+/// A client that trusts this authority and shows no certificate.
+pub(super) fn trusting(ca: &str) -> Result<Arc<ClientConfig>, BenchError> {
+    tls::client(ca, None).map_err(|e| BenchError::Application(e.to_string()))
+}
+
 /// `data.cti` of an error.
 fn symbol(error: &str) -> String {
     let read: Option<Value> = serde_json::from_str(error).ok();
@@ -110,25 +172,31 @@ fn symbol(error: &str) -> String {
 }
 
 impl Application {
-    /// Connects and opens a provider.
+    /// Connects and opens a provider with a password.
     pub(super) async fn open(
         server: SocketAddr,
         ca: &str,
         user: &str,
         password: &Secret,
     ) -> Result<Self, BenchError> {
-        let mut application = Self::connect(server, ca).await?;
-        application.log_in(user, password).await.map_err(|failure| match failure {
-            OpenFailure::Refused(symbol) => BenchError::Application(format!("refused: {symbol}")),
-            OpenFailure::Lost => BenchError::Application("the node closed the connection".into()),
-        })?;
+        let mut application = Self::connect(server, trusting(ca)?).await?;
+        application.log_in(user, Some(password)).await.map_err(opened_not)?;
+        Ok(application)
+    }
+
+    /// The same with a client certificate: nothing has to be hashed, so that a thousand are quickly there.
+    pub(super) async fn open_certified(
+        server: SocketAddr,
+        config: Arc<ClientConfig>,
+        user: &str,
+    ) -> Result<Self, BenchError> {
+        let mut application = Self::connect(server, config).await?;
+        application.log_in(user, None).await.map_err(opened_not)?;
         Ok(application)
     }
 
     /// Connects.
-    pub(super) async fn connect(server: SocketAddr, ca: &str) -> Result<Self, BenchError> {
-        let failed = |error: &dyn std::fmt::Display| BenchError::Application(error.to_string());
-        let config = tls::client(ca, None).map_err(|e| failed(&e))?;
+    pub(super) async fn connect(server: SocketAddr, config: Arc<ClientConfig>) -> Result<Self, BenchError> {
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::IpAddress(server.ip().into());
@@ -137,9 +205,12 @@ impl Application {
         Ok(Self { stream, decoder: Decoder::new(), buffer, out, requests: 0 })
     }
 
-    /// Opens a provider on a connection that has none.
-    pub(super) async fn log_in(&mut self, user: &str, password: &Secret) -> Result<(), OpenFailure> {
-        let open = json!({"user": user, "password": password.expose(), "application": "bench", "heartbeat_ms": HEARTBEAT_MS});
+    /// Opens a provider on a connection that has none; without a password its certificate has to do.
+    pub(super) async fn log_in(&mut self, user: &str, password: Option<&Secret>) -> Result<(), OpenFailure> {
+        let mut open = json!({"user": user, "application": "bench", "heartbeat_ms": HEARTBEAT_MS});
+        if let Some(password) = password {
+            open["password"] = json!(password.expose());
+        }
         self.ask("provider.open", &open);
         self.send().await.map_err(|_| OpenFailure::Lost)?;
         loop {
@@ -159,9 +230,9 @@ impl Application {
         }
     }
 
-    /// Opens a device with static media.
-    pub(super) async fn open_device(&mut self, name: &str, media: SocketAddr) -> Result<(), BenchError> {
-        self.ask("device.open", &static_media(name, media));
+    /// Opens a device.
+    pub(super) async fn open_device(&mut self, name: &str, media: Media) -> Result<(), BenchError> {
+        self.ask("device.open", &json!({"device": name, "media": media.on_the_wire()}));
         self.answers(1).await
     }
 
@@ -169,12 +240,12 @@ impl Application {
     pub(super) async fn open_devices(
         &mut self,
         names: impl Iterator<Item = String>,
-        media: SocketAddr,
+        media: Media,
     ) -> Result<usize, BenchError> {
         let names: Vec<String> = names.collect();
         for some in names.chunks(OPENING) {
             for name in some {
-                self.ask("device.open", &static_media(name, media));
+                self.ask("device.open", &json!({"device": name, "media": media.on_the_wire()}));
             }
             self.answers(some.len()).await?;
         }
@@ -207,27 +278,40 @@ impl Application {
         Ok(())
     }
 
-    /// Answers calls until told to stop.
+    /// Answers calls until told to stop; what the node has said by then is read.
     pub(super) async fn answer_calls(
         mut self,
         heard: Heard,
         mut stop: oneshot::Receiver<()>,
     ) -> Result<(), BenchError> {
+        let mut last = None;
         loop {
             tokio::select! {
                 read = self.read() => read?,
                 // The other end's drop means the same.
-                _ = &mut stop => return Ok(()),
+                _ = &mut stop, if last.is_none() => last = Some(self.last_question().await?),
             }
             let at = now();
             while let Some(line) = self.decoder.next_line() {
                 let frame = parse(&line)?;
+                if frame.id.is_some() && frame.id == last {
+                    return Ok(());
+                }
                 if frame.error.is_some() {
                     heard.with(|counts| counts.refused += 1);
                 }
-                let Some(EventParams { kind: "call.offering", leg: Some(leg) }) = frame.params else {
-                    continue;
-                };
+                if frame.params.as_ref().is_some_and(EventParams::is_of_a_call) {
+                    heard.with(|counts| counts.events += 1);
+                }
+                let Some(EventParams { kind, leg: Some(leg) }) = frame.params else { continue };
+                match kind {
+                    "call.offering" => {}
+                    "media.open_channel" => {
+                        self.set_media(leg.leg);
+                        continue;
+                    }
+                    _ => continue,
+                }
                 if let Ok(number) = leg.calling.number.parse() {
                     heard.with(|counts| counts.offered.push((number, at)));
                 }
@@ -235,6 +319,42 @@ impl Application {
             }
             self.send().await?;
         }
+    }
+
+    /// Only listens, until told to stop; what the node has said by then is read.
+    pub(super) async fn watch(
+        mut self,
+        watched: Arc<Mutex<Watched>>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), BenchError> {
+        let (mut events, mut last) = (0, None);
+        loop {
+            tokio::select! {
+                read = self.read() => read?,
+                // The other end's drop means the same.
+                _ = stop.changed(), if last.is_none() => last = Some(self.last_question().await?),
+            }
+            let at = now();
+            while let Some(line) = self.decoder.next_line() {
+                let frame = parse(&line)?;
+                if frame.id.is_some() && frame.id == last {
+                    with(&watched, |watched| watched.events.push(events));
+                    return Ok(());
+                }
+                let Some(event) = frame.params else { continue };
+                events += u64::from(event.is_of_a_call());
+                let EventParams { kind: "call.offering", leg: Some(leg) } = event else { continue };
+                let Ok(number) = leg.calling.number.parse() else { continue };
+                with(&watched, |watched| watched.last.insert(number, at));
+            }
+        }
+    }
+
+    /// All that a session is told comes in one order: what was said before is there when this is answered.
+    async fn last_question(&mut self) -> io::Result<u64> {
+        self.ask("provider.heartbeat", &json!({}));
+        self.send().await?;
+        Ok(self.requests)
     }
 
     fn answer(&mut self, leg: &str) {
@@ -246,6 +366,11 @@ impl Application {
             r#"{{"jsonrpc":"2.0","id":{},"method":"call.answer","params":{{"leg":"{leg}"}}}}"#,
             self.requests
         );
+    }
+
+    fn set_media(&mut self, leg: &str) {
+        let at = super::MEDIA;
+        self.ask("call.set_media", &json!({"leg": leg, "ip": at.ip(), "port": at.port()}));
     }
 
     async fn read(&mut self) -> Result<(), BenchError> {
@@ -270,10 +395,6 @@ impl Application {
 
 fn parse(line: &[u8]) -> Result<Incoming<'_>, BenchError> {
     serde_json::from_slice(line).map_err(|e| BenchError::Application(format!("a frame can't be read: {e}")))
-}
-
-fn static_media(device: &str, media: SocketAddr) -> Value {
-    json!({"device": device, "media": {"mode": "static", "ip": media.ip(), "port": media.port(), "codecs": ["PCMU"]}})
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a measurement found, and how it is computed.
 
+use super::application::Watched;
 use super::load::Outcome;
 use super::now;
 use super::proc::{self, Machine};
@@ -25,6 +26,8 @@ pub struct Figures {
     pub held: Held,
     /// Devices open at once.
     pub idle: Idle,
+    /// Sessions that all hear of the same calls.
+    pub subscribers: Vec<Subscribers>,
 }
 
 /// A distribution, in milliseconds.
@@ -235,6 +238,57 @@ impl Idle {
     #[must_use]
     pub fn bytes_per_device(&self) -> u64 {
         per(self.resident_before, self.resident_with, self.devices)
+    }
+}
+
+/// Many sessions that have one device open, and calls at it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Subscribers {
+    /// Sessions, each on a TLS connection of its own. One of them answers the calls.
+    pub sessions: u32,
+    /// Calls a second.
+    pub rate: u32,
+    /// Events that all sessions read together.
+    pub events: u64,
+    /// Events that somebody did not get, or got twice: the difference from what the answering session read.
+    pub wrong: u64,
+    /// Events read a second.
+    pub events_per_second: f64,
+    /// Processor time of the node for one event at one session, in microseconds; the calls' own share is in it.
+    pub cpu_us_per_event: f64,
+    /// From the INVITE's leaving to the event's arrival at the last session.
+    pub last_event_ms: Percentiles,
+    /// From the INVITE's leaving to the 200's arrival.
+    pub answer_ms: Percentiles,
+    /// Calls that were not answered and ended.
+    pub failed: usize,
+}
+
+impl Subscribers {
+    pub(super) fn of(
+        (sessions, rate): (u32, u32),
+        first: u64,
+        outcomes: &[Outcome],
+        answering: u64,
+        watched: &Watched,
+        spent: Span,
+    ) -> Self {
+        let events = answering + watched.events.iter().sum::<u64>();
+        let numbered = outcomes.iter().enumerate().map(|(i, outcome)| (first + i as u64, outcome));
+        let last =
+            numbered.filter_map(|(n, o)| Some(watched.last.get(&n)?.saturating_duration_since(o.sent?)));
+        let answers = outcomes.iter().filter_map(|o| Some(o.answered?.saturating_duration_since(o.sent?)));
+        Self {
+            sessions,
+            rate,
+            events,
+            wrong: watched.events.iter().map(|read| read.abs_diff(answering)).sum(),
+            events_per_second: events as f64 / spent.seconds,
+            cpu_us_per_event: spent.node.as_secs_f64() * 1e6 / events.max(1) as f64,
+            last_event_ms: Percentiles::of(last.collect()),
+            answer_ms: Percentiles::of(answers.collect()),
+            failed: outcomes.iter().filter(|o| o.answered.is_none() || !o.ended).count(),
+        }
     }
 }
 

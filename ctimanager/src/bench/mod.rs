@@ -10,12 +10,13 @@ mod load;
 mod node;
 mod proc;
 mod storm;
+mod subscribers;
 mod table;
 
-pub use figures::{Figures, Held, Idle, Limit, Percentiles, Step};
+pub use figures::{Figures, Held, Idle, Limit, Percentiles, Step, Subscribers};
 pub use storm::{LoginFigures, LoginOptions, Phase, Refusal, Storm, run as logins};
 
-use application::{Application, Heard};
+use application::{Application, Heard, Media};
 use figures::Spent;
 use load::Load;
 use node::{NodeProcess, NodeWish};
@@ -51,6 +52,10 @@ pub struct BenchOptions {
     pub held: u32,
     /// Devices opened for the memory of one; at most 10,000.
     pub idle: u32,
+    /// Sessions that all have one device open, and calls a second at it.
+    pub subscribers: Vec<(u32, u32)>,
+    /// Seconds with each number of them.
+    pub subscriber_seconds: u32,
     /// Whether the node keeps its sessions (`persist_sessions`).
     pub persist: bool,
 }
@@ -60,11 +65,19 @@ impl BenchOptions {
         NodeWish { login_failures: LOGIN_FAILURES, persist: self.persist }
     }
 
-    /// All of it: some three minutes.
+    /// All of it: some four minutes.
     #[must_use]
     pub fn whole() -> Self {
-        let rates = vec![200, 700, 1_500, 2_100, 3_000, 4_000, 6_000];
-        Self { first_seconds: 20, rates, seconds: 10, held: 5_000, idle: 10_000, persist: false }
+        Self {
+            first_seconds: 20,
+            rates: vec![200, 700, 1_500, 2_100, 3_000, 4_000, 6_000],
+            seconds: 10,
+            held: 5_000,
+            idle: 10_000,
+            subscribers: vec![(1, 700), (100, 100), (1_000, 20)],
+            subscriber_seconds: 10,
+            persist: false,
+        }
     }
 
     /// A look: some half a minute.
@@ -76,6 +89,8 @@ impl BenchOptions {
             seconds: 3,
             held: 1_000,
             idle: 2_000,
+            subscribers: vec![(1, 700), (100, 100)],
+            subscriber_seconds: 3,
             persist: false,
         }
     }
@@ -109,7 +124,9 @@ pub async fn run(options: &BenchOptions, say: &mut dyn FnMut(&str)) -> Result<Fi
     let held = held(options).await?;
     say(&format!("{} devices opened", options.idle));
     let idle = idle(options).await?;
-    Ok(Figures { machine: proc::describe(), version: env!("CARGO_PKG_VERSION"), steps, held, idle })
+    let subscribers = subscribers::measure(options, say).await?;
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(Figures { machine: proc::describe(), version, steps, held, idle, subscribers })
 }
 
 /// A node, an application that answers its calls, and a socket to call from.
@@ -122,7 +139,7 @@ struct Site {
 }
 
 impl Site {
-    async fn open(name: &str, wish: NodeWish) -> Result<Self, BenchError> {
+    async fn open(name: &str, wish: NodeWish, media: Media) -> Result<Self, BenchError> {
         let (socket, node) = caller_and_node(name, wish).await?;
         let (sip, cti, ca, password) = (node.sip, node.cti, node.ca.clone(), node.password.clone());
         debug_assert!(sip.port() != 0, "the log says where it really listens");
@@ -134,7 +151,7 @@ impl Site {
             std::thread::Builder::new().name("bench-app".into()).spawn(move || {
                 alone(async move {
                     let mut application = Application::open(cti, &ca, node::USER, &password).await?;
-                    application.open_device(node::ROUTE_POINT, MEDIA).await?;
+                    application.open_device(node::ROUTE_POINT, media).await?;
                     // Whoever waits may have given up.
                     let _ = ready.send(());
                     application.answer_calls(heard, stopped).await
@@ -186,7 +203,7 @@ async fn caller_and_node(
 
 /// The rates, one after the other, on one node.
 async fn steps(options: &BenchOptions, say: &mut dyn FnMut(&str)) -> Result<Vec<Step>, BenchError> {
-    let site = Site::open("steps", options.node()).await?;
+    let site = Site::open("steps", options.node(), Media::Static(MEDIA)).await?;
     let mut steps = Vec::new();
     let rates = std::iter::once((100, options.first_seconds))
         .chain(options.rates.iter().map(|rate| (*rate, options.seconds)));
@@ -213,7 +230,7 @@ async fn steps(options: &BenchOptions, say: &mut dyn FnMut(&str)) -> Result<Vec<
 /// So many calls at once on a fresh node, and its memory before and with them.
 async fn held(options: &BenchOptions) -> Result<Held, BenchError> {
     let calls = options.held;
-    let site = Site::open("held", options.node()).await?;
+    let site = Site::open("held", options.node(), Media::Static(MEDIA)).await?;
     let node = site.node.id();
     let before = proc::resident(node);
     let rate = 250;
@@ -239,7 +256,7 @@ async fn idle(options: &BenchOptions) -> Result<Idle, BenchError> {
     let before = proc::resident(node.id());
     let names = (1..=devices.min(10_000)).map(|number| format!("PORT_{number:05}"));
     let started = now();
-    let opened = application.open_devices(names, MEDIA).await?;
+    let opened = application.open_devices(names, Media::Static(MEDIA)).await?;
     let took = now() - started;
     let with = proc::resident(node.id());
     drop(application);

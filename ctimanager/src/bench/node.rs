@@ -5,7 +5,7 @@ use super::BenchError;
 use crate::admin::pki;
 use rand::TryRng;
 use rand::rngs::SysRng;
-use security::{Secret, password};
+use security::{Secret, password, tls};
 use serde::Deserialize;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,6 +17,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_rustls::rustls::ClientConfig;
 
 /// The number that the caller dials; its route point is [`ROUTE_POINT`].
 pub(super) const NUMBER: &str = "5000";
@@ -60,6 +61,8 @@ pub(super) struct NodeProcess {
     pub(super) ca: String,
     /// The application's password.
     pub(super) password: Secret,
+    /// The same user's way in without a password.
+    pub(super) certified: Arc<ClientConfig>,
     child: Child,
     last_words: LastWords,
     _folder: Folder,
@@ -128,6 +131,7 @@ impl NodeProcess {
         pki::init_files(&keys, "bench", &[("cm1".to_owned(), None)], false, super::wall())
             .map_err(|e| BenchError::Node(e.to_string()))?;
         let ca = std::fs::read_to_string(keys.join("ca.pem"))?;
+        let certified = certified(&keys, &ca)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("run").arg("--config").arg(&file).arg("--state").arg(folder.path().join("state"));
         command.arg("--socket").arg(folder.path().join("socket")).args(["--log", "json"]);
@@ -140,7 +144,7 @@ impl NodeProcess {
             Ok(None) => return Err(last_words.failed("it ended at its start")),
             Err(_) => return Err(last_words.failed("it did not start in time")),
         };
-        Ok(Self { sip, cti, ca, password, child, last_words, _folder: folder })
+        Ok(Self { sip, cti, ca, password, certified, child, last_words, _folder: folder })
     }
 
     /// Its process id.
@@ -163,6 +167,15 @@ impl NodeProcess {
             Err(_) => Err(self.last_words.failed("it did not end in time")),
         }
     }
+}
+
+fn certified(keys: &Path, ca: &str) -> Result<Arc<ClientConfig>, BenchError> {
+    let failed = |error: &dyn std::fmt::Display| BenchError::Application(error.to_string());
+    let certificate = pki::client_files(keys, USER, false, super::wall()).map_err(|e| failed(&e))?;
+    let key = Secret::new(std::fs::read_to_string(certificate.with_extension("key"))?);
+    let chain = std::fs::read_to_string(certificate)?;
+    let identity = tls::Identity::from_pem(&chain, &key).map_err(|e| failed(&e))?;
+    tls::client(ca, Some(identity)).map_err(|e| failed(&e))
 }
 
 /// What is needed of a line of its log.

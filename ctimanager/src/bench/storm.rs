@@ -4,10 +4,10 @@
 //! Calls at the mark's rate run all the time, on their own threads. The storm comes from a thread of lower priority,
 //! since on a real network it has machines of its own.
 
-use super::application::{Application, OpenFailure};
+use super::application::{Application, Media, OpenFailure, trusting};
 use super::figures::{Percentiles, Spent, Step};
 use super::node::NodeWish;
-use super::{BenchError, HOLD, Site, alone, joined, node, now, proc};
+use super::{BenchError, HOLD, MEDIA, Site, alone, joined, node, now, proc};
 use security::Secret;
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio_rustls::rustls::ClientConfig;
 
 /// Calls a second while the logins come.
 const RATE: u32 = 100;
@@ -107,7 +108,8 @@ pub struct Refusal {
 pub async fn run(options: LoginOptions, say: &mut dyn FnMut(&str)) -> Result<LoginFigures, BenchError> {
     let mut phases = Vec::new();
     let storms = [Storm::Calm, Storm::Right, Storm::Wrong, Storm::Calm];
-    let site = Site::open("logins", NodeWish { login_failures: 1_000_000, persist: false }).await?;
+    let wish = NodeWish { login_failures: 1_000_000, persist: false };
+    let site = Site::open("logins", wish, Media::Static(MEDIA)).await?;
     for (index, storm) in storms.into_iter().enumerate() {
         say(&format!("{RATE} calls/s for {} s, logins: {storm}", options.seconds));
         phases.push(phase(&site, index, storm, options.seconds).await?);
@@ -115,7 +117,8 @@ pub async fn run(options: LoginOptions, say: &mut dyn FnMut(&str)) -> Result<Log
     say(&format!("{} refusals of each kind of user", options.refusals));
     let refusals = refusals(&site, options.refusals).await?;
     site.close().await?;
-    let site = Site::open("guesses", NodeWish { login_failures: 10, persist: false }).await?;
+    let wish = NodeWish { login_failures: 10, persist: false };
+    let site = Site::open("guesses", wish, Media::Static(MEDIA)).await?;
     for (index, storm) in [Storm::Calm, Storm::Guesses].into_iter().enumerate() {
         say(&format!("{RATE} calls/s for {} s, logins: {storm}", options.seconds));
         phases.push(phase(&site, index, storm, options.seconds).await?);
@@ -131,7 +134,7 @@ async fn phase(site: &Site, index: usize, storm: Storm, seconds: u32) -> Result<
     let crowd = match storm {
         Storm::Calm => None,
         Storm::Right | Storm::Wrong | Storm::Guesses => {
-            let target = Target::of(site, storm == Storm::Right);
+            let target = Target::of(site, storm == Storm::Right)?;
             Some(rage(target, Arc::clone(&tally), stopped)?)
         }
     };
@@ -167,14 +170,14 @@ struct Tally {
 #[derive(Clone)]
 struct Target {
     server: SocketAddr,
-    ca: String,
+    trust: Arc<ClientConfig>,
     password: Secret,
 }
 
 impl Target {
-    fn of(site: &Site, right: bool) -> Self {
+    fn of(site: &Site, right: bool) -> Result<Self, BenchError> {
         let password = if right { site.node.password.clone() } else { Secret::new("wrong".to_owned()) };
-        Self { server: site.node.cti, ca: site.node.ca.clone(), password }
+        Ok(Self { server: site.node.cti, trust: trusting(&site.node.ca)?, password })
     }
 }
 
@@ -212,13 +215,13 @@ async fn log_in_for_ever(target: &Target, tally: &Mutex<Tally>) -> Result<(), Be
     let tell = |step: &dyn Fn(&mut Tally)| step(&mut tally.lock().unwrap_or_else(PoisonError::into_inner));
     loop {
         // What is closed in between (10 s without a provider, no place) is made anew.
-        let Ok(mut application) = Application::connect(target.server, &target.ca).await else {
+        let Ok(mut application) = Application::connect(target.server, target.trust.clone()).await else {
             tokio::time::sleep(AGAIN).await;
             continue;
         };
         loop {
             let started = now();
-            match application.log_in(node::USER, &target.password).await {
+            match application.log_in(node::USER, Some(&target.password)).await {
                 Ok(()) => {
                     let took = now() - started;
                     tell(&|tally| tally.decided.push(took));
@@ -251,20 +254,20 @@ const KINDS: [(&str, &str); 4] = [
 
 /// One after the other, so that whatever else the machine does meets all kinds alike.
 async fn refusals(site: &Site, count: u32) -> Result<Vec<Refusal>, BenchError> {
-    let target = Target::of(site, false);
+    let target = Target::of(site, false)?;
     let mut times: [Vec<Duration>; KINDS.len()] = Default::default();
-    let mut application = Application::connect(target.server, &target.ca).await?;
+    let mut application = Application::connect(target.server, target.trust.clone()).await?;
     for round in 0..count as usize * KINDS.len() {
         let kind = round % KINDS.len();
         loop {
             let started = now();
-            match application.log_in(KINDS[kind].1, &target.password).await {
+            match application.log_in(KINDS[kind].1, Some(&target.password)).await {
                 Err(OpenFailure::Refused(symbol)) if symbol == "LOGIN_FAILED" => {
                     times[kind].push(now() - started);
                     break;
                 }
                 Err(OpenFailure::Lost) => {
-                    application = Application::connect(target.server, &target.ca).await?;
+                    application = Application::connect(target.server, target.trust.clone()).await?;
                 }
                 other => return Err(BenchError::Application(format!("a wrong password: {other:?}"))),
             }

@@ -1,6 +1,6 @@
 //! The figures as a table for people, beside the mark.
 
-use super::figures::{Figures, Held, Idle, Limit, Percentiles, Step};
+use super::figures::{Figures, Held, Idle, Limit, Percentiles, Step, Subscribers};
 use std::fmt::{self, Display, Formatter};
 
 /// Asterisk 22 with an ARI application on two shared cores beside SIPp, at 100 calls a second.
@@ -24,6 +24,14 @@ impl Display for Figures {
         writeln!(f)?;
         writeln!(f, "{}", self.held)?;
         writeln!(f, "{}", self.idle)?;
+        writeln!(f)?;
+        writeln!(
+            f,
+            "sessions  calls/s  events/s  CPU us/event  last event p50/p99 ms  200 p50/p99 ms  failed  wrong"
+        )?;
+        for subscribers in &self.subscribers {
+            writeln!(f, "{subscribers}")?;
+        }
         writeln!(f)?;
         write!(f, "{MARK}")
     }
@@ -82,6 +90,23 @@ fn notes(step: &Step, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "  {rate}/s: {} answers of the application came too late", step.late_answers)?;
     }
     Ok(())
+}
+
+impl Display for Subscribers {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:>8}  {:>7}  {:>8.0}  {:>12.2}  {:>21}  {:>14}  {:>6}  {:>5}",
+            self.sessions,
+            self.rate,
+            self.events_per_second,
+            self.cpu_us_per_event,
+            self.last_event_ms,
+            self.answer_ms,
+            self.failed,
+            self.wrong
+        )
+    }
 }
 
 impl Display for Held {
