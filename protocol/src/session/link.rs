@@ -20,6 +20,10 @@ pub fn grace(wish_ms: Option<u64>, without_wish: Duration, maximum: Duration) ->
     wish_ms.map_or(without_wish, |ms| Duration::from_millis(ms).min(maximum))
 }
 
+/// A time that is found this much too late says that the node itself stood still (a paused machine, a stopped process):
+/// what its applications sent meanwhile lies unread in its sockets.
+pub(super) const AWAY: Duration = Duration::from_millis(500);
+
 /// What becomes of a session whose connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -37,6 +41,8 @@ pub(super) enum Link {
         received: Instant,
         /// The last frame for it.
         sent: Instant,
+        /// Its silence was put down to us once: we were away ourselves.
+        excused: bool,
     },
     Held {
         until: Instant,
@@ -45,7 +51,7 @@ pub(super) enum Link {
 
 impl Link {
     pub(super) fn attached(connection: ConnectionId, now: Instant) -> Self {
-        Link::Attached { connection, received: now, sent: now }
+        Link::Attached { connection, received: now, sent: now, excused: false }
     }
 
     /// When something is due: a heartbeat of ours, the end of patience with theirs, or the end of the grace.

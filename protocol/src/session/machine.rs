@@ -3,7 +3,7 @@
 use super::ConnectionId;
 use super::answers::{Answer, Answers, Known, Waiter, fingerprint};
 use super::keeping::{Changes, Cursor, Memory};
-use super::link::{Fate, Link};
+use super::link::{AWAY, Fate, Link};
 use super::log::EventLog;
 use crate::error::{CtiError, Symbol};
 use crate::event::{ConnectionEvent, Encoded, Subscription};
@@ -345,8 +345,8 @@ impl Session {
 
     /// Something came from the application, whatever it was.
     pub fn received(&mut self, now: Instant) {
-        if let Link::Attached { received, .. } = &mut self.link {
-            *received = now;
+        if let Link::Attached { received, excused, .. } = &mut self.link {
+            (*received, *excused) = (now, false);
         }
     }
 
@@ -503,8 +503,13 @@ impl Session {
     pub fn timeout(&mut self, now: Instant, wall: SystemTime) -> Option<SessionTimeout> {
         match &mut self.link {
             Link::Held { until } => (now >= *until).then_some(SessionTimeout::GraceOver),
-            Link::Attached { connection, received, sent } => {
-                if now >= *received + 2 * self.config.heartbeat {
+            Link::Attached { connection, received, sent, excused } => {
+                let patience = *received + 2 * self.config.heartbeat;
+                if now >= patience + AWAY && !*excused {
+                    // One interval more, once: by then what lies unread has been read.
+                    *excused = true;
+                    *received = now - self.config.heartbeat;
+                } else if now >= patience {
                     let connection = *connection;
                     return Some(SessionTimeout::Silent { connection, fate: self.let_go(now) });
                 }

@@ -210,6 +210,29 @@ fn heartbeats_go_both_ways_and_any_message_counts() {
 }
 
 #[test]
+fn a_node_that_stood_still_itself_calls_nobody_silent_before_it_has_read_what_waits() {
+    let now = start();
+    let mut session = session(config(), now);
+    let awake = now + seconds(60);
+    assert_eq!(session.timeout(awake, wall()), Some(SessionTimeout::Heartbeat), "not at once");
+    assert_eq!(session.next_timeout(), awake + seconds(5), "one interval more, and no longer");
+    assert!(matches!(session.timeout(awake + seconds(5), wall()), Some(SessionTimeout::Silent { .. })));
+
+    let mut session = self::session(config(), now);
+    session.timeout(awake, wall());
+    assert!(
+        session.timeout(awake + seconds(60), wall()).is_some_and(|said| said != SessionTimeout::Heartbeat),
+        "once"
+    );
+
+    let mut session = self::session(config(), now);
+    session.timeout(awake, wall());
+    session.received(awake);
+    let again = awake + seconds(60);
+    assert_eq!(session.timeout(again, wall()), Some(SessionTimeout::Heartbeat), "it spoke in between");
+}
+
+#[test]
 fn the_server_decides_interval_and_grace() {
     let decide = |wish| heartbeat_interval(wish, seconds(5), seconds(60));
     assert_eq!(decide(None), seconds(30));
