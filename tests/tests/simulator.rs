@@ -1,7 +1,7 @@
 //! The simulator: a few seeds on every test run, and that a seed is the same run to the byte. Longer runs are the
 //! command's (docs/testing.md).
 
-use tests::sim::{Happening, Options, Outcome, run};
+use tests::sim::{Cuts, Happening, Options, Outcome, Tally, run, run_cuts};
 
 fn well(seed: u64, minutes: u64) -> Outcome {
     run(Options { seed, minutes, loud: false }).unwrap_or_else(|failure| panic!("{failure}"))
@@ -9,17 +9,41 @@ fn well(seed: u64, minutes: u64) -> Outcome {
 
 #[test]
 fn a_seed_is_the_same_run_to_the_byte_and_another_is_another() {
-    let first = well(7, 1);
-    assert_eq!(first, well(7, 1));
+    // On two threads: nothing but the seed may matter.
+    let (first, again) = std::thread::scope(|scope| {
+        let again = scope.spawn(|| well(7, 1));
+        (well(7, 1), again.join().expect("no rule was broken"))
+    });
+    assert_eq!(first, again);
     assert_ne!(first.hash, well(8, 1).hash);
 }
 
+/// Seeds of the test below, chosen so that everything happens in one of them.
+const SEEDS: std::ops::Range<u64> = 100..108;
+
 #[test]
-fn every_rule_holds_whatever_goes_wrong() {
-    let outcomes: Vec<Outcome> = (100..106).map(|seed| well(seed, 2)).collect();
+fn every_rule_holds_whatever_goes_wrong_and_everything_does() {
+    let runs = std::thread::scope(|scope| {
+        let halves = [0, 1].map(|half| {
+            scope.spawn(move || {
+                SEEDS.filter(|seed| seed % 2 == half).map(|seed| well(seed, 4).tally).collect()
+            })
+        });
+        halves.map(|half| half.join().expect("no rule was broken"))
+    });
+    let mut sum = Tally::default();
+    runs.into_iter().flat_map(|half: Vec<Tally>| half).for_each(|tally| sum += tally);
     // A simulator in which nothing happens finds nothing.
-    let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
-    assert!(sum(|o| o.tally.of(Happening::CallUp)) > 100, "{outcomes:#?}");
-    assert!(sum(|o| o.tally.of(Happening::Event)) > 1_000, "{outcomes:#?}");
-    assert!(sum(|o| o.tally.of(Happening::Resumed)) > 10, "{outcomes:#?}");
+    let never: Vec<_> = Happening::ALL.iter().filter(|what| sum.of(**what) == 0).collect();
+    assert!(never.is_empty(), "{never:?} never happened:\n{sum}");
+}
+
+#[test]
+fn a_client_that_is_cut_again_and_again_gets_every_event_once_in_order_and_hears_of_each_overrun() {
+    let outcome =
+        run_cuts(Cuts { seed: 1, calls: 1_000, cuts: 50 }).unwrap_or_else(|failure| panic!("{failure}"));
+    let of = |what| outcome.tally.of(what);
+    assert!(outcome.calls >= 1_000 && of(Happening::Cut) >= 50, "{outcome}");
+    assert!(of(Happening::Resumed) > 0 && of(Happening::Overrun) > 0 && outcome.announced > 0, "{outcome}");
+    assert!(outcome.same > 5_000, "{outcome}");
 }

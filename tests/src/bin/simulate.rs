@@ -4,15 +4,19 @@
 //! their order whatever the number of jobs, with the number that stands for all that happened; stops at the first rule
 //! that did not hold (with `--all`: goes on and counts them) with the last lines of its record; says at the end what
 //! happened how often.
+//!
+//! `simulate --calls N --cuts M [--seed S]`: N calls at a route point while the connection of the client that answers them
+//! is cut M times, beside a client that nobody disturbs.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
-use tests::sim::{self, Failure, Options, Outcome, Tally};
+use tests::sim::{self, Cuts, Failure, Options, Outcome, Tally};
 
-const USAGE: &str = "usage: simulate [--seeds N] [--seed FIRST] [--minutes M] [--jobs J] [--all] [--loud]";
+const USAGE: &str = "usage: simulate [--seeds N] [--seed FIRST] [--minutes M] [--jobs J] [--all] [--loud]
+       simulate --calls N --cuts M [--seed S]";
 
 /// Results that may wait for one that comes before them.
 const WAITING: usize = 64;
@@ -24,6 +28,8 @@ struct Wish {
     seeds: u64,
     minutes: u64,
     jobs: u64,
+    calls: u64,
+    cuts: u64,
     all: bool,
     loud: bool,
 }
@@ -36,6 +42,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let start = Instant::now();
+    if wish.calls > 0 {
+        return cut_again_and_again(&wish);
+    }
     let next = AtomicU64::new(wish.first);
     let (results, arrived) = sync_channel(WAITING);
     let sum = std::thread::scope(|scope| {
@@ -56,6 +65,20 @@ fn main() -> ExitCode {
         sum.failed
     );
     if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[allow(clippy::print_stdout, reason = "a command")]
+fn cut_again_and_again(wish: &Wish) -> ExitCode {
+    match sim::run_cuts(Cuts { seed: wish.first, calls: wish.calls, cuts: wish.cuts }) {
+        Ok(outcome) => {
+            println!("{}\nseed {}: {outcome}", outcome.tally, wish.first);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            println!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Takes seed after seed until there are no more, or nobody wants to hear of them.
@@ -112,7 +135,8 @@ fn report(wish: &Wish, next: &AtomicU64, arrived: Receiver<Run>) -> Sum {
 }
 
 fn arguments() -> Option<Wish> {
-    let mut wish = Wish { first: 1, seeds: 1, minutes: 10, jobs: 1, all: false, loud: false };
+    let mut wish =
+        Wish { first: 1, seeds: 1, minutes: 10, jobs: 1, calls: 0, cuts: 0, all: false, loud: false };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         match name.as_str() {
@@ -121,6 +145,8 @@ fn arguments() -> Option<Wish> {
             "--seed" => wish.first = given.next()?.parse().ok()?,
             "--seeds" => wish.seeds = given.next()?.parse().ok()?,
             "--minutes" => wish.minutes = given.next()?.parse().ok()?,
+            "--calls" => wish.calls = given.next()?.parse().ok()?,
+            "--cuts" => wish.cuts = given.next()?.parse().ok()?,
             "--jobs" => wish.jobs = given.next()?.parse().ok().filter(|jobs| *jobs > 0)?,
             _ => return None,
         }

@@ -50,7 +50,7 @@ struct Application {
 
 impl World {
     fn new() -> Self {
-        let mut node = Node::new(scene::settings(), [7; 32], 1);
+        let mut node = Node::new(scene::settings(scene::TIGHT, &[]), [7; 32], 1);
         node.watch_permissions();
         Self {
             node,

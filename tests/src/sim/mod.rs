@@ -6,6 +6,7 @@
 
 mod application;
 mod calm;
+mod cuts;
 mod dice;
 mod disk;
 mod misfortune;
@@ -17,7 +18,9 @@ mod tally;
 mod trace;
 mod world;
 
+pub use cuts::{Cuts, CutsOutcome, run_cuts};
 use phone::Mood;
+use scene::{SIX_APPLICATIONS, TIGHT};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -97,20 +100,22 @@ impl fmt::Display for Failure {
 /// The first rule that did not hold.
 pub fn run(options: Options) -> Result<Outcome, Box<Failure>> {
     // The origin of virtual time: nothing reads the clock after it.
-    let mut world = World::new(options.seed, Instant::now());
+    let mut world = World::new(options.seed, Instant::now(), TIGHT, SIX_APPLICATIONS);
     world.trace.loud = options.loud;
     let trouble = Duration::from_secs(options.minutes * 60);
-    // What panics in the node is a failure like any other.
-    let ran = catch_unwind(AssertUnwindSafe(|| rounds(&mut world, trouble)));
-    match ran.unwrap_or_else(|panic| Err(said(&*panic))) {
-        Ok(()) => Ok(outcome(&world)),
-        Err(what) => Err(Box::new(Failure {
-            seed: options.seed,
-            at: world.now,
-            what,
-            trace: world.trace.last_lines(),
-        })),
-    }
+    guarded(options.seed, &mut world, |world| rounds(world, trouble)).map(|()| outcome(&world))
+}
+
+/// What panics in the node is a failure like any other.
+fn guarded<T>(
+    seed: u64,
+    world: &mut World,
+    play: impl FnOnce(&mut World) -> Result<T, String>,
+) -> Result<T, Box<Failure>> {
+    let played = catch_unwind(AssertUnwindSafe(|| play(world)));
+    played
+        .unwrap_or_else(|panic| Err(said(&*panic)))
+        .map_err(|what| Box::new(Failure { seed, at: world.now, what, trace: world.trace.last_lines() }))
 }
 
 fn said(panic: &(dyn std::any::Any + Send)) -> String {

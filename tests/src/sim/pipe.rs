@@ -1,7 +1,7 @@
 //! A CTI connection: two streams of bytes that are cut anywhere, delayed, stalled, and broken in the middle of a line.
 
 use super::dice::Dice;
-use super::scene::{LOG_EVENTS, QUEUE_EVENTS};
+use super::scene::TIGHT;
 use protocol::frame::Decoder;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,6 +14,13 @@ const WINDOW: usize = 16 * 1024;
 pub(super) enum To {
     Node,
     Application,
+}
+
+/// Whether the application hears that its connection is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Always,
+    OrNot,
 }
 
 /// One direction.
@@ -29,6 +36,36 @@ struct Stream {
     ends_at: Option<Duration>,
 }
 
+/// Tells a slow reader from a node that says much at once, as the shell does: what is written in one step to an empty
+/// queue is excused, and counts for nothing while it waits.
+#[derive(Default)]
+struct Backlog {
+    queued: usize,
+    /// The first so many of them.
+    excused: usize,
+    /// The node's step in which it wrote last, and whether nothing waited then.
+    step: u64,
+    from_empty: bool,
+}
+
+impl Backlog {
+    fn is_full(&mut self, step: u64, waiting: usize) -> bool {
+        if self.step != step {
+            self.step = step;
+            self.from_empty = waiting == 0;
+        }
+        let written = self.queued - waiting;
+        !self.from_empty && waiting >= TIGHT.queue_events + self.excused.saturating_sub(written)
+    }
+
+    fn queued(&mut self) {
+        self.queued += 1;
+        if self.from_empty {
+            self.excused = self.queued;
+        }
+    }
+}
+
 /// One connection.
 pub(super) struct Pipe {
     to_node: Stream,
@@ -37,10 +74,9 @@ pub(super) struct Pipe {
     waiting: VecDeque<Vec<u8>>,
     /// The node has closed: the end follows what waits.
     closing: bool,
-    /// The node's step in which it wrote last, and whether nothing waited then.
-    step: u64,
-    from_empty: bool,
+    backlog: Backlog,
     overflowed: bool,
+    farewell: bool,
     /// What the node's shell cuts the bytes into lines with.
     pub(super) decoder: Decoder,
     pub(super) node_knows_the_end: bool,
@@ -62,17 +98,16 @@ impl Pipe {
             to_application: Stream::default(),
             waiting: VecDeque::new(),
             closing: false,
-            step: 0,
-            from_empty: true,
+            backlog: Backlog::default(),
             overflowed: false,
+            farewell: false,
             decoder: Decoder::new(),
             node_knows_the_end: false,
             application_knows_the_end: false,
         }
     }
 
-    /// The node writes a frame in this step of its. What it writes in one step to an empty queue may be a replay and is
-    /// no overflow, as in the shell.
+    /// The node writes a frame in this step of its.
     pub(super) fn write_frame(
         &mut self,
         now: Duration,
@@ -83,18 +118,15 @@ impl Pipe {
         if self.closing || self.node_knows_the_end {
             return Written::Dropped;
         }
-        if self.step != step {
-            self.step = step;
-            self.from_empty = self.waiting.is_empty();
-        }
         if self.overflowed {
             return Written::Dropped;
         }
-        if !self.from_empty && self.waiting.len() > QUEUE_EVENTS + LOG_EVENTS {
+        if self.backlog.is_full(step, self.waiting.len()) && !self.farewell {
             self.overflowed = true;
             return Written::Overflow;
         }
         self.waiting.push_back(line);
+        self.backlog.queued();
         self.fill(now, dice);
         Written::Queued
     }
@@ -102,7 +134,7 @@ impl Pipe {
     /// The node says goodbye: the reserve of the shell's queue is there for it.
     pub(super) fn begin_farewell(&mut self) {
         self.overflowed = false;
-        self.from_empty = true;
+        self.farewell = true;
     }
 
     /// Frames that wait for the reader.
@@ -129,11 +161,12 @@ impl Pipe {
 
     /// The connection breaks: of what is under way only so much arrives, cut at any byte. Either end may hear of it at
     /// once, later, or never (a pulled cable).
-    pub(super) fn cut(&mut self, now: Duration, dice: &mut Dice) {
+    pub(super) fn cut(&mut self, now: Duration, dice: &mut Dice, heard: Heard) {
+        self.backlog.queued -= self.waiting.len();
         self.waiting.clear();
-        for stream in [&mut self.to_node, &mut self.to_application] {
+        for (to, stream) in [(To::Node, &mut self.to_node), (To::Application, &mut self.to_application)] {
             stream.truncate(dice.up_to(stream.bytes));
-            if dice.percent(70) {
+            if dice.percent(70) || (heard == Heard::Always && to == To::Application) {
                 let late = now + dice.ms(0, 200);
                 stream.end(late);
             } else {

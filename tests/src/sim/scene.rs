@@ -9,11 +9,13 @@ use std::sync::Arc;
 pub(crate) const NODE: &str = "10.0.0.1:5060";
 /// The trunk's.
 pub(super) const TRUNK: &str = "10.0.0.99:5070";
+/// No event of a run has more bytes.
+pub(super) const EVENT_BYTES: usize = 6 * 1024;
 /// Every phone's and user's.
 pub(crate) const PASSWORD: &str = "secret";
-/// Frames that may wait for a slow application.
+/// Frames that may wait for a slow application, where it is not told as fast as it can be.
 pub(super) const QUEUE_EVENTS: usize = 48;
-/// Events that a session keeps.
+/// Events that a session keeps there.
 pub(super) const LOG_EVENTS: usize = 120;
 
 /// The numbers that somebody may dial.
@@ -34,6 +36,7 @@ directory_numbers:
   - {dn: "5101", forward: {on_failure: "9009"}}
   - {dn: "1001", forward: {busy: "1002"}}
   - {dn: "1002", forward: {no_answer: "5000"}}
+  - {dn: "5001"}
 devices:
   - {name: RP_MAIN, type: route_point, pool: Default, lines: ["5000"]}
   - {name: RP_QUEUE, type: route_point, pool: Default, lines: ["5001"]}
@@ -46,11 +49,86 @@ devices:
 trunks: [{name: pstn, host: 10.0.0.99, port: 5070, transport: udp}]
 route_patterns: [{pattern: "9XXX", trunk: pstn}]
 users:
-  - {id: ivr, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled], controlled_devices: [RP_MAIN]}
+  - {id: ivr, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled], controlled_devices: ["RP_M*"]}
   - {id: ports, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled], controlled_devices: ["PORT_*"]}
-  - {id: desk, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled], controlled_devices: [RP_QUEUE, PHONE_3, PHONE_4]}
-service_parameters: {application_heartbeat_minimum_interval: 5s, session_log_events: @LOG@, session_log_bytes: 64KiB, session_queue_events: @QUEUE@}
+  - {id: desk, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled], controlled_devices: ["RP_Q*", PHONE_3, "PHONE_4*"]}
+  - {id: watch, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled, Standard CTI Allow Control of All Devices], controlled_devices: ["PHONE_[3-4]*"]}
+service_parameters: {application_heartbeat_minimum_interval: 5s, session_log_events: @LOG@, session_log_bytes: @BYTES@KiB, session_queue_events: @QUEUE@, session_resume_grace_maximum: 60s}
 "#;
+
+/// What an administrator may change while traffic goes on: in the text above this becomes that.
+pub(super) struct Change {
+    pub(super) what: &'static str,
+    from: &'static str,
+    to: &'static str,
+    /// The user who may not open a provider meanwhile.
+    pub(super) locks_out: Option<&'static str>,
+}
+
+/// The changes of which a reload takes some.
+pub(super) const CHANGES: &[Change] = &[
+    Change {
+        what: "PHONE_3 is restricted",
+        from: "p3\", password: secret}",
+        to: "p3\", password: secret}, allow_cti_control: false",
+        locks_out: None,
+    },
+    Change {
+        what: "the number 5000 is restricted",
+        from: "on_failure: \"1001\"}",
+        to: "on_failure: \"1001\"}, allow_cti_control: false",
+        locks_out: None,
+    },
+    Change { what: "PORT_2 leaves a list", from: "[\"PORT_*\"]", to: "[PORT_1]", locks_out: None },
+    Change {
+        what: "RP_QUEUE is removed",
+        from: "  - {name: RP_QUEUE, type: route_point, pool: Default, lines: [\"5001\"]}\n",
+        to: "",
+        locks_out: None,
+    },
+    Change {
+        what: "PHONE_4 is removed",
+        from: "  - {name: PHONE_4, type: phone, pool: Default, lines: [\"1003\"], digest: {user: \"p4\", password: secret}}\n",
+        to: "",
+        locks_out: None,
+    },
+    Change {
+        what: "RP_MORE is added",
+        from: "devices:\n",
+        to: "devices:\n  - {name: RP_MORE, type: route_point, pool: Default, lines: [\"5002\"]}\n",
+        locks_out: None,
+    },
+    Change {
+        what: "the watcher is no super provider",
+        from: ", Standard CTI Allow Control of All Devices]",
+        to: "]",
+        locks_out: None,
+    },
+    Change {
+        what: "the desk leaves CTI Enabled",
+        from: "groups: [Standard CTI Enabled], controlled_devices: [\"RP_Q*\"",
+        to: "groups: [], controlled_devices: [\"RP_Q*\"",
+        locks_out: Some("desk"),
+    },
+    Change {
+        what: "the watching user is deleted",
+        from: "  - {id: watch,",
+        to: "  - {id: nobody,",
+        locks_out: Some("watch"),
+    },
+    Change {
+        what: "5000 forwards to the trunk",
+        from: "{no_answer: \"1002\", unregistered: \"9001\"",
+        to: "{no_answer: \"9003\", unregistered: \"1004\"",
+        locks_out: None,
+    },
+    Change {
+        what: "5101 accepts by itself",
+        from: "{on_failure: \"9009\"}}",
+        to: "{on_failure: \"9009\"}, auto_accept: true}",
+        locks_out: None,
+    },
+];
 
 /// A phone of the scene: its device, its digest user, its lines; the trunk's peer has neither.
 pub(super) struct PhoneOfScene {
@@ -105,42 +183,121 @@ pub(super) struct ApplicationOfScene {
     pub(super) devices: &'static [(&'static str, Media)],
     /// From where it makes calls of its own.
     pub(super) calls_from: &'static [&'static str],
+    /// It watches and does nothing.
+    pub(super) passive: bool,
 }
 
-/// The applications: two instances of one on one route point, one on two ports, one that watches.
+/// Four applications: two instances of one on one route point, one on two ports, one at a desk.
 pub(super) const APPLICATIONS: &[ApplicationOfScene] = &[
     ApplicationOfScene {
         user: "ivr",
         instance: "a",
         devices: &[("RP_MAIN", Media::Dynamic)],
         calls_from: &[],
+        passive: false,
     },
     ApplicationOfScene {
         user: "ivr",
         instance: "b",
         devices: &[("RP_MAIN", Media::Dynamic)],
         calls_from: &[],
+        passive: false,
     },
     ApplicationOfScene {
         user: "ports",
         instance: "p",
         devices: &[("PORT_1", Media::Static), ("PORT_2", Media::Dynamic)],
         calls_from: &["PORT_1", "PORT_2"],
+        passive: false,
     },
     ApplicationOfScene {
         user: "desk",
         instance: "d",
         devices: &[("RP_QUEUE", Media::None), ("PHONE_3", Media::Phone), ("PHONE_4", Media::Phone)],
         calls_from: &[],
+        passive: false,
     },
 ];
 
-/// The configuration as the node sees it.
-pub(crate) fn settings() -> Arc<Settings> {
-    let yaml = CONFIG
+/// The same, the desk calling from its phone, and two more: one waits for the port whose media is at one address, and one
+/// watches all phones.
+pub(super) const SIX_APPLICATIONS: &[ApplicationOfScene] = &[
+    ApplicationOfScene {
+        user: "ivr",
+        instance: "a",
+        devices: &[("RP_MAIN", Media::Dynamic)],
+        calls_from: &[],
+        passive: false,
+    },
+    ApplicationOfScene {
+        user: "ivr",
+        instance: "b",
+        devices: &[("RP_MAIN", Media::Dynamic)],
+        calls_from: &[],
+        passive: false,
+    },
+    ApplicationOfScene {
+        user: "ports",
+        instance: "p",
+        devices: &[("PORT_1", Media::Static), ("PORT_2", Media::Dynamic)],
+        calls_from: &["PORT_1", "PORT_2"],
+        passive: false,
+    },
+    ApplicationOfScene {
+        user: "ports",
+        instance: "q",
+        devices: &[("PORT_1", Media::Static)],
+        calls_from: &["PORT_1"],
+        passive: false,
+    },
+    ApplicationOfScene {
+        user: "desk",
+        instance: "d",
+        devices: &[("RP_QUEUE", Media::None), ("PHONE_3", Media::Phone), ("PHONE_4", Media::Phone)],
+        calls_from: &["PHONE_3"],
+        passive: false,
+    },
+    ApplicationOfScene {
+        user: "watch",
+        instance: "w",
+        devices: &[
+            ("RP_QUEUE", Media::None),
+            ("PHONE_1", Media::Phone),
+            ("PHONE_2", Media::Phone),
+            ("PHONE_3", Media::Phone),
+            ("PHONE_4", Media::Phone),
+        ],
+        calls_from: &[],
+        passive: true,
+    },
+];
+
+/// What bounds the sessions of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(super) log_events: usize,
+    pub(super) log_bytes: usize,
+    pub(super) queue_events: usize,
+}
+
+/// The smallest logs and queues that can be configured.
+pub(crate) const TIGHT: Bounds = Bounds { log_events: 100, log_bytes: 64 * 1024, queue_events: 16 };
+
+/// A little more room.
+pub(super) const ROOMY: Bounds =
+    Bounds { log_events: LOG_EVENTS, log_bytes: 64 * 1024, queue_events: QUEUE_EVENTS };
+
+/// The configuration as the node sees it, with these of the [`CHANGES`].
+pub(crate) fn settings(bounds: Bounds, changes: &[usize]) -> Arc<Settings> {
+    let mut yaml = CONFIG
         .replace("@HASH@", HASH)
-        .replace("@LOG@", &LOG_EVENTS.to_string())
-        .replace("@QUEUE@", &QUEUE_EVENTS.to_string());
+        .replace("@LOG@", &bounds.log_events.to_string())
+        .replace("@BYTES@", &(bounds.log_bytes / 1024).to_string())
+        .replace("@QUEUE@", &bounds.queue_events.to_string());
+    for change in changes.iter().map(|index| &CHANGES[*index]) {
+        assert_eq!(yaml.matches(change.from).count(), 1, "{}", change.what);
+        yaml = yaml.replace(change.from, change.to);
+    }
     let loaded = config::parse("sim.yaml", &yaml)
         .unwrap_or_else(|mistakes| panic!("the scene is wrong: {mistakes:#?}"));
     let surroundings =
@@ -150,4 +307,17 @@ pub(crate) fn settings() -> Arc<Settings> {
 
 pub(crate) fn address(text: &str) -> SocketAddr {
     text.parse().expect("the scene's addresses are addresses")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_can_be_made_to_the_scene_alone_and_with_all_others() {
+        for index in 0..CHANGES.len() {
+            settings(TIGHT, &[index]);
+        }
+        settings(TIGHT, &(0..CHANGES.len()).collect::<Vec<_>>());
+    }
 }

@@ -4,13 +4,13 @@ use super::application::{Act, Application};
 use super::dice::Dice;
 use super::disk::Disk;
 use super::phone::{Mood, Phone};
-use super::pipe::{Pipe, To, Written};
-use super::scene::{self, APPLICATIONS, NODE, PASSWORD, PHONES, address};
+use super::pipe::{Heard, Pipe, To, Written};
+use super::scene::{self, ApplicationOfScene, Bounds, EVENT_BYTES, NODE, PASSWORD, PHONES, address};
 use super::tally::{Happening, Tally};
 use super::trace::Trace;
 use ctimanager::node::kept::{Kept, millis};
 use ctimanager::node::{
-    AdminRequest, AdminToken, CtiConnection, CtiTransport, Input, Node, Output, Settings,
+    AdminRequest, AdminToken, CtiConnection, CtiTransport, Input, Node, Output, Settings, Switch,
 };
 use serde_json::Value;
 use sip::{Hop, Transport};
@@ -60,6 +60,7 @@ pub(super) struct World {
     pub(super) weather: Weather,
     pub(super) node: Option<Node>,
     pub(super) life: u32,
+    bounds: Bounds,
     settings: Arc<Settings>,
     base: Instant,
     later: BTreeMap<(Duration, u64), Later>,
@@ -72,21 +73,40 @@ pub(super) struct World {
     pub(super) unplugged_until: Vec<Duration>,
     /// Inputs of the node so far.
     pub(super) steps: u64,
+    /// Which of the scene's changes are in force.
+    pub(super) changes: Vec<usize>,
+    /// What applications were told of legs that are over.
+    pub(super) stories: BTreeMap<String, Vec<u64>>,
     timeouts_at: (Duration, u32),
     answer: Option<Value>,
     /// Where the node keeps its sessions, in every other seed.
     pub(super) disk: Option<Disk>,
     /// What its earlier life left there.
     left: Kept,
+    /// The node has just refused a resume for its log, or gone on with a session.
+    resume: Option<Resume>,
+}
+
+/// What the node said to a wish to resume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resume {
+    Resumed,
+    Overrun,
+    Other,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, base: Instant) -> Self {
+    pub(super) fn new(
+        seed: u64,
+        base: Instant,
+        bounds: Bounds,
+        applications: &'static [ApplicationOfScene],
+    ) -> Self {
         let mut dice = Dice::new(seed);
-        let settings = scene::settings();
+        let settings = scene::settings(bounds, &[]);
         let phones = PHONES.iter().map(|phone| Phone::new(phone, dice.split())).collect();
         let applications: Vec<_> =
-            APPLICATIONS.iter().map(|app| Application::new(app, dice.split())).collect();
+            applications.iter().map(|app| Application::new(app, dice.split())).collect();
         let mut world = Self {
             now: Duration::ZERO,
             phones,
@@ -97,6 +117,7 @@ impl World {
             weather: FAIR,
             node: None,
             life: 0,
+            bounds,
             settings,
             base,
             later: BTreeMap::new(),
@@ -105,10 +126,13 @@ impl World {
             last_connection: 0,
             unplugged_until: vec![Duration::ZERO; PHONES.len()],
             steps: 0,
+            changes: Vec::new(),
+            stories: BTreeMap::new(),
             timeouts_at: (Duration::ZERO, 0),
             answer: None,
             disk: seed.is_multiple_of(2).then(Disk::default),
             left: Kept::default(),
+            resume: None,
             dice,
         };
         world.start_node();
@@ -190,11 +214,12 @@ impl World {
                 };
                 self.input(Input::Sip { hop, bytes })
             }
+            Later::ToPhone(phone, _) if self.phones[phone].off_until > self.now => Ok(()),
             Later::ToPhone(phone, bytes) => {
                 self.phones[phone].receive(self.now, &bytes)?;
                 self.after_phone(phone)
             }
-            Later::Password(connection, matches) => self.input(Input::PasswordChecked(connection, matches)),
+            Later::Password(connection, matches) => self.password_checked(connection, matches),
             Later::Restart => {
                 self.start_node();
                 self.restore()
@@ -298,6 +323,7 @@ impl World {
     }
 
     pub(super) fn after_application(&mut self, index: usize) -> Result<(), String> {
+        self.compare_stories(index)?;
         for act in std::mem::take(&mut self.applications[index].acts) {
             let pipe = self.connected[index].and_then(|id| self.pipes.get_mut(&id));
             match (act, pipe) {
@@ -315,6 +341,27 @@ impl World {
         Ok(())
     }
 
+    /// P3: whoever watches a leg is told the same, in the same order, from the event on with which he began to watch.
+    fn compare_stories(&mut self, index: usize) -> Result<(), String> {
+        for (leg, story) in std::mem::take(&mut self.applications[index].told) {
+            let Some(other) = self.stories.get_mut(&leg) else {
+                self.stories.insert(leg, story);
+                continue;
+            };
+            if !other.ends_with(&story) && !story.ends_with(other) {
+                let instance = self.applications[index].scene.instance;
+                return Err(format!(
+                    "{instance} was told of {leg} otherwise than another: {story:x?}, {other:x?}"
+                ));
+            }
+            self.tally.add(Happening::LegStory);
+            if story.len() > other.len() {
+                *other = story;
+            }
+        }
+        Ok(())
+    }
+
     fn connect(&mut self, index: usize) -> Result<(), String> {
         if self.node.is_none() {
             self.applications[index].lost(self.now);
@@ -324,9 +371,77 @@ impl World {
         let id = self.last_connection;
         self.pipes.insert(id, (index, Pipe::new()));
         self.connected[index] = Some(id);
-        let peer = std::net::SocketAddr::from(([10, 0, 0, 50], 40_000));
+        let host = 50 + u8::try_from(index).unwrap_or(0);
+        let peer = std::net::SocketAddr::from(([10, 0, 0, host], 40_000));
         let transport = CtiTransport::Tls { client_cn: None, not_after: None };
         self.input(Input::CtiOpened { connection: protocol::session::ConnectionId(id), peer, transport })
+    }
+
+    /// A session goes on if the log reaches back to what the application has, and not otherwise: then it has ended there
+    /// and then (protocol §2, "Resume").
+    fn password_checked(&mut self, connection: CtiConnection, matches: bool) -> Result<(), String> {
+        let Some((index, _)) = self.pipes.get(&connection.0) else { return Ok(()) };
+        let application = &self.applications[*index];
+        let wished = application.position().filter(|_| self.connected[*index] == Some(connection.0));
+        let wished = wished.map(|(session, heard)| (session.to_owned(), heard));
+        let instance = application.scene.instance;
+        let before = self.ask(AdminRequest::Sessions)?;
+        self.resume = None;
+        self.input(Input::PasswordChecked(connection, matches))?;
+        let (Some((session, heard)), Some(said)) = (wished, self.resume) else { return Ok(()) };
+        let row =
+            |rows: &Value| rows.as_array()?.iter().find(|row| row["session"] == session.as_str()).cloned();
+        let Some(last) = row(&before).map(|row| row["last_seq"].as_u64().unwrap_or(0)) else {
+            return if said == Resume::Other {
+                Ok(())
+            } else {
+                Err(format!("{instance}: {session} was over, and the node says {said:?}"))
+            };
+        };
+        let missed = last.saturating_sub(heard);
+        let true_word = match said {
+            Resume::Resumed => missed <= self.bounds.log_events as u64,
+            // As many as the log surely keeps.
+            Resume::Overrun => {
+                missed > self.bounds.log_events.min(self.bounds.log_bytes / EVENT_BYTES) as u64
+            }
+            Resume::Other => false,
+        };
+        let after = self.ask(AdminRequest::Sessions)?;
+        if !true_word || row(&after).is_some() != (said == Resume::Resumed) {
+            return Err(format!(
+                "{instance} missed {missed} events of {session}, and the node says {said:?}: {after}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Another configuration, in the midst of everything.
+    pub(super) fn reload(&mut self, changes: Vec<usize>) -> Result<(), String> {
+        if self.changes == changes {
+            return Ok(());
+        }
+        self.tally.add(Happening::Reload);
+        for change in &changes {
+            self.trace.line(self.now, Happening::Reload.text(), scene::CHANGES[*change].what.as_bytes());
+        }
+        let locked =
+            |user: &str| changes.iter().any(|change| scene::CHANGES[*change].locks_out == Some(user));
+        for application in &mut self.applications {
+            let now = self.now;
+            let until = &mut application.locked_out_until;
+            match (locked(application.scene.user), *until == Duration::MAX) {
+                (true, _) => *until = Duration::MAX,
+                // An answer may be under way.
+                (false, true) => *until = now + Duration::from_secs(60),
+                (false, false) => {}
+            }
+        }
+        let after = scene::settings(self.bounds, &changes);
+        let switch = Switch::between(&self.settings, Arc::clone(&after));
+        self.settings = after;
+        self.changes = changes;
+        self.input(Input::Configure(Box::new(switch)))
     }
 
     // The node.
@@ -374,7 +489,7 @@ impl World {
         let alive = millis(self.wall());
         self.left = self.disk.as_mut().map(|disk| disk.crash(alive)).unwrap_or_default();
         for (_, pipe) in self.pipes.values_mut() {
-            pipe.cut(self.now, &mut self.dice);
+            pipe.cut(self.now, &mut self.dice, Heard::OrNot);
             pipe.node_knows_the_end = true;
         }
         self.pipes.retain(|_, (_, pipe)| !pipe.is_over());
@@ -394,6 +509,9 @@ impl World {
         node.check()?;
         let mut free = Vec::new();
         for output in out {
+            if let Output::Cti(_, frame) = &output {
+                self.overhear(&frame.to_vec());
+            }
             match (output, &mut self.disk) {
                 (Output::Persist(records), Some(disk)) => {
                     let number = disk.say(records);
@@ -439,7 +557,6 @@ impl World {
             Output::Cti(connection, frame) => {
                 let mut line = Vec::new();
                 frame.encode_line(&mut line);
-                self.count_farewell(&line);
                 self.trace.line(self.now, &format!("{} → application", connection.0), &line);
                 let Some((_, pipe)) = self.pipes.get_mut(&connection.0) else { return Ok(None) };
                 let written = pipe.write_frame(self.now, self.steps, line, &mut self.dice);
@@ -468,20 +585,24 @@ impl World {
         Ok(None)
     }
 
-    /// Counts why connections are closed: often nobody is left to read it.
-    fn count_farewell(&mut self, line: &[u8]) {
+    /// Counts why connections are closed, for often nobody is left to read it, and what becomes of wishes to resume.
+    fn overhear(&mut self, line: &[u8]) {
         const REASONS: [(&[u8], Happening); 3] = [
             (b"\"session.superseded\"", Happening::Superseded),
             (b"\"slow_consumer\"", Happening::SlowConsumer),
             (b"\"heartbeat_timeout\"", Happening::HeartbeatTimeout),
         ];
-        if line.len() > 250 {
-            return;
+        let says = |word: &[u8]| line.len() < 1_000 && line.windows(word.len()).any(|part| part == word);
+        if line.len() < 250 {
+            let said = REASONS.iter().filter(|(reason, _)| says(reason));
+            said.for_each(|(_, happening)| self.tally.add(*happening));
         }
-        for (reason, happening) in REASONS {
-            if line.windows(reason.len()).any(|part| part == reason) {
-                self.tally.add(happening);
-            }
+        if says(b"\"resumed\":true") {
+            self.resume = Some(Resume::Resumed);
+        } else if says(b"\"reason\":\"log_overrun\"") {
+            self.resume = Some(Resume::Overrun);
+        } else if says(b"\"resumed\":false") {
+            self.resume = Some(Resume::Other);
         }
     }
 

@@ -5,6 +5,7 @@ use super::{Application, BOUND, Link};
 use crate::sim::tally::Happening;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 /// A leg as the events told it.
@@ -13,6 +14,8 @@ pub(super) struct LegSeen {
     pub(super) state: String,
     pub(super) device: String,
     streams: BTreeSet<String>,
+    /// What was told of it, event by event, without their numbers.
+    story: Vec<u64>,
 }
 
 impl Application {
@@ -36,16 +39,19 @@ impl Application {
         match pending.method {
             "provider.open" if error.is_null() => self.opened(now, result)?,
             "provider.open" => {
-                if error["data"]["cti"] != "RATE_LIMITED" {
-                    return Err(format!("provider.open was refused: {error}"));
+                match error["data"]["cti"].as_str().unwrap_or_default() {
+                    "RATE_LIMITED" => {}
+                    "LOGIN_FAILED" | "USER_NOT_CTI_ENABLED" if now < self.locked_out_until => {
+                        self.tally.add(Happening::LockedOut);
+                    }
+                    _ => return Err(format!("provider.open was refused: {error}")),
                 }
                 self.acts.push(super::Act::Close);
                 self.lost(now);
             }
+            "device.open" if error.is_null() && pending.void => {}
             "device.open" if error.is_null() => self.device_opened(device, result),
-            "device.open" if error["data"]["cti"] == "DEVICE_ALREADY_OPEN" => {
-                self.devices.insert(device.to_owned());
-            }
+            "device.open" => self.device_refused(device, error["data"]["cti"].as_str().unwrap_or_default()),
             "provider.snapshot" if error.is_null() => self.compare(result)?,
             _ => {}
         }
@@ -70,8 +76,63 @@ impl Application {
         }
     }
 
+    fn device_refused(&mut self, device: &str, why: &str) {
+        if why == "MEDIA_ALREADY_TERMINATED_STATIC" {
+            self.refused.insert(device.to_owned());
+        }
+        // It came open by a request whose answer was lost; what is there the snapshot says.
+        if why == "DEVICE_ALREADY_OPEN" && self.devices.insert(device.to_owned()) {
+            self.stale = true;
+        }
+    }
+
+    fn device_lost(&mut self, device: &str) {
+        self.devices.remove(device);
+        self.legs.retain(|_, leg| leg.device != device);
+        self.outdate(device);
+    }
+
+    /// What was answered when the device was asked for is no longer true.
+    fn outdate(&mut self, device: &str) {
+        let opens = |method: &str, params: &Value| method == "device.open" && params["device"] == device;
+        self.recent.retain(|(method, params)| !opens(method, params));
+        for pending in self.pending.values_mut().filter(|p| opens(p.method, &p.params)) {
+            pending.void = true;
+        }
+    }
+
+    /// `device.*`: what an administrator or another application did to a device of ours.
+    fn on_device(&mut self, kind: &str, event: &Value) {
+        let device = event["device"]["name"].as_str().unwrap_or_default();
+        match kind {
+            "device.closed" | "device.removed" => {
+                if self.devices.contains(device) {
+                    self.tally.add(Happening::DeviceLost);
+                }
+                self.device_lost(device);
+            }
+            "device.restricted" => {
+                self.tally.add(Happening::DeviceRestricted);
+                self.hidden(device);
+            }
+            "device.unrestricted" => self.hidden(device),
+            _ => {}
+        }
+    }
+
+    /// What happens at a restricted device is hidden until it is free again.
+    fn hidden(&mut self, device: &str) {
+        self.stale = true;
+        self.outdate(device);
+        let legs = self.legs.values_mut().filter(|leg| leg.device == device);
+        legs.for_each(|leg| leg.streams.clear());
+    }
+
     fn device_opened(&mut self, device: &str, result: &Value) {
         self.devices.insert(device.to_owned());
+        if self.refused.remove(device) {
+            self.tally.add(Happening::StandbyTookOver);
+        }
         for leg in result["legs"].as_array().into_iter().flatten() {
             let id = leg["leg"].as_str().unwrap_or_default();
             // Two openings of one key have one answer; what was told since then is newer.
@@ -85,6 +146,10 @@ impl Application {
         let kind = event["type"].as_str().ok_or_else(|| format!("an event without a type: {event}"))?;
         let Some(seq) = event["seq"].as_u64() else {
             return if kind.starts_with("session.") {
+                let dismissed = matches!(event["reason"].as_str(), Some("user_deleted" | "not_cti_enabled"));
+                if dismissed {
+                    self.tally.add(Happening::Dismissed);
+                }
                 Ok(())
             } else {
                 Err(format!("an event without a number: {event}"))
@@ -98,10 +163,8 @@ impl Application {
         }
         self.last_seq = seq;
         self.tally.add(Happening::Event);
-        if kind == "device.closed" {
-            let device = event["device"]["name"].as_str().unwrap_or_default().to_owned();
-            self.devices.remove(&device);
-            self.legs.retain(|_, leg| leg.device != device);
+        if kind.starts_with("device.") {
+            self.on_device(kind, event);
         }
         let leg = &event["leg"];
         match leg["leg"].as_str() {
@@ -111,6 +174,9 @@ impl Application {
     }
 
     fn on_leg(&mut self, now: Duration, kind: &str, id: &str, event: &Value) -> Result<(), String> {
+        if let Some(session) = self.record.as_mut().and_then(|record| record.last_mut()) {
+            session.push(self.reading);
+        }
         let leg = &event["leg"];
         if self.gone.contains(id) {
             return Err(format!("an event after call.disconnected: {event}"));
@@ -128,6 +194,7 @@ impl Application {
             return Err(format!("{} went back from {before:?}: {event}", leg["leg"]));
         }
         state.clone_into(&mut seen.state);
+        seen.story.push(self.reading);
         let direction = event["direction"].as_str().unwrap_or_default().to_owned();
         match kind {
             "media.started" => drop(seen.streams.insert(direction)),
@@ -136,7 +203,7 @@ impl Application {
                 if !seen.streams.is_empty() {
                     return Err(format!("streams still run after the end: {:?} {event}", seen.streams));
                 }
-                self.legs.remove(id);
+                self.told.extend(self.legs.remove(id).map(|seen| (id.to_owned(), seen.story)));
                 self.gone.insert(id.to_owned());
             }
             "media.open_channel" => self.channel_asked(now, id),
@@ -149,9 +216,13 @@ impl Application {
     }
 
     /// The snapshot says what the events said: every device that is open, every leg, in the same state.
-    fn compare(&self, snapshot: &Value) -> Result<(), String> {
+    fn compare(&mut self, snapshot: &Value) -> Result<(), String> {
         if snapshot["seq"] != self.last_seq {
             return Err(format!("a snapshot as of {} after event {}", snapshot["seq"], self.last_seq));
+        }
+        if std::mem::take(&mut self.stale) {
+            self.adopt(snapshot);
+            return Ok(());
         }
         let mut theirs = BTreeMap::new();
         for entry in snapshot["devices"].as_array().into_iter().flatten() {
@@ -166,6 +237,19 @@ impl Application {
             Ok(())
         } else {
             Err(format!("the snapshot says {theirs:?}, the events said {ours:?}"))
+        }
+    }
+
+    fn adopt(&mut self, snapshot: &Value) {
+        let entries = snapshot["devices"].as_array().into_iter().flatten();
+        let legs: Vec<&Value> =
+            entries.flat_map(|entry| entry["legs"].as_array().into_iter().flatten()).collect();
+        self.legs.retain(|id, _| legs.iter().any(|leg| leg["leg"] == id.as_str()));
+        for leg in legs {
+            let id = leg["leg"].as_str().unwrap_or_default();
+            let state = leg["state"].as_str().unwrap_or_default();
+            let seen = self.legs.entry(id.to_owned()).or_insert_with(|| LegSeen::of(leg));
+            state.clone_into(&mut seen.state);
         }
     }
 
@@ -193,8 +277,23 @@ impl Application {
 impl LegSeen {
     fn of(leg: &Value) -> Self {
         let text = |name: &str| leg[name].as_str().unwrap_or_default().to_owned();
-        Self { state: text("state"), device: text("device"), streams: BTreeSet::new() }
+        Self { state: text("state"), device: text("device"), ..Self::default() }
     }
+
+    /// Whether it is in a conversation, held or not.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state.as_str(), "connected" | "held")
+    }
+}
+
+/// An event's line in one number, all but the number that it has in this session.
+pub(super) fn without_number(line: &[u8]) -> u64 {
+    const BEFORE: &[u8] = b"\"seq\":";
+    let start = line.windows(BEFORE.len()).position(|part| part == BEFORE).unwrap_or(0);
+    let after = line.iter().skip(start).position(|byte| *byte == b',').map_or(0, |at| start + at);
+    let mut hasher = DefaultHasher::new();
+    line[after..].hash(&mut hasher);
+    hasher.finish()
 }
 
 /// States may be skipped, never reordered (protocol §4).

@@ -57,6 +57,7 @@ impl Application {
         self.forget();
         self.todo.extend(listening);
         self.session = Some((session, self.node_life));
+        self.record.iter_mut().for_each(|record| record.push(Vec::new()));
         let _ = now;
     }
 
@@ -98,11 +99,26 @@ impl Application {
         let after = self.dice.ms(500, 8_000);
         self.plan(now + after, Todo::Wander);
         self.open_devices(now);
-        if self.dice.percent(30) {
+        if self.stale || self.dice.percent(30) {
             self.ask(now, "provider.snapshot", json!({}));
         }
         if self.mood == Mood::Busy && !self.scene.calls_from.is_empty() && self.dice.percent(60) {
             self.make_call(now);
+        }
+        if self.mood == Mood::Busy && self.dice.percent(10) {
+            self.set_a_line(now);
+        }
+    }
+
+    /// Something about a line that no fresh call of the calm depends on.
+    fn set_a_line(&mut self, now: Duration) {
+        if self.devices.contains("PHONE_3") && !self.scene.passive {
+            let destination = *self.dice.pick(&[None, Some("1001"), Some("5000"), Some("1003")]);
+            let params = json!({"device": "PHONE_3", "dn": "1004", "destination": destination});
+            self.change(now, "line.set_forward", params);
+        } else if self.devices.contains("PORT_2") {
+            let on = self.dice.percent(50);
+            self.change(now, "line.set_auto_accept", json!({"device": "PORT_2", "dn": "5102", "on": on}));
         }
     }
 
@@ -124,6 +140,7 @@ impl Application {
             (leg["leg"].as_str().unwrap_or_default(), leg["state"].as_str().unwrap_or_default());
         let ours = !leg["device"].as_str().unwrap_or_default().starts_with("PHONE");
         let deed = match (self.mood, state, ours) {
+            _ if self.scene.passive => None,
             (Mood::Still, _, _) | (Mood::Polite, _, false) => None,
             (Mood::Polite, "offering" | "ringing", true) => Some(Deed::Answer),
             (Mood::Busy, "offering", true) => match self.dice.below(20) {
@@ -134,7 +151,7 @@ impl Application {
                 _ => None,
             },
             (Mood::Busy, "ringing", true) => Some(Deed::Answer),
-            (Mood::Busy, "connected", _) if ours || self.dice.percent(15) => {
+            (Mood::Busy, "connected", _) if ours || self.dice.percent(25) => {
                 Some(*self.dice.pick(&[Deed::Drop, Deed::Drop, Deed::Hold, Deed::Redirect]))
             }
             (Mood::Busy, "held", _) => Some(*self.dice.pick(&[Deed::Retrieve, Deed::Retrieve, Deed::Drop])),
@@ -151,7 +168,7 @@ impl Application {
 
     /// The media of a leg is asked for.
     pub(super) fn channel_asked(&mut self, now: Duration, leg: &str) {
-        if self.mood == Mood::Polite || self.dice.percent(85) {
+        if !self.scene.passive && (self.mood == Mood::Polite || self.dice.percent(85)) {
             let after = self.dice.ms(0, 800);
             self.plan(now + after, Todo::Leg(leg.to_owned(), Deed::SetMedia));
         }
@@ -194,7 +211,7 @@ impl Application {
             return;
         }
         let legs: Vec<String> = self.legs.keys().cloned().collect();
-        for leg in legs {
+        for leg in legs.into_iter().filter(|_| !self.scene.passive) {
             self.change(now, "call.drop", json!({"leg": leg}));
         }
     }

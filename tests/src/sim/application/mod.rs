@@ -63,6 +63,8 @@ struct Pending {
     method: &'static str,
     params: Value,
     asked_at: Duration,
+    /// The device was lost since it was first asked for: an answer that says otherwise may be the old one.
+    void: bool,
 }
 
 /// An application.
@@ -79,6 +81,14 @@ pub(super) struct Application {
     /// The node keeps its sessions: one with a grace is known in the next life.
     pub(super) node_keeps: bool,
     grace_ms: u64,
+    /// Until then an administrator may have locked its user out.
+    pub(super) locked_out_until: Duration,
+    /// It always wants the longest grace.
+    pub(super) patient: bool,
+    /// All events of legs that were read, by session, when a record is kept.
+    pub(super) record: Option<Vec<Vec<u64>>>,
+    /// Legs whose last event was read: what was told of them, event by event.
+    pub(super) told: Vec<(String, Vec<u64>)>,
     dice: Dice,
     link: Link,
     decoder: Decoder,
@@ -93,6 +103,12 @@ pub(super) struct Application {
     devices: BTreeSet<String>,
     legs: BTreeMap<String, LegSeen>,
     gone: BTreeSet<String>,
+    /// Something was hidden from it for a while: it takes the next snapshot for true.
+    stale: bool,
+    /// Devices that another application had when it wanted them.
+    refused: BTreeSet<String>,
+    /// The event that is being read, without its number.
+    reading: u64,
     /// The last changes that had a key: a cautious application repeats them after a break.
     recent: VecDeque<(&'static str, Value)>,
     /// The first answer to each idempotency key.
@@ -113,6 +129,10 @@ impl Application {
             node_life: 0,
             node_keeps: false,
             grace_ms: 0,
+            locked_out_until: Duration::ZERO,
+            patient: false,
+            record: None,
+            told: Vec::new(),
             link: Link::Off,
             decoder: Decoder::new(),
             session: None,
@@ -126,6 +146,9 @@ impl Application {
             devices: BTreeSet::new(),
             legs: BTreeMap::new(),
             gone: BTreeSet::new(),
+            stale: false,
+            refused: BTreeSet::new(),
+            reading: 0,
             recent: VecDeque::new(),
             answers: BTreeMap::new(),
             made: BTreeMap::new(),
@@ -149,9 +172,19 @@ impl Application {
         Ok(())
     }
 
-    /// Whether it has a provider and all its devices.
-    pub(super) fn is_in_service(&self) -> bool {
-        self.link == Link::Open && self.devices.len() == self.scene.devices.len()
+    /// Whether it has a provider.
+    pub(super) fn is_open(&self) -> bool {
+        self.link == Link::Open
+    }
+
+    /// Whether it has the device open.
+    pub(super) fn has(&self, device: &str) -> bool {
+        self.devices.contains(device)
+    }
+
+    /// The session that it would resume, and the last event of it that it has.
+    pub(super) fn position(&self) -> Option<(&str, u64)> {
+        self.session.as_ref().map(|(session, _)| (session.as_str(), self.last_seq))
     }
 
     /// Bytes of the node's.
@@ -161,6 +194,7 @@ impl Application {
             let frame: Value = serde_json::from_slice(&line)
                 .map_err(|e| format!("a line that is no JSON ({e}): {}", String::from_utf8_lossy(&line)))?;
             self.last_heard = now;
+            self.reading = checks::without_number(&line);
             self.on_frame(now, &frame)?;
         }
         Ok(())
@@ -173,6 +207,8 @@ impl Application {
         self.todo.retain(|_, todo| matches!(todo, Todo::Leg(..)));
         let after = match self.absence.take() {
             Some(absence) => absence,
+            // Who is locked out doesn't hammer at the door.
+            None if self.locked_out_until > now => self.dice.ms(8_000, 40_000),
             None if self.dice.percent(60) => self.dice.ms(20, 3_000),
             None => self.dice.ms(3_000, 40_000),
         };
@@ -197,6 +233,19 @@ impl Application {
         self.last_heard = now;
     }
 
+    /// At this very moment something is done to a leg of its, if there is one that is up: at which device.
+    pub(super) fn force(&mut self, at: Duration) -> Option<String> {
+        let up: Vec<(&String, &LegSeen)> = self.legs.iter().filter(|(_, leg)| leg.is_up()).collect();
+        if up.is_empty() || self.link != Link::Open {
+            return None;
+        }
+        let (leg, seen) = *self.dice.pick(&up);
+        let (leg, device) = (leg.clone(), seen.device.clone());
+        let deed = *self.dice.pick(&[Deed::Redirect, Deed::Redirect, Deed::Hold, Deed::Retrieve, Deed::Drop]);
+        self.plan(at, Todo::Leg(leg, deed));
+        Some(device)
+    }
+
     fn forget(&mut self) {
         self.last_seq = 0;
         self.pending.clear();
@@ -207,6 +256,8 @@ impl Application {
         self.recent.clear();
         self.answers.clear();
         self.made.clear();
+        self.stale = false;
+        self.refused.clear();
     }
 
     fn plan(&mut self, at: Duration, todo: Todo) {
@@ -251,8 +302,10 @@ impl Application {
             "user": self.scene.user, "password": PASSWORD, "application": "sim",
             "instance": self.scene.instance, "heartbeat_ms": 5000,
         });
-        if self.dice.percent(85) {
-            params["resume_grace_ms"] = (*self.dice.pick(&[4_000, 30_000, 30_000])).into();
+        if self.patient {
+            params["resume_grace_ms"] = 60_000.into();
+        } else if self.dice.percent(85) {
+            params["resume_grace_ms"] = (*self.dice.pick(&[4_000, 30_000, 60_000])).into();
         }
         if let Some((session, _)) = &self.session {
             params["resume"] = json!({"session": session, "last_seq": self.last_seq});
@@ -269,7 +322,7 @@ impl Application {
         let mut line = frame.to_string().into_bytes();
         line.push(b'\n');
         self.acts.push(Act::Write(line));
-        self.pending.insert(id, Pending { method, params, asked_at: now });
+        self.pending.insert(id, Pending { method, params, asked_at: now, void: false });
     }
 
     /// A request that changes something: often with a key, now and then twice.

@@ -1,7 +1,7 @@
 //! The phone's calls: what it does of its own will, and what it does when it is asked (RFC 3261 §12–15, RFC 3264).
 
 use super::transactions::{Draft, Purpose};
-use super::{Call, Mood, Phone, Stage};
+use super::{Call, Forced, Mood, Phone, Stage};
 use crate::sim::tally::Happening;
 use sip::message::{Method, Request, Response};
 use std::time::Duration;
@@ -33,6 +33,7 @@ impl Phone {
             version: 1,
             act_at: None,
             give_up_at: None,
+            forced: None,
         };
         self.calls.insert(n, call);
         // A late offer now and then.
@@ -135,7 +136,13 @@ impl Phone {
                 call.inviting = None;
                 if response.is_success() {
                     call.listen(&response.body);
-                } else if matches!(response.status, 408 | 481) {
+                    return;
+                }
+                call.held = !call.held;
+                if response.status == 491 {
+                    self.tally.add(Happening::Glare);
+                }
+                if matches!(response.status, 408 | 481) {
                     self.hang_up(now, id);
                 }
             }
@@ -161,8 +168,10 @@ impl Phone {
         }
         call.stage = Stage::Up;
         call.act_at = linger.map(|time| now + time);
+        let cancelled = call.cancelled;
         self.tally.add(Happening::CallUp);
-        if call.cancelled {
+        if cancelled {
+            self.tally.add(Happening::CancelCrossed);
             self.hang_up(now, id);
         }
     }
@@ -199,6 +208,20 @@ impl Phone {
     pub(super) fn complain(&mut self, now: Duration, id: u64, what: &str) {
         if let Some(call) = self.calls.get(&id).filter(|call| !call.orphan && self.patient_until < now) {
             self.complaints.push(format!("{}: {what}", call.token));
+        }
+    }
+
+    pub(super) fn do_forced(&mut self, now: Duration) {
+        let due =
+            |call: &mut Call| call.forced.take_if(|(at, _)| *at <= now).map(|(_, what)| (what, call.stage));
+        let forced: Vec<_> = self.calls.iter_mut().filter_map(|(id, call)| Some((*id, due(call)?))).collect();
+        for (id, (what, stage)) in forced {
+            match (what, stage) {
+                (Forced::HangUp, _) => self.hang_up(now, id),
+                (Forced::Hold, Stage::Up) => self.toggle_hold(now, id),
+                (Forced::Answer, Stage::Alerting) => self.accept_call(now, id),
+                (Forced::Hold | Forced::Answer, _) => {}
+            }
         }
     }
 
@@ -395,6 +418,7 @@ impl Phone {
             version: 1,
             act_at: Some(now + decides),
             give_up_at: Some(now + RING),
+            forced: None,
         };
         call.aim(&request.headers);
         self.calls.insert(n, call);
@@ -412,8 +436,9 @@ impl Phone {
         let id = known.map(|(id, _)| *id);
         let response = Response::to(request, 200, Some("cancel"));
         self.respond(now, request, &response);
-        if let Some(id) = id {
-            self.refuse_call(now, id, 487);
+        match id {
+            Some(id) => self.refuse_call(now, id, 487),
+            None => self.tally.add(Happening::CancelCrossed),
         }
     }
 
@@ -421,6 +446,7 @@ impl Phone {
         let Some(call) = self.calls.get(&id) else { return };
         let answer = |status| Response::to(request, status, None);
         if call.inviting.is_some() && matches!(call.stage, Stage::Up | Stage::Confirming) {
+            self.tally.add(Happening::Glare);
             return self.respond(now, request, &answer(491));
         }
         if request.method == Method::Update && request.body.is_empty() {
@@ -437,6 +463,9 @@ impl Phone {
         let response = Response::to(request, 200, None);
         self.respond(now, request, &response);
         let Some(mut call) = self.calls.remove(&id) else { return };
+        if call.stage == Stage::Ending {
+            self.tally.add(Happening::ByeCrossed);
+        }
         if call.stage == Stage::Up && !call.orphan {
             self.ended_by_peer.push((call.token.clone(), call.peer.clone()));
         }
@@ -459,9 +488,14 @@ impl Call {
         if body.is_empty() {
             return;
         }
-        let text = String::from_utf8_lossy(body);
-        self.peer = text.lines().find_map(|line| line.strip_prefix("a=x-call:")).map(str::to_owned);
+        self.peer = token_in(body);
     }
+}
+
+/// Whose description this is.
+pub(super) fn token_in(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    text.lines().find_map(|line| line.strip_prefix("a=x-call:")).map(str::to_owned)
 }
 
 /// The direction that answers a description (RFC 3264 §6.1).

@@ -45,6 +45,15 @@ pub(super) enum Stage {
     Ending,
 }
 
+/// Something that a person does at this very moment, whatever his mood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forced {
+    HangUp,
+    /// Or goes on.
+    Hold,
+    Answer,
+}
+
 /// A call of a phone.
 pub(super) struct Call {
     /// Named so in our descriptions: who reads one knows who is at the other end.
@@ -70,6 +79,7 @@ pub(super) struct Call {
     version: u32,
     act_at: Option<Duration>,
     give_up_at: Option<Duration>,
+    forced: Option<(Duration, Forced)>,
 }
 
 /// A phone.
@@ -98,6 +108,12 @@ pub(super) struct Phone {
     register_at: Option<Duration>,
     register_cseq: u32,
     dial_at: Duration,
+    /// It has no power.
+    pub(super) off_until: Duration,
+    /// Until then a caller may be without power: nobody answers an offer of ours.
+    pub(super) lonely_until: Duration,
+    /// It has forgotten calls that the node knows of.
+    pub(super) amnesiac: bool,
 }
 
 impl Phone {
@@ -124,13 +140,17 @@ impl Phone {
             register_at,
             register_cseq: 0,
             dial_at: dice.ms(2_000, 8_000),
+            off_until: Duration::ZERO,
+            lonely_until: Duration::ZERO,
+            amnesiac: false,
             dice,
         }
     }
 
     /// When [`Phone::timeout`] has something to do.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        let calls = self.calls.values().flat_map(|call| [call.act_at, call.give_up_at]).flatten();
+        let times = |call: &Call| [call.act_at, call.give_up_at, call.forced.map(|(at, _)| at)];
+        let calls = self.calls.values().flat_map(times).flatten();
         let clients = self.clients.values().map(Client::due);
         let servers = self.servers.values().map(Server::due);
         let dial = (self.mood == Mood::Busy).then_some(self.dial_at);
@@ -140,7 +160,7 @@ impl Phone {
     pub(super) fn timeout(&mut self, now: Duration) {
         if self.register_at.is_some_and(|at| at <= now) {
             self.register_at = Some(now + REFRESH);
-            self.register(now);
+            self.register(now, "60");
         }
         self.repeat_requests(now);
         self.repeat_responses(now);
@@ -154,6 +174,7 @@ impl Phone {
         for id in due {
             self.act(now, id);
         }
+        self.do_forced(now);
         if self.mood == Mood::Busy && self.dial_at <= now {
             self.dial_at = now + self.dice.ms(200, self.scene.dials_within_ms);
             if self.calls.len() < self.scene.max_calls {
@@ -187,6 +208,55 @@ impl Phone {
         self.patient_until = now + PATIENCE_AFTER_DEATH;
     }
 
+    /// The power is cut until then: it forgets everything, and its registration runs out.
+    pub(super) fn power_off(&mut self, until: Duration) {
+        self.calls.clear();
+        self.clients.clear();
+        self.servers.clear();
+        self.acknowledged.clear();
+        self.registered = false;
+        self.register_at = Some(until);
+        self.dial_at = until;
+        self.off_until = until;
+        self.amnesiac = true;
+        // An INVITE may reach it just before the node gives up: it rings for nobody, and nobody acknowledges its answer.
+        self.patient_until = self.patient_until.max(until + PATIENCE_AFTER_DEATH);
+    }
+
+    /// It takes its leave of the registrar, or just doesn't come back in time, until then.
+    pub(super) fn lapse(&mut self, now: Duration, until: Duration, politely: bool) {
+        if politely {
+            self.register(now, "0");
+        }
+        self.register_at = Some(until);
+    }
+
+    /// Calls that ring here, with the token of who calls.
+    pub(super) fn ringing(&self) -> impl Iterator<Item = (u64, String)> {
+        self.calls.iter().filter_map(|(id, call)| {
+            Some((*id, calls::token_in(&call.asked.as_ref()?.body)?))
+                .filter(|_| call.stage == Stage::Alerting)
+        })
+    }
+
+    /// Calls that are up, with the token of the other end where one is known.
+    pub(super) fn talking(&self) -> impl Iterator<Item = (u64, Option<&str>)> {
+        let up = self.calls.iter().filter(|(_, call)| call.stage == Stage::Up && !call.orphan);
+        up.map(|(id, call)| (*id, call.peer.as_deref()))
+    }
+
+    /// Which of its calls has this token.
+    pub(super) fn call_of(&self, token: &str) -> Option<u64> {
+        self.calls.iter().find(|(_, call)| call.token == token).map(|(id, _)| *id)
+    }
+
+    /// The person will do that then.
+    pub(super) fn force(&mut self, id: u64, at: Duration, what: Forced) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.forced = Some((at, what));
+        }
+    }
+
     /// Ends whatever there is.
     pub(super) fn hang_up_all(&mut self, now: Duration) {
         let all: Vec<u64> = self.calls.keys().copied().collect();
@@ -200,7 +270,7 @@ impl Phone {
         self.counter
     }
 
-    fn register(&mut self, now: Duration) {
+    fn register(&mut self, now: Duration, expires: &str) {
         let Some(user) = self.scene.user else { return };
         for line in self.scene.lines {
             self.register_cseq += 1;
@@ -210,7 +280,7 @@ impl Phone {
                 from: format!("<sip:{line}@10.0.0.1>;tag=r{line}"),
                 to: format!("<sip:{line}@10.0.0.1>"),
                 call_id: format!("register-{user}-{line}"),
-                headers: "Expires: 60\r\n".into(),
+                headers: format!("Expires: {expires}\r\n"),
                 body: String::new(),
                 purpose: transactions::Purpose::Register,
             };

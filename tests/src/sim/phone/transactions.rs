@@ -196,8 +196,11 @@ impl Phone {
         });
         for call_id in unheard {
             let found = self.calls.iter().find(|(_, c)| c.call_id == call_id && c.stage == Stage::Confirming);
-            if let Some(id) = found.map(|(id, _)| *id) {
-                self.complain(now, id, "our 200 was never acknowledged");
+            if let Some((id, offered)) = found.map(|(id, call)| (*id, call.peer.is_none())) {
+                // The offer was ours, in the 200: the ACK waits for the caller's answer.
+                if !offered || self.lonely_until <= now {
+                    self.complain(now, id, "our 200 was never acknowledged");
+                }
                 self.hang_up(now, id);
             }
         }

@@ -113,7 +113,7 @@ impl SharedHub {
             for_ever: false,
             start: Instant::now(),
             node: None,
-            settings: scene::settings(),
+            settings: scene::settings(scene::ROOMY, &[]),
             later: BTreeMap::new(),
             order: 0,
             lines: BTreeMap::new(),
