@@ -121,12 +121,11 @@ async fn binary_messages_close_the_socket() {
 async fn a_flood_of_pings_ends_before_its_answers_fill_the_memory() {
     let mut house = house(Wishes::default()).await;
     let mut socket = socket(&house, None, None).await;
-    for _ in 0..5_000 {
-        if socket.feed(Message::Ping(vec![7; 125].into())).await.is_err() {
-            break;
-        }
+    // One more than it answers; with any beyond it lying unread its last word might be lost to a reset.
+    for _ in 0..=4_096 {
+        socket.feed(Message::Ping(vec![7; 125].into())).await.expect("it is read");
     }
-    let _ = socket.flush().await;
+    socket.flush().await.expect("it is read");
     let mut pongs = 0;
     loop {
         match next(&mut socket).await {
