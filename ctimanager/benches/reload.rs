@@ -1,80 +1,182 @@
 //! How long the owner of a node is busy with a reload: nothing else happens in that time.
 //!
-//! `cargo bench -p ctimanager --bench reload` prints, for 10,000 and 99,000 devices (with the route point the most is 100,000), what is done beforehand on a thread
-//! of its own and the longest single step of the node.
+//! `cargo bench -p ctimanager --bench reload` prints, for 10,000 and 99,000 devices (with the route point the most is
+//! 100,000), what is done beforehand on a thread of its own, and of the node the step of the switch, the longest of the
+//! steps that follow from it, and how many events they tell in which (virtual) time.
 
 #![allow(clippy::print_stdout)] // the figures are what it is for
 
 use ctimanager::config;
 use ctimanager::node::{CtiConnection, CtiTransport, Input, Node, Output, Settings, Surroundings, Switch};
+use sip::{Hop, Transport};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 const HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$9RkOGWpZSYnVM+zSNGLQDZ+nmPCDqcLpyKmHiyGVAkA";
+const APPLICATION: CtiConnection = CtiConnection(1);
+/// Calls that live while devices that are open change.
+const CALLS: u32 = 1_000;
 
-fn text(devices: u32, description: &str, allow: bool) -> String {
-    let range = if devices == 0 {
-        String::new()
-    } else {
+/// What a configuration says.
+#[derive(Clone, Copy)]
+struct Plan {
+    devices: u32,
+    description: &'static str,
+    allow: bool,
+    list: &'static str,
+    group: &'static str,
+    user: &'static str,
+}
+
+impl Plan {
+    fn of(devices: u32) -> Self {
+        let list = "\"PORT_*\"";
+        Self { devices, description: "one", allow: true, list, group: "Standard CTI Enabled", user: "ivr" }
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        let loaded = config::parse("bench.yaml", &self.text()).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
+        Arc::new(Settings::of(&loaded.config, &loaded.config.nodes[0], &Surroundings::default()))
+    }
+
+    fn text(&self) -> String {
+        let Self { devices, description, allow, list, group, user } = self;
+        let range = match devices {
+            0 => String::new(),
+            _ => format!(
+                "  - {{name: \"PORT_[000001-{devices:06}]\", type: cti_port, pool: Default, \
+                 description: {description}, allow_cti_control: {allow}, lines: [\"[600001-{}]\"]}}\n",
+                600_000 + devices
+            ),
+        };
         format!(
-            "  - {{name: \"PORT_[000001-{devices:06}]\", type: cti_port, pool: Default, description: {description}, \
-             allow_cti_control: {allow}, lines: [\"[600001-{}]\"]}}\n",
-            600_000 + devices
+            "cluster: {{name: bench, security: {{mode: non_secure}}}}\n\
+             service_parameters: {{max_requests_per_second: 1000000}}\n\
+             nodes: [{{name: cm1, host: 127.0.0.1, services: [callmanager, ctimanager], sip: {{udp: 5060}}, \
+             cti: {{tls: 2749}}}}]\n\
+             call_manager_groups: [{{name: Default, members: [cm1]}}]\n\
+             device_pools: [{{name: Default, call_manager_group: Default}}]\n\
+             trunks: [{{name: pstn, host: 127.0.0.1, port: 5070, transport: udp}}]\n\
+             devices:\n  - {{name: RP_MAIN, type: route_point, pool: Default, lines: [\"5000\"]}}\n{range}\
+             users: [{{id: {user}, kind: application_user, password_hash: \"{HASH}\", groups: [{group}], \
+             controlled_devices: [RP_MAIN, {list}]}}]\n"
         )
-    };
-    format!(
-        "cluster: {{name: bench, security: {{mode: non_secure}}}}\n\
-         nodes: [{{name: cm1, host: 127.0.0.1, services: [callmanager, ctimanager], cti: {{tls: 2749}}}}]\n\
-         call_manager_groups: [{{name: Default, members: [cm1]}}]\n\
-         device_pools: [{{name: Default, call_manager_group: Default}}]\n\
-         devices:\n  - {{name: RP_MAIN, type: route_point, pool: Default, lines: [\"5000\"]}}\n{range}\
-         users: [{{id: ivr, kind: application_user, password_hash: \"{HASH}\", groups: [Standard CTI Enabled], \
-         controlled_devices: [RP_MAIN, \"PORT_*\"]}}]\n"
-    )
+    }
 }
 
 struct Bench {
     node: Node,
     settings: Arc<Settings>,
     now: Instant,
+    out: Vec<Output>,
 }
 
 impl Bench {
     fn new(settings: Arc<Settings>) -> Self {
-        let now = clock();
-        let mut bench = Self { node: Node::new(settings.clone(), [7; 32], 1), settings, now };
-        let connection = CtiConnection(1);
+        let node = Node::new(settings.clone(), [7; 32], 1);
+        let mut bench = Self { node, settings, now: clock(), out: Vec::new() };
         let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
         let transport = CtiTransport::Tls { client_cn: Some("ivr".into()), not_after: None };
-        bench.step(Input::CtiOpened { connection, peer, transport });
-        let open = br#"{"jsonrpc":"2.0","id":1,"method":"provider.open","params":{"user":"ivr","application":"bench"}}"#;
-        bench.step(Input::CtiFrame(connection, open.to_vec()));
+        bench.step(Input::CtiOpened { connection: APPLICATION, peer, transport });
+        bench.ask("provider.open", r#"{"user":"ivr","application":"bench","heartbeat_ms":3600000}"#);
         bench
     }
 
-    fn step(&mut self, input: Input) -> (Duration, usize) {
-        let mut out = Vec::new();
-        let begin = clock();
-        self.node.handle(self.now, SystemTime::UNIX_EPOCH, input, &mut out);
-        let took = begin.elapsed();
-        (took, out.iter().filter(|output| matches!(output, Output::Cti(..))).count())
+    /// With all ports open, and calls that were answered on some of them.
+    fn open(settings: Arc<Settings>, devices: u32) -> Self {
+        let mut bench = Self::new(settings);
+        let media = r#"{"mode":"static","ip":"127.0.0.1","port":30000,"codecs":["PCMU"]}"#;
+        for port in 1..=devices {
+            bench.ask("device.open", &format!(r#"{{"device":"PORT_{port:06}","media":{media}}}"#));
+        }
+        for call in 1..=CALLS {
+            bench.talk(call);
+        }
+        bench
     }
 
-    /// The longest step of the reload and of everything that it makes follow, and the events told.
-    fn reload(&mut self, settings: &Arc<Settings>) -> (Duration, usize) {
+    fn talk(&mut self, call: u32) {
+        let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n";
+        let number = 600_000 + call;
+        let head = |method: &str| {
+            format!(
+                "{method} sip:{number}@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bK{method}{call}\r\n\
+                 Max-Forwards: 70\r\nFrom: <sip:030@127.0.0.1>;tag={call}\r\nCall-ID: {call}@bench\r\n\
+                 CSeq: 1 {method}\r\n"
+            )
+        };
+        let body = format!(
+            "To: <sip:{number}@127.0.0.1>\r\nContact: <sip:pstn@127.0.0.1:5070>\r\n\
+             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
+            sdp.len()
+        );
+        self.hear(head("INVITE") + &body);
+        let offering = self.said().into_iter().find_map(|text| between(&text, r#""leg":{"leg":""#, "\""));
+        let leg = offering.expect("the call is offered");
+        self.ask("call.answer", &format!(r#"{{"leg":"{leg}"}}"#));
+        let answers = self.said();
+        let ok = answers.iter().find(|text| text.starts_with("SIP/2.0 200")).expect("the call is answered");
+        let to = between(ok, "\r\nTo: ", "\r\n").expect("a response has a To");
+        self.hear(head("ACK") + &format!("To: {to}\r\nContent-Length: 0\r\n\r\n"));
+    }
+
+    fn hear(&mut self, text: String) {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let hop =
+            Hop { transport: Transport::Udp, local: address(5060), remote: address(5070), connection: None };
+        self.step(Input::Sip { hop, bytes: text.into_bytes() });
+    }
+
+    fn ask(&mut self, method: &str, params: &str) {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        self.step(Input::CtiFrame(APPLICATION, text.into_bytes()));
+    }
+
+    fn said(&self) -> Vec<String> {
+        let texts = self.out.iter().filter_map(|output| match output {
+            Output::Sip { bytes, .. } => Some(bytes.clone()),
+            Output::Cti(_, frame) => Some(frame.to_vec()),
+            _ => None,
+        });
+        texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+    }
+
+    fn step(&mut self, input: Input) -> (Duration, usize) {
+        self.out.clear();
+        let begin = clock();
+        self.node.handle(self.now, SystemTime::UNIX_EPOCH, input, &mut self.out);
+        let took = begin.elapsed();
+        (took, self.out.iter().filter(|output| matches!(output, Output::Cti(..))).count())
+    }
+
+    /// A reload and everything that it makes follow.
+    fn reload(&mut self, what: &str, settings: &Arc<Settings>) {
         let switch = Switch::between(&self.settings, settings.clone());
         self.settings = settings.clone();
-        let (mut longest, mut events) = self.step(Input::Configure(Box::new(switch)));
-        let end = self.now + Duration::from_secs(4);
+        let begin = self.now;
+        let (took, mut events) = self.step(Input::Configure(Box::new(switch)));
+        let (mut longest, mut last) = (Duration::ZERO, begin);
+        let end = self.now + Duration::from_secs(30);
         while let Some(at) = self.node.next_timeout().filter(|at| *at < end) {
             self.now = self.now.max(at);
             let (took, told) = self.step(Input::Timeout);
             (longest, events) = (longest.max(took), events + told);
+            if told > 0 {
+                last = self.now;
+            }
         }
-        (longest, events)
+        let (took, longest) = (took.as_secs_f64() * 1e3, longest.as_secs_f64() * 1e3);
+        println!(
+            "  {what:58} {took:8.2} ms {longest:8.2} ms {events:7} events in {:5.2} s",
+            last.saturating_duration_since(begin).as_secs_f64()
+        );
     }
+}
+
+fn between(text: &str, before: &str, after: &str) -> Option<String> {
+    text.split_once(before)?.1.split_once(after).map(|(found, _)| found.to_owned())
 }
 
 fn clock() -> Instant {
@@ -84,29 +186,40 @@ fn clock() -> Instant {
 
 fn main() {
     for devices in [10_000, 99_000] {
-        println!("{devices} devices");
+        let plan = Plan::of(devices);
         let begin = clock();
-        let settings = |text: &str| {
-            let loaded = config::parse("bench.yaml", text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-            Arc::new(Settings::of(&loaded.config, &loaded.config.nodes[0], &Surroundings::default()))
-        };
-        let full = settings(&text(devices, "one", true));
-        println!("  read, checked and made ready on another thread: {:?}", begin.elapsed());
-        let again = settings(&text(devices, "one", true));
-        let renamed = settings(&text(devices, "two", true));
-        let restricted = settings(&text(devices, "two", false));
-        let empty = settings(&text(0, "one", true));
+        let full = plan.settings();
+        let read = begin.elapsed();
+        let renamed = Plan { description: "two", ..plan }.settings();
+        let begin = clock();
+        drop(Switch::between(&full, renamed.clone()));
+        println!("{devices} devices: read and checked {read:?}, the difference found {:?}", begin.elapsed());
+        println!("  {:58} {:>11} {:>11}", "", "switch", "longest after");
+        let restricted = Plan { allow: false, ..plan }.settings();
+        let empty = Plan { devices: 0, ..plan }.settings();
         let mut bench = Bench::new(full.clone());
         for (what, settings) in [
-            ("nothing changed", &again),
-            ("each device described anew", &renamed),
-            ("each device restricted", &restricted),
-            ("each device unrestricted", &renamed),
-            ("each device removed", &empty),
-            ("each device added", &full),
+            ("nothing changed", &plan.settings()),
+            ("each described anew", &renamed),
+            ("each restricted, on one provider's list", &restricted),
+            ("each unrestricted", &full),
+            ("each removed", &empty),
+            ("each added", &full),
         ] {
-            let (longest, events) = bench.reload(settings);
-            println!("  {what}: longest step {longest:?}, {events} events");
+            bench.reload(what, settings);
+        }
+        let unlisted = Plan { list: "\"NONE_*\"", ..plan }.settings();
+        let other_group =
+            Plan { group: "Standard CTI Allow Call Park Monitoring, Standard CTI Enabled", ..plan };
+        for (what, settings) in [
+            ("open, with calls: each described anew", &renamed),
+            ("open, with calls: the user's groups changed", &other_group.settings()),
+            ("open, with calls: each restricted", &restricted),
+            ("open, with calls: each removed", &empty),
+            ("open, with calls: each taken from the user's list", &unlisted),
+            ("open, with calls: the user deleted", &Plan { user: "other", ..plan }.settings()),
+        ] {
+            Bench::open(full.clone(), devices).reload(what, settings);
         }
     }
 }

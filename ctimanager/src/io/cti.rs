@@ -125,6 +125,16 @@ impl CtiLink {
         }
     }
 
+    /// Whether a quarter of the queue waits for the reader.
+    pub(super) fn is_behind(&self) -> bool {
+        self.outbox.waiting() > self.backlog.limit / 4
+    }
+
+    /// Whether no more than an eighth of it waits.
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.outbox.waiting() <= self.backlog.limit / 8
+    }
+
     /// The core has been told of the overflow: what it writes now is the goodbye.
     pub(super) fn begin_farewell(&mut self) {
         self.state = LinkState::Farewell;

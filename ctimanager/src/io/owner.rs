@@ -11,7 +11,7 @@ use super::store::gate::{Gate, Told};
 use super::{Core, Tap, now, wall};
 use crate::node::{AdminToken, CtiConnection, Frame, Input, Output};
 use serde_json::Value;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ struct Tables {
     /// Counts what the core was told.
     step: u64,
     outputs: Vec<Output>,
+    /// Connections of which the core knows that their readers are behind.
+    behind: BTreeSet<CtiConnection>,
     /// What carrying out an output made known; handled before the next event.
     feedback: VecDeque<Input>,
     pressure: Pressure,
@@ -111,6 +113,7 @@ impl<C: Core> Owner<C> {
     }
 
     fn fire_due(&mut self) {
+        self.hear_readers();
         if self.core.next_timeout().is_some_and(|due| due <= now()) {
             self.feed(Input::Timeout);
         }
@@ -123,6 +126,18 @@ impl<C: Core> Owner<C> {
         let input = self.gate.as_mut().and_then(|gate| gate.progress(news));
         self.tables.feedback.extend(input);
         self.digest();
+    }
+
+    /// Tells the core of readers that have caught up.
+    fn hear_readers(&mut self) {
+        let cti = &self.tables.cti;
+        let caught_up = |connection: &CtiConnection| cti.get(connection).is_none_or(CtiLink::has_caught_up);
+        let mut ready: Vec<CtiConnection> = self.tables.behind.extract_if(.., caught_up).collect();
+        // Of those that are gone the core has heard more than that.
+        ready.retain(|connection| cti.contains_key(connection));
+        for connection in ready {
+            self.feed(Input::CtiBehind(connection, false));
+        }
     }
 
     fn event(&mut self, event: Event) {
@@ -155,9 +170,9 @@ impl<C: Core> Owner<C> {
             Input::CtiFrame(connection, _) | Input::CtiLineTooLong(connection) => {
                 self.tables.cti.contains_key(connection)
             }
-            Input::PasswordChecked(connection, _) | Input::PasswordBusy(connection) => {
-                self.tables.cti.contains_key(connection)
-            }
+            Input::CtiBehind(connection, _)
+            | Input::PasswordChecked(connection, _)
+            | Input::PasswordBusy(connection) => self.tables.cti.contains_key(connection),
             Input::CtiClosed(connection) => self.tables.cti.remove(connection).is_some(),
             Input::Sip { hop, .. } => hop.connection.is_none_or(|id| self.sip.is_open(id)),
             Input::SipClosed(_) | Input::CtiOpened { .. } | Input::CtiOverflow(_) => true,
@@ -282,12 +297,18 @@ impl<C: Core> Owner<C> {
 
     fn write(&mut self, connection: CtiConnection, frame: Frame) {
         let Some(link) = self.tables.cti.get_mut(&connection) else { return };
-        if link.write(self.tables.step, frame) == Written::Overflow {
-            self.counters.cti_overflows.add();
-            if let Some(gate) = &mut self.gate {
-                gate.drop_frames(connection);
+        match link.write(self.tables.step, frame) {
+            Written::Overflow => {
+                self.counters.cti_overflows.add();
+                if let Some(gate) = &mut self.gate {
+                    gate.drop_frames(connection);
+                }
+                self.tables.feedback.push_back(Input::CtiOverflow(connection));
             }
-            self.tables.feedback.push_back(Input::CtiOverflow(connection));
+            Written::Queued if link.is_behind() && self.tables.behind.insert(connection) => {
+                self.tables.feedback.push_back(Input::CtiBehind(connection, true));
+            }
+            Written::Queued | Written::Dropped => {}
         }
     }
 }

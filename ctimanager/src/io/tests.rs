@@ -55,6 +55,7 @@ impl Core for Echo {
             }
             Input::CtiFrame(connection, frame) => self.frame(connection, frame, out),
             Input::CtiLineTooLong(connection) => self.goodbye(connection, "line_too_long", out),
+            Input::CtiBehind(..) => {}
             Input::CtiOverflow(connection) => {
                 self.see("overflow".into());
                 self.goodbye(connection, "slow_consumer", out);

@@ -26,6 +26,8 @@ pub(super) struct Link {
     pub(super) transport: CtiTransport,
     /// What it wants to open while its password is being checked.
     pub(super) opening: Option<Box<ProviderOpen>>,
+    /// Since when it has not read what was written to it.
+    pub(super) behind: Option<Instant>,
 }
 
 impl Link {
@@ -157,7 +159,7 @@ impl Node {
         let machine = Connection::new(step.now);
         self.applications
             .links
-            .insert(connection, Link { connection: machine, peer, transport, opening: None });
+            .insert(connection, Link { connection: machine, peer, transport, opening: None, behind: None });
         if self.stopping.is_some() {
             self.close_connection(step, connection, CloseReason::Stopping);
         }
@@ -301,6 +303,12 @@ impl Node {
         drop(session);
         if slow {
             self.application_overflow(step, connection);
+        }
+    }
+
+    pub(super) fn application_behind(&mut self, step: &Step<'_>, connection: CtiConnection, behind: bool) {
+        if let Some(link) = self.applications.links.get_mut(&connection) {
+            link.behind = behind.then_some(step.now);
         }
     }
 

@@ -140,6 +140,7 @@ impl Node {
             }
             Input::CtiClosed(connection) => self.application_gone(&mut step, connection),
             Input::CtiOverflow(connection) => self.application_overflow(&mut step, connection),
+            Input::CtiBehind(connection, behind) => self.application_behind(&step, connection, behind),
             Input::PasswordChecked(connection, matches) => {
                 self.password_checked(&mut step, connection, matches);
             }

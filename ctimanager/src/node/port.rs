@@ -65,6 +65,8 @@ pub enum Input {
     CtiClosed(CtiConnection),
     /// The connection's queue was full when the node wrote to it: the reader is too slow.
     CtiOverflow(CtiConnection),
+    /// A quarter of the connection's queue waits for the reader (true), or no more than an eighth of it again.
+    CtiBehind(CtiConnection, bool),
     /// The answer to [`Output::CheckPassword`].
     PasswordChecked(CtiConnection, bool),
     /// The other answer: too many checks wait already, nothing was verified; the application may try again.

@@ -24,6 +24,10 @@ pub(super) const WORK_AT_ONCE: usize = 2_048;
 /// Reloads under way at once; when they come faster than they can be told, the rest of the oldest is told in one step.
 pub(in crate::node) const MAX_RELOADS: usize = 8;
 
+/// How long to wait for a reader who is behind: by the usual bounds one who reads some 800 events a second has caught up
+/// by then. For a slower one nobody else is to wait.
+pub(super) const READERS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The pause between two steps.
 const PAUSE: Duration = Duration::from_millis(5);
 

@@ -1,10 +1,12 @@
 //! Carrying out what follows from a reload, a portion at a time.
 
 use super::super::alarms;
+use super::super::applications::Link;
 use super::super::port::{Output, Report};
 use super::super::{Node, Step};
 use super::consequences::{
-    AT_ONCE, LEGS_AT_ONCE, Parameters, Reload, SIP_AT_ONCE, WORK_AT_ONCE, WORK_OF_LEG, Work, lists,
+    AT_ONCE, LEGS_AT_ONCE, Parameters, READERS_PATIENCE, Reload, SIP_AT_ONCE, WORK_AT_ONCE, WORK_OF_LEG,
+    Work, lists,
 };
 use device_model::port::OutOfServiceReason;
 use device_model::{DeviceName, DeviceView, Input, SessionId};
@@ -29,6 +31,8 @@ impl Node {
                 // Calls that may not stay are not to wait for what is only told.
                 self.model(step, Input::Settle { legs: LEGS_AT_ONCE });
                 portion.work += LEGS_AT_ONCE * WORK_OF_LEG;
+            } else if self.readers_are_behind(step) {
+                break;
             } else if let Some(reload) = self.applications.consequences.reloads.front_mut() {
                 portion.work += 1 + reload.listeners.len() / 4;
                 match reload.work.pop_front() {
@@ -46,6 +50,12 @@ impl Node {
     fn has_room(&self, step: &Step<'_>, portion: &Portion) -> bool {
         let told = self.applications.told - portion.told;
         told < AT_ONCE as u64 && step.out.len() - portion.out < SIP_AT_ONCE && portion.work < WORK_AT_ONCE
+    }
+
+    /// Whether somebody reads, and has still to read what he was told: he is waited for, but not for ever.
+    fn readers_are_behind(&self, step: &Step<'_>) -> bool {
+        let waited_for = |link: &Link| link.behind.is_some_and(|since| step.now < since + READERS_PATIENCE);
+        self.applications.links.values().any(waited_for)
     }
 
     /// All that is left of the oldest reload, in this step.

@@ -236,6 +236,33 @@ fn devices_that_go_and_come_back_before_it_is_told_are_other_devices() {
 }
 
 #[test]
+fn a_reader_who_is_behind_is_waited_for_but_not_for_ever_and_calls_are_not() {
+    let (mut world, app) = opened();
+    answer_call(&mut world, app, "a", "6600");
+    let other = world.application(2, "other");
+    world.input(Input::CtiBehind(app, true));
+    world.reload(&shut());
+    assert!(world.sent("BYE").contains("Call-ID: a@"), "nobody's slowness delays a call");
+    let told = world.heard(app);
+    assert!(told.iter().all(|told| told.contains("PORT_1600")), "{told:?}");
+    world.pass(Duration::from_millis(900));
+    world.no_frames(app);
+    world.input(Input::CtiBehind(app, false));
+    world.pass(Duration::from_millis(5));
+    assert!(!world.heard(app).is_empty(), "he has caught up");
+    world.input(Input::CtiBehind(app, true));
+    world.pass(Duration::from_millis(900));
+    world.no_frames(app);
+    let told = told_in_portions(&mut world, app);
+    assert_eq!(
+        about(&told, "PORT_1599"),
+        ["device.restricted", "device.out_of_service"],
+        "a second is enough"
+    );
+    world.no_frames(other);
+}
+
+#[test]
 fn reloads_that_come_faster_than_they_are_told_are_bounded() {
     let (mut world, app) = opened();
     for _ in 0..2 * MAX_RELOADS {
