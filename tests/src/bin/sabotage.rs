@@ -95,8 +95,8 @@ const BUGS: &[Bug] = &[
         edits: &[
             (
                 "protocol/src/session/machine.rs",
-                "now >= *received + 2 * self.config.heartbeat",
-                "now >= *received + (if SABOTAGED { 20_000 } else { 2 }) * self.config.heartbeat",
+                "let patience = *received + 2 * self.config.heartbeat;",
+                "let patience = *received + (if SABOTAGED { 20_000 } else { 2 }) * self.config.heartbeat;",
             ),
             (
                 "protocol/src/session/link.rs",
@@ -133,8 +133,8 @@ const BUGS: &[Bug] = &[
         name: "a-device-that-left-the-list-stays-open",
         edits: &[(
             "ctimanager/src/node/reload.rs",
-            "self.model(step, device_model::Input::Revoked { session: id, device: name.clone() });",
-            "if !SABOTAGED { self.model(step, device_model::Input::Revoked { session: id, device: name.clone() }); }",
+            "revoked.extend(self.revocations(&reload));",
+            "if !SABOTAGED { revoked.extend(self.revocations(&reload)); }",
         )],
     },
     Bug {

@@ -45,6 +45,11 @@ impl Disk {
         free
     }
 
+    /// All that was said is kept.
+    pub(super) fn commit_all(&mut self) -> Vec<Output> {
+        self.commit(self.said)
+    }
+
     /// After a frame that was dropped none may follow.
     pub(super) fn drop_frames(&mut self, connection: CtiConnection) {
         self.held.retain(|(_, output)| !matches!(output, Output::Cti(of, _) if *of == connection));

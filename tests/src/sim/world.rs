@@ -464,7 +464,10 @@ impl World {
             return Ok(());
         }
         let left = std::mem::take(&mut self.left);
-        self.input(Input::Restored(Box::new(left), None))
+        self.input(Input::Restored(Box::new(left), None))?;
+        // The shell replaces what the earlier life kept by what this one says of it, before it does anything else.
+        let free = self.disk.as_mut().map(Disk::commit_all).unwrap_or_default();
+        self.deliver(free)
     }
 
     /// What the node said is to be kept adds up to what there is.
