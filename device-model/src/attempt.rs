@@ -386,8 +386,7 @@ impl CallControl {
         self.reply(session, token, Ok(Reply::Done));
         let anchor = self.calls.get(&call).map(|call| call.anchor);
         if let (Far::Talking(_), Some(anchor)) = (&old, anchor) {
-            self.stop_streams(anchor);
-            self.new_media_session(anchor);
+            self.part(anchor);
         }
         for leg in legs_of(&old) {
             self.end_passive(call, leg);

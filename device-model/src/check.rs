@@ -1,5 +1,6 @@
 //! What must always hold between the tables (design §6, P5 and P6): for tests and simulations, after every step.
 
+use crate::call::{Attempt, Call, Far};
 use crate::control::CallControl;
 use crate::ids::SessionId;
 use crate::leg::{Channel, Wire};
@@ -38,11 +39,25 @@ impl CallControl {
             if legs.len() < 2 {
                 return Err(format!("{} has one leg only", call.id));
             }
+            self.check_waiting(call)?;
         }
         if seen != self.legs.len() {
             return Err(format!("{} legs, but the calls have {seen}", self.legs.len()));
         }
         Ok(())
+    }
+
+    /// Whatever a call waits for has an end.
+    fn check_waiting(&self, call: &Call) -> Result<(), String> {
+        let ends = match &call.far {
+            Far::Talking(_) => true,
+            Far::Nobody => false,
+            Far::Trying(Attempt { answering: Some(leg), .. }) => self.timers.has(Timer::MediaExchange(*leg)),
+            Far::Trying(Attempt { answering: None, .. }) => {
+                self.timers.has(Timer::NoAnswer(call.id)) || self.timers.has(Timer::NewCallAccept(call.id))
+            }
+        };
+        if ends { Ok(()) } else { Err(format!("{} waits for ever: {:?}", call.id, call.far)) }
     }
 
     fn check_legs(&self) -> Result<(), String> {

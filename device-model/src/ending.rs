@@ -165,8 +165,7 @@ impl CallControl {
             }
         }
         if talked {
-            self.stop_streams(anchor);
-            self.new_media_session(anchor);
+            self.part(anchor);
             self.end_passive(id, leg);
         }
         self.finish_leg(leg, cause, None, signal);

@@ -64,7 +64,7 @@ fn is_silent(x: &Leg, y: &Leg) -> bool {
     x.media.held_by_application || y.media.held_by_application
 }
 
-fn stands_still(description: &Description) -> bool {
+pub(crate) fn stands_still(description: &Description) -> bool {
     description.direction == Direction::Inactive || description.address.port() == 0
 }
 
@@ -300,6 +300,28 @@ impl CallControl {
         end.media.given_by = None;
     }
 
+    /// The end that stays loses the one that it talked to, before the next has answered. An offer of its own can't wait
+    /// for that: a 200 is repeated for 32 s and no longer (RFC 3261 §13.3.1.4). It is answered with silence.
+    pub(crate) fn part(&mut self, anchor: LegId) {
+        self.stop_streams(anchor);
+        self.new_media_session(anchor);
+        let Some(end) = self.legs.get(&anchor) else { return };
+        let waits = self.calls.get(&end.call).is_some_and(|call| call.pair().is_none());
+        match (&end.media.exchange, end.media.far.as_ref().and_then(silence)) {
+            (Exchange::Owed { holds, .. }, Some(body)) if waits && end.wire == Wire::Up => {
+                let holds = *holds;
+                if let Some(end) = self.legs.get_mut(&anchor) {
+                    end.media.exchange = Exchange::Idle;
+                    end.media.told = None;
+                    end.media.agreed_with = None;
+                }
+                self.command(anchor, LegCommand::AnswerOffer(body));
+                self.phone_holds(anchor, holds);
+            }
+            (Exchange::Owed { .. } | Exchange::Idle | Exchange::Offered, _) => {}
+        }
+    }
+
     /// What was agreed with the last peer holds no more.
     pub(crate) fn new_media_session(&mut self, leg: LegId) {
         if self.legs.get(&leg).is_some_and(is_dynamic) {
@@ -421,11 +443,13 @@ impl CallControl {
     /// An offer of ours was refused. What somebody else wanted is refused to him; a call whose two ends never agreed
     /// can't live; else all is as before.
     pub(crate) fn offer_rejected(&mut self, e: LegId) {
-        let Some(p) = self.peer_of(e) else { return };
+        let p = self.peer_of(e);
         let Some(end) = self.legs.get_mut(&e).filter(|end| end.media.exchange == Exchange::Offered) else {
             return;
         };
         end.media.exchange = Exchange::Idle;
+        // Its call waits for another destination, which will be offered to it anew.
+        let Some(p) = p else { return };
         let (call, strangers) = (end.call, end.media.agreed_with != Some(p));
         let Some(peer) = self.legs.get_mut(&p) else { return };
         let owed = match std::mem::replace(&mut peer.media.exchange, Exchange::Idle) {
@@ -490,6 +514,19 @@ impl CallControl {
             }
         }
     }
+}
+
+/// The answer to an offer for whose media there is nobody yet.
+fn silence(offer: &Description) -> Option<Body> {
+    Some(Body::Local(Description {
+        address: NOWHERE,
+        formats: smallvec![offer.formats.first()?.clone()],
+        dtmf_payload_type: offer.dtmf_payload_type,
+        direction: Direction::Inactive,
+        packet_ms: offer.packet_ms,
+        encrypted: false,
+        text: Arc::from([]),
+    }))
 }
 
 /// Whether a phone wants no media of its own accord. An inactive answer to our own silence is none.

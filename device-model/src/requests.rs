@@ -222,12 +222,16 @@ impl CallControl {
             return Ok(());
         }
         self.stop_ringing(call);
-        let Some(call) = self.calls.get_mut(&call) else { return Ok(()) };
-        let anchor = call.anchor;
-        if let Some(attempt) = call.attempt_mut() {
+        let Some(answered) = self.calls.get_mut(&call) else { return Ok(()) };
+        let anchor = answered.anchor;
+        if let Some(attempt) = answered.attempt_mut() {
             attempt.answering = Some(id);
         }
         self.ensure_channel(id, anchor);
+        // Nobody is asked for an address while the other end holds: it is asked for when media is wanted.
+        if self.legs.get(&id).is_some_and(|leg| leg.media.channel == Channel::Closed) {
+            self.establish(call, id);
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::ending::Role;
 use crate::ids::{CallId, Dn, LegId};
 use crate::leg::{At, Exchange, Leg, LegMedia, Wire};
 use crate::media::Description;
-use crate::media_exchange::{codecs_of, negotiate};
+use crate::media_exchange::{codecs_of, negotiate, stands_still};
 use crate::plan::DeviceKind;
 use crate::port::{Event, LegCommand, Origin, Signal};
 use crate::view::{LegState, Party, Reason};
@@ -39,10 +39,11 @@ impl CallControl {
             }
         };
         let mut media = LegMedia::new(None);
-        if offer.is_some() {
-            media.exchange = Exchange::Owed { before: None, holds: false };
+        if let Some(offer) = offer {
+            // Who offers no media holds from the beginning: an application is asked for its address when there is to be some.
+            media.exchange = Exchange::Owed { before: None, holds: stands_still(&offer) };
             media.version = 1;
-            media.far = offer;
+            media.far = Some(offer);
         }
         let call = self.begin_call(leg, at, calling, &dialled, Wire::Incoming, media);
         self.tell_of(leg, Event::Leg);

@@ -4,6 +4,7 @@
 mod basic;
 mod devices;
 mod forwards;
+mod silence;
 mod tables;
 mod walk;
 mod world;

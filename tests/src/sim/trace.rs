@@ -7,6 +7,10 @@ use std::time::Duration;
 /// Lines that are kept for a failure.
 const KEPT: usize = 80;
 
+/// Beginnings of a SIP message's other lines that are shown: which call, which transaction, whose media, which way.
+const TELLING: [&[u8]; 7] =
+    [b"Call-ID:", b"CSeq:", b"a=x-call:", b"a=sendrecv", b"a=sendonly", b"a=recvonly", b"a=inactive"];
+
 /// The record of a run.
 #[derive(Default)]
 pub(super) struct Trace {
@@ -18,7 +22,7 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// A line; `bytes` go into the number whole and are shown by their first line.
+    /// A line; `bytes` go into the number whole and are shown by their first line and what tells most of the others.
     pub(super) fn line(&mut self, at: Duration, what: &str, bytes: &[u8]) {
         self.count += 1;
         self.mix(what.as_bytes());
@@ -27,10 +31,14 @@ impl Trace {
         let mut line =
             if self.lines.len() == KEPT { self.lines.pop_front() } else { None }.unwrap_or_default();
         line.clear();
-        let shown = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
-        let shown = String::from_utf8_lossy(&shown[..shown.len().min(700)]);
+        let mut parts = bytes.split(|b| *b == b'\r').map(|part| part.strip_prefix(b"\n").unwrap_or(part));
+        let first = parts.next().unwrap_or_default();
+        let shown = String::from_utf8_lossy(&first[..first.len().min(700)]);
         // Writing to a String can't fail.
         let _ = write!(line, "{:>11.6} {what} {shown}", at.as_secs_f64());
+        for part in parts.filter(|part| TELLING.iter().any(|name| part.starts_with(name))) {
+            let _ = write!(line, " | {}", String::from_utf8_lossy(part));
+        }
         if self.loud {
             eprintln!("{line}");
         }

@@ -48,7 +48,7 @@ impl Phone {
     }
 
     /// What we want to hear, where, and which call it is.
-    fn describe(&self, id: u64, direction: &str) -> String {
+    pub(super) fn describe(&self, id: u64, direction: &str) -> String {
         let Some(call) = self.calls.get(&id) else { return String::new() };
         let ip = self.address.ip();
         format!(
@@ -499,7 +499,7 @@ pub(super) fn token_in(body: &[u8]) -> Option<String> {
 }
 
 /// The direction that answers a description (RFC 3264 §6.1).
-fn answer_to(body: &[u8]) -> &'static str {
+pub(super) fn answer_to(body: &[u8]) -> &'static str {
     let text = String::from_utf8_lossy(body);
     if text.contains("a=inactive") {
         "inactive"

@@ -1,5 +1,6 @@
 //! The phone's transactions: what it sends again until it is answered, and what it answers again (RFC 3261 §17).
 
+use super::calls::answer_to;
 use super::{Phone, Stage};
 use sip::message::{self, Message, Method, Request, Response};
 use std::time::Duration;
@@ -292,19 +293,32 @@ impl Phone {
     fn acknowledge(&mut self, now: Duration, client: &Client, branch: &str, response: &Response) {
         let good = response.is_success();
         let branch = if good { self.branch() } else { branch.to_owned() };
+        let body = if good { self.late_answer(client, response) } else { String::new() };
         let contact = response.headers.contacts().ok().and_then(|c| c.first().map(|c| c.uri.to_string()));
         let draft = Draft {
             method: "ACK",
             uri: contact.filter(|_| good).unwrap_or_else(|| client.draft.uri.clone()),
             to: response.headers.get("To").unwrap_or_default().to_owned(),
             headers: String::new(),
-            body: String::new(),
+            body,
             ..client.draft.clone()
         };
         let bytes = self.write(&draft, client.cseq, &branch, None);
         self.out.push(bytes.clone());
         let key = (client.draft.call_id.clone(), client.cseq);
         self.acknowledged.insert(key, Repeated { bytes, until: now + 2 * PATIENCE });
+    }
+
+    /// The answer to the offer in a 200, where the INVITE had none; now and then a phone forgets it.
+    fn late_answer(&mut self, client: &Client, response: &Response) -> String {
+        match client.draft.purpose {
+            Purpose::Invite(id) | Purpose::Reinvite(id)
+                if client.draft.body.is_empty() && !response.body.is_empty() && !self.dice.percent(10) =>
+            {
+                self.describe(id, answer_to(&response.body))
+            }
+            _ => String::new(),
+        }
     }
 }
 
