@@ -8,6 +8,7 @@ use crate::ids::{CallId, DeviceName, Dn, LegId, TrunkName};
 use crate::leg::{At, Leg, LegMedia, Told, Wire};
 use crate::media::{Description, MediaTermination};
 use crate::media_exchange::{codecs_of, negotiate};
+use crate::muting::Muted;
 use crate::plan::DeviceKind;
 use crate::port::{Body, Event, LegCommand, RefusalKind, Reply, Target};
 use crate::timers::Timer;
@@ -243,6 +244,7 @@ impl CallControl {
             wire,
             media,
             remote_in_use: false,
+            muted: None,
         };
         self.calls.get_mut(&call)?.attempt_mut()?.branches.push(id);
         self.add_leg(leg);
@@ -250,10 +252,11 @@ impl CallControl {
     }
 
     /// Puts a leg into the tables; its call knows it already.
-    pub(crate) fn add_leg(&mut self, leg: Leg) {
+    pub(crate) fn add_leg(&mut self, mut leg: Leg) {
         if let Some((device, dn)) = leg.at.line()
             && let Some(device) = self.devices.get_mut(device)
         {
+            leg.muted = device.mutes(dn).then_some(Muted::Unknown);
             device.legs.insert(leg.id);
             if let Some(line) = device.line_mut(dn) {
                 line.calls += 1;
@@ -410,14 +413,12 @@ impl CallControl {
         self.finish_leg(leg, why.cause, why.status, signal);
         let Some(attempt) = self.calls.get_mut(&call_id).and_then(|call| call.attempt_mut()) else { return };
         attempt.branches.retain(|branch| *branch != leg);
-        if attempt.answering == Some(leg) {
-            attempt.answering = None;
-        }
+        attempt.answering.take_if(|answering| *answering == leg);
         if attempt.refused.is_none_or(|(cause, _)| cause != Cause::USER_BUSY) {
             attempt.refused = Some((why.cause, why.status));
         }
         if !attempt.branches.is_empty() && redirect_to.is_none() {
-            return;
+            return self.ring_on(call_id);
         }
         let (cause, status) = attempt.refused.unwrap_or((why.cause, why.status));
         let (dn, branches) = (attempt.dn.clone(), std::mem::take(&mut attempt.branches));
@@ -431,6 +432,16 @@ impl CallControl {
             None => None,
         };
         self.forward_or_fail(call_id, &dn, to, Failure { cause, status });
+    }
+
+    /// The other branches ring on. Where somebody was about to answer their time had stopped.
+    fn ring_on(&mut self, call: CallId) {
+        let runs = self.timers.has(Timer::NoAnswer(call)) || self.timers.has(Timer::NewCallAccept(call));
+        let Some(attempt) = self.calls.get(&call).and_then(|call| call.attempt()) else { return };
+        if !runs && attempt.answering.is_none() {
+            let (dn, ringing) = (attempt.dn.clone(), attempt.ringing);
+            self.resume_ringing(call, &dn, ringing);
+        }
     }
 
     /// The forward that a refusal with this cause follows.
@@ -529,7 +540,7 @@ impl CallControl {
         }
     }
 
-    /// The timers of a destination that a failed redirect gave back start anew.
+    /// The timers of a destination that is tried again start anew: a redirect failed, or who was about to answer has gone.
     fn resume_ringing(&mut self, call: CallId, dn: &Dn, ringing: bool) {
         let route_point = |name: &DeviceName| {
             self.devices.get(name).is_some_and(|device| device.plan.kind == DeviceKind::RoutePoint)

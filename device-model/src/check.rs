@@ -77,8 +77,15 @@ impl CallControl {
                 return Err(format!("{id} isn't at its device"));
             }
             let running = leg.media.running.iter().any(Option::is_some);
-            if running && self.peer_of(id).is_none() {
+            if running && leg.muted.is_none() && self.peer_of(id).is_none() {
                 return Err(format!("{id} has streams to nobody"));
+            }
+            let hidden = leg
+                .at
+                .line()
+                .is_some_and(|(_, dn)| self.device_at(leg).is_some_and(|device| device.mutes(dn)));
+            if leg.muted.is_some() != hidden && self.unsettled().is_none() {
+                return Err(format!("{id}: hidden {hidden}, and noted {:?}", leg.muted));
             }
             let asked = leg.media.channel == Channel::Asked;
             if asked != self.timers.has(Timer::MediaExchange(id)) {

@@ -11,7 +11,7 @@ use crate::routing::Patterns;
 use crate::settling::Settling;
 use crate::switch::PreparedPlan;
 use crate::timers::{Timer, Timers};
-use crate::view::{DeviceView, LegView, Party, Security};
+use crate::view::{DeviceView, LegState, LegView, Party, Security};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -249,7 +249,7 @@ impl CallControl {
         self.calls.is_empty() && self.legs.is_empty() && self.timers.next_timeout().is_none()
     }
 
-    fn leg_view(&self, leg: &Leg) -> Option<LegView> {
+    pub(crate) fn leg_view(&self, leg: &Leg) -> Option<LegView> {
         let call = self.calls.get(&leg.call)?;
         let (device, dn) = match &leg.at {
             At::Phone { device, dn } | At::Application { device, dn } => (device.clone(), dn.clone()),
@@ -317,17 +317,29 @@ impl CallControl {
     }
 
     /// Tells a leg's watchers; the view is made only if there are some.
-    pub(crate) fn tell_of(&mut self, leg: LegId, event: impl FnOnce(LegView) -> Event) {
-        if self.unsettled().is_some()
-            && let Some(name) = self.device_of_leg(leg).cloned()
-        {
-            self.announce(&name);
-        }
-        let Some(leg) = self.legs.get(&leg) else { return };
+    pub(crate) fn tell_of(&mut self, id: LegId, event: impl FnOnce(LegView) -> Event) {
+        let told_again = self.unsettled().is_some() && self.announce_beside(id);
+        let Some(leg) = self.legs.get(&id).filter(|leg| leg.muted.is_none()) else { return };
         let Some(watchers) = self.watchers(leg).cloned() else { return };
-        if let Some(view) = self.leg_view(leg) {
-            self.out.push(Output::Event(watchers, event(view)));
+        let Some(event) = self.leg_view(leg).map(event) else { return };
+        let ends = match &event {
+            Event::Leg(leg) => matches!(leg.state, LegState::Failed | LegState::Disconnected),
+            other => matches!(other, Event::MediaStopped(..)),
+        };
+        match event {
+            Event::Leg(_) | Event::LegChanged(_) if told_again => {}
+            _ if !ends && self.is_lost(leg) => {}
+            event => self.out.push(Output::Event(watchers, event)),
         }
+    }
+
+    /// Says first what is new of a leg's device; true when that tells how the leg itself is now.
+    fn announce_beside(&mut self, id: LegId) -> bool {
+        let Some(name) = self.device_of_leg(id).cloned() else { return false };
+        let muted = |control: &Self| control.legs.get(&id).is_some_and(|leg| leg.muted.is_some());
+        let before = muted(self);
+        self.announce(&name);
+        before && !muted(self)
     }
 
     pub(crate) fn set_timer(&mut self, timer: Timer, after: Duration) {

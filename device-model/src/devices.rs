@@ -3,6 +3,7 @@
 use crate::control::{CallControl, refusal};
 use crate::ids::{DeviceName, Dn, LegId, RequestToken, SessionId};
 use crate::media::{Codec, MediaTermination};
+use crate::muting::Unheard;
 use crate::plan::{DeviceKind, DevicePlan, NumberPlan};
 use crate::port::{Event, Limit, OutOfServiceReason, Output, Refusal, RefusalKind, Reply};
 use crate::view::{DeviceView, LineView};
@@ -44,6 +45,8 @@ pub(crate) struct Device {
     pub(crate) kept: bool,
     /// A new plan changed it and that is not told yet: what was told of it last.
     pub(crate) unsettled: Option<Told>,
+    /// Legs that its openers knew, and whose end was hidden from them.
+    pub(crate) unheard: Vec<Unheard>,
 }
 
 /// What the applications know of a device.
@@ -94,6 +97,7 @@ impl Device {
             leaving: false,
             kept: false,
             unsettled: None,
+            unheard: Vec::new(),
         }
     }
 
@@ -106,6 +110,7 @@ impl Device {
         std::mem::swap(&mut self.openers, &mut before.openers);
         self.media = before.media.take();
         self.legs = std::mem::take(&mut before.legs);
+        self.unheard = std::mem::take(&mut before.unheard);
         for line in &mut self.lines {
             if let Some(before) = before.line(&line.dn) {
                 line.succeed(before, untold, forward_changed(&line.dn));
@@ -387,6 +392,9 @@ impl CallControl {
         }
         device.openers = device.openers.iter().copied().filter(|opener| *opener != session).collect();
         let last = device.openers.is_empty();
+        if last {
+            device.unheard.clear();
+        }
         self.count_provider(session, false);
         if last {
             self.count_node(false);

@@ -51,6 +51,14 @@ impl CallControl {
     }
 
     fn say_end(&mut self, id: LegId, cause: Cause, status: Option<u16>, signal: bool) {
+        match self.waits_to_be_cleared(id) {
+            Some(device) => self.as_leaving(&device, |this| this.say_end_to_all(id, cause, status, signal)),
+            None => self.say_end_to_all(id, cause, status, signal),
+        }
+    }
+
+    fn say_end_to_all(&mut self, id: LegId, cause: Cause, status: Option<u16>, signal: bool) {
+        self.unmute_last_words(id);
         self.stop_streams(id);
         self.timers.cancel(Timer::MediaExchange(id));
         let Some(leg) = self.legs.get_mut(&id) else { return };
@@ -63,6 +71,7 @@ impl CallControl {
             Wire::Absent | Wire::Incoming | Wire::Placed | Wire::Up | Wire::Over => {}
         }
         self.tell_of(id, Event::Leg);
+        self.end_unheard(id);
     }
 
     fn remove_leg(&mut self, id: LegId) {

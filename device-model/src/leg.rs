@@ -3,6 +3,7 @@
 use crate::cause::Cause;
 use crate::ids::{CallId, DeviceName, Dn, LegId, SessionId, TrunkName};
 use crate::media::{Description, MediaTermination, Stream};
+use crate::muting::Muted;
 use crate::view::{LegState, Party, Reason};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -143,6 +144,8 @@ pub(crate) struct Leg {
     pub(crate) media: LegMedia,
     /// Another appearance of its line has the call.
     pub(crate) remote_in_use: bool,
+    /// It is hidden from applications.
+    pub(crate) muted: Option<Muted>,
 }
 
 impl Leg {

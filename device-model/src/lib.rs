@@ -12,7 +12,7 @@
 //! and calls, `media_exchange` brings the two ends' media to what is true, `requests` and `signals` are the two doors,
 //! `devices` knows who has what open, `timers` holds every time that anything waits for, and `check` compares all tables
 //! after every step of a test. A new plan is made ready by `switch` before anybody has to wait for it, put in force in one
-//! step, and carried out device by device by `settling`.
+//! step, and carried out device by device by `settling`; `muting` remembers what a restriction hides.
 //!
 //! # What it decides where the reference leaves a choice
 //!
@@ -42,6 +42,7 @@ pub mod ids;
 mod leg;
 pub mod media;
 mod media_exchange;
+mod muting;
 pub mod plan;
 pub mod port;
 mod requests;

@@ -290,7 +290,7 @@ impl CallControl {
         self.tell_of(leg, |leg| Event::OpenChannel { leg, codec, payload_type, packet_ms, far, deadline_ms });
     }
 
-    fn close_channel(&mut self, leg: LegId) {
+    pub(crate) fn close_channel(&mut self, leg: LegId) {
         self.timers.cancel(Timer::MediaExchange(leg));
         let Some(end) = self.legs.get_mut(&leg) else { return };
         if let Channel::Open(address) = end.media.channel {
@@ -500,7 +500,8 @@ impl CallControl {
     }
 
     fn change_streams(&mut self, id: LegId, wanted: [Option<Stream>; 2]) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        // Of a hidden leg the streams stay those that were told.
+        let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.muted.is_none()) else { return };
         let changes = std::array::from_fn::<bool, 2, _>(|i| !same_stream(&leg.media.running[i], &wanted[i]));
         let before = std::mem::replace(&mut leg.media.running, wanted.clone());
         for (i, direction) in [StreamDirection::Input, StreamDirection::Output].into_iter().enumerate() {

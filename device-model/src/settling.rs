@@ -112,6 +112,7 @@ impl CallControl {
         };
         let line_of = |leg: &LegId| legs.get(leg).and_then(|leg| leg.at.line()).map(|(_, dn)| dn);
         (self.open_devices, self.held) = (0, HashMap::new());
+        let mut hiding = Vec::new();
         let mut fresh = self.devices.values_mut().peekable();
         for (name, was) in old {
             while fresh.next_if(|device| device.plan.name < *name).is_some() {}
@@ -131,11 +132,17 @@ impl CallControl {
                 if is.legs.iter().filter_map(line_of).any(|dn| is.loses(dn)) {
                     self.settling.uncleared.insert(name.clone());
                 }
+                if is.legs.iter().filter_map(line_of).any(|dn| is.mutes(dn)) {
+                    hiding.push(name.clone());
+                }
             }
             self.open_devices += u32::from(!is.openers.is_empty());
             for opener in is.openers.iter() {
                 *self.held.entry(*opener).or_insert(0) += 1;
             }
+        }
+        for name in hiding {
+            self.mute(&name);
         }
     }
 
@@ -155,8 +162,9 @@ impl CallControl {
             return;
         }
         for (name, device) in &mut self.devices {
-            while let Some((_, session)) = lost.next_if(|(lost, _)| lost <= name) {
-                if !device.openers.contains(&session) {
+            while let Some((lost, session)) = lost.next_if(|(lost, _)| lost <= name) {
+                // One that is no device of this plan is gone already.
+                if lost != *name || !device.openers.contains(&session) {
                     continue;
                 }
                 let others = device.openers.iter().copied().filter(|opener| *opener != session);
@@ -166,6 +174,7 @@ impl CallControl {
                 }
                 if device.openers.is_empty() {
                     self.open_devices = self.open_devices.saturating_sub(1);
+                    device.unheard.clear();
                     if device.is_application() {
                         device.media = None;
                         if !device.legs.is_empty() {
@@ -323,15 +332,41 @@ impl CallControl {
 
     /// Ends a leg that may not stay; the openers of its device hear it, though it is no longer theirs to control.
     fn clear_leg(&mut self, name: &DeviceName, leg: LegId) {
-        self.set_leaving(name, true);
-        self.fail_leg(leg);
-        self.set_leaving(name, false);
+        self.as_leaving(name, |this| this.fail_leg(leg));
     }
 
-    fn set_leaving(&mut self, name: &DeviceName, leaving: bool) {
-        if let Some(device) = self.devices.get_mut(name) {
-            device.leaving = leaving;
+    /// Does something of which the openers of a device hear, though its calls are no longer theirs.
+    pub(crate) fn as_leaving(&mut self, name: &DeviceName, act: impl FnOnce(&mut Self)) {
+        let before = self.set_leaving(name, true);
+        act(self);
+        self.set_leaving(name, before);
+    }
+
+    fn set_leaving(&mut self, name: &DeviceName, leaving: bool) -> bool {
+        self.devices.get_mut(name).is_some_and(|device| replace(&mut device.leaving, leaving))
+    }
+
+    /// Whether nothing is heard of this leg any more but its end: its device or line is gone, or is no longer its openers'.
+    pub(crate) fn is_lost(&self, leg: &Leg) -> bool {
+        if self.unsettled().is_none() {
+            return false;
         }
+        let Some((name, dn)) = leg.at.line() else { return false };
+        let device = self.devices.get(name).filter(|device| device.legs.contains(&leg.id));
+        device.is_none_or(|device| {
+            !device.plan.allow_cti_control || device.line(dn).is_none_or(|line| line.restricted)
+        })
+    }
+
+    /// The device of a leg that may not stay there and isn't ended yet. Should it end by itself first, that is told as well.
+    pub(crate) fn waits_to_be_cleared(&self, leg: LegId) -> Option<DeviceName> {
+        if self.is_clear() {
+            return None;
+        }
+        let (name, dn) = self.legs.get(&leg)?.at.line().filter(|(name, _)| self.is_uncleared(name))?;
+        let device =
+            self.devices.get(name).filter(|device| device.legs.contains(&leg) && device.loses(dn))?;
+        Some(device.plan.name.clone())
     }
 
     /// Brings a device to what the plan in force says: its earlier lives first.
@@ -390,7 +425,7 @@ impl CallControl {
         true
     }
 
-    /// Says that a device is restricted or is so no longer, and that it is in service again.
+    /// Says that a device is restricted or is so no longer, that it is in service again, and what was hidden so long.
     pub(crate) fn announce(&mut self, name: &DeviceName) {
         let Some(device) = self.devices.get_mut(name) else { return };
         let (restricted, now) = (!device.plan.allow_cti_control, device.in_service());
@@ -414,6 +449,7 @@ impl CallControl {
             let view = self.device(name);
             view.into_iter().for_each(|view| self.tell(openers.clone(), Event::DeviceInService(view)));
         }
+        self.unmute(name);
     }
 
     /// Ends the calls on lines that the device or its applications have lost. False when some are left.

@@ -110,6 +110,7 @@ impl CallControl {
             wire,
             media,
             remote_in_use: false,
+            muted: None,
         });
         id
     }
@@ -251,7 +252,7 @@ impl CallControl {
         if matches!(wire, Wire::Placed | Wire::Up) {
             self.command(loser, LegCommand::Release { cause: Cause::NON_SELECTED_USER_CLEARING });
         }
-        self.timers.cancel(crate::timers::Timer::MediaExchange(loser));
+        self.close_channel(loser);
         self.enter(loser, LegState::Connected);
     }
 }

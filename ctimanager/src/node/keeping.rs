@@ -240,8 +240,7 @@ impl Node {
     }
 
     fn kept_leg(&self, id: LegId) -> Option<KeptLeg> {
-        let view = self.model.leg(id)?;
-        let [input, output] = self.model.streams(id);
+        let (view, [input, output]) = self.model.known_leg(self.keeping.kept_legs.get(&id), id)?;
         let kept = self.model.openers(&view.device).iter().any(|session| self.is_kept(*session));
         kept.then(|| KeptLeg { leg: Leg::from(&view), input, output })
     }

@@ -180,8 +180,7 @@ impl Node {
         }
         for KeptLeg { mut leg, input, output } in legs {
             let watchers = watchers.get(&leg.device).into_iter().flatten();
-            let seen = watchers.filter(|hold| hold.sees(&leg.dn)).map(|hold| hold.session);
-            let sessions: Vec<SessionId> = seen.collect();
+            let sessions: Vec<SessionId> = watchers.map(|hold| hold.session).collect();
             if sessions.is_empty() {
                 continue;
             }
@@ -249,13 +248,5 @@ impl Node {
                 self.tell_device(step, &session, DeviceChange::InService, &view, None);
             }
         }
-    }
-}
-
-impl Hold {
-    /// Whether the session was told of legs on this line.
-    fn sees(&self, dn: &device_model::Dn) -> bool {
-        let device = &self.kept.device;
-        !device.restricted && !device.lines.iter().any(|line| line.dn == *dn && line.restricted)
     }
 }

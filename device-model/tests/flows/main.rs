@@ -4,6 +4,8 @@
 mod basic;
 mod devices;
 mod forwards;
+mod found;
+mod muting;
 mod silence;
 mod tables;
 mod walk;

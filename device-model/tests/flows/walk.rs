@@ -6,8 +6,8 @@ use device_model::media::{Direction, StreamDirection};
 use device_model::plan::{DeviceKind, Identity, Plan};
 use device_model::port::{Event, Origin};
 use device_model::{
-    CallControl, Cause, DeviceName, Input, LegCommand, LegId, LegState, Output, Party, PreparedPlan, Request,
-    RequestToken, Revocation, RevokedDevices, SessionId, Signal,
+    CallControl, Cause, DeviceName, Input, LegCommand, LegId, LegState, LegView, Output, Party, PreparedPlan,
+    Request, RequestToken, Revocation, RevokedDevices, SessionId, Signal,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -48,7 +48,8 @@ struct Walk {
     far: BTreeMap<LegId, FarEnd>,
     gone: HashSet<LegId>,
     streams: HashSet<(LegId, bool)>,
-    states: HashMap<LegId, LegState>,
+    /// The leg as it was told last.
+    told: HashMap<LegId, LegView>,
     pending: BTreeSet<RequestToken>,
     token: u64,
     legs: Vec<LegId>,
@@ -85,7 +86,7 @@ impl Walk {
             far: BTreeMap::new(),
             gone: HashSet::new(),
             streams: HashSet::new(),
-            states: HashMap::new(),
+            told: HashMap::new(),
             pending: BTreeSet::new(),
             token: 0,
             legs: vec![],
@@ -128,10 +129,32 @@ impl Walk {
             control.device_of_leg(*leg).is_none_or(|device| !control.openers(device).is_empty())
         };
         self.streams.retain(|(leg, _)| heard(leg));
-        self.states.retain(|leg, _| heard(leg));
-        if let Err(wrong) = self.control.check() {
+        self.told.retain(|leg, told| heard(leg) && !control.openers(&told.device).is_empty());
+        if let Err(wrong) = self.control.check().and_then(|()| self.all_is_told()) {
             panic!("{}\n{wrong}", self.story.join("\n"));
         }
+    }
+
+    /// What was told of a leg is what it is, wherever applications may hear.
+    fn all_is_told(&self) -> Result<(), String> {
+        if self.control.unsettled().is_some() {
+            return Ok(());
+        }
+        let hidden = |leg: &LegView| {
+            let device = self.control.device(&leg.device);
+            device.is_none_or(|device| {
+                let line = device.lines.iter().find(|line| line.dn == leg.dn);
+                device.restricted || line.is_none_or(|line| line.restricted)
+            })
+        };
+        for told in self.told.values().filter(|leg| !hidden(leg)) {
+            let now = self.control.leg(told.leg);
+            let state = now.map_or(LegState::Disconnected, |now| now.state);
+            if told.state != state {
+                return Err(format!("{} is {state:?} and was told as {:?}", told.leg, told.state));
+            }
+        }
+        Ok(())
     }
 
     fn hear(&mut self, output: &Output) -> Result<(), String> {
@@ -188,7 +211,7 @@ impl Walk {
             // Who opened the device in mid-call hears the end of streams whose begin it missed.
             Event::MediaStopped(_, direction) => drop(self.streams.remove(&(leg.leg, input(*direction)))),
             Event::Leg(leg) => {
-                let before = self.states.insert(leg.leg, leg.state);
+                let before = self.told.insert(leg.leg, leg.clone()).map(|before| before.state);
                 let rank = |state: LegState| match state {
                     LegState::Dialtone | LegState::Dialing | LegState::Offering => 0,
                     LegState::Proceeding => 1,

@@ -13,6 +13,7 @@ use std::time::Duration;
 pub(super) struct LegSeen {
     pub(super) state: String,
     pub(super) device: String,
+    dn: String,
     streams: BTreeSet<String>,
     /// What was told of it, event by event, without their numbers.
     story: Vec<u64>,
@@ -49,7 +50,8 @@ impl Application {
                 self.acts.push(super::Act::Close);
                 self.lost(now);
             }
-            "device.open" if error.is_null() && pending.void => {}
+            // Whether it was answered before or after that, the snapshot says.
+            "device.open" if error.is_null() && pending.void => self.stale = true,
             "device.open" if error.is_null() => self.device_opened(device, result),
             "device.open" => self.device_refused(device, error["data"]["cti"].as_str().unwrap_or_default()),
             "provider.snapshot" if error.is_null() => self.compare(result)?,
@@ -113,19 +115,11 @@ impl Application {
             }
             "device.restricted" => {
                 self.tally.add(Happening::DeviceRestricted);
-                self.hidden(device);
+                self.outdate(device);
             }
-            "device.unrestricted" => self.hidden(device),
+            "device.unrestricted" => self.outdate(device),
             _ => {}
         }
-    }
-
-    /// What happens at a restricted device is hidden until it is free again.
-    fn hidden(&mut self, device: &str) {
-        self.stale = true;
-        self.outdate(device);
-        let legs = self.legs.values_mut().filter(|leg| leg.device == device);
-        legs.for_each(|leg| leg.streams.clear());
     }
 
     fn device_opened(&mut self, device: &str, result: &Value) {
@@ -225,14 +219,21 @@ impl Application {
             return Ok(());
         }
         let mut theirs = BTreeMap::new();
+        // What goes on there is told when it is free again.
+        let mut hidden = BTreeSet::new();
         for entry in snapshot["devices"].as_array().into_iter().flatten() {
+            let device = &entry["device"];
+            let lines = device["lines"].as_array().into_iter().flatten();
+            let shut = lines.filter(|line| device["restricted"] == true || line["restricted"] == true);
+            hidden.extend(shut.map(|line| (device["name"].as_str(), line["dn"].as_str())));
             for leg in entry["legs"].as_array().into_iter().flatten() {
                 let (id, state) = (leg["leg"].as_str().unwrap_or_default(), leg["state"].as_str());
                 theirs.insert(id, state.unwrap_or_default());
             }
         }
-        let ours: BTreeMap<&str, &str> =
-            self.legs.iter().map(|(id, seen)| (id.as_str(), seen.state.as_str())).collect();
+        let known =
+            self.legs.iter().filter(|(_, seen)| !hidden.contains(&(Some(&*seen.device), Some(&*seen.dn))));
+        let ours: BTreeMap<&str, &str> = known.map(|(id, seen)| (id.as_str(), seen.state.as_str())).collect();
         if theirs == ours {
             Ok(())
         } else {
@@ -277,7 +278,7 @@ impl Application {
 impl LegSeen {
     fn of(leg: &Value) -> Self {
         let text = |name: &str| leg[name].as_str().unwrap_or_default().to_owned();
-        Self { state: text("state"), device: text("device"), ..Self::default() }
+        Self { state: text("state"), device: text("device"), dn: text("dn"), ..Self::default() }
     }
 
     /// Whether it is in a conversation, held or not.

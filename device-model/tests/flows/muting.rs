@@ -1,0 +1,72 @@
+//! A phone that applications are kept off for a while, and what they are told when they may hear again.
+
+use crate::world::*;
+use device_model::media::{Description, Direction};
+use device_model::plan::Plan;
+use device_model::{Input, Signal};
+use insta::assert_snapshot;
+
+const A: &str = "10.0.0.1:4000";
+const B: &str = "10.0.0.2:4000";
+const C: &str = "10.0.0.3:4000";
+
+fn restrict(world: &mut World, restricted: bool) {
+    let mut plan: Plan = world.plan.clone();
+    plan.devices.iter_mut().filter(|device| device.name.as_str() == "A").for_each(|device| {
+        device.allow_cti_control = !restricted;
+    });
+    world.configure(&plan);
+}
+
+/// A talks to B; C rings at A.
+fn one_call_up_and_one_ringing() -> (World, [device_model::LegId; 3]) {
+    let mut w = World::new(plan());
+    w.open(APP, "A", None);
+    let a = w.dial("A", "2002", Some(sdp(A, &["PCMU"])));
+    let b = w.last_placed();
+    w.answered(b, sdp(B, &["PCMU"]));
+    w.dial("C", "2001", Some(sdp(C, &["PCMU"])));
+    let ringing = w.last_placed();
+    w.ring(ringing);
+    w.said();
+    (w, [a, b, ringing])
+}
+
+#[test]
+fn what_happens_at_a_restricted_phone_is_told_when_it_is_free_again() {
+    let (mut w, [a, b, ringing]) = one_call_up_and_one_ringing();
+    restrict(&mut w, true);
+    w.signal(a, Signal::Offer(Some(Description { direction: Direction::SendOnly, ..sdp(A, &["PCMU"]) })));
+    w.signal(b, Signal::Answer(Description { direction: Direction::ReceiveOnly, ..sdp(B, &["PCMU"]) }));
+    w.hang_up(ringing);
+    // One that comes and goes, and one that comes and stays.
+    let short = w.dial("A", "2003", Some(sdp(A, &["PCMU"])));
+    w.hang_up(short);
+    w.dial("A", "2003", Some(sdp(A, &["PCMU"])));
+    assert!(!w.heard("event [s1] call") && !w.heard("event [s1] media"));
+    restrict(&mut w, false);
+    assert_snapshot!(w.said());
+}
+
+#[test]
+fn a_call_that_is_as_it_was_is_not_told_again() {
+    let (mut w, _) = one_call_up_and_one_ringing();
+    restrict(&mut w, true);
+    w.said();
+    restrict(&mut w, false);
+    assert_snapshot!(w.said(), @r"
+    news A restricted itself=Some(false) line=None
+    event [s1] device.in_service A
+    ");
+}
+
+#[test]
+fn nobody_is_told_who_has_closed_the_phone_meanwhile() {
+    let (mut w, [a, ..]) = one_call_up_and_one_ringing();
+    restrict(&mut w, true);
+    w.input(Input::SessionEnded(APP));
+    w.said();
+    w.hang_up(a);
+    restrict(&mut w, false);
+    assert!(!w.heard("event"), "{}", w.said());
+}
