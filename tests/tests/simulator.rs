@@ -1,6 +1,7 @@
 //! The simulator: a few seeds on every test run, and that a seed is the same run to the byte. Longer runs are the
 //! command's (docs/testing.md).
 
+use tests::sim::bugs::{BUGS, SWITCH};
 use tests::sim::{Cuts, Happening, Options, Outcome, Tally, run, run_cuts};
 
 fn well(seed: u64, minutes: u64) -> Outcome {
@@ -46,4 +47,18 @@ fn a_client_that_is_cut_again_and_again_gets_every_event_once_in_order_and_hears
     assert!(outcome.calls >= 1_000 && of(Happening::Cut) >= 50, "{outcome}");
     assert!(of(Happening::Resumed) > 0 && of(Happening::Overrun) > 0 && outcome.announced > 0, "{outcome}");
     assert!(outcome.same > 5_000, "{outcome}");
+}
+
+#[test]
+fn the_bugs_that_can_be_put_back_find_their_places() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's folder");
+    let mut names = std::collections::BTreeSet::new();
+    for bug in BUGS {
+        assert!(names.insert(bug.name), "two bugs are called {}", bug.name);
+        for (file, good, bad) in bug.edits {
+            let text = std::fs::read_to_string(root.join(file)).expect("a file of the tree");
+            assert_eq!(text.matches(good).count(), 1, "{}: {file} says not once: {good}", bug.name);
+            assert!(bad.contains(SWITCH), "{}: it would always be there", bug.name);
+        }
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use tests::sim::bugs::{BUGS, SWITCH};
 
 /// Seeds within which each bug must be found, and the minutes of trouble of each.
 const SEEDS: &str = "40";
@@ -13,9 +14,6 @@ const MINUTES: &str = "5";
 
 /// Where the name of the bug stands that is to be there.
 const VARIABLE: &str = "SABOTAGE";
-
-/// Stands in a bug's text for the question whether it is to be there.
-const SWITCH: &str = "SABOTAGED";
 
 /// What the switch asks, in each room that has one.
 const ASKED: &str = r#"
@@ -26,174 +24,6 @@ pub(crate) fn sabotaged(name: &str) -> bool {
     CHOSEN.get_or_init(|| std::env::var("SABOTAGE").unwrap_or_default()) == name
 }
 "#;
-
-/// A bug: in these files this text, which must be there once, becomes that.
-struct Bug {
-    name: &'static str,
-    edits: &'static [(&'static str, &'static str, &'static str)],
-}
-
-const BUGS: &[Bug] = &[
-    Bug {
-        name: "a-replay-without-its-first-event",
-        edits: &[(
-            "protocol/src/session/machine.rs",
-            "self.log.after(last_seq).map(",
-            "self.log.after(last_seq + u64::from(SABOTAGED)).map(",
-        )],
-    },
-    Bug {
-        name: "events-in-the-grace-are-lost",
-        edits: &[(
-            "protocol/src/session/machine.rs",
-            "let seq = self.log.push(event.clone());",
-            "if SABOTAGED && self.connection().is_none() { return Delivery::Filtered; }\nlet seq = self.log.push(event.clone());",
-        )],
-    },
-    Bug {
-        name: "keys-are-forgotten-at-a-resume",
-        edits: &[(
-            "protocol/src/session/machine.rs",
-            "        self.attachment += 1;\n",
-            "        self.attachment += 1;\nif SABOTAGED { self.answers = Answers::new(self.config.pending_requests, self.config.idem_keys); }\n",
-        )],
-    },
-    Bug {
-        name: "the-reply-after-the-replay",
-        edits: &[(
-            "protocol/src/session/machine.rs",
-            "self.replaying = self.queue.len();",
-            "if SABOTAGED { self.queue.rotate_left(1); }\nself.replaying = self.queue.len();",
-        )],
-    },
-    Bug {
-        name: "a-log-without-a-bound",
-        edits: &[(
-            "protocol/src/session/log.rs",
-            "while self.events.len() > self.max_events || self.bytes > self.max_bytes {",
-            "let times = if SABOTAGED { 100 } else { 1 };\nwhile self.events.len() > times * self.max_events || self.bytes > times * self.max_bytes {",
-        )],
-    },
-    Bug {
-        name: "an-overrun-without-a-word",
-        edits: &[(
-            "protocol/src/session/registry.rs",
-            "Ok(false) => Resume::No(NotResumed::LogOverrun),",
-            "Ok(false) if SABOTAGED => Resume::Yes(id),\nOk(false) => Resume::No(NotResumed::LogOverrun),",
-        )],
-    },
-    Bug {
-        name: "an-overrun-session-lives-on",
-        edits: &[(
-            "ctimanager/src/node/open.rs",
-            "self.drop_overrun(step, id);",
-            "if !SABOTAGED { self.drop_overrun(step, id); }",
-        )],
-    },
-    Bug {
-        name: "a-silent-application-is-never-missed",
-        edits: &[
-            (
-                "protocol/src/session/machine.rs",
-                "let patience = *received + 2 * self.config.heartbeat;",
-                "let patience = *received + (if SABOTAGED { 20_000 } else { 2 }) * self.config.heartbeat;",
-            ),
-            (
-                "protocol/src/session/link.rs",
-                "(received + 2 * interval)",
-                "(received + (if SABOTAGED { 20_000 } else { 2 }) * interval)",
-            ),
-        ],
-    },
-    Bug {
-        name: "a-failed-application-keeps-its-devices",
-        edits: &[(
-            "ctimanager/src/node/applications.rs",
-            "self.model(step, device_model::Input::SessionEnded(id));",
-            "if !SABOTAGED { self.model(step, device_model::Input::SessionEnded(id)); }",
-        )],
-    },
-    Bug {
-        name: "a-takeover-leaves-the-old-connection",
-        edits: &[(
-            "ctimanager/src/node/open.rs",
-            "if let Some(old) = superseded {",
-            "if let Some(old) = superseded.filter(|_| !SABOTAGED) {",
-        )],
-    },
-    Bug {
-        name: "one-of-two-watchers-is-not-told",
-        edits: &[(
-            "ctimanager/src/node/applications.rs",
-            "        for id in sessions {\n",
-            "        for id in sessions.iter().take(if SABOTAGED { 1 } else { usize::MAX }) {\n",
-        )],
-    },
-    Bug {
-        name: "a-device-that-left-the-list-stays-open",
-        edits: &[(
-            "ctimanager/src/node/reload.rs",
-            "revoked.extend(self.revocations(&reload));",
-            "if !SABOTAGED { revoked.extend(self.revocations(&reload)); }",
-        )],
-    },
-    Bug {
-        name: "a-snapshot-of-a-restricted-phone",
-        edits: &[(
-            "ctimanager/src/node/methods.rs",
-            "legs.retain(|leg| self.may_hear(id, Topic::Line(name, &leg.dn)));",
-            "legs.retain(|leg| SABOTAGED || self.may_hear(id, Topic::Line(name, &leg.dn)));",
-        )],
-    },
-    Bug {
-        name: "a-static-port-for-two",
-        edits: &[(
-            "device-model/src/devices.rs",
-            "(Some(M::Static { .. }), _) => refusal(",
-            "(Some(M::Static { .. }), _) if SABOTAGED => Ok(Some(media)),\n(Some(M::Static { .. }), _) => refusal(",
-        )],
-    },
-    Bug {
-        name: "crossing-offers-are-both-taken",
-        edits: &[(
-            "sip/src/call/leg/peer.rs",
-            "(offers || is_invite).then_some(491)",
-            "(offers || is_invite).then_some(491).filter(|_| !SABOTAGED)",
-        )],
-    },
-    Bug {
-        name: "a-released-leg-keeps-its-sip-call",
-        edits: &[(
-            "ctimanager/src/node/bridge.rs",
-            "LegCommand::Release { cause } => {\n                self.forget_leg(leg);",
-            "LegCommand::Release { cause } => {\n                if !SABOTAGED { self.forget_leg(leg); }",
-        )],
-    },
-    Bug {
-        name: "a-repeated-200-is-not-acknowledged-again",
-        edits: &[(
-            "sip/src/stack/mod.rs",
-            "self.core.acknowledge_again(&key, out)",
-            "let mut nobody = Vec::new();\nself.core.acknowledge_again(&key, if SABOTAGED { &mut nobody } else { out })",
-        )],
-    },
-    Bug {
-        name: "streams-that-never-stop",
-        edits: &[(
-            "device-model/src/ending.rs",
-            "        self.stop_streams(id);\n",
-            "if !SABOTAGED { self.stop_streams(id); }\n",
-        )],
-    },
-    Bug {
-        name: "the-other-end-is-not-told",
-        edits: &[(
-            "device-model/src/ending.rs",
-            "gone != Some(*leg));",
-            "if SABOTAGED { gone.is_none() } else { gone != Some(*leg) });",
-        )],
-    },
-];
 
 #[allow(clippy::print_stdout, reason = "a command")]
 fn main() -> ExitCode {

@@ -5,6 +5,7 @@
 //! (nothing goes wrong any more). The checkers (docs/testing.md) look after every step and once all is quiet.
 
 mod application;
+pub mod bugs;
 mod calm;
 mod cuts;
 mod dice;
