@@ -1,9 +1,9 @@
 //! Runs the simulator.
 //!
 //! `simulate [--seeds N] [--seed FIRST] [--minutes M] [--jobs J] [--all] [--loud]`: prints one line for each seed, in
-//! their order whatever the number of jobs, with the number that stands for all that happened; stops at the first rule
-//! that did not hold (with `--all`: goes on and counts them) with the last lines of its record; says at the end what
-//! happened how often.
+//! their order whatever the number of jobs (one for each core, when nothing is said), with the number that stands for
+//! all that happened; stops at the first rule that did not hold (with `--all`: goes on and counts them) with the last
+//! lines of its record; says at the end what happened how often.
 //!
 //! `simulate --calls N --cuts M [--seed S]`: N calls at a route point while the connection of the client that answers them
 //! is cut M times, beside a client that nobody disturbs.
@@ -135,8 +135,8 @@ fn report(wish: &Wish, next: &AtomicU64, arrived: Receiver<Run>) -> Sum {
 }
 
 fn arguments() -> Option<Wish> {
-    let mut wish =
-        Wish { first: 1, seeds: 1, minutes: 10, jobs: 1, calls: 0, cuts: 0, all: false, loud: false };
+    let jobs = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let mut wish = Wish { first: 1, seeds: 1, minutes: 10, jobs, calls: 0, cuts: 0, all: false, loud: false };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         match name.as_str() {
