@@ -2,7 +2,7 @@
 
 mod scripted;
 
-use client::provider::{GaveUp, LostReason, Observed, Reconnect};
+use client::provider::{GaveUp, LostReason, MakeCall, Observed, Reconnect};
 use client::{Error, Event, Provider, ProviderConfig, ProviderEvent, ProviderState, Symbol, wire};
 use protocol::event::{CloseReason, DeviceChange};
 use scripted::{Peer, Server, coming_back, config, device, leg, opened};
@@ -186,6 +186,26 @@ async fn an_answer_that_is_older_than_what_was_told_changes_nothing() {
     let known: Vec<_> = known.iter().map(|leg| (leg.id().to_string(), leg.state())).collect();
     let expected = [("l1", LegState::Connected), ("l3", LegState::Offering), ("l4", LegState::Offering)];
     assert_eq!(known, expected.map(|(id, state)| (id.to_owned(), state)));
+}
+
+#[tokio::test]
+async fn a_call_that_was_over_before_the_answer_to_its_making_came_is_over() {
+    let server = Server::plain().await;
+    let (provider, mut peer) = at_work(&server).await;
+    let terminal = provider.terminal("RP_MAIN");
+    let (made, ()) = tokio::join!(terminal.make_call("2002", MakeCall::default()), async {
+        peer.expect("call.make").await;
+        // It was made, and ended; the answer is lost, and a repeat gets it behind the replay.
+        drop(peer);
+        let mut peer = came_back(&server, json!({"resumed": true})).await;
+        let again = peer.expect("call.make").await;
+        for state in ["dialing", "disconnected"] {
+            peer.event(&format!("call.{state}"), json!({"leg": leg("l1", state)})).await;
+        }
+        peer.reply(&again, json!({"call": "c1", "leg": "l1"})).await;
+    });
+    assert_eq!(made.expect("was made").state(), LegState::Disconnected);
+    assert!(terminal.terminal_connections().is_empty(), "nothing is left of it");
 }
 
 #[tokio::test]

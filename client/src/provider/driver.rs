@@ -8,14 +8,15 @@ use super::observer::{GaveUp, LostReason, ProviderEvent, ProviderState};
 use super::reconnect::{Backoff, Servers, may_come_back};
 use super::registry::{LegRef, Registry};
 use device_model::media::MediaTermination;
-use device_model::{DeviceName, Dn, SessionId};
+use device_model::{DeviceName, Dn, LegId, SessionId};
 use protocol::event::{ConnectionEvent, Received};
 use protocol::methods::{
     self, Call, DeviceOpen, DeviceOpened, NewCall, ProviderHeartbeat, ProviderMonitorPark, ProviderOpened,
     Resume,
 };
 use protocol::rpc::{self, Id};
-use protocol::{CtiError, Frame, Symbol};
+use protocol::wire::{Leg, LegState};
+use protocol::{CtiError, Event, Frame, Symbol};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -26,6 +27,9 @@ use tokio::time::Instant;
 
 /// Requests that may wait for their answers; more are refused as [`Error::Overloaded`].
 pub(super) const MAX_PENDING: usize = 4_096;
+
+/// Ended legs that are remembered while calls are being made; more than a session's log can tell by default.
+const MAX_ENDED: usize = 16_384;
 
 /// Devices that are opened again at once; the next ones follow as answers come.
 const MAX_REOPENING: usize = 64;
@@ -96,7 +100,10 @@ pub(super) struct Driver {
     commands: mpsc::Receiver<Command>,
     ids: Arc<AtomicU64>,
     pending: BTreeMap<u64, Command>,
-    /// Of these, the ones that are to be written again, and when: the server had no time for them, or there was no room.
+    /// Legs that ended while calls are being made at their devices: after a resume the answer that names a leg may come
+    /// behind the event that tells its end.
+    ended: BTreeMap<LegId, Leg>,
+    /// Of the requests, the ones that are to be written again, and when: the server had no time for them, or there was no room.
     again: BTreeSet<(Instant, u64)>,
     session: SessionId,
     last_seq: u64,
@@ -129,6 +136,7 @@ impl Driver {
             commands,
             ids,
             pending: BTreeMap::new(),
+            ended: BTreeMap::new(),
             again: BTreeSet::new(),
             session: opened.session,
             last_seq: 0,
@@ -238,6 +246,7 @@ impl Driver {
             Inbound::Event(Received::Event { seq, time, node, event }) => {
                 if self.is_new(seq) {
                     let event = Arc::new(*event);
+                    self.note_end(&event);
                     self.registry.apply(&event);
                     self.registry.tell(ProviderEvent::Told { seq, time, node, event });
                 }
@@ -259,6 +268,23 @@ impl Driver {
             Inbound::End(reason) => return Some(Served::Lost(reason)),
         }
         None
+    }
+
+    fn note_end(&mut self, event: &Event) {
+        let Event::Call { leg } = event else { return };
+        if leg.state != LegState::Disconnected {
+            return;
+        }
+        let mut makes = self.pending.values().filter_map(|command| match &command.adopt {
+            Adopt::NewCall { device, .. } => Some(device),
+            _ => None,
+        });
+        if makes.any(|device| *device == leg.device) {
+            self.ended.insert(leg.leg, leg.clone());
+            if self.ended.len() > MAX_ENDED {
+                self.ended.pop_first();
+            }
+        }
     }
 
     /// Whether the event has not been told yet. A gap is announced.
@@ -379,7 +405,14 @@ impl Driver {
             }
             Adopt::NewCall { device, dn } => {
                 let new: NewCall = serde_json::from_str(result.get()).map_err(bad)?;
-                self.registry.created(new, device, dn.as_ref()).into_iter().collect()
+                let legs = match self.ended.remove(&new.leg) {
+                    Some(leg) => Some(Registry::over(leg)),
+                    None => self.registry.created(new, device, dn.as_ref()),
+                };
+                if !self.pending.values().any(|command| matches!(command.adopt, Adopt::NewCall { .. })) {
+                    self.ended.clear();
+                }
+                legs.into_iter().collect()
             }
         };
         Ok(Answer { result, legs })
@@ -470,6 +503,7 @@ impl Driver {
             };
             answer(command, outcome);
         }
+        self.ended.clear();
         let devices = self.registry.session_lost();
         self.opened(opened);
         self.registry.tell(ProviderEvent::Restarted(reason));

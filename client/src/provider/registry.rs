@@ -316,6 +316,11 @@ impl Registry {
         inner.leg_ref(new.leg)
     }
 
+    /// A call that the application made was over before it heard that it exists.
+    pub(super) fn over(leg: Leg) -> LegRef {
+        LegRef { id: leg.leg, status: LegEntry::new(Arc::new(leg)).status.subscribe() }
+    }
+
     /// The application has closed the device.
     pub(super) fn closed(&self, device: &DeviceName) {
         self.lock().device_closed(device);
