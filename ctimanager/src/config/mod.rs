@@ -22,7 +22,7 @@ mod units;
 mod yaml;
 
 pub use dependencies::Dependency;
-pub use explain::Explanation;
+pub use explain::{Explanation, RestrictedLine};
 pub use mistake::{Mistake, Place};
 pub use parameters::ServiceParameters;
 pub use read::{Loaded, load, parse};

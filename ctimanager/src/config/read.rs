@@ -38,7 +38,8 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Mistake>> {
             }
         }
     }
-    read(texts.iter().map(|(name, text)| (name.as_str(), text.as_str())), report)
+    let texts = texts.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    read(&path.display().to_string(), texts, report)
 }
 
 /// Reads a text as if it stood in the file of this name; relative paths start at that file's folder.
@@ -46,10 +47,12 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Mistake>> {
 /// # Errors
 /// All mistakes, in order.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, Vec<Mistake>> {
-    read([(name, text)].into_iter(), Report::default())
+    read(name, [(name, text)].into_iter(), Report::default())
 }
 
+/// `named` is what commands have to be told to read the same.
 fn read<'a>(
+    named: &str,
     texts: impl Iterator<Item = (&'a str, &'a str)>,
     mut report: Report,
 ) -> Result<Loaded, Vec<Mistake>> {
@@ -77,7 +80,7 @@ fn read<'a>(
     let mut names = Names::default();
     let config = sections::read(&root, &mut names, &mut report);
     if let Some(mut config) = config {
-        check::check(&mut config, &root, &names, &mut report);
+        check::check(&mut config, named, &root, &names, &mut report);
         if report.count() == 0 {
             return Ok(Loaded { config, warnings: report.warnings });
         }

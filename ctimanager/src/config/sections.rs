@@ -9,7 +9,7 @@ use super::fields::At;
 use super::mistake::Report;
 use super::names::Names;
 use super::yaml::Node;
-use super::{Config, ServiceParameters};
+use super::{Config, Places, ServiceParameters};
 use std::path::{Component, Path, PathBuf};
 
 /// The keys of the file.
@@ -52,6 +52,11 @@ pub(super) fn read(root: &Node, names: &mut Names, report: &mut Report) -> Optio
         park_numbers: numbers::park_numbers(fields.get("park_numbers"), names, report),
         users: users::users(fields.get("users"), &user_groups, names, report),
         user_groups,
+        places: Places {
+            file: root.place.clone(),
+            devices: fields.get("devices").map(|at| at.place()),
+            users: fields.get("users").map(|at| at.place()),
+        },
     };
     Some(config)
 }

@@ -272,6 +272,10 @@ fn ports_of_a_node_differ_and_sip_listens_where_it_is_told() {
     good(&node("sip: {udp: 7000, tcp: 7000}, web: 0, cluster: 0"));
     assert!(only(&node("sip: {tcp: 7000}, web: 7000")).contains("can't both listen on TCP port 7000"));
     assert!(only(&node("web: 70000")).contains("out of range: 0 to 65535"));
+    assert_eq!(
+        only(&node("services: []")),
+        "nodes[0].services: a node runs `callmanager`, `ctimanager` or both"
+    );
     assert!(only(&node("services: [phones]")).contains("`callmanager` or `ctimanager` is needed here"));
 }
 
@@ -386,6 +390,10 @@ fn the_files_of_a_folder_are_one() {
     assert_eq!(loaded.config.devices.len(), 1);
     assert!(loaded.config.devices[0].place.file.ends_with("20-devices.yaml"));
     assert_eq!(loaded.config.cluster.pki, folder.0.join("pki"));
+    // One file of several may be no configuration by itself: the command is told the folder.
+    let [warning] = loaded.warnings.as_slice() else { panic!("{:#?}", loaded.warnings) };
+    let command = format!("`ctimanager pki init {0}/pki --config {0}`", folder.0.display());
+    assert!(warning.message.ends_with(&command), "{warning}");
 
     folder.write("30-again.yaml", "devices: []\nuser: []\n");
     let shown = load(&folder.0).map(|_| ()).expect_err("the key is there twice");

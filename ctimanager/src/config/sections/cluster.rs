@@ -4,6 +4,7 @@ use super::items;
 use crate::config::fields::{At, Fields};
 use crate::config::mistake::Report;
 use crate::config::names::{Kind, Names};
+use crate::config::yaml::Value;
 use crate::config::{CallManagerGroup, Cluster, CtiPorts, DevicePool, Node, SipPorts};
 use security::Mode;
 use std::path::PathBuf;
@@ -74,7 +75,7 @@ fn node(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Node> {
     let host = fields.require("host", report).and_then(|at| host(&at, report));
     let services: Vec<Service> = match fields.get("services") {
         None => vec![Service::CallManager, Service::CtiManager],
-        Some(at) => at.items(report).iter().filter_map(|s| s.choice(SERVICES, report)).collect(),
+        Some(at) => services(&at, report),
     };
     let sip = sip_ports(fields.get("sip"), report);
     let cti = cti_ports(fields.get("cti"), report);
@@ -98,6 +99,14 @@ fn node(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Node> {
     };
     different_ports(at, &node, report);
     Some(node)
+}
+
+fn services(at: &At<'_>, report: &mut Report) -> Vec<Service> {
+    let items = at.items(report);
+    if items.is_empty() && matches!(at.node.value, Value::List(_)) {
+        at.wrong(report, "a node runs `callmanager`, `ctimanager` or both");
+    }
+    items.iter().filter_map(|item| item.choice(SERVICES, report)).collect()
 }
 
 /// SIP listens where it is told; without the section where everybody expects it.

@@ -395,12 +395,31 @@ fn explain_and_dependencies_name_the_line() {
     let line = CONFIG.lines().position(|line| line.contains("id: other")).expect("there") + 1;
     assert_eq!(no["line"], line);
     assert!(no["message"].as_str().expect("a sentence").contains("controlled_devices"));
-    assert_eq!(ask(explain("PORT_001", "nobody"))["rule"], "user exists");
+    let nobody = ask(explain("PORT_001", "nobody"));
+    let line = CONFIG.lines().position(|line| line.starts_with("users:")).expect("there") + 2;
+    assert_eq!(
+        (&nobody["rule"], &nobody["line"]),
+        (&json!("user exists"), &json!(line)),
+        "where he would stand"
+    );
     let found = ask(AdminRequest::Dependencies { dn: "5000".into() });
     let names: Vec<&str> =
         found.as_array().expect("a list").iter().filter_map(|d| d["name"].as_str()).collect();
     assert_eq!(names, ["RP_MAIN", "ivr", "other"]);
     assert!(found[0]["line"].is_u64());
+}
+
+#[test]
+fn a_node_names_the_services_that_it_runs() {
+    for (written, told) in [
+        ("[callmanager, ctimanager]", json!(["callmanager", "ctimanager"])),
+        ("[ctimanager]", json!(["ctimanager"])),
+    ] {
+        let mut world = World::with(&CONFIG.replace("[callmanager, ctimanager]", written));
+        world.input(Input::Admin(AdminToken(1), AdminRequest::Nodes));
+        let nodes = world.answers.pop().expect("an answer").expect("a good one");
+        assert_eq!((&nodes[0]["node"], &nodes[0]["services"]), (&json!("cm1"), &told));
+    }
 }
 
 #[test]
