@@ -41,17 +41,16 @@ macro_rules! service_parameters {
                 read
             }
 
-            /// JSON Schema of each parameter.
-            pub(super) fn schema() -> Value {
-                let mut properties = serde_json::Map::new();
-                $({
+            /// JSON Schema of a parameter.
+            pub(super) fn schema(key: &str) -> Value {
+                $(if key == stringify!($name) {
                     let mut doc = String::new();
                     $(doc.push_str(doc_text(stringify!($doc)));)*
                     let mut schema = <$kind>::schema(&$default, $kind::range($($range)?));
                     schema["description"] = json!(doc);
-                    properties.insert(stringify!($name).to_owned(), schema);
+                    return schema;
                 })*
-                Value::Object(properties)
+                json!({})
             }
         }
     };
