@@ -1,6 +1,7 @@
 //! The web port, HTTPS only: health, metrics, and applications' WebSockets.
 
 use super::cti::{CtiShell, ReadEnd};
+use super::metrics::{self, Gauges};
 use super::outbox::Pending;
 use super::places::{Place, Places, SharedPlace};
 use super::queue::{Event, Gone};
@@ -80,11 +81,12 @@ pub(super) struct WebShell {
     cti: Arc<CtiShell>,
     readiness: Arc<Readiness>,
     places: Arc<Places>,
+    gauges: Gauges,
 }
 
 impl WebShell {
     pub(super) fn new(cti: Arc<CtiShell>, readiness: Arc<Readiness>) -> Self {
-        Self { cti, readiness, places: Arc::default() }
+        Self { cti, readiness, places: Arc::default(), gauges: Gauges::default() }
     }
 }
 
@@ -147,7 +149,9 @@ async fn readyz(State(shell): State<Arc<WebShell>>) -> Response {
 }
 
 async fn metrics(State(shell): State<Arc<WebShell>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shell.cti.counters.prometheus()).into_response()
+    let node = shell.gauges.ask(&shell.cti.queue).await;
+    let text = metrics::render(&shell.cti.counters, node.as_ref());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 async fn cti(

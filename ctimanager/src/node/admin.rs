@@ -16,6 +16,11 @@ impl Node {
             AdminRequest::Sessions => Ok(self.sessions()),
             AdminRequest::Alarms => Ok(Value::Array(self.alarms.list())),
             AdminRequest::Nodes => Ok(self.nodes()),
+            AdminRequest::Metrics => {
+                let mut status = self.status(step.wall);
+                status["standing"] = json!(self.alarms.standing_by_name());
+                Ok(status)
+            }
             AdminRequest::Explain { device, user } => Ok(self.explain(&device, &user)),
             AdminRequest::Dependencies { dn } => Ok(json!(self.settings.config.dependencies(&dn))),
             AdminRequest::Drain => {

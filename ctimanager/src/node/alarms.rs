@@ -212,6 +212,16 @@ impl Alarms {
         self.standing.len()
     }
 
+    /// How many conditions of each alarm stand; those without are left out.
+    #[must_use]
+    pub fn standing_by_name(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for (name, _) in self.standing.keys() {
+            *counts.entry(*name).or_default() += 1;
+        }
+        counts
+    }
+
     fn remember(&mut self, alarm: Alarm) {
         if self.newest.len() == REMEMBERED {
             self.newest.pop_front();
@@ -246,10 +256,16 @@ pub static ALL: [&Definition; 22] = [
     &CONFIGURATION_LOADED,
 ];
 
+/// Its place among [`ALL`].
+#[must_use]
+pub fn index(name: &str) -> Option<usize> {
+    ALL.iter().position(|d| d.name == name)
+}
+
 /// The definition of a name.
 #[must_use]
 pub fn definition(name: &str) -> Option<&'static Definition> {
-    ALL.into_iter().find(|d| d.name == name)
+    index(name).map(|index| ALL[index])
 }
 
 /// How the protocol names a severity.
@@ -310,6 +326,7 @@ mod tests {
         assert_eq!(raise(&mut alarms, true).expect("raised").severity, Severity::Warning);
         assert!(raise(&mut alarms, true).is_none());
         assert_eq!(alarms.list()[0]["state"], "raised");
+        assert_eq!(alarms.standing_by_name(), BTreeMap::from([("MaxDevicesPerNodeExceeded", 1)]));
         assert_eq!(raise(&mut alarms, false).expect("cleared").severity, Severity::Informational);
         assert_eq!(alarms.standing(), 0);
         assert_eq!(alarms.list()[0]["state"], "cleared");
