@@ -103,10 +103,25 @@ pub fn explain(device: String, user: String, node: &Node) -> Outcome {
 
 fn answer(node: &Node, request: &Request) -> Result<Value, String> {
     let path = socket(node)?;
-    match exchange(&path, request) {
+    if let Some(name) = &node.node {
+        // Before anything is done there: `stop --node cm2` must not end cm1.
+        let status = ask_at(&path, &Request::Status)?;
+        let answers = status["node"].as_str().unwrap_or_default();
+        if answers != name {
+            let path = path.display();
+            return Err(format!(
+                "node {answers} answers at {path}, and not {name}: --socket or --config should name another one"
+            ));
+        }
+    }
+    ask_at(&path, request)
+}
+
+fn ask_at(path: &Path, request: &Request) -> Result<Value, String> {
+    match exchange(path, request) {
         Ok(Answer::Ok(value)) => Ok(value),
         Ok(Answer::Error(reason)) => Err(reason),
-        Err(error) => Err(unreachable(&path, &error)),
+        Err(error) => Err(unreachable(path, &error)),
     }
 }
 
@@ -273,6 +288,18 @@ mod tests {
     fn a_refusal_is_told_with_exit_code_1() {
         let (_, outcome) = asked("refusal", "{\"error\":\"this needs a restart: …\"}\n", Question::Reload);
         assert_eq!(outcome, Outcome::failed("this needs a restart: …"));
+    }
+
+    #[test]
+    fn another_node_than_the_named_one_is_asked_for_its_name_alone() {
+        let named = |node| Question::Stop(Node { node: Some("cm2".into()), ..node });
+        let (line, outcome) = asked("another", "{\"ok\":{\"node\":\"cm1\"}}\n", named);
+        assert_eq!(line, "{\"command\":\"status\"}\n");
+        assert_eq!(outcome.code, 1);
+        assert!(
+            outcome.notes.contains("node cm1 answers at ") && outcome.notes.contains("not cm2"),
+            "{outcome:?}"
+        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// Something that is told, and not remembered among the alarms: what follows from another alarm, many times over.
+    /// What is told of it.
     #[must_use]
     pub fn report(&'static self, parameters: Vec<(&'static str, String)>) -> Report {
         Report { name: self.name, severity: self.severity, parameters }
@@ -137,8 +137,8 @@ alarms! {
         "A configuration took effect.", "The node started, or was told to reload.", "None is needed.";
 }
 
-/// Occurrences and cleared conditions that are remembered.
-const REMEMBERED: usize = 256;
+/// Occurrences and cleared conditions of each alarm that are remembered: a thousand of one push none of another out.
+const REMEMBERED: usize = 32;
 
 /// Conditions that may stand at once; a further one is reported but not kept.
 const STANDING: usize = 4096;
@@ -154,7 +154,9 @@ struct Alarm {
 #[derive(Debug, Default)]
 pub struct Alarms {
     standing: BTreeMap<(&'static str, String), Alarm>,
-    newest: VecDeque<Alarm>,
+    /// The newest last, each with its number among all.
+    newest: BTreeMap<&'static str, VecDeque<(u64, Alarm)>>,
+    told: u64,
 }
 
 impl Alarms {
@@ -196,7 +198,9 @@ impl Alarms {
     /// The conditions that stand, then the newest others, as the protocol's `alarm` objects.
     #[must_use]
     pub fn list(&self) -> Vec<Value> {
-        self.standing.values().chain(self.newest.iter().rev()).map(view).collect()
+        let mut newest: Vec<&(u64, Alarm)> = self.newest.values().flatten().collect();
+        newest.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
+        self.standing.values().chain(newest.into_iter().map(|(_, alarm)| alarm)).map(view).collect()
     }
 
     /// Whether a condition of this alarm stands, for whichever key.
@@ -223,10 +227,12 @@ impl Alarms {
     }
 
     fn remember(&mut self, alarm: Alarm) {
-        if self.newest.len() == REMEMBERED {
-            self.newest.pop_front();
+        self.told += 1;
+        let newest = self.newest.entry(alarm.name).or_default();
+        if newest.len() == REMEMBERED {
+            newest.pop_front();
         }
-        self.newest.push_back(alarm);
+        newest.push_back((self.told, alarm));
     }
 }
 
@@ -335,12 +341,17 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let mut alarms = Alarms::default();
+        alarms.occur(&DEVICE_OPENED, Vec::new());
         for n in 0..2 * REMEMBERED {
             alarms.occur(&PROVIDER_OPENED, vec![("n", n.to_string())]);
         }
+        alarms.occur(&DEVICE_CLOSED, Vec::new());
         let list = alarms.list();
-        assert_eq!(list.len(), REMEMBERED);
-        assert_eq!(list[0]["parameters"]["n"], (2 * REMEMBERED - 1).to_string());
+        let names: Vec<&str> = list.iter().filter_map(|alarm| alarm["name"].as_str()).collect();
+        assert_eq!(names[..2], ["CtiDeviceClosed", "CtiProviderOpened"], "the newest first");
+        assert_eq!(list[1]["parameters"]["n"], (2 * REMEMBERED - 1).to_string());
+        assert_eq!(list[REMEMBERED]["parameters"]["n"], REMEMBERED.to_string());
+        assert_eq!(names[REMEMBERED + 1..], ["CtiDeviceOpened"], "many of one push none of another out");
         for definition in ALL {
             assert!(!definition.cause.is_empty() && !definition.cure.is_empty());
         }

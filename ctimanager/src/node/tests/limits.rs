@@ -410,6 +410,43 @@ fn explain_and_dependencies_name_the_line() {
 }
 
 #[test]
+fn what_an_application_leaves_behind_is_among_the_alarms_with_who_it_was() {
+    let mut world = World::new();
+    let app = world.application(1, "ivr");
+    world.call(app, "device.open", json!({"device": "RP_MAIN", "media": {"mode": "none"}}));
+    world.heard(app);
+    world.call(app, "device.open", json!({"device": "SECRET"}));
+    world.input(Input::CtiClosed(app));
+    world.input(Input::Admin(AdminToken(1), AdminRequest::Alarms));
+    let alarms = world.answers.pop().expect("an answer").expect("a good one");
+    let told: Vec<(&str, &str)> = alarms
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|alarm| {
+            let parameters = &alarm["parameters"];
+            assert_eq!(
+                (&parameters["user"], &parameters["address"]),
+                (&json!("ivr"), &json!("127.0.0.1:40000"))
+            );
+            let name = alarm["name"].as_str().expect("a name");
+            (name, parameters["reason"].as_str().unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("CtiProviderClosed", "connection_lost"),
+            ("CtiDeviceClosed", "connection_lost"),
+            ("ApplicationConnectionDropped", ""),
+            ("CtiDeviceOpenFailure", "DEVICE_NOT_CONTROLLED"),
+            ("CtiDeviceOpened", ""),
+            ("CtiProviderOpened", ""),
+        ]
+    );
+}
+
+#[test]
 fn a_node_names_the_services_that_it_runs() {
     for (written, told) in [
         ("[callmanager, ctimanager]", json!(["callmanager", "ctimanager"])),
