@@ -4,6 +4,7 @@ use super::table::{Column, object, table};
 use super::{Format, Outcome};
 use crate::config;
 use crate::io::{Answer, Request};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -20,7 +21,7 @@ const MAX_ANSWER_BYTES: u64 = 1 << 30;
 #[derive(Clone, Debug, Args)]
 pub struct Node {
     /// The node's socket
-    #[arg(long, env = "CTIMANAGER_SOCKET")]
+    #[arg(long, env = "CTIMANAGER_SOCKET", value_parser = socket_path())]
     socket: Option<PathBuf>,
     /// The node's configuration, which says where its socket is
     #[arg(long)]
@@ -35,8 +36,18 @@ pub struct Node {
 impl Node {
     /// The configuration, when it is to answer instead of the node: no socket is named beside it, or `file_only`.
     pub(super) fn configuration_to_ask(&self, file_only: bool) -> Option<&Path> {
-        self.config.as_deref().filter(|_| file_only || self.socket.is_none())
+        self.config.as_deref().filter(|_| file_only || named(self.socket.as_deref()).is_none())
     }
+}
+
+/// Reads a socket's path; an empty one, too, for so a variable is unset where it can't be removed.
+pub(super) fn socket_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// The path, unless it is empty.
+pub(super) fn named(socket: Option<&Path>) -> Option<&Path> {
+    socket.filter(|path| !path.as_os_str().is_empty())
 }
 
 /// What may be asked.
@@ -127,8 +138,8 @@ fn ask_at(path: &Path, request: &Request) -> Result<Value, String> {
 
 /// The socket that is named, else the one of the configuration, else the one in `./state`.
 fn socket(node: &Node) -> Result<PathBuf, String> {
-    if let Some(path) = &node.socket {
-        return Ok(path.clone());
+    if let Some(path) = named(node.socket.as_deref()) {
+        return Ok(path.to_owned());
     }
     let folder = match &node.config {
         None => PathBuf::from("state"),
@@ -300,6 +311,13 @@ mod tests {
             outcome.notes.contains("node cm1 answers at ") && outcome.notes.contains("not cm2"),
             "{outcome:?}"
         );
+    }
+
+    #[test]
+    fn an_empty_path_names_no_socket() {
+        let Ok(place) = socket(&node_at(PathBuf::new())) else { panic!("there is always one") };
+        assert_eq!(place, Path::new("state/ctimanager.sock"));
+        assert_eq!(named(Some(Path::new("x.sock"))), Some(Path::new("x.sock")));
     }
 
     #[test]
