@@ -65,6 +65,11 @@ alarms! {
         "An application reads too slowly and was disconnected.",
         "More frames than session_queue_events waited for it.",
         "Let the application read without pause, or subscribe to fewer events.";
+    /// A line or WebSocket message over the limit.
+    MESSAGE_TOO_LONG = "kCtiQbeMessageTooLong", Warning,
+        "An application sent a message over the limit and was disconnected.",
+        "The line or WebSocket message was longer than 1 MiB.",
+        "Look at the application: no request needs so much.";
     /// A client certificate ends soon.
     PEER_CERTIFICATE_EXPIRES_SOON = "CtiProviderPeerCertExpireSoon", Warning,
         "The certificate of an application ends within 30 days.", "`expires` says when.",
@@ -237,13 +242,14 @@ impl Alarms {
 }
 
 /// Every alarm that there is.
-pub static ALL: [&Definition; 22] = [
+pub static ALL: [&Definition; 23] = [
     &PROVIDER_OPENED,
     &PROVIDER_OPEN_FAILURE,
     &PROVIDER_CLOSED,
     &PROVIDER_HEARTBEAT_TIMEOUT,
     &CONNECTION_DROPPED,
     &SLOW_CONSUMER,
+    &MESSAGE_TOO_LONG,
     &PEER_CERTIFICATE_EXPIRES_SOON,
     &PROVIDER_PEER_CERTIFICATE_EXPIRED,
     &CERTIFICATE_EXPIRES_SOON,
@@ -352,8 +358,15 @@ mod tests {
         assert_eq!(list[1]["parameters"]["n"], (2 * REMEMBERED - 1).to_string());
         assert_eq!(list[REMEMBERED]["parameters"]["n"], REMEMBERED.to_string());
         assert_eq!(names[REMEMBERED + 1..], ["CtiDeviceOpened"], "many of one push none of another out");
+    }
+
+    #[test]
+    fn every_alarm_has_a_cause_and_a_cure_and_is_in_the_document() {
+        let document = include_str!("../../../docs/operations.md");
         for definition in ALL {
             assert!(!definition.cause.is_empty() && !definition.cure.is_empty());
+            let row = format!("| `{}` | {} |", definition.name, severity_name(definition.severity));
+            assert!(document.contains(&row), "docs/operations.md lacks: {row}");
         }
     }
 }

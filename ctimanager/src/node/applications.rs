@@ -311,14 +311,29 @@ impl Node {
     }
 
     pub(super) fn application_overflow(&mut self, step: &mut Step<'_>, connection: CtiConnection) {
+        self.offend(step, connection, &alarms::SLOW_CONSUMER, CloseReason::SlowConsumer);
+    }
+
+    pub(super) fn application_line_too_long(&mut self, step: &mut Step<'_>, connection: CtiConnection) {
+        self.offend(step, connection, &alarms::MESSAGE_TOO_LONG, CloseReason::LineTooLong);
+    }
+
+    /// A connection is lost by what the application itself did.
+    fn offend(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        alarm: &'static alarms::Definition,
+        reason: CloseReason,
+    ) {
         let Some(link) = self.applications.links.get(&connection) else { return };
         let parameters = match link.connection.session() {
             Some(session) => self.who(session),
             None => vec![("address", link.peer.to_string())],
         };
-        let report = self.alarms.occur(&alarms::SLOW_CONSUMER, parameters);
+        let report = self.alarms.occur(alarm, parameters);
         step.out.push(Output::Report(report));
-        self.lose_connection(step, connection, CloseReason::SlowConsumer);
+        self.lose_connection(step, connection, reason);
     }
 
     /// Tells a connection why it is closed, closes it, and lets its session wait or fail.

@@ -136,7 +136,7 @@ impl Node {
             }
             Input::CtiFrame(connection, bytes) => self.application_frame(&mut step, connection, &bytes),
             Input::CtiLineTooLong(connection) => {
-                self.lose_connection(&mut step, connection, CloseReason::LineTooLong);
+                self.application_line_too_long(&mut step, connection);
             }
             Input::CtiClosed(connection) => self.application_gone(&mut step, connection),
             Input::CtiOverflow(connection) => self.application_overflow(&mut step, connection),

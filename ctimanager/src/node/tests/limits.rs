@@ -447,6 +447,17 @@ fn what_an_application_leaves_behind_is_among_the_alarms_with_who_it_was() {
 }
 
 #[test]
+fn a_message_over_the_limit_is_an_alarm_that_says_whose_it_was() {
+    let mut world = World::new();
+    let app = world.application(1, "ivr");
+    world.input(Input::CtiLineTooLong(app));
+    assert_eq!(world.closed, [app]);
+    let report =
+        world.reports.iter().find(|report| report.name == "kCtiQbeMessageTooLong").expect("an alarm");
+    assert!(report.parameters.contains(&("user", "ivr".to_owned())), "{report:?}");
+}
+
+#[test]
 fn a_node_names_the_services_that_it_runs() {
     for (written, told) in [
         ("[callmanager, ctimanager]", json!(["callmanager", "ctimanager"])),
