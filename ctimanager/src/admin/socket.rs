@@ -17,6 +17,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// More than the list of a million devices.
 const MAX_ANSWER_BYTES: u64 = 1 << 30;
 
+/// The socket's name in the state directory.
+const SOCKET: &str = "ctimanager.sock";
+
 /// Which node, and how to show what it says.
 #[derive(Clone, Debug, Args)]
 pub struct Node {
@@ -141,17 +144,17 @@ fn socket(node: &Node) -> Result<PathBuf, String> {
     if let Some(path) = named(node.socket.as_deref()) {
         return Ok(path.to_owned());
     }
-    let folder = match &node.config {
-        None => PathBuf::from("state"),
-        Some(path) => {
-            let lines = |mistakes: Vec<config::Mistake>| {
-                mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-            };
-            let loaded = config::load(path).map_err(lines)?;
-            loaded.config.node(node.node.as_deref())?.state_dir.clone()
+    let Some(path) = &node.config else { return Ok(Path::new("state").join(SOCKET)) };
+    let name = node.node.as_deref();
+    match config::load(path) {
+        Ok(loaded) => Ok(loaded.config.node(name)?.state_dir.join(SOCKET)),
+        Err(mistakes) => {
+            // The node runs on by an earlier file; `reload` is to hear from it what is bad.
+            let socket = config::state_dir(path, name).map(|folder| folder.join(SOCKET));
+            let lines = || mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            socket.filter(|socket| socket.exists()).ok_or_else(lines)
         }
-    };
-    Ok(folder.join("ctimanager.sock"))
+    }
 }
 
 fn exchange(path: &Path, request: &Request) -> io::Result<Answer> {
@@ -311,6 +314,38 @@ mod tests {
             outcome.notes.contains("node cm1 answers at ") && outcome.notes.contains("not cm2"),
             "{outcome:?}"
         );
+    }
+
+    #[test]
+    fn a_file_that_is_bad_now_still_leads_to_the_node_that_runs() {
+        let folder = std::env::temp_dir().join(format!("ctimanager-spoilt-{}", std::process::id()));
+        let file = folder.join("hq.yaml");
+        let lead = |text: &str, name: Option<&str>| {
+            std::fs::write(&file, text).expect("written");
+            let node = Node {
+                socket: None,
+                config: Some(file.clone()),
+                node: name.map(str::to_owned),
+                output: Format::Table,
+            };
+            socket(&node).map(|path| path.strip_prefix(&folder).expect("beside the file").to_owned())
+        };
+        for state in ["state", "elsewhere", "other"] {
+            std::fs::create_dir_all(folder.join(state)).expect("a folder");
+            std::fs::write(folder.join(state).join(SOCKET), "").expect("something is there");
+        }
+        let own = "nodes:\n - {name: cm1, host: 127.0.0.1, state_dir: ./elsewhere, sip: {udp: 99999}}\n";
+        let both = format!("{own} - {{name: cm2, host: 127.0.0.1, state_dir: other}}\n");
+        assert_eq!(lead(own, None).as_deref(), Ok(Path::new("elsewhere/ctimanager.sock")));
+        assert_eq!(lead(&both, Some("cm2")).as_deref(), Ok(Path::new("other/ctimanager.sock")));
+        assert!(lead(&both, None).is_err(), "which of them?");
+        for default in ["nodes: [{name: cm1, state_dir: ~}]", "nodes: ["] {
+            assert_eq!(lead(default, None).as_deref(), Ok(Path::new("state/ctimanager.sock")), "{default}");
+        }
+        std::fs::remove_file(folder.join("elsewhere").join(SOCKET)).expect("it was there");
+        let said = lead(own, None).expect_err("no node runs");
+        assert!(said.contains("nodes[0].sip.udp: 99999 is out of range"), "{said}");
+        std::fs::remove_dir_all(folder).expect("removed");
     }
 
     #[test]

@@ -61,6 +61,19 @@ pub(super) fn read(root: &Node, names: &mut Names, report: &mut Report) -> Optio
     Some(config)
 }
 
+/// The state directory of one of these nodes (without a name of the only one), whatever else is wrong.
+pub(super) fn state_dir(nodes: &At<'_>, node: Option<&str>) -> Option<PathBuf> {
+    let nodes = nodes.listed();
+    let name_of = |at: &At<'_>| at.entry("name").and_then(|at| at.scalar()).map(str::to_owned);
+    let mut named = nodes.iter().filter(|at| node.is_none_or(|node| name_of(at).as_deref() == Some(node)));
+    let (Some(at), None) = (named.next(), named.next()) else { return None };
+    let written = at.fields(cluster::NODE_KEYS, &mut Report::default())?.get("state_dir");
+    Some(match written.as_ref().and_then(|at| Some((at, at.scalar()?))) {
+        Some((at, text)) => path(at, text),
+        None => path(at, cluster::STATE_DIR),
+    })
+}
+
 /// Reads each item of a list that may be left out.
 fn items<'a, T>(
     at: Option<At<'a>>,

@@ -19,6 +19,8 @@ pub(in crate::config) const GROUP_KEYS: &[&str] = &["name", "members"];
 pub(in crate::config) const POOL_KEYS: &[&str] = &["name", "call_manager_group"];
 pub(in crate::config) const MODES: &[(&str, Mode)] =
     &[("secure", Mode::Secure), ("non_secure", Mode::NonSecure)];
+/// Where a node keeps its state, beside the file, unless it is told.
+pub(in crate::config) const STATE_DIR: &str = "state";
 /// The services that a node can run.
 pub(in crate::config) const SERVICES: &[(&str, Service)] =
     &[("callmanager", Service::CallManager), ("ctimanager", Service::CtiManager)];
@@ -83,7 +85,7 @@ fn node(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Node> {
     let (web, cluster) = (port("web", report), port("cluster", report));
     let state_dir = match fields.get("state_dir") {
         Some(at) => at.name(4096, report).map_or_else(PathBuf::new, |text| super::path(&at, text)),
-        None => super::path(at, "state"),
+        None => super::path(at, STATE_DIR),
     };
     let node = Node {
         name: name?.into(),
