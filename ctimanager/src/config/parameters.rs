@@ -91,6 +91,8 @@ service_parameters! {
     session_idem_keys: u32 = Count(1_024, 1_024..=1_000_000);
     /// Requests of a session that may wait for their answers at once.
     session_pending_requests: u32 = Count(1_024, 1..=100_000);
+    /// Bytes of an application's line or WebSocket message, of connections that are made from then on.
+    max_line_bytes: u64 = Size(1 << 20, 16 << 10..=1 << 20);
     /// Globs in a session's `subscribe`.
     session_subscriptions: u32 = Count(64, 1..=1_024);
     /// Requests a second of one session; the burst is the same.

@@ -125,6 +125,7 @@ fn every_range_is_kept_at_both_ends() {
         ("max_waiting_passwords", ["1", "10000"], ["0", "10001"]),
         ("input_queue", ["64", "1000000"], ["63", "1000001"]),
         ("input_queue_bytes", ["2MiB", "4GiB"], ["1MiB", "5GiB"]),
+        ("max_line_bytes", ["16KiB", "1MiB"], ["15KiB", "1025KiB"]),
         ("max_legs", ["2", "1000000"], ["1", "1000001"]),
         ("max_sip_transactions", ["100", "10000000"], ["99", "10000001"]),
         ("max_sip_connections", ["1", "1000000"], ["0", "1000001"]),

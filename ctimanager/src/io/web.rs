@@ -18,7 +18,6 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use protocol::frame::MAX_LINE_BYTES;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -160,13 +159,14 @@ async fn cti(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    let max_bytes = shell.cti.limits.load().max_line_bytes;
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])
         .read_buffer_size(8 * 1024)
         .write_buffer_size(8 * 1024)
         .max_write_buffer_size(usize::MAX)
-        .max_message_size(MAX_LINE_BYTES)
-        .max_frame_size(MAX_LINE_BYTES);
+        .max_message_size(max_bytes)
+        .max_frame_size(max_bytes);
     if upgrade.selected_protocol().is_none() {
         let sentence = format!("Sec-WebSocket-Protocol must offer {SUBPROTOCOL}\n");
         return (StatusCode::BAD_REQUEST, sentence).into_response();

@@ -68,8 +68,8 @@ alarms! {
     /// A line or WebSocket message over the limit.
     MESSAGE_TOO_LONG = "kCtiQbeMessageTooLong", Warning,
         "An application sent a message over the limit and was disconnected.",
-        "The line or WebSocket message was longer than 1 MiB.",
-        "Look at the application: no request needs so much.";
+        "The line or WebSocket message was longer than max_line_bytes.",
+        "Look at what the application sends, or raise the limit where it is below 1MiB.";
     /// A client certificate ends soon.
     PEER_CERTIFICATE_EXPIRES_SOON = "CtiProviderPeerCertExpireSoon", Warning,
         "The certificate of an application ends within 30 days.", "`expires` says when.",
