@@ -181,6 +181,9 @@ fn unreachable(path: &Path, error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => {
             format!("{path}: only the node's own system user and root may ask it")
         }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => format!(
+            "{path}: the node hung up: it answers its own system user and root, and some 30 askers at once"
+        ),
         io::ErrorKind::UnexpectedEof => format!("{path}: the node hung up without an answer"),
         _ => format!("{path}: {error}"),
     }
@@ -359,6 +362,8 @@ mod tests {
     fn a_node_that_hangs_up_or_does_not_run_is_told() {
         let (_, outcome) = asked("mute", "", Question::Status);
         assert!(outcome.notes.contains("without an answer"), "{}", outcome.notes);
+        let refused = unreachable(Path::new("x.sock"), &io::ErrorKind::ConnectionReset.into());
+        assert!(refused.contains("its own system user and root"), "{refused}");
         let outcome = ask(Question::Stop(node_at("/nonexistent/ctimanager.sock".into())));
         assert_eq!(outcome.code, 1);
         assert!(outcome.notes.contains("no node answers at"), "{}", outcome.notes);

@@ -316,6 +316,11 @@ fn hashes_and_groups_of_users_are_checked() {
         let message = only(&with("", &format!("users: [{{id: a, {user}}}]")));
         assert!(message.contains(wanted), "{message}");
     }
+    let nested = "user_groups: [{name: R, includes: [Standard CTI Enabled]}, {name: S, includes: [R]}]";
+    assert!(
+        only(&with("", nested))
+            .ends_with("`R` is no standard group: a bundle holds standard groups, not other bundles")
+    );
     let loaded = parse("f.yaml", &with("", "users: [{id: a, controlled_devices: [\"X_*\"]}]")).expect("good");
     assert!(loaded.warnings.iter().any(|w| w.message.contains("no device is called like `X_*`")));
 }
