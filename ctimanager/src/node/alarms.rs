@@ -73,21 +73,21 @@ alarms! {
     /// A client certificate ends soon.
     PEER_CERTIFICATE_EXPIRES_SOON = "CtiProviderPeerCertExpireSoon", Warning,
         "The certificate of an application ends within 30 days.", "`expires` says when.",
-        "Make a new one with `ctimanager pki client`, and let the application reconnect with it.";
+        "`ctimanager pki client DIR --user ID --renew`, and let the application reconnect with it.";
     /// A client certificate has ended.
     PROVIDER_PEER_CERTIFICATE_EXPIRED = "CtiProviderClosePeerCertExpired", Warning,
         "A connection was closed because the application's certificate has ended.",
         "The certificate was not renewed in time.",
-        "Make a new one with `ctimanager pki client`, and let the application reconnect with it.";
+        "`ctimanager pki client DIR --user ID --renew`, and let the application reconnect with it.";
     /// The node's own certificate ends soon.
     CERTIFICATE_EXPIRES_SOON = "NodeCertificateExpiresSoon", Warning,
         "The node's certificate ends within 30 days.", "`expires` says when.",
-        "Make a new one with `ctimanager pki init` in a folder of its own, put it into the pki folder and reload.";
+        "`ctimanager pki init DIR --config FILE --renew`, then `ctimanager reload`.";
     /// The node's own certificate has ended.
     CERTIFICATE_EXPIRED = "NodeCertificateExpired", Error,
         "The node's certificate has ended: applications and phones refuse new connections.",
         "The certificate was not renewed in time.",
-        "Make a new one with `ctimanager pki init` in a folder of its own, put it into the pki folder and reload.";
+        "`ctimanager pki init DIR --config FILE --renew`, then `ctimanager reload`.";
     /// The hard limit of providers.
     MAX_CONNECTIONS = "CtiMaxConnectionReached", Warning,
         "As many providers are open as there may be: further ones are refused.",
