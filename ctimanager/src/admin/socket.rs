@@ -247,6 +247,7 @@ const SESSIONS: &[Column] = &[
     ("DEVICES", "/devices/*"),
 ];
 const ALARMS: &[Column] = &[
+    ("TIME", "/time"),
     ("NAME", "/name"),
     ("SEVERITY", "/severity"),
     ("STATE", "/state"),

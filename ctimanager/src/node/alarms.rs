@@ -7,6 +7,7 @@ use super::port::{Report, Severity};
 use protocol::event::AlarmState;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
+use std::time::SystemTime;
 
 /// What is known of an alarm before it happens.
 pub struct Definition {
@@ -151,6 +152,7 @@ const STANDING: usize = 4096;
 #[derive(Clone, Debug)]
 struct Alarm {
     name: &'static str,
+    at: Option<SystemTime>,
     state: &'static str,
     parameters: Vec<(&'static str, String)>,
 }
@@ -162,16 +164,24 @@ pub struct Alarms {
     /// The newest last, each with its number among all.
     newest: BTreeMap<&'static str, VecDeque<(u64, Alarm)>>,
     told: u64,
+    /// The time of the step.
+    time: Option<SystemTime>,
 }
 
 impl Alarms {
+    /// When that is which is told from now on.
+    pub fn set_time(&mut self, wall: SystemTime) {
+        self.time = Some(wall);
+    }
+
     /// Something happened that is over with its telling.
     pub fn occur(
         &mut self,
         definition: &'static Definition,
         parameters: Vec<(&'static str, String)>,
     ) -> Report {
-        self.remember(Alarm { name: definition.name, state: "raised", parameters: parameters.clone() });
+        let (name, at) = (definition.name, self.time);
+        self.remember(Alarm { name, at, state: "raised", parameters: parameters.clone() });
         definition.report(parameters)
     }
 
@@ -188,7 +198,7 @@ impl Alarms {
             return None;
         }
         let state = if on { "raised" } else { "cleared" };
-        let alarm = Alarm { name: definition.name, state, parameters: parameters.clone() };
+        let alarm = Alarm { name: definition.name, at: self.time, state, parameters: parameters.clone() };
         if !on {
             self.standing.remove(&key);
             self.remember(alarm);
@@ -317,6 +327,7 @@ fn view(alarm: &Alarm) -> Value {
         "name": alarm.name,
         "severity": known.map_or("informational", |d| severity_name(d.severity)),
         "state": alarm.state,
+        "time": alarm.at.map(protocol::event::rfc3339),
         "text": known.map_or("", |d| d.text),
         "cause": known.map_or("", |d| d.cause),
         "cure": known.map_or("", |d| d.cure),
@@ -335,13 +346,17 @@ mod tests {
             alarms.condition(&MAX_DEVICES_PER_NODE, String::new(), on, vec![("open", "801".into())])
         };
         assert!(raise(&mut alarms, false).is_none());
+        alarms.set_time(SystemTime::UNIX_EPOCH);
         assert_eq!(raise(&mut alarms, true).expect("raised").severity, Severity::Warning);
         assert!(raise(&mut alarms, true).is_none());
         assert_eq!(alarms.list()[0]["state"], "raised");
+        alarms.set_time(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(60));
+        assert_eq!(alarms.list()[0]["time"], "1970-01-01T00:00:00.000Z", "when it was raised");
         assert_eq!(alarms.standing_by_name(), BTreeMap::from([("MaxDevicesPerNodeExceeded", 1)]));
         assert_eq!(raise(&mut alarms, false).expect("cleared").severity, Severity::Informational);
         assert_eq!(alarms.standing(), 0);
         assert_eq!(alarms.list()[0]["state"], "cleared");
+        assert_eq!(alarms.list()[0]["time"], "1970-01-01T00:01:00.000Z");
     }
 
     #[test]

@@ -124,6 +124,7 @@ impl Node {
     pub fn handle(&mut self, now: Instant, wall: SystemTime, input: Input, out: &mut Vec<Output>) {
         let begin = out.len();
         let mut step = Step { now, wall, out };
+        self.alarms.set_time(wall);
         if self.started.is_none() {
             self.started = Some(wall);
             self.look_at_certificates(&mut step);
