@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fmt;
 
-/// The longest line, without its end, in bytes.
+/// The longest line that the protocol allows, without its end, in bytes.
 pub const MAX_LINE_BYTES: usize = 1024 * 1024;
 
 /// A message to be written: its own head, and a tail that it may share with other sessions' frames. No line end.
@@ -57,27 +57,33 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// A line over [`MAX_LINE_BYTES`]: the connection is to be told (`line_too_long`) and closed.
+/// A line over the decoder's limit: the connection is to be told (`line_too_long`) and closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a line is longer than {MAX_LINE_BYTES} bytes")]
+#[error("a line is longer than it may be")]
 pub struct LineTooLong;
 
 /// Cuts a byte stream into lines. `\r\n` is an end, too; empty lines mean nothing.
 ///
 /// It holds at most one unfinished line, and never more than the limit of it; whole lines of one read are handed out
 /// before the next read is pushed.
-#[derive(Default)]
 pub struct Decoder {
+    limit: usize,
     lines: VecDeque<Vec<u8>>,
     partial: Vec<u8>,
     broken: bool,
 }
 
 impl Decoder {
-    /// A decoder at the start of a stream.
+    /// A decoder at the start of a stream, for lines of [`MAX_LINE_BYTES`].
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::within(MAX_LINE_BYTES)
+    }
+
+    /// One for lines of this many bytes at most, without their ends.
+    #[must_use]
+    pub fn within(limit: usize) -> Self {
+        Self { limit, lines: VecDeque::new(), partial: Vec::new(), broken: false }
     }
 
     /// Takes what was read. Lines that were whole before the fault are still to be had from [`Decoder::next_line`].
@@ -95,7 +101,7 @@ impl Decoder {
             if line.last() == Some(&b'\r') {
                 line.pop();
             }
-            if line.len() > MAX_LINE_BYTES {
+            if line.len() > self.limit {
                 return self.fail();
             }
             if !line.is_empty() {
@@ -118,7 +124,7 @@ impl Decoder {
 
     fn extend(&mut self, bytes: &[u8]) -> Result<(), LineTooLong> {
         // One byte more than the limit may be the `\r` of the line's end.
-        if self.partial.len() + bytes.len() > MAX_LINE_BYTES + 1 {
+        if self.partial.len() + bytes.len() > self.limit + 1 {
             return self.fail();
         }
         self.partial.extend_from_slice(bytes);
@@ -132,11 +138,18 @@ impl Decoder {
     }
 }
 
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl fmt::Debug for Decoder {
     /// Lengths alone: a line may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Decoder { lines, partial, broken } = self;
-        write!(f, "Decoder({} lines, {} bytes of the next, broken: {broken})", lines.len(), partial.len())
+        let Decoder { limit, lines, partial, broken } = self;
+        let (lines, held) = (lines.len(), partial.len());
+        write!(f, "Decoder({lines} lines, {held} of {limit} bytes of the next, broken: {broken})")
     }
 }
 
@@ -170,6 +183,14 @@ mod tests {
             let first = decoder.push(&vec![b'x'; MAX_LINE_BYTES + 1]);
             assert_eq!(first.and_then(|()| decoder.push(end)), Err(LineTooLong));
         }
+    }
+
+    #[test]
+    fn the_limit_may_be_less_than_the_protocol_allows() {
+        let mut decoder = Decoder::within(4);
+        decoder.push(b"four\n").expect("at the limit");
+        assert_eq!(decoder.push(b"fifth\n"), Err(LineTooLong));
+        assert_eq!(lines(&mut decoder), [b"four".to_vec()]);
     }
 
     #[test]

@@ -32,15 +32,33 @@ pub(super) fn show(told: &Value, format: Format) -> Outcome {
                 (true, Some(false)) => "\n  over TLS only: the user must not come over the plain port",
                 _ => "",
             };
-            format!("{verdict} by {}: {}{place}{plain}", text("rule"), text("message"))
+            let lines = if allowed { restricted_lines(told) } else { String::new() };
+            format!("{verdict} by {}: {}{place}{plain}{lines}", text("rule"), text("message"))
         }
     };
     Outcome { code: u8::from(!allowed), ..Outcome::good(output) }
 }
 
+/// Lines that stay shut though the device opens.
+fn restricted_lines(told: &Value) -> String {
+    let lines = told["restricted_lines"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let line = |line: &Value| {
+        let text = |key: &str| line[key].as_str().unwrap_or_default();
+        format!(
+            "\n  but not its line {}, which allow_cti_control restricts\n  {}:{}:{}",
+            text("dn"),
+            text("file"),
+            line["line"],
+            line["column"]
+        )
+    };
+    lines.iter().map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Format, Transport, explain};
+    use super::{Format, Transport, explain, show};
+    use serde_json::json;
     use std::path::Path;
 
     #[test]
@@ -54,5 +72,24 @@ mod tests {
         assert_eq!(no.code, 1);
         assert!(no.output.starts_with("refused by controlled_devices: "), "{}", no.output);
         assert!(no.output.contains("hq.yaml:"), "{}", no.output);
+    }
+
+    #[test]
+    fn a_line_that_stays_shut_is_said_beside_the_yes() {
+        let place = |line: u32| json!({"file": "f.yaml", "line": line, "column": 5});
+        let mut told = place(9);
+        told["allowed"] = true.into();
+        told["allowed_over_plain"] = true.into();
+        told["rule"] = "controlled_devices P*".into();
+        told["message"] = "user a may open P".into();
+        told["restricted_lines"] = json!([place(4)]);
+        told["restricted_lines"][0]["dn"] = "5101".into();
+        let outcome = show(&told, Format::Table);
+        assert_eq!(outcome.code, 0);
+        assert_eq!(
+            outcome.output.trim_end(),
+            "allowed by controlled_devices P*: user a may open P\n  f.yaml:9:5\n  \
+             but not its line 5101, which allow_cti_control restricts\n  f.yaml:4:5"
+        );
     }
 }

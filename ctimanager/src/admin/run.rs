@@ -1,10 +1,11 @@
 //! `ctimanager run`: a node in this process.
 
 use super::Outcome;
+use super::socket::{named, socket_path};
 use crate::io::{self, LogFormat, RunOptions, StopCause};
 use clap::Args;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the node finds what it needs.
 #[derive(Clone, Debug, Args)]
@@ -19,7 +20,7 @@ pub struct Run {
     #[arg(long)]
     state: Option<PathBuf>,
     /// The administrators' socket, instead of ctimanager.sock in that folder
-    #[arg(long, env = "CTIMANAGER_SOCKET")]
+    #[arg(long, env = "CTIMANAGER_SOCKET", value_parser = socket_path())]
     socket: Option<PathBuf>,
     /// How log lines on stderr look; RUST_LOG chooses what is logged
     #[arg(long, value_enum, default_value_t)]
@@ -40,7 +41,8 @@ pub fn run(run: Run) -> Outcome {
         Log::Text => LogFormat::Text,
         Log::Json => LogFormat::Json,
     });
-    let options = RunOptions { config: run.config, node: run.node, state: run.state, socket: run.socket };
+    let socket = named(run.socket.as_deref()).map(Path::to_owned);
+    let options = RunOptions { config: run.config, node: run.node, state: run.state, socket };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Outcome::failed(format!("no runtime: {error}")),

@@ -4,6 +4,7 @@ use super::table::{Column, object, table};
 use super::{Format, Outcome};
 use crate::config;
 use crate::io::{Answer, Request};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,11 +17,14 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// More than the list of a million devices.
 const MAX_ANSWER_BYTES: u64 = 1 << 30;
 
+/// The socket's name in the state directory.
+const SOCKET: &str = "ctimanager.sock";
+
 /// Which node, and how to show what it says.
 #[derive(Clone, Debug, Args)]
 pub struct Node {
     /// The node's socket
-    #[arg(long, env = "CTIMANAGER_SOCKET")]
+    #[arg(long, env = "CTIMANAGER_SOCKET", value_parser = socket_path())]
     socket: Option<PathBuf>,
     /// The node's configuration, which says where its socket is
     #[arg(long)]
@@ -35,8 +39,18 @@ pub struct Node {
 impl Node {
     /// The configuration, when it is to answer instead of the node: no socket is named beside it, or `file_only`.
     pub(super) fn configuration_to_ask(&self, file_only: bool) -> Option<&Path> {
-        self.config.as_deref().filter(|_| file_only || self.socket.is_none())
+        self.config.as_deref().filter(|_| file_only || named(self.socket.as_deref()).is_none())
     }
+}
+
+/// Reads a socket's path; an empty one, too, for so a variable is unset where it can't be removed.
+pub(super) fn socket_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// The path, unless it is empty.
+pub(super) fn named(socket: Option<&Path>) -> Option<&Path> {
+    socket.filter(|path| !path.as_os_str().is_empty())
 }
 
 /// What may be asked.
@@ -103,29 +117,44 @@ pub fn explain(device: String, user: String, node: &Node) -> Outcome {
 
 fn answer(node: &Node, request: &Request) -> Result<Value, String> {
     let path = socket(node)?;
-    match exchange(&path, request) {
+    if let Some(name) = &node.node {
+        // Before anything is done there: `stop --node cm2` must not end cm1.
+        let status = ask_at(&path, &Request::Status)?;
+        let answers = status["node"].as_str().unwrap_or_default();
+        if answers != name {
+            let path = path.display();
+            return Err(format!(
+                "node {answers} answers at {path}, and not {name}: --socket or --config should name another one"
+            ));
+        }
+    }
+    ask_at(&path, request)
+}
+
+fn ask_at(path: &Path, request: &Request) -> Result<Value, String> {
+    match exchange(path, request) {
         Ok(Answer::Ok(value)) => Ok(value),
         Ok(Answer::Error(reason)) => Err(reason),
-        Err(error) => Err(unreachable(&path, &error)),
+        Err(error) => Err(unreachable(path, &error)),
     }
 }
 
 /// The socket that is named, else the one of the configuration, else the one in `./state`.
 fn socket(node: &Node) -> Result<PathBuf, String> {
-    if let Some(path) = &node.socket {
-        return Ok(path.clone());
+    if let Some(path) = named(node.socket.as_deref()) {
+        return Ok(path.to_owned());
     }
-    let folder = match &node.config {
-        None => PathBuf::from("state"),
-        Some(path) => {
-            let lines = |mistakes: Vec<config::Mistake>| {
-                mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-            };
-            let loaded = config::load(path).map_err(lines)?;
-            loaded.config.node(node.node.as_deref())?.state_dir.clone()
+    let Some(path) = &node.config else { return Ok(Path::new("state").join(SOCKET)) };
+    let name = node.node.as_deref();
+    match config::load(path) {
+        Ok(loaded) => Ok(loaded.config.node(name)?.state_dir.join(SOCKET)),
+        Err(mistakes) => {
+            // The node runs on by an earlier file; `reload` is to hear from it what is bad.
+            let socket = config::state_dir(path, name).map(|folder| folder.join(SOCKET));
+            let lines = || mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            socket.filter(|socket| socket.exists()).ok_or_else(lines)
         }
-    };
-    Ok(folder.join("ctimanager.sock"))
+    }
 }
 
 fn exchange(path: &Path, request: &Request) -> io::Result<Answer> {
@@ -152,6 +181,9 @@ fn unreachable(path: &Path, error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => {
             format!("{path}: only the node's own system user and root may ask it")
         }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => format!(
+            "{path}: the node hung up: it answers its own system user and root, and some 30 askers at once"
+        ),
         io::ErrorKind::UnexpectedEof => format!("{path}: the node hung up without an answer"),
         _ => format!("{path}: {error}"),
     }
@@ -215,6 +247,7 @@ const SESSIONS: &[Column] = &[
     ("DEVICES", "/devices/*"),
 ];
 const ALARMS: &[Column] = &[
+    ("TIME", "/time"),
     ("NAME", "/name"),
     ("SEVERITY", "/severity"),
     ("STATE", "/state"),
@@ -276,9 +309,62 @@ mod tests {
     }
 
     #[test]
+    fn another_node_than_the_named_one_is_asked_for_its_name_alone() {
+        let named = |node| Question::Stop(Node { node: Some("cm2".into()), ..node });
+        let (line, outcome) = asked("another", "{\"ok\":{\"node\":\"cm1\"}}\n", named);
+        assert_eq!(line, "{\"command\":\"status\"}\n");
+        assert_eq!(outcome.code, 1);
+        assert!(
+            outcome.notes.contains("node cm1 answers at ") && outcome.notes.contains("not cm2"),
+            "{outcome:?}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_bad_now_still_leads_to_the_node_that_runs() {
+        let folder = std::env::temp_dir().join(format!("ctimanager-spoilt-{}", std::process::id()));
+        let file = folder.join("hq.yaml");
+        let lead = |text: &str, name: Option<&str>| {
+            std::fs::write(&file, text).expect("written");
+            let node = Node {
+                socket: None,
+                config: Some(file.clone()),
+                node: name.map(str::to_owned),
+                output: Format::Table,
+            };
+            socket(&node).map(|path| path.strip_prefix(&folder).expect("beside the file").to_owned())
+        };
+        for state in ["state", "elsewhere", "other"] {
+            std::fs::create_dir_all(folder.join(state)).expect("a folder");
+            std::fs::write(folder.join(state).join(SOCKET), "").expect("something is there");
+        }
+        let own = "nodes:\n - {name: cm1, host: 127.0.0.1, state_dir: ./elsewhere, sip: {udp: 99999}}\n";
+        let both = format!("{own} - {{name: cm2, host: 127.0.0.1, state_dir: other}}\n");
+        assert_eq!(lead(own, None).as_deref(), Ok(Path::new("elsewhere/ctimanager.sock")));
+        assert_eq!(lead(&both, Some("cm2")).as_deref(), Ok(Path::new("other/ctimanager.sock")));
+        assert!(lead(&both, None).is_err(), "which of them?");
+        for default in ["nodes: [{name: cm1, state_dir: ~}]", "nodes: ["] {
+            assert_eq!(lead(default, None).as_deref(), Ok(Path::new("state/ctimanager.sock")), "{default}");
+        }
+        std::fs::remove_file(folder.join("elsewhere").join(SOCKET)).expect("it was there");
+        let said = lead(own, None).expect_err("no node runs");
+        assert!(said.contains("nodes[0].sip.udp: 99999 is out of range"), "{said}");
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn an_empty_path_names_no_socket() {
+        let Ok(place) = socket(&node_at(PathBuf::new())) else { panic!("there is always one") };
+        assert_eq!(place, Path::new("state/ctimanager.sock"));
+        assert_eq!(named(Some(Path::new("x.sock"))), Some(Path::new("x.sock")));
+    }
+
+    #[test]
     fn a_node_that_hangs_up_or_does_not_run_is_told() {
         let (_, outcome) = asked("mute", "", Question::Status);
         assert!(outcome.notes.contains("without an answer"), "{}", outcome.notes);
+        let refused = unreachable(Path::new("x.sock"), &io::ErrorKind::ConnectionReset.into());
+        assert!(refused.contains("its own system user and root"), "{refused}");
         let outcome = ask(Question::Stop(node_at("/nonexistent/ctimanager.sock".into())));
         assert_eq!(outcome.code, 1);
         assert!(outcome.notes.contains("no node answers at"), "{}", outcome.notes);

@@ -19,7 +19,7 @@ const CALLS_OF_PHONES: u32 = 4;
 const CALLS_OF_ROUTE_POINTS: u32 = 5_000;
 
 /// Checks the whole, and completes it with the numbers that only devices name.
-pub(super) fn check(config: &mut Config, root: &Node, names: &Names, report: &mut Report) {
+pub(super) fn check(config: &mut Config, named: &str, root: &Node, names: &Names, report: &mut Report) {
     add_numbers_of_lines(config);
     references(config, names, report);
     let kinds = kinds_of_numbers(&config.devices);
@@ -32,7 +32,7 @@ pub(super) fn check(config: &mut Config, root: &Node, names: &Names, report: &mu
     park_numbers(config, names, report);
     phones_without_account(config, report);
     parameters(config, root, report);
-    certificates(config, report);
+    certificates(config, named, report);
     costs_of_passwords(config, report);
 }
 
@@ -258,19 +258,18 @@ fn costs_of_passwords(config: &Config, report: &mut Report) {
 }
 
 /// Certificates are made by a command: until then the file is good and the node can't start.
-fn certificates(config: &Config, report: &mut Report) {
+fn certificates(config: &Config, named: &str, report: &mut Report) {
     let pki = &config.cluster.pki;
     let missing = |file: String| !pki.join(file).is_file();
     let needs =
         |node: &super::Node| missing(format!("{}.pem", node.name)) || missing(format!("{}.key", node.name));
     if missing("ca.pem".into()) || config.nodes.iter().any(needs) {
         let Some(place) = config.nodes.first().map(|node| node.place.clone()) else { return };
-        let file = place.file.clone();
         report.warnings.push(Mistake {
             place: Place { line: 0, column: 0, ..place },
             path: "cluster.security.pki".into(),
             message: format!(
-                "certificates are missing in {0}: make them with `ctimanager pki init {0} --config {file}`",
+                "certificates are missing in {0}: make them with `ctimanager pki init {0} --config {named}`",
                 pki.display()
             ),
         });

@@ -91,6 +91,13 @@ impl Config {
 }
 
 impl Node {
+    /// What it runs, in the words of the configuration.
+    #[must_use]
+    pub fn services(&self) -> Vec<&'static str> {
+        let all = [("callmanager", self.callmanager), ("ctimanager", self.ctimanager)];
+        all.into_iter().filter(|(_, runs)| *runs).map(|(service, _)| service).collect()
+    }
+
     /// The address to listen on; `None` when the host is a name that has to be looked up.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {

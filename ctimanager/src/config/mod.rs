@@ -22,10 +22,10 @@ mod units;
 mod yaml;
 
 pub use dependencies::Dependency;
-pub use explain::Explanation;
+pub use explain::{Explanation, RestrictedLine};
 pub use mistake::{Mistake, Place};
 pub use parameters::ServiceParameters;
-pub use read::{Loaded, load, parse};
+pub use read::{Loaded, load, parse, state_dir};
 
 pub use schema::json_schema;
 pub use types::*;

@@ -41,17 +41,16 @@ macro_rules! service_parameters {
                 read
             }
 
-            /// JSON Schema of each parameter.
-            pub(super) fn schema() -> Value {
-                let mut properties = serde_json::Map::new();
-                $({
+            /// JSON Schema of a parameter.
+            pub(super) fn schema(key: &str) -> Value {
+                $(if key == stringify!($name) {
                     let mut doc = String::new();
                     $(doc.push_str(doc_text(stringify!($doc)));)*
                     let mut schema = <$kind>::schema(&$default, $kind::range($($range)?));
                     schema["description"] = json!(doc);
-                    properties.insert(stringify!($name).to_owned(), schema);
+                    return schema;
                 })*
-                Value::Object(properties)
+                json!({})
             }
         }
     };
@@ -92,6 +91,8 @@ service_parameters! {
     session_idem_keys: u32 = Count(1_024, 1_024..=1_000_000);
     /// Requests of a session that may wait for their answers at once.
     session_pending_requests: u32 = Count(1_024, 1..=100_000);
+    /// Bytes of an application's line or WebSocket message, of connections that are made from then on.
+    max_line_bytes: u64 = Size(1 << 20, 16 << 10..=1 << 20);
     /// Globs in a session's `subscribe`.
     session_subscriptions: u32 = Count(64, 1..=1_024);
     /// Requests a second of one session; the burst is the same.

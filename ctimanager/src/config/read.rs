@@ -1,5 +1,6 @@
 //! From files to a checked configuration.
 
+use super::fields::At;
 use super::mistake::{Mistake, Place, Report};
 use super::names::Names;
 use super::yaml::{self, Entry, Node, Value};
@@ -38,7 +39,30 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Mistake>> {
             }
         }
     }
-    read(texts.iter().map(|(name, text)| (name.as_str(), text.as_str())), report)
+    let texts = texts.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    read(&path.display().to_string(), texts, report)
+}
+
+/// Where the node of a configuration keeps its state, as far as a bad one tells: whoever spoils the file of a running node
+/// must still be able to ask that node. In what is no YAML the folder is taken that nodes have by default.
+#[must_use]
+pub fn state_dir(path: &Path, node: Option<&str>) -> Option<PathBuf> {
+    let mut report = Report::default();
+    let mut root = None;
+    for path in files(path).ok()? {
+        let text = text(&path).ok();
+        let tree = text.and_then(|text| yaml::parse(&path.display().to_string().into(), &text, &mut report));
+        root = match tree {
+            Some(tree) => merge(root, tree, &mut report),
+            None => root,
+        };
+    }
+    if let Some(nodes) = root.as_ref().and_then(|root| At { node: root, path: String::new() }.entry("nodes"))
+    {
+        return sections::state_dir(&nodes, node);
+    }
+    let folder = if path.is_dir() { path } else { path.parent()? };
+    Some(folder.join(sections::cluster::STATE_DIR))
 }
 
 /// Reads a text as if it stood in the file of this name; relative paths start at that file's folder.
@@ -46,10 +70,12 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Mistake>> {
 /// # Errors
 /// All mistakes, in order.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, Vec<Mistake>> {
-    read([(name, text)].into_iter(), Report::default())
+    read(name, [(name, text)].into_iter(), Report::default())
 }
 
+/// `named` is what commands have to be told to read the same.
 fn read<'a>(
+    named: &str,
     texts: impl Iterator<Item = (&'a str, &'a str)>,
     mut report: Report,
 ) -> Result<Loaded, Vec<Mistake>> {
@@ -77,7 +103,7 @@ fn read<'a>(
     let mut names = Names::default();
     let config = sections::read(&root, &mut names, &mut report);
     if let Some(mut config) = config {
-        check::check(&mut config, &root, &names, &mut report);
+        check::check(&mut config, named, &root, &names, &mut report);
         if report.count() == 0 {
             return Ok(Loaded { config, warnings: report.warnings });
         }

@@ -12,10 +12,10 @@ pub fn json_schema() -> Value {
     let mut schema = object(sections::KEYS, &["cluster", "nodes"], |key| match key {
         "cluster" => cluster_schema(),
         "service_parameters" => described(
-            json!({"type": "object", "additionalProperties": false, "properties": ServiceParameters::schema()}),
+            object(ServiceParameters::KEYS, &[], ServiceParameters::schema),
             "Cluster-wide service parameters.",
         ),
-        "nodes" => list(node_schema(), "The nodes of the cluster."),
+        "nodes" => some(list(node_schema(), "The nodes of the cluster.")),
         "call_manager_groups" => list(group_schema(), "Nodes in order of priority."),
         "device_pools" => list(pool_schema(), "Devices with one CallManager group."),
         "directory_numbers" => list(number_schema(), "Numbers that need more than the defaults."),
@@ -61,7 +61,7 @@ fn node_schema() -> Value {
     object(cluster::NODE_KEYS, &["name", "host"], |key| match key {
         "name" => text("The node's name; its certificate is NAME.pem."),
         "host" => text("The host name or IP address that it listens on."),
-        "services" => list(words(cluster::SERVICES), "What it runs; both by default."),
+        "services" => some(list(words(cluster::SERVICES), "What it runs; both by default.")),
         "sip" => object(cluster::SIP_KEYS, &[], port),
         "cti" => object(cluster::CTI_KEYS, &[], port),
         "web" | "cluster" => reference("port"),
@@ -72,7 +72,7 @@ fn node_schema() -> Value {
 
 fn group_schema() -> Value {
     object(cluster::GROUP_KEYS, cluster::GROUP_KEYS, |key| match key {
-        "members" => list(text("A node."), "The best first."),
+        "members" => some(list(text("A node."), "The best first.")),
         _ => text("The group's name."),
     })
 }
@@ -91,11 +91,7 @@ fn number_schema() -> Value {
         "description" => text("Shown as the party's name."),
         "max_calls" | "busy_trigger" => json!({"type": "integer", "minimum": least, "maximum": most}),
         "ring_duration" => reference("duration"),
-        "forward" => object(
-            numbers::FORWARD_KEYS,
-            &[],
-            |_| json!({"anyOf": [{"$ref": "#/definitions/number"}, {"type": "null"}]}),
-        ),
+        "forward" => object(numbers::FORWARD_KEYS, &[], |_| reference("number")),
         "auto_accept" => json!({"type": "boolean", "default": false}),
         "allow_cti_control" => json!({"type": "boolean", "default": true}),
         _ => json!({}),
@@ -159,7 +155,12 @@ fn user_schema() -> Value {
     })
 }
 
+/// A map with these keys. To the reader a key with nothing behind it is left out: what need not be there may be nothing.
 fn object(keys: &[&str], required: &[&str], schema_of: impl Fn(&str) -> Value) -> Value {
+    let schema_of = |key: &str| {
+        let schema = schema_of(key);
+        if required.contains(&key) { schema } else { or_nothing(schema) }
+    };
     let properties: Map<String, Value> = keys.iter().map(|key| ((*key).to_owned(), schema_of(key))).collect();
     json!({
         "type": "object",
@@ -167,6 +168,24 @@ fn object(keys: &[&str], required: &[&str], schema_of: impl Fn(&str) -> Value) -
         "required": required,
         "properties": properties,
     })
+}
+
+fn or_nothing(mut schema: Value) -> Value {
+    let nothing = json!({"type": "null"});
+    if let Some(kind) = schema.get_mut("type") {
+        *kind = json!([kind, "null"]);
+    } else if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        words.push(Value::Null);
+    } else if let Some(reference) = schema.as_object_mut().and_then(|schema| schema.remove("$ref")) {
+        schema["anyOf"] = json!([{"$ref": reference}, nothing]);
+    }
+    schema
+}
+
+/// A list that must not be empty.
+fn some(mut list: Value) -> Value {
+    list["minItems"] = json!(1);
+    list
 }
 
 fn list(items: Value, description: &str) -> Value {
@@ -199,6 +218,7 @@ fn described(mut schema: Value, description: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::{Value, json_schema};
+    use crate::config::parse;
     use std::path::Path;
 
     const FILE: &str = "../config/ctimanager.schema.json";
@@ -209,6 +229,39 @@ mod tests {
         let written = std::fs::read_to_string(path).expect("the schema is in the tree");
         let written: Value = serde_json::from_str(&written).expect("JSON");
         assert_eq!(written, json_schema(), "write it anew: `ctimanager config-schema`");
+    }
+
+    /// Whether the schema of a value lets `~` stand there.
+    fn takes_nothing(schema: &Value) -> bool {
+        let null =
+            |types: &Value| types == "null" || types.as_array().is_some_and(|t| t.contains(&"null".into()));
+        let one_of = |key: &str, takes: fn(&Value) -> bool| {
+            schema[key].as_array().is_some_and(|all| all.iter().any(takes))
+        };
+        null(&schema["type"]) || one_of("enum", Value::is_null) || one_of("anyOf", takes_nothing)
+    }
+
+    #[test]
+    fn what_may_be_left_out_may_be_nothing_and_no_more() {
+        fn walk(path: &str, schema: &Value) {
+            let required = schema["required"].as_array().cloned().unwrap_or_default();
+            for (key, value) in schema["properties"].as_object().into_iter().flatten() {
+                let path = format!("{path}.{key}");
+                let optional = !required.contains(&key.as_str().into());
+                assert_eq!(takes_nothing(value), optional, "{path}: {value}");
+                walk(&path, value);
+            }
+            if let Some(items) = schema.get("items") {
+                assert!(!takes_nothing(items), "{path}: an item is something");
+                walk(path, items);
+            }
+        }
+        let schema = json_schema();
+        walk("", &schema);
+        walk("digest", &schema["definitions"]["digest"]);
+        let text = "cluster: {name: hq, security: ~}\nservice_parameters: {max_legs: ~, persist_sessions: ~}\n\
+                    nodes: [{name: cm1, host: 127.0.0.1, services: ~, sip: ~, web: ~}]\ntrunks:\nusers: ~\n";
+        assert!(parse("f.yaml", text).is_ok(), "the reader says the same");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::fields::At;
 use super::mistake::Report;
 use super::names::Names;
 use super::yaml::Node;
-use super::{Config, ServiceParameters};
+use super::{Config, Places, ServiceParameters};
 use std::path::{Component, Path, PathBuf};
 
 /// The keys of the file.
@@ -52,8 +52,26 @@ pub(super) fn read(root: &Node, names: &mut Names, report: &mut Report) -> Optio
         park_numbers: numbers::park_numbers(fields.get("park_numbers"), names, report),
         users: users::users(fields.get("users"), &user_groups, names, report),
         user_groups,
+        places: Places {
+            file: root.place.clone(),
+            devices: fields.get("devices").map(|at| at.place()),
+            users: fields.get("users").map(|at| at.place()),
+        },
     };
     Some(config)
+}
+
+/// The state directory of one of these nodes (without a name of the only one), whatever else is wrong.
+pub(super) fn state_dir(nodes: &At<'_>, node: Option<&str>) -> Option<PathBuf> {
+    let nodes = nodes.listed();
+    let name_of = |at: &At<'_>| at.entry("name").and_then(|at| at.scalar()).map(str::to_owned);
+    let mut named = nodes.iter().filter(|at| node.is_none_or(|node| name_of(at).as_deref() == Some(node)));
+    let (Some(at), None) = (named.next(), named.next()) else { return None };
+    let written = at.fields(cluster::NODE_KEYS, &mut Report::default())?.get("state_dir");
+    Some(match written.as_ref().and_then(|at| Some((at, at.scalar()?))) {
+        Some((at, text)) => path(at, text),
+        None => path(at, cluster::STATE_DIR),
+    })
 }
 
 /// Reads each item of a list that may be left out.

@@ -125,6 +125,7 @@ fn every_range_is_kept_at_both_ends() {
         ("max_waiting_passwords", ["1", "10000"], ["0", "10001"]),
         ("input_queue", ["64", "1000000"], ["63", "1000001"]),
         ("input_queue_bytes", ["2MiB", "4GiB"], ["1MiB", "5GiB"]),
+        ("max_line_bytes", ["16KiB", "1MiB"], ["15KiB", "1025KiB"]),
         ("max_legs", ["2", "1000000"], ["1", "1000001"]),
         ("max_sip_transactions", ["100", "10000000"], ["99", "10000001"]),
         ("max_sip_connections", ["1", "1000000"], ["0", "1000001"]),
@@ -272,6 +273,10 @@ fn ports_of_a_node_differ_and_sip_listens_where_it_is_told() {
     good(&node("sip: {udp: 7000, tcp: 7000}, web: 0, cluster: 0"));
     assert!(only(&node("sip: {tcp: 7000}, web: 7000")).contains("can't both listen on TCP port 7000"));
     assert!(only(&node("web: 70000")).contains("out of range: 0 to 65535"));
+    assert_eq!(
+        only(&node("services: []")),
+        "nodes[0].services: a node runs `callmanager`, `ctimanager` or both"
+    );
     assert!(only(&node("services: [phones]")).contains("`callmanager` or `ctimanager` is needed here"));
 }
 
@@ -311,6 +316,11 @@ fn hashes_and_groups_of_users_are_checked() {
         let message = only(&with("", &format!("users: [{{id: a, {user}}}]")));
         assert!(message.contains(wanted), "{message}");
     }
+    let nested = "user_groups: [{name: R, includes: [Standard CTI Enabled]}, {name: S, includes: [R]}]";
+    assert!(
+        only(&with("", nested))
+            .ends_with("`R` is no standard group: a bundle holds standard groups, not other bundles")
+    );
     let loaded = parse("f.yaml", &with("", "users: [{id: a, controlled_devices: [\"X_*\"]}]")).expect("good");
     assert!(loaded.warnings.iter().any(|w| w.message.contains("no device is called like `X_*`")));
 }
@@ -386,6 +396,10 @@ fn the_files_of_a_folder_are_one() {
     assert_eq!(loaded.config.devices.len(), 1);
     assert!(loaded.config.devices[0].place.file.ends_with("20-devices.yaml"));
     assert_eq!(loaded.config.cluster.pki, folder.0.join("pki"));
+    // One file of several may be no configuration by itself: the command is told the folder.
+    let [warning] = loaded.warnings.as_slice() else { panic!("{:#?}", loaded.warnings) };
+    let command = format!("`ctimanager pki init {0}/pki --config {0}`", folder.0.display());
+    assert!(warning.message.ends_with(&command), "{warning}");
 
     folder.write("30-again.yaml", "devices: []\nuser: []\n");
     let shown = load(&folder.0).map(|_| ()).expect_err("the key is there twice");

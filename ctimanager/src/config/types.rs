@@ -35,6 +35,19 @@ pub struct Config {
     pub user_groups: Vec<UserGroup>,
     /// Users.
     pub users: Vec<ConfiguredUser>,
+    /// Where what is missing would have to stand.
+    pub places: Places,
+}
+
+/// Where the lists of the configuration stand.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The (first) file as a whole.
+    pub file: Place,
+    /// The list of devices.
+    pub devices: Option<Place>,
+    /// The list of users.
+    pub users: Option<Place>,
 }
 
 /// `cluster`

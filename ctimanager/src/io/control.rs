@@ -218,6 +218,7 @@ fn carried_out(request: &AdminRequest, by: Orderer, readiness: &Readiness) {
         | AdminRequest::Sessions
         | AdminRequest::Alarms
         | AdminRequest::Nodes
+        | AdminRequest::Metrics
         | AdminRequest::Explain { .. }
         | AdminRequest::Dependencies { .. } => {}
     }

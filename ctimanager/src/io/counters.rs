@@ -1,5 +1,6 @@
 //! What the shell counts: each thing that it had to drop, refuse or close, so that nothing is dropped in silence.
 
+use crate::node::{Report, alarms};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,33 +52,49 @@ pub struct Counters {
     pub passwords_refused: Count,
     /// Errors of `accept`, such as no free file descriptor.
     pub accept_errors: Count,
+    /// Alarms that occurred or were raised, in the order of [`alarms::ALL`].
+    alarms: [Count; alarms::ALL.len()],
 }
 
 impl Counters {
+    /// Counts a report that is an alarm. That a condition is over is no other alarm.
+    pub(super) fn report(&self, report: &Report) {
+        let cleared = report.parameters.iter().any(|(name, value)| *name == "state" && value == "cleared");
+        if let Some(index) = alarms::index(report.name).filter(|_| !cleared) {
+            self.alarms[index].add();
+        }
+    }
+
     /// Prometheus' text format.
     #[must_use]
     pub fn prometheus(&self) -> String {
         let all = [
-            ("sip_datagrams_received", &self.datagrams_received),
-            ("sip_datagrams_dropped", &self.datagrams_dropped),
-            ("sip_datagrams_unsent", &self.datagrams_unsent),
-            ("sip_connections_accepted", &self.sip_accepted),
-            ("sip_connections_refused", &self.sip_refused),
-            ("sip_connections_broken", &self.sip_broken),
-            ("cti_connections_accepted", &self.cti_accepted),
-            ("cti_connections_refused", &self.cti_refused),
-            ("cti_queue_overflows", &self.cti_overflows),
-            ("cti_long_lines_waited", &self.cti_lines_waited),
-            ("tls_handshake_failures", &self.tls_failures),
-            ("web_connections_refused", &self.web_refused),
-            ("password_checks_refused", &self.passwords_refused),
-            ("accept_errors", &self.accept_errors),
+            ("sip_datagrams_received", "Datagrams read.", &self.datagrams_received),
+            ("sip_datagrams_dropped", "Datagrams dropped: the node was behind.", &self.datagrams_dropped),
+            ("sip_datagrams_unsent", "Datagrams that the system would not send.", &self.datagrams_unsent),
+            ("sip_connections_accepted", "SIP connections accepted.", &self.sip_accepted),
+            ("sip_connections_refused", "SIP connections refused: no place.", &self.sip_refused),
+            ("sip_connections_broken", "SIP connections closed for their peer's fault.", &self.sip_broken),
+            ("cti_connections_accepted", "Applications' connections accepted.", &self.cti_accepted),
+            ("cti_connections_refused", "Applications' connections refused: no place.", &self.cti_refused),
+            ("cti_queue_overflows", "Applications' connections whose queue was full.", &self.cti_overflows),
+            ("cti_long_lines_waited", "Long lines that waited for another one.", &self.cti_lines_waited),
+            ("tls_handshake_failures", "TLS handshakes that failed or took too long.", &self.tls_failures),
+            ("web_connections_refused", "HTTP connections refused: no place.", &self.web_refused),
+            ("password_checks_refused", "Password checks refused: too many wait.", &self.passwords_refused),
+            ("accept_errors", "Connections that could not be accepted.", &self.accept_errors),
         ];
         let mut text = String::new();
-        for (name, count) in all {
+        for (name, help, count) in all {
             // Writing to a String cannot fail.
+            let _ = writeln!(text, "# HELP ctimanager_{name}_total {help}");
             let _ = writeln!(text, "# TYPE ctimanager_{name}_total counter");
             let _ = writeln!(text, "ctimanager_{name}_total {}", count.value());
+        }
+        let _ = writeln!(text, "# HELP ctimanager_alarms_total Alarms that occurred or were raised.");
+        let _ = writeln!(text, "# TYPE ctimanager_alarms_total counter");
+        for (alarm, count) in alarms::ALL.iter().zip(&self.alarms) {
+            let _ = writeln!(text, "ctimanager_alarms_total{{alarm=\"{}\"}} {}", alarm.name, count.value());
         }
         text
     }
@@ -94,6 +111,25 @@ mod tests {
         let text = counters.prometheus();
         assert!(text.contains("# TYPE ctimanager_sip_datagrams_dropped_total counter\n"));
         assert!(text.contains("\nctimanager_sip_datagrams_dropped_total 1\n"));
-        assert_eq!(text.lines().count(), 28);
+    }
+
+    #[test]
+    fn alarms_are_counted_by_name_when_they_are_raised() {
+        let counters = Counters::default();
+        let of = |state: &str| Report {
+            parameters: vec![("state", state.to_owned())],
+            ..alarms::MAX_DEVICES_PER_NODE.report(Vec::new())
+        };
+        counters.report(&of("raised"));
+        counters.report(&of("cleared"));
+        counters.report(&alarms::PROVIDER_OPENED.report(Vec::new()));
+        let text = counters.prometheus();
+        for line in [
+            "ctimanager_alarms_total{alarm=\"MaxDevicesPerNodeExceeded\"} 1\n",
+            "ctimanager_alarms_total{alarm=\"CtiProviderOpened\"} 1\n",
+            "ctimanager_alarms_total{alarm=\"CtiProviderClosed\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
     }
 }

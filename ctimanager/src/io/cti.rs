@@ -334,7 +334,7 @@ async fn read_lines<S: AsyncRead + AsyncWrite>(
     connection: CtiConnection,
     shell: &CtiShell,
 ) -> Result<ReadEnd, Gone> {
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::within(shell.limits.load().max_line_bytes);
     let mut buffer = [0; READ_BYTES];
     let mut place = None;
     loop {

@@ -11,6 +11,7 @@ mod control;
 mod counters;
 mod cti;
 mod logging;
+mod metrics;
 mod outbox;
 mod owner;
 mod password;

@@ -287,7 +287,10 @@ impl<C: Core> Owner<C> {
                     let _ = asker.send(answer);
                 }
             }
-            Output::Report(report) => report::log(&report),
+            Output::Report(report) => {
+                self.counters.report(&report);
+                report::log(&report);
+            }
             Output::Audit(record) => report::audit(&record),
             // Nothing waits for it: what it holds is of no use to anybody.
             Output::Discard(what) => drop(tokio::task::spawn_blocking(move || drop(what))),

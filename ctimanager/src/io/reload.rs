@@ -71,7 +71,8 @@ fn bad(mistakes: &[Mistake]) -> NotReloaded {
         mistakes.iter().take(LOGGED_PLACES).map(|mistake| mistake.place.to_string()).collect();
     let more = if mistakes.len() > LOGGED_PLACES { ", …" } else { "" };
     let (count, places) = (mistakes.len(), places.join(", "));
-    let logged = format!("{count} mistakes, at {places}{more}: `ctimanager check-config` says what is wrong");
+    let word = if count == 1 { "mistake" } else { "mistakes" };
+    let logged = format!("{count} {word}, at {places}{more}: `ctimanager check-config` says what is wrong");
     NotReloaded { told: lines(mistakes), logged }
 }
 

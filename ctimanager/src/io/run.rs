@@ -54,6 +54,8 @@ pub struct Limits {
     pub max_sip_connecting: usize,
     /// HTTP connections, WebSockets not counted.
     pub max_web_connections: usize,
+    /// Bytes of an application's line or message.
+    pub max_line_bytes: usize,
     /// Frames that may wait for a slow reader.
     pub session_queue_events: usize,
     /// Frames of a resumed session's log, which are not the reader's fault and may wait on top of those.

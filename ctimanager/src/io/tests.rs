@@ -218,6 +218,7 @@ impl Default for Wishes {
                 max_sip_connections: 20_000,
                 max_sip_connecting: 1_000,
                 max_web_connections: 512,
+                max_line_bytes: protocol::MAX_LINE_BYTES,
                 session_queue_events: 64,
                 session_log_events: 200,
                 session_log_bytes: 512 * 1024,

@@ -1,6 +1,7 @@
 //! The web port, HTTPS only: health, metrics, and applications' WebSockets.
 
 use super::cti::{CtiShell, ReadEnd};
+use super::metrics::{self, Gauges};
 use super::outbox::Pending;
 use super::places::{Place, Places, SharedPlace};
 use super::queue::{Event, Gone};
@@ -17,7 +18,6 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use protocol::frame::MAX_LINE_BYTES;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -80,11 +80,12 @@ pub(super) struct WebShell {
     cti: Arc<CtiShell>,
     readiness: Arc<Readiness>,
     places: Arc<Places>,
+    gauges: Gauges,
 }
 
 impl WebShell {
     pub(super) fn new(cti: Arc<CtiShell>, readiness: Arc<Readiness>) -> Self {
-        Self { cti, readiness, places: Arc::default() }
+        Self { cti, readiness, places: Arc::default(), gauges: Gauges::default() }
     }
 }
 
@@ -147,7 +148,9 @@ async fn readyz(State(shell): State<Arc<WebShell>>) -> Response {
 }
 
 async fn metrics(State(shell): State<Arc<WebShell>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shell.cti.counters.prometheus()).into_response()
+    let node = shell.gauges.ask(&shell.cti.queue).await;
+    let text = metrics::render(&shell.cti.counters, node.as_ref());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 async fn cti(
@@ -156,13 +159,14 @@ async fn cti(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    let max_bytes = shell.cti.limits.load().max_line_bytes;
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])
         .read_buffer_size(8 * 1024)
         .write_buffer_size(8 * 1024)
         .max_write_buffer_size(usize::MAX)
-        .max_message_size(MAX_LINE_BYTES)
-        .max_frame_size(MAX_LINE_BYTES);
+        .max_message_size(max_bytes)
+        .max_frame_size(max_bytes);
     if upgrade.selected_protocol().is_none() {
         let sentence = format!("Sec-WebSocket-Protocol must offer {SUBPROTOCOL}\n");
         return (StatusCode::BAD_REQUEST, sentence).into_response();

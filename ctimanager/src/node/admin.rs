@@ -16,6 +16,11 @@ impl Node {
             AdminRequest::Sessions => Ok(self.sessions()),
             AdminRequest::Alarms => Ok(Value::Array(self.alarms.list())),
             AdminRequest::Nodes => Ok(self.nodes()),
+            AdminRequest::Metrics => {
+                let mut status = self.status(step.wall);
+                status["standing"] = json!(self.alarms.standing_by_name());
+                Ok(status)
+            }
             AdminRequest::Explain { device, user } => Ok(self.explain(&device, &user)),
             AdminRequest::Dependencies { dn } => Ok(json!(self.settings.config.dependencies(&dn))),
             AdminRequest::Drain => {
@@ -101,11 +106,13 @@ impl Node {
 
     fn nodes(&self) -> Value {
         let since = self.started.map(protocol::event::rfc3339);
+        let own = self.settings.config.nodes.iter().find(|node| node.name == self.settings.node);
+        let services = own.map_or_else(Vec::new, crate::config::Node::services);
         json!([{
             "node": self.settings.node.as_str(),
             "state": self.state(),
             "since": since,
-            "services": ["callmanager", "ctimanager"],
+            "services": services,
         }])
     }
 
@@ -113,11 +120,6 @@ impl Node {
     /// refused for his transport would have to change.
     fn explain(&self, device: &str, user: &str) -> Value {
         let (config, policy) = (&self.settings.config, &self.settings.policy);
-        let mut answer = json!(config.explain_by(policy, device, user, Transport::Tls));
-        let over_plain = config.explain_by(policy, device, user, Transport::Plain).allowed;
-        answer["device"] = device.into();
-        answer["user"] = user.into();
-        answer["allowed_over_plain"] = over_plain.into();
-        answer
+        json!(config.explain_by(policy, device, user, Transport::Tls))
     }
 }

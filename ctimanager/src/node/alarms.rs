@@ -7,6 +7,7 @@ use super::port::{Report, Severity};
 use protocol::event::AlarmState;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
+use std::time::SystemTime;
 
 /// What is known of an alarm before it happens.
 pub struct Definition {
@@ -23,7 +24,7 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// Something that is told, and not remembered among the alarms: what follows from another alarm, many times over.
+    /// What is told of it.
     #[must_use]
     pub fn report(&'static self, parameters: Vec<(&'static str, String)>) -> Report {
         Report { name: self.name, severity: self.severity, parameters }
@@ -65,24 +66,29 @@ alarms! {
         "An application reads too slowly and was disconnected.",
         "More frames than session_queue_events waited for it.",
         "Let the application read without pause, or subscribe to fewer events.";
+    /// A line or WebSocket message over the limit.
+    MESSAGE_TOO_LONG = "kCtiQbeMessageTooLong", Warning,
+        "An application sent a message over the limit and was disconnected.",
+        "The line or WebSocket message was longer than max_line_bytes.",
+        "Look at what the application sends, or raise the limit where it is below 1MiB.";
     /// A client certificate ends soon.
     PEER_CERTIFICATE_EXPIRES_SOON = "CtiProviderPeerCertExpireSoon", Warning,
         "The certificate of an application ends within 30 days.", "`expires` says when.",
-        "Make a new one with `ctimanager pki client`, and let the application reconnect with it.";
+        "`ctimanager pki client DIR --user ID --renew`, and let the application reconnect with it.";
     /// A client certificate has ended.
     PROVIDER_PEER_CERTIFICATE_EXPIRED = "CtiProviderClosePeerCertExpired", Warning,
         "A connection was closed because the application's certificate has ended.",
         "The certificate was not renewed in time.",
-        "Make a new one with `ctimanager pki client`, and let the application reconnect with it.";
+        "`ctimanager pki client DIR --user ID --renew`, and let the application reconnect with it.";
     /// The node's own certificate ends soon.
     CERTIFICATE_EXPIRES_SOON = "NodeCertificateExpiresSoon", Warning,
         "The node's certificate ends within 30 days.", "`expires` says when.",
-        "Make a new one with `ctimanager pki init` in a folder of its own, put it into the pki folder and reload.";
+        "`ctimanager pki init DIR --config FILE --renew`, then `ctimanager reload`.";
     /// The node's own certificate has ended.
     CERTIFICATE_EXPIRED = "NodeCertificateExpired", Error,
         "The node's certificate has ended: applications and phones refuse new connections.",
         "The certificate was not renewed in time.",
-        "Make a new one with `ctimanager pki init` in a folder of its own, put it into the pki folder and reload.";
+        "`ctimanager pki init DIR --config FILE --renew`, then `ctimanager reload`.";
     /// The hard limit of providers.
     MAX_CONNECTIONS = "CtiMaxConnectionReached", Warning,
         "As many providers are open as there may be: further ones are refused.",
@@ -137,8 +143,8 @@ alarms! {
         "A configuration took effect.", "The node started, or was told to reload.", "None is needed.";
 }
 
-/// Occurrences and cleared conditions that are remembered.
-const REMEMBERED: usize = 256;
+/// Occurrences and cleared conditions of each alarm that are remembered: a thousand of one push none of another out.
+const REMEMBERED: usize = 32;
 
 /// Conditions that may stand at once; a further one is reported but not kept.
 const STANDING: usize = 4096;
@@ -146,6 +152,7 @@ const STANDING: usize = 4096;
 #[derive(Clone, Debug)]
 struct Alarm {
     name: &'static str,
+    at: Option<SystemTime>,
     state: &'static str,
     parameters: Vec<(&'static str, String)>,
 }
@@ -154,17 +161,27 @@ struct Alarm {
 #[derive(Debug, Default)]
 pub struct Alarms {
     standing: BTreeMap<(&'static str, String), Alarm>,
-    newest: VecDeque<Alarm>,
+    /// The newest last, each with its number among all.
+    newest: BTreeMap<&'static str, VecDeque<(u64, Alarm)>>,
+    told: u64,
+    /// The time of the step.
+    time: Option<SystemTime>,
 }
 
 impl Alarms {
+    /// When that is which is told from now on.
+    pub fn set_time(&mut self, wall: SystemTime) {
+        self.time = Some(wall);
+    }
+
     /// Something happened that is over with its telling.
     pub fn occur(
         &mut self,
         definition: &'static Definition,
         parameters: Vec<(&'static str, String)>,
     ) -> Report {
-        self.remember(Alarm { name: definition.name, state: "raised", parameters: parameters.clone() });
+        let (name, at) = (definition.name, self.time);
+        self.remember(Alarm { name, at, state: "raised", parameters: parameters.clone() });
         definition.report(parameters)
     }
 
@@ -181,7 +198,7 @@ impl Alarms {
             return None;
         }
         let state = if on { "raised" } else { "cleared" };
-        let alarm = Alarm { name: definition.name, state, parameters: parameters.clone() };
+        let alarm = Alarm { name: definition.name, at: self.time, state, parameters: parameters.clone() };
         if !on {
             self.standing.remove(&key);
             self.remember(alarm);
@@ -196,7 +213,9 @@ impl Alarms {
     /// The conditions that stand, then the newest others, as the protocol's `alarm` objects.
     #[must_use]
     pub fn list(&self) -> Vec<Value> {
-        self.standing.values().chain(self.newest.iter().rev()).map(view).collect()
+        let mut newest: Vec<&(u64, Alarm)> = self.newest.values().flatten().collect();
+        newest.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
+        self.standing.values().chain(newest.into_iter().map(|(_, alarm)| alarm)).map(view).collect()
     }
 
     /// Whether a condition of this alarm stands, for whichever key.
@@ -212,22 +231,35 @@ impl Alarms {
         self.standing.len()
     }
 
-    fn remember(&mut self, alarm: Alarm) {
-        if self.newest.len() == REMEMBERED {
-            self.newest.pop_front();
+    /// How many conditions of each alarm stand; those without are left out.
+    #[must_use]
+    pub fn standing_by_name(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for (name, _) in self.standing.keys() {
+            *counts.entry(*name).or_default() += 1;
         }
-        self.newest.push_back(alarm);
+        counts
+    }
+
+    fn remember(&mut self, alarm: Alarm) {
+        self.told += 1;
+        let newest = self.newest.entry(alarm.name).or_default();
+        if newest.len() == REMEMBERED {
+            newest.pop_front();
+        }
+        newest.push_back((self.told, alarm));
     }
 }
 
 /// Every alarm that there is.
-pub static ALL: [&Definition; 22] = [
+pub static ALL: [&Definition; 23] = [
     &PROVIDER_OPENED,
     &PROVIDER_OPEN_FAILURE,
     &PROVIDER_CLOSED,
     &PROVIDER_HEARTBEAT_TIMEOUT,
     &CONNECTION_DROPPED,
     &SLOW_CONSUMER,
+    &MESSAGE_TOO_LONG,
     &PEER_CERTIFICATE_EXPIRES_SOON,
     &PROVIDER_PEER_CERTIFICATE_EXPIRED,
     &CERTIFICATE_EXPIRES_SOON,
@@ -246,10 +278,16 @@ pub static ALL: [&Definition; 22] = [
     &CONFIGURATION_LOADED,
 ];
 
+/// Its place among [`ALL`].
+#[must_use]
+pub fn index(name: &str) -> Option<usize> {
+    ALL.iter().position(|d| d.name == name)
+}
+
 /// The definition of a name.
 #[must_use]
 pub fn definition(name: &str) -> Option<&'static Definition> {
-    ALL.into_iter().find(|d| d.name == name)
+    index(name).map(|index| ALL[index])
 }
 
 /// How the protocol names a severity.
@@ -289,6 +327,7 @@ fn view(alarm: &Alarm) -> Value {
         "name": alarm.name,
         "severity": known.map_or("informational", |d| severity_name(d.severity)),
         "state": alarm.state,
+        "time": alarm.at.map(protocol::event::rfc3339),
         "text": known.map_or("", |d| d.text),
         "cause": known.map_or("", |d| d.cause),
         "cure": known.map_or("", |d| d.cure),
@@ -307,25 +346,42 @@ mod tests {
             alarms.condition(&MAX_DEVICES_PER_NODE, String::new(), on, vec![("open", "801".into())])
         };
         assert!(raise(&mut alarms, false).is_none());
+        alarms.set_time(SystemTime::UNIX_EPOCH);
         assert_eq!(raise(&mut alarms, true).expect("raised").severity, Severity::Warning);
         assert!(raise(&mut alarms, true).is_none());
         assert_eq!(alarms.list()[0]["state"], "raised");
+        alarms.set_time(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(60));
+        assert_eq!(alarms.list()[0]["time"], "1970-01-01T00:00:00.000Z", "when it was raised");
+        assert_eq!(alarms.standing_by_name(), BTreeMap::from([("MaxDevicesPerNodeExceeded", 1)]));
         assert_eq!(raise(&mut alarms, false).expect("cleared").severity, Severity::Informational);
         assert_eq!(alarms.standing(), 0);
         assert_eq!(alarms.list()[0]["state"], "cleared");
+        assert_eq!(alarms.list()[0]["time"], "1970-01-01T00:01:00.000Z");
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let mut alarms = Alarms::default();
+        alarms.occur(&DEVICE_OPENED, Vec::new());
         for n in 0..2 * REMEMBERED {
             alarms.occur(&PROVIDER_OPENED, vec![("n", n.to_string())]);
         }
+        alarms.occur(&DEVICE_CLOSED, Vec::new());
         let list = alarms.list();
-        assert_eq!(list.len(), REMEMBERED);
-        assert_eq!(list[0]["parameters"]["n"], (2 * REMEMBERED - 1).to_string());
+        let names: Vec<&str> = list.iter().filter_map(|alarm| alarm["name"].as_str()).collect();
+        assert_eq!(names[..2], ["CtiDeviceClosed", "CtiProviderOpened"], "the newest first");
+        assert_eq!(list[1]["parameters"]["n"], (2 * REMEMBERED - 1).to_string());
+        assert_eq!(list[REMEMBERED]["parameters"]["n"], REMEMBERED.to_string());
+        assert_eq!(names[REMEMBERED + 1..], ["CtiDeviceOpened"], "many of one push none of another out");
+    }
+
+    #[test]
+    fn every_alarm_has_a_cause_and_a_cure_and_is_in_the_document() {
+        let document = include_str!("../../../docs/operations.md");
         for definition in ALL {
             assert!(!definition.cause.is_empty() && !definition.cure.is_empty());
+            let row = format!("| `{}` | {} |", definition.name, severity_name(definition.severity));
+            assert!(document.contains(&row), "docs/operations.md lacks: {row}");
         }
     }
 }

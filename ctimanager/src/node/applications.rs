@@ -2,7 +2,6 @@
 
 use super::alarms;
 use super::port::{CtiConnection, CtiTransport, Output};
-use super::reload::closed_report;
 use super::reload::consequences::{Consequences, Parameters};
 use super::unopened::Unopened;
 use super::{Node, SessionParameters, Step};
@@ -250,9 +249,8 @@ impl Node {
         reported: &Reported,
         error: Option<&CtiError>,
     ) {
-        let user = self.applications.providers.get(&id).map_or_else(String::new, |p| p.user.to_string());
-        let mut parameters =
-            vec![("session", id.to_string()), ("user", user), ("device", reported.device.to_string())];
+        let mut parameters = self.who(id);
+        parameters.push(("device", reported.device.to_string()));
         let definition = match error {
             None => Some(reported.on_success),
             Some(error) => {
@@ -313,13 +311,29 @@ impl Node {
     }
 
     pub(super) fn application_overflow(&mut self, step: &mut Step<'_>, connection: CtiConnection) {
-        if !self.applications.links.contains_key(&connection) {
-            return;
-        }
-        let report =
-            self.alarms.occur(&alarms::SLOW_CONSUMER, vec![("connection", connection.0.to_string())]);
+        self.offend(step, connection, &alarms::SLOW_CONSUMER, CloseReason::SlowConsumer);
+    }
+
+    pub(super) fn application_line_too_long(&mut self, step: &mut Step<'_>, connection: CtiConnection) {
+        self.offend(step, connection, &alarms::MESSAGE_TOO_LONG, CloseReason::LineTooLong);
+    }
+
+    /// A connection is lost by what the application itself did.
+    fn offend(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: CtiConnection,
+        alarm: &'static alarms::Definition,
+        reason: CloseReason,
+    ) {
+        let Some(link) = self.applications.links.get(&connection) else { return };
+        let parameters = match link.connection.session() {
+            Some(session) => self.who(session),
+            None => vec![("address", link.peer.to_string())],
+        };
+        let report = self.alarms.occur(alarm, parameters);
         step.out.push(Output::Report(report));
-        self.lose_connection(step, connection, CloseReason::SlowConsumer);
+        self.lose_connection(step, connection, reason);
     }
 
     /// Tells a connection why it is closed, closes it, and lets its session wait or fail.
@@ -359,8 +373,7 @@ impl Node {
     pub(super) fn application_gone(&mut self, step: &mut Step<'_>, connection: CtiConnection) {
         let Some(link) = self.forget_link(step, connection) else { return };
         if let Some(session) = link.connection.session() {
-            let parameters = vec![("session", session.to_string()), ("address", link.peer.to_string())];
-            let report = self.alarms.occur(&alarms::CONNECTION_DROPPED, parameters);
+            let report = self.alarms.occur(&alarms::CONNECTION_DROPPED, self.who(session));
             step.out.push(Output::Report(report));
             self.detach(step, session, connection, "connection_lost");
         }
@@ -388,8 +401,9 @@ impl Node {
         let devices: Vec<DeviceName> = self.model.open_devices(id).cloned().collect();
         self.weigh_connections(step);
         self.model(step, device_model::Input::SessionEnded(id));
-        let closed = devices.iter().map(|device| Output::Report(closed_report(&parameters, device)));
-        step.out.extend(closed);
+        for device in &devices {
+            self.report_closed(step, &parameters, device);
+        }
         let report = self.alarms.occur(&alarms::PROVIDER_CLOSED, parameters);
         step.out.push(Output::Report(report));
     }
@@ -403,11 +417,29 @@ impl Node {
         reason: &'static str,
     ) -> Option<Parameters> {
         let session = self.applications.sessions.end(step.now, id)?;
+        let mut parameters = self.who(id);
+        parameters.push(("reason", reason.to_owned()));
         self.keep_end(step, &session);
-        let provider = self.applications.providers.remove(&id);
+        self.applications.providers.remove(&id);
         self.forget_certificate(step, id);
-        let user = provider.map_or_else(String::new, |p| p.user.to_string());
-        Some(vec![("session", id.to_string()), ("user", user), ("reason", reason.to_owned())])
+        Some(parameters)
+    }
+
+    /// Whose session it is and from where he came last, as alarms name it.
+    pub(super) fn who(&self, id: SessionId) -> Parameters {
+        let mut parameters = vec![("session", id.to_string())];
+        if let Some(provider) = self.applications.providers.get(&id) {
+            parameters.push(("user", provider.user.to_string()));
+            parameters.push(("address", provider.peer.to_string()));
+        }
+        parameters
+    }
+
+    /// A device of a provider that is closed.
+    pub(super) fn report_closed(&mut self, step: &mut Step<'_>, of: &Parameters, device: &DeviceName) {
+        let device = [("device", device.to_string())];
+        let report = self.alarms.occur(&alarms::DEVICE_CLOSED, of.iter().cloned().chain(device).collect());
+        step.out.push(Output::Report(report));
     }
 
     pub(super) fn application_timeouts(&mut self, step: &mut Step<'_>) {
@@ -432,8 +464,7 @@ impl Node {
     }
 
     fn silent(&mut self, step: &mut Step<'_>, id: SessionId, connection: CtiConnection, fate: Fate) {
-        let parameters = vec![("session", id.to_string()), ("connection", connection.0.to_string())];
-        let report = self.alarms.occur(&alarms::PROVIDER_HEARTBEAT_TIMEOUT, parameters);
+        let report = self.alarms.occur(&alarms::PROVIDER_HEARTBEAT_TIMEOUT, self.who(id));
         step.out.push(Output::Report(report));
         self.close_connection(step, connection, CloseReason::HeartbeatTimeout);
         match fate {

@@ -115,11 +115,9 @@ impl Node {
         device: &DeviceName,
         error: &CtiError,
     ) {
-        let parameters = vec![
-            ("session", id.to_string()),
-            ("device", device.to_string()),
-            ("reason", error.symbol.name().to_owned()),
-        ];
+        let mut parameters = self.who(id);
+        parameters.push(("device", device.to_string()));
+        parameters.push(("reason", error.symbol.name().to_owned()));
         let report = self.alarms.occur(&alarms::DEVICE_OPEN_FAILURE, parameters);
         step.out.push(Output::Report(report));
     }

@@ -124,6 +124,7 @@ impl Node {
     pub fn handle(&mut self, now: Instant, wall: SystemTime, input: Input, out: &mut Vec<Output>) {
         let begin = out.len();
         let mut step = Step { now, wall, out };
+        self.alarms.set_time(wall);
         if self.started.is_none() {
             self.started = Some(wall);
             self.look_at_certificates(&mut step);
@@ -136,7 +137,7 @@ impl Node {
             }
             Input::CtiFrame(connection, bytes) => self.application_frame(&mut step, connection, &bytes),
             Input::CtiLineTooLong(connection) => {
-                self.lose_connection(&mut step, connection, CloseReason::LineTooLong);
+                self.application_line_too_long(&mut step, connection);
             }
             Input::CtiClosed(connection) => self.application_gone(&mut step, connection),
             Input::CtiOverflow(connection) => self.application_overflow(&mut step, connection),

@@ -291,11 +291,8 @@ impl Node {
     }
 
     fn report_opened(&mut self, step: &mut Step<'_>, id: SessionId, open: &ProviderOpen) {
-        let parameters = vec![
-            ("session", id.to_string()),
-            ("user", open.user.as_str().to_owned()),
-            ("application", open.application.as_str().to_owned()),
-        ];
+        let mut parameters = self.who(id);
+        parameters.push(("application", open.application.as_str().to_owned()));
         let report = self.alarms.occur(&alarms::PROVIDER_OPENED, parameters);
         step.out.push(Output::Report(report));
         let peer = self.applications.providers.get(&id).map(|provider| provider.peer);

@@ -100,8 +100,15 @@ pub enum AdminRequest {
     Sessions,
     Alarms,
     Nodes,
-    Explain { device: String, user: String },
-    Dependencies { dn: String },
+    /// The numbers of [`AdminRequest::Status`], and how many conditions of each alarm stand; for `/metrics`.
+    Metrics,
+    Explain {
+        device: String,
+        user: String,
+    },
+    Dependencies {
+        dn: String,
+    },
     Drain,
     Stop,
 }

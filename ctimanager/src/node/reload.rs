@@ -12,7 +12,6 @@ mod switch;
 mod telling;
 
 pub use switch::Switch;
-pub(super) use telling::closed_report;
 
 use super::open::privileges;
 use super::port::{CtiConnection, Output};

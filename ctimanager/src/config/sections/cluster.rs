@@ -4,6 +4,7 @@ use super::items;
 use crate::config::fields::{At, Fields};
 use crate::config::mistake::Report;
 use crate::config::names::{Kind, Names};
+use crate::config::yaml::Value;
 use crate::config::{CallManagerGroup, Cluster, CtiPorts, DevicePool, Node, SipPorts};
 use security::Mode;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ pub(in crate::config) const GROUP_KEYS: &[&str] = &["name", "members"];
 pub(in crate::config) const POOL_KEYS: &[&str] = &["name", "call_manager_group"];
 pub(in crate::config) const MODES: &[(&str, Mode)] =
     &[("secure", Mode::Secure), ("non_secure", Mode::NonSecure)];
+/// Where a node keeps its state, beside the file, unless it is told.
+pub(in crate::config) const STATE_DIR: &str = "state";
 /// The services that a node can run.
 pub(in crate::config) const SERVICES: &[(&str, Service)] =
     &[("callmanager", Service::CallManager), ("ctimanager", Service::CtiManager)];
@@ -74,7 +77,7 @@ fn node(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Node> {
     let host = fields.require("host", report).and_then(|at| host(&at, report));
     let services: Vec<Service> = match fields.get("services") {
         None => vec![Service::CallManager, Service::CtiManager],
-        Some(at) => at.items(report).iter().filter_map(|s| s.choice(SERVICES, report)).collect(),
+        Some(at) => services(&at, report),
     };
     let sip = sip_ports(fields.get("sip"), report);
     let cti = cti_ports(fields.get("cti"), report);
@@ -82,7 +85,7 @@ fn node(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Node> {
     let (web, cluster) = (port("web", report), port("cluster", report));
     let state_dir = match fields.get("state_dir") {
         Some(at) => at.name(4096, report).map_or_else(PathBuf::new, |text| super::path(&at, text)),
-        None => super::path(at, "state"),
+        None => super::path(at, STATE_DIR),
     };
     let node = Node {
         name: name?.into(),
@@ -98,6 +101,14 @@ fn node(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Node> {
     };
     different_ports(at, &node, report);
     Some(node)
+}
+
+fn services(at: &At<'_>, report: &mut Report) -> Vec<Service> {
+    let items = at.items(report);
+    if items.is_empty() && matches!(at.node.value, Value::List(_)) {
+        at.wrong(report, "a node runs `callmanager`, `ctimanager` or both");
+    }
+    items.iter().filter_map(|item| item.choice(SERVICES, report)).collect()
 }
 
 /// SIP listens where it is told; without the section where everybody expects it.

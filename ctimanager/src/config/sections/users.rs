@@ -40,7 +40,12 @@ pub(in crate::config) fn group(at: &At<'_>, names: &mut Names, report: &mut Repo
             Some(group) => includes = includes.with(group),
             None => {
                 let hint = report.did_you_mean(written, StandardGroup::ALL.map(StandardGroup::name));
-                item.wrong(report, format!("`{written}` is no standard group{hint}"));
+                let own = if names.is_defined(Kind::UserGroup, written) {
+                    ": a bundle holds standard groups, not other bundles"
+                } else {
+                    &hint
+                };
+                item.wrong(report, format!("`{written}` is no standard group{own}"));
             }
         }
     }

@@ -83,6 +83,16 @@ async fn http_connections_beyond_the_limit() {
 }
 
 #[tokio::test]
+async fn lines_beyond_a_lower_limit() {
+    let limits = Limits { max_line_bytes: 20, ..Wishes::default().limits };
+    let house = house(with(limits)).await;
+    let mut stream = house.plain().await;
+    echoes(&mut stream, "twenty characters it\n").await;
+    stream.write_all(b"twenty characters it!\n").await.expect("written");
+    assert_eq!(rest(&mut stream).await, "line_too_long\n");
+}
+
+#[tokio::test]
 async fn administrators_beyond_the_limit() {
     let folder = std::env::temp_dir().join(format!("ctimanager-askers-{}", std::process::id()));
     let path = folder.join("ctimanager.sock");

@@ -119,6 +119,30 @@ async fn ask(socket: &Path, request: Request) -> Answer {
 }
 
 #[tokio::test]
+async fn metrics_tell_how_the_node_is_and_count_its_alarms() {
+    let site = Site::new("metrics");
+    let running = site.launch(None).await;
+    let ca = site.authority.pem().certificate.clone();
+    let mut app = try_tls(&ca, running.addresses.cti_tls).await.expect("connected");
+    assert!(request(&mut app, "provider.open", credentials()).await.get("result").is_some());
+    let mut web = try_tls(&ca, running.addresses.web).await.expect("connected");
+    let question = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    web.write_all(question.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    soon(tokio::io::AsyncReadExt::read_to_string(&mut web, &mut answer)).await.expect("an answer");
+    for line in [
+        "ctimanager_sessions 1",
+        "ctimanager_calls 0",
+        "ctimanager_cti_connections_accepted_total 1",
+        "ctimanager_alarms_total{alarm=\"CtiProviderOpened\"} 1",
+        "ctimanager_alarms_standing{alarm=\"CtiMaxConnectionReached\"} 0",
+    ] {
+        assert!(answer.lines().any(|told| told == line), "{line}: {answer}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_from_its_files_serves_applications_and_says_goodbye() {
     let site = Site::new("serves");
     let running = site.launch(None).await;

@@ -94,14 +94,20 @@ async fn a_page_of_another_site_cannot_use_the_browsers_certificate() {
 
 #[tokio::test]
 async fn a_message_over_the_limit_is_told_and_closes() {
-    let house = house(Wishes::default()).await;
-    let mut socket = socket(&house, None, None).await;
-    // The server may close before all of it is written.
-    let _ = socket.send(Message::text("x".repeat(MAX_LINE_BYTES + 1))).await;
-    assert_eq!(next(&mut socket).await, Message::text("line_too_long"));
-    match next(&mut socket).await {
-        Message::Close(Some(frame)) => assert_eq!(frame.code, CloseCode::Size),
-        other => panic!("{other:?}"),
+    for max_line_bytes in [MAX_LINE_BYTES, 100] {
+        let limits = Limits { max_line_bytes, ..Wishes::default().limits };
+        let house = house(Wishes { limits, ..Wishes::default() }).await;
+        let mut socket = socket(&house, None, None).await;
+        let longest = Message::text("x".repeat(max_line_bytes));
+        socket.send(longest.clone()).await.expect("sent");
+        assert_eq!(next(&mut socket).await, longest);
+        // The server may close before all of it is written.
+        let _ = socket.send(Message::text("x".repeat(max_line_bytes + 1))).await;
+        assert_eq!(next(&mut socket).await, Message::text("line_too_long"));
+        match next(&mut socket).await {
+            Message::Close(Some(frame)) => assert_eq!(frame.code, CloseCode::Size),
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -1,12 +1,10 @@
 //! Carrying out what follows from a reload, a portion at a time.
 
-use super::super::alarms;
 use super::super::applications::Link;
-use super::super::port::{Output, Report};
+use super::super::port::Output;
 use super::super::{Node, Step};
 use super::consequences::{
-    AT_ONCE, LEGS_AT_ONCE, Parameters, READERS_PATIENCE, Reload, SIP_AT_ONCE, WORK_AT_ONCE, WORK_OF_LEG,
-    Work, lists,
+    AT_ONCE, LEGS_AT_ONCE, READERS_PATIENCE, Reload, SIP_AT_ONCE, WORK_AT_ONCE, WORK_OF_LEG, Work, lists,
 };
 use device_model::port::OutOfServiceReason;
 use device_model::{DeviceName, DeviceView, Input, SessionId};
@@ -84,10 +82,11 @@ impl Node {
             }
             Work::Kept(session, last) => self.tell_kept(step, *session, last),
             Work::Closed(parameters, names) => {
-                let closed = names.next().map(|device| closed_report(parameters, &device));
-                let more = closed.is_some();
-                step.out.extend(closed.map(Output::Report));
-                more
+                let device = names.next();
+                if let Some(device) = &device {
+                    self.report_closed(step, parameters, device);
+                }
+                device.is_some()
             }
             Work::Forget(next) => self.forget_one(step, next),
             Work::Lost(_, names) | Work::Added(names) | Work::Relined(names) | Work::Gained(_, names) => {
@@ -266,13 +265,6 @@ impl Node {
             self.tell_event(step, sessions, Event::Device { change, device: Device::from(view), reason });
         }
     }
-}
-
-/// A device of a provider that is closed. Thousands of them would push all else out of the list of alarms: the provider's
-/// own closing stands there.
-pub(in crate::node) fn closed_report(parameters: &Parameters, device: &DeviceName) -> Report {
-    let device = [("device", device.to_string())];
-    alarms::DEVICE_CLOSED.report(parameters.iter().cloned().chain(device).collect())
 }
 
 fn awaits(work: &Work, name: &DeviceName) -> bool {

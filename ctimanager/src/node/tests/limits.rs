@@ -395,12 +395,79 @@ fn explain_and_dependencies_name_the_line() {
     let line = CONFIG.lines().position(|line| line.contains("id: other")).expect("there") + 1;
     assert_eq!(no["line"], line);
     assert!(no["message"].as_str().expect("a sentence").contains("controlled_devices"));
-    assert_eq!(ask(explain("PORT_001", "nobody"))["rule"], "user exists");
+    let nobody = ask(explain("PORT_001", "nobody"));
+    let line = CONFIG.lines().position(|line| line.starts_with("users:")).expect("there") + 2;
+    assert_eq!(
+        (&nobody["rule"], &nobody["line"]),
+        (&json!("user exists"), &json!(line)),
+        "where he would stand"
+    );
     let found = ask(AdminRequest::Dependencies { dn: "5000".into() });
     let names: Vec<&str> =
         found.as_array().expect("a list").iter().filter_map(|d| d["name"].as_str()).collect();
     assert_eq!(names, ["RP_MAIN", "ivr", "other"]);
     assert!(found[0]["line"].is_u64());
+}
+
+#[test]
+fn what_an_application_leaves_behind_is_among_the_alarms_with_who_it_was() {
+    let mut world = World::new();
+    let app = world.application(1, "ivr");
+    world.call(app, "device.open", json!({"device": "RP_MAIN", "media": {"mode": "none"}}));
+    world.heard(app);
+    world.call(app, "device.open", json!({"device": "SECRET"}));
+    world.input(Input::CtiClosed(app));
+    world.input(Input::Admin(AdminToken(1), AdminRequest::Alarms));
+    let alarms = world.answers.pop().expect("an answer").expect("a good one");
+    let told: Vec<(&str, &str)> = alarms
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|alarm| {
+            let parameters = &alarm["parameters"];
+            assert_eq!(
+                (&parameters["user"], &parameters["address"]),
+                (&json!("ivr"), &json!("127.0.0.1:40000"))
+            );
+            let name = alarm["name"].as_str().expect("a name");
+            (name, parameters["reason"].as_str().unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("CtiProviderClosed", "connection_lost"),
+            ("CtiDeviceClosed", "connection_lost"),
+            ("ApplicationConnectionDropped", ""),
+            ("CtiDeviceOpenFailure", "DEVICE_NOT_CONTROLLED"),
+            ("CtiDeviceOpened", ""),
+            ("CtiProviderOpened", ""),
+        ]
+    );
+}
+
+#[test]
+fn a_message_over_the_limit_is_an_alarm_that_says_whose_it_was() {
+    let mut world = World::new();
+    let app = world.application(1, "ivr");
+    world.input(Input::CtiLineTooLong(app));
+    assert_eq!(world.closed, [app]);
+    let report =
+        world.reports.iter().find(|report| report.name == "kCtiQbeMessageTooLong").expect("an alarm");
+    assert!(report.parameters.contains(&("user", "ivr".to_owned())), "{report:?}");
+}
+
+#[test]
+fn a_node_names_the_services_that_it_runs() {
+    for (written, told) in [
+        ("[callmanager, ctimanager]", json!(["callmanager", "ctimanager"])),
+        ("[ctimanager]", json!(["ctimanager"])),
+    ] {
+        let mut world = World::with(&CONFIG.replace("[callmanager, ctimanager]", written));
+        world.input(Input::Admin(AdminToken(1), AdminRequest::Nodes));
+        let nodes = world.answers.pop().expect("an answer").expect("a good one");
+        assert_eq!((&nodes[0]["node"], &nodes[0]["services"]), (&json!("cm1"), &told));
+    }
 }
 
 #[test]
