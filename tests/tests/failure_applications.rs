@@ -203,8 +203,8 @@ impl Drop for Away {
     }
 }
 
-/// The node's log and the events are rounded to microseconds and milliseconds, the callers' notes are not.
-const ROUNDING: Duration = Duration::from_millis(2);
+/// The node writes its log behind what it does, and on a busy machine another program may run in between.
+const LATE_LOG: Duration = Duration::from_millis(250);
 
 /// # Panics
 /// If it took longer than it may, from the moment at which the node noticed.
@@ -212,7 +212,7 @@ fn within(bound: Duration, noticed: SystemTime, done: SystemTime, what: &str) {
     let took = done.duration_since(noticed).unwrap_or_default();
     eprintln!("{what}: {took:?} after it was noticed");
     assert!(took < bound, "{what}: {took:?}");
-    assert!(done + ROUNDING >= noticed, "{what}: done before it was noticed?");
+    assert!(done + LATE_LOG >= noticed, "{what}: done before it was noticed?");
 }
 
 /// All of them were cleared with cause 41; when the last was.
