@@ -158,6 +158,28 @@ fn redirect_from_offering_and_what_comes_back() {
     quiet(&w);
 }
 
+/// Route points hand a call from one to the next without ever accepting it.
+#[test]
+fn a_redirected_call_is_sent_on_by_who_was_offered_it() {
+    let mut w = World::new(plan());
+    w.open(APP, "RP", None);
+    w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU"])));
+    w.open(APP, "Q", Some(fixed(APP_RTP, &["PCMU"])));
+    let a = w.dial("A", "5000", Some(sdp(A, &["PCMU"])));
+    let rp = w.leg_at("RP");
+    w.redirect(rp, "6001", true);
+    let p = w.leg_at("P");
+    w.redirect(rp, "2002", true); // its own redirect is not decided yet
+    w.redirect(p, "4711", true); // nobody: the call stays at P
+    w.redirect(p, "6002", true);
+    let q = w.leg_at("Q");
+    w.redirect(q, "2002", true);
+    w.ring(w.last_placed());
+    assert_snapshot!(w.said());
+    w.hang_up(a);
+    quiet(&w);
+}
+
 #[test]
 fn redirect_without_a_way_back_and_a_caller_who_gives_up() {
     let mut w = World::new(plan());
