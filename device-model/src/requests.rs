@@ -222,12 +222,10 @@ impl CallControl {
             return Ok(());
         }
         self.stop_ringing(call);
-        let Some(call) = self.calls.get_mut(&call) else { return Ok(()) };
-        let anchor = call.anchor;
-        if let Some(attempt) = call.attempt_mut() {
+        if let Some(attempt) = self.calls.get_mut(&call).and_then(|call| call.attempt_mut()) {
             attempt.answering = Some(id);
         }
-        self.ensure_channel(id, anchor);
+        self.answer_with_address(call, id);
         Ok(())
     }
 

@@ -233,6 +233,61 @@ fn phone_holds_and_the_application_hears_each_direction() {
     assert_snapshot!(w.said());
 }
 
+/// Its application is asked for the address all the same; it has one when the caller wants media.
+#[test]
+fn a_caller_who_offers_no_media_is_answered() {
+    let mut w = World::new(plan());
+    w.open(APP, "P", Some(dynamic(&["PCMU"])));
+    let still = device_model::media::Description { direction: Direction::Inactive, ..sdp(A, &["PCMU"]) };
+    let a = w.dial("A", "6001", Some(still));
+    let p = w.leg_at("P");
+    w.request(APP, Request::Answer { leg: p });
+    w.set_media(APP, p, APP_RTP);
+    w.signal(a, Signal::Offer(Some(sdp(A, &["PCMU"]))));
+    assert_snapshot!(w.said());
+    w.hang_up(a);
+    quiet(&w);
+}
+
+#[test]
+fn who_is_redirected_may_hold_meanwhile() {
+    let mut w = World::new(plan());
+    w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU"])));
+    w.open(APP, "Q", Some(fixed("10.0.0.9:7010", &["PCMU"])));
+    w.open(APP, "RP", Some(dynamic(&["PCMU"])));
+    w.make_call("P", "6002");
+    let (p, q) = (w.leg_at("P"), w.leg_at("Q"));
+    w.request(APP, Request::Answer { leg: q });
+    w.redirect(q, "5000", true);
+    let rp = w.leg_at("RP");
+    w.request(APP, Request::Hold { leg: p });
+    w.said();
+    w.request(APP, Request::Answer { leg: rp });
+    w.request(APP, Request::Retrieve { leg: p });
+    w.set_media(APP, rp, "10.0.0.9:7020");
+    assert_snapshot!(w.said());
+    w.request(APP, Request::Drop { leg: p });
+    quiet(&w);
+}
+
+#[test]
+fn a_caller_whose_codecs_have_changed_is_not_answered() {
+    let mut w = World::new(plan());
+    w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU"])));
+    w.open(APP, "Q", Some(dynamic(&["PCMA"])));
+    let a = w.dial("A", "6001", Some(sdp(A, &["PCMU", "PCMA"])));
+    let p = w.leg_at("P");
+    w.request(APP, Request::Answer { leg: p });
+    w.redirect(p, "6002", true);
+    let q = w.leg_at("Q");
+    w.signal(a, Signal::Offer(Some(sdp(A, &["PCMU"]))));
+    w.said();
+    w.request(APP, Request::Answer { leg: q });
+    assert_snapshot!(w.said());
+    w.hang_up(a);
+    quiet(&w);
+}
+
 #[test]
 fn application_holds_a_phone_that_talks_to_a_phone() {
     let mut w = World::new(plan());
