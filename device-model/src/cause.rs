@@ -81,6 +81,8 @@ causes! {
     BEARER_NOT_AUTHORIZED = 57, "bearer_capability_not_authorized";
     /// 58
     BEARER_NOT_AVAILABLE = 58, "bearer_capability_not_available";
+    /// 63
+    SERVICE_UNAVAILABLE = 63, "service_or_option_unavailable";
     /// 65
     BEARER_NOT_IMPLEMENTED = 65, "bearer_capability_not_implemented";
     /// 70

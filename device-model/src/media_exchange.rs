@@ -260,7 +260,7 @@ impl CallControl {
     }
 
     /// Opens a dynamic leg's channel when media is about to be, closes it when a media session is over.
-    pub(crate) fn ensure_channel(&mut self, leg: LegId, peer: LegId) {
+    fn ensure_channel(&mut self, leg: LegId, peer: LegId) {
         let (Some(end), Some(far)) = (self.legs.get(&leg), self.legs.get(&peer)) else { return };
         if !is_dynamic(end) {
             return;
@@ -270,6 +270,22 @@ impl CallControl {
             (Channel::Closed, true) => self.ask_for_address(leg, peer),
             (Channel::Open(_) | Channel::Asked, false) => self.close_channel(leg),
             (Channel::Closed, false) | (Channel::Open(_) | Channel::Asked, true) => {}
+        }
+    }
+
+    /// The application of a dynamic leg answers. The call is established when it has given its address; at once while the
+    /// other end wants no media: the application is asked when it does.
+    pub(crate) fn answer_with_address(&mut self, call: CallId, leg: LegId) {
+        let Some(anchor) = self.calls.get(&call).map(|call| call.anchor) else { return };
+        let (Some(end), Some(other)) = (self.legs.get(&leg), self.legs.get(&anchor)) else { return };
+        if agreed(end, other).is_none() {
+            // The caller has changed its codecs since it was offered.
+            let why = Failure { cause: Cause::INCOMPATIBLE_DESTINATION, status: Some(488) };
+            return self.branch_failed(leg, why, None, false, true);
+        }
+        self.ensure_channel(leg, anchor);
+        if self.legs.get(&leg).is_some_and(|leg| leg.media.channel == Channel::Closed) {
+            self.establish(call, leg);
         }
     }
 

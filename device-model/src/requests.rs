@@ -222,16 +222,10 @@ impl CallControl {
             return Ok(());
         }
         self.stop_ringing(call);
-        let Some(answered) = self.calls.get_mut(&call) else { return Ok(()) };
-        let anchor = answered.anchor;
-        if let Some(attempt) = answered.attempt_mut() {
+        if let Some(attempt) = self.calls.get_mut(&call).and_then(|call| call.attempt_mut()) {
             attempt.answering = Some(id);
         }
-        self.ensure_channel(id, anchor);
-        // Nobody is asked for an address while the other end holds: it is asked for when media is wanted.
-        if self.legs.get(&id).is_some_and(|leg| leg.media.channel == Channel::Closed) {
-            self.establish(call, id);
-        }
+        self.answer_with_address(call, id);
         Ok(())
     }
 
@@ -354,7 +348,8 @@ impl CallControl {
     }
 
     /// Sends the other end of the leg's call somewhere else. The reply waits until the destination rings, answers or
-    /// refuses; till then the leg stays as it is.
+    /// refuses; till then the leg stays as it is. To send a call on is to have taken it: a redirect that brought it to the
+    /// leg has found its destination.
     fn redirect(&mut self, asker: Asker, ask: Redirect) -> Result<(), Refusal> {
         let leg =
             self.leg_in(asker.session, ask.leg, |state| is_offered(state) || state == LegState::Connected)?;
@@ -364,15 +359,21 @@ impl CallControl {
         }
         let Some(call) = self.calls.get(&call_id) else { return wrong_state(leg) };
         let answering = call.attempt().is_some_and(|attempt| attempt.answering.is_some());
-        if call.redirecting.is_some() || answering {
+        let role = self.role(ask.leg);
+        // Its application sends on what another application's redirect brought it.
+        let passed_on = call.redirecting.is_some() && role == Some(Role::Branch);
+        if answering || (call.redirecting.is_some() && !passed_on) {
             return wrong_state(leg);
         }
-        let remaining = match (self.role(ask.leg), &call.far) {
+        let remaining = match (role, &call.far) {
             (Some(Role::Anchor), Far::Talking(far)) => Some(*far),
             (Some(Role::Branch | Role::Talking), _) => None,
             (Some(Role::Anchor | Role::Redirected | Role::Passive) | None, _) => return wrong_state(leg),
         };
         let remaining_party = remaining.and_then(|far| self.legs.get(&far)).map(|leg| leg.party.clone());
+        if passed_on {
+            self.commit_redirect(call_id);
+        }
         let called = self.party(&ask.destination);
         let original = ask.original_called.map(|dn| self.party(&dn));
         let Some(call) = self.calls.get_mut(&call_id) else { return Ok(()) };

@@ -21,7 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite;
@@ -207,7 +207,11 @@ async fn serve_socket(
     let Ok((connection, mut pending)) = shell.open(peer, transport).await else { return };
     let (sink, stream) = socket.split();
     let overdue = pending.overdue();
-    let talk = Talk { closing: AtomicU16::new(close_code::NORMAL), pings: AtomicUsize::new(0) };
+    let talk = Talk {
+        closing: AtomicU16::new(close_code::NORMAL),
+        peer_closed: AtomicBool::new(false),
+        pings: AtomicUsize::new(0),
+    };
     let read = read_messages(stream, &talk, connection, &shell);
     shell.drive(connection, overdue, read, write_messages(sink, &talk, pending)).await;
 }
@@ -216,6 +220,8 @@ async fn serve_socket(
 struct Talk {
     /// The code to close with.
     closing: AtomicU16,
+    /// Whether the peer's close frame came; the library has its answer ready.
+    peer_closed: AtomicBool,
     /// Pings since our last write went out.
     pings: AtomicUsize,
 }
@@ -244,20 +250,30 @@ async fn read_messages(
                 talk.closing.store(close_code::UNSUPPORTED, Ordering::Relaxed);
                 break;
             }
-            Ok(Message::Close(_)) => break,
-            Err(error) if is_too_long(&error) => {
-                talk.closing.store(close_code::SIZE, Ordering::Relaxed);
-                return Ok(ReadEnd::TooLong);
+            Ok(Message::Close(_)) => {
+                talk.peer_closed.store(true, Ordering::Relaxed);
+                break;
             }
-            Err(_) => break,
+            Err(error) => {
+                let code = code_for(&error);
+                talk.closing.store(code, Ordering::Relaxed);
+                return Ok(if code == close_code::SIZE { ReadEnd::TooLong } else { ReadEnd::Closed });
+            }
         }
     }
     Ok(ReadEnd::Closed)
 }
 
-fn is_too_long(error: &axum::Error) -> bool {
+/// The code to close with after an error (RFC 6455 §7.4.1); who hears it has not lost his connection.
+fn code_for(error: &axum::Error) -> u16 {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<tungstenite::Error>());
-    matches!(cause, Some(tungstenite::Error::Capacity(_)))
+    match cause {
+        Some(tungstenite::Error::Capacity(_)) => close_code::SIZE,
+        Some(tungstenite::Error::Utf8(_)) => close_code::INVALID,
+        Some(tungstenite::Error::Protocol(_)) => close_code::PROTOCOL,
+        // Of the library, and nothing that a peer could be told.
+        Some(_) | None => close_code::NORMAL,
+    }
 }
 
 async fn write_messages(
@@ -275,6 +291,9 @@ async fn write_messages(
         sink.flush().await.map_err(io::Error::other)?;
         pending.written(taken);
         talk.pings.store(0, Ordering::Relaxed);
+    }
+    if talk.peer_closed.load(Ordering::Relaxed) {
+        return sink.flush().await.map_err(io::Error::other);
     }
     let code = talk.closing.load(Ordering::Relaxed);
     let goodbye = CloseFrame { code, reason: Utf8Bytes::from_static("") };

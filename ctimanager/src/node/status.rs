@@ -30,7 +30,8 @@ pub fn to_cause(status: u16) -> Cause {
     match status {
         404 | 485 | 604 => Cause::UNALLOCATED_NUMBER,
         401 | 402 | 403 | 407 | 603 | 608 => Cause::CALL_REJECTED,
-        405 | 406 | 415 | 501 => Cause::SERVICE_NOT_IMPLEMENTED,
+        405 => Cause::SERVICE_UNAVAILABLE,
+        406 | 415 | 501 => Cause::SERVICE_NOT_IMPLEMENTED,
         408 | 504 => Cause::RECOVERY_ON_TIMER_EXPIRY,
         410 => Cause::NUMBER_CHANGED,
         480 => Cause::NO_USER_RESPONDING,
@@ -67,6 +68,30 @@ mod tests {
         assert_eq!(of_cause(Cause::SUBSCRIBER_ABSENT), 480);
         assert_eq!(of_cause(Cause::NO_ANSWER), 480);
         assert_eq!(to_cause(408), Cause::RECOVERY_ON_TIMER_EXPIRY);
+    }
+
+    #[test]
+    fn statuses_have_the_causes_of_rfc_3398() {
+        let table = [
+            (&[404, 485, 604][..], 1),
+            (&[486, 600], 17),
+            (&[480], 18),
+            (&[401, 402, 403, 407, 603], 21),
+            (&[410], 22),
+            (&[482, 483], 25),
+            (&[484], 28),
+            (&[502], 38),
+            (&[400, 481, 500, 503], 41),
+            (&[405], 63),
+            (&[406, 415, 501], 79),
+            (&[408, 504], 102),
+            (&[413, 414, 416, 420, 421, 423, 505, 513], 127),
+        ];
+        for (statuses, cause) in table {
+            for status in statuses {
+                assert_eq!(to_cause(*status).code(), cause, "{status}");
+            }
+        }
     }
 
     #[test]

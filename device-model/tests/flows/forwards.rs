@@ -158,6 +158,28 @@ fn redirect_from_offering_and_what_comes_back() {
     quiet(&w);
 }
 
+/// Route points hand a call from one to the next without ever accepting it.
+#[test]
+fn a_redirected_call_is_sent_on_by_who_was_offered_it() {
+    let mut w = World::new(plan());
+    w.open(APP, "RP", None);
+    w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU"])));
+    w.open(APP, "Q", Some(fixed(APP_RTP, &["PCMU"])));
+    let a = w.dial("A", "5000", Some(sdp(A, &["PCMU"])));
+    let rp = w.leg_at("RP");
+    w.redirect(rp, "6001", true);
+    let p = w.leg_at("P");
+    w.redirect(rp, "2002", true); // its own redirect is not decided yet
+    w.redirect(p, "4711", true); // nobody: the call stays at P
+    w.redirect(p, "6002", true);
+    let q = w.leg_at("Q");
+    w.redirect(q, "2002", true);
+    w.ring(w.last_placed());
+    assert_snapshot!(w.said());
+    w.hang_up(a);
+    quiet(&w);
+}
+
 #[test]
 fn redirect_without_a_way_back_and_a_caller_who_gives_up() {
     let mut w = World::new(plan());
@@ -209,6 +231,24 @@ fn phone_holds_and_the_application_hears_each_direction() {
     w.signal(a, Signal::Offer(None));
     w.signal(a, Signal::Answer(sdp("10.0.0.1:4010", &["PCMU"])));
     assert_snapshot!(w.said());
+}
+
+#[test]
+fn a_caller_whose_codecs_have_changed_is_not_answered() {
+    let mut w = World::new(plan());
+    w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU"])));
+    w.open(APP, "Q", Some(dynamic(&["PCMA"])));
+    let a = w.dial("A", "6001", Some(sdp(A, &["PCMU", "PCMA"])));
+    let p = w.leg_at("P");
+    w.request(APP, Request::Answer { leg: p });
+    w.redirect(p, "6002", true);
+    let q = w.leg_at("Q");
+    w.signal(a, Signal::Offer(Some(sdp(A, &["PCMU"]))));
+    w.said();
+    w.request(APP, Request::Answer { leg: q });
+    assert_snapshot!(w.said());
+    w.hang_up(a);
+    quiet(&w);
 }
 
 #[test]

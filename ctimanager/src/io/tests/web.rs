@@ -124,6 +124,34 @@ async fn binary_messages_close_the_socket() {
 }
 
 #[tokio::test]
+async fn a_close_frame_is_answered() {
+    let mut house = house(Wishes::default()).await;
+    let mut socket = socket(&house, None, None).await;
+    socket.close(None).await.expect("sent");
+    assert!(matches!(next(&mut socket).await, Message::Close(_)));
+    house.sees("closed").await;
+}
+
+#[tokio::test]
+async fn what_is_no_text_and_no_frame_is_closed_with_its_own_code() {
+    let house = house(Wishes::default()).await;
+    // A text frame that is no UTF-8, a frame of no known kind, one without a mask.
+    let frames: [(&[u8], CloseCode); 3] = [
+        (&[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe], CloseCode::Invalid),
+        (&[0x83, 0x81, 0, 0, 0, 0, b'x'], CloseCode::Protocol),
+        (&[0x81, 0x01, b'x'], CloseCode::Protocol),
+    ];
+    for (bytes, code) in frames {
+        let mut socket = socket(&house, None, None).await;
+        socket.get_mut().write_all(bytes).await.expect("written");
+        match next(&mut socket).await {
+            Message::Close(Some(frame)) => assert_eq!(frame.code, code),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_flood_of_pings_ends_before_its_answers_fill_the_memory() {
     let mut house = house(Wishes::default()).await;
     let mut socket = socket(&house, None, None).await;
