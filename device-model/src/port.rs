@@ -331,7 +331,7 @@ pub enum News {
     },
     /// It is gone, or another one has its name. Its openers have been told that it is closed.
     Removed {
-        /// As it was last.
+        /// As it was last, out of service and open to nobody.
         device: DeviceView,
         /// By which plan: [`crate::CallControl::generation`] at its `Configure`.
         generation: u64,

@@ -406,7 +406,9 @@ impl CallControl {
         let Some(retired) = self.settling.retired.get(index) else { return true };
         let Some(old) = retired.leaving(name) else { return true };
         let (generation, openers) = (retired.generation, old.openers.clone());
-        let last_seen = self.view_with(old, &retired.numbers);
+        // What it was, but nobody has it any more: both events say the same.
+        let mut gone = self.view_with(old, &retired.numbers);
+        (gone.in_service, gone.node, gone.registered, gone.opened) = (false, None, false, false);
         if let Some(old) = self.settling.retired.get_mut(index).and_then(|old| old.devices.get_mut(name)) {
             old.leaving = false;
         }
@@ -418,10 +420,8 @@ impl CallControl {
         {
             self.forget_name(session, name);
         }
-        let mut closed = last_seen.clone();
-        (closed.in_service, closed.node, closed.opened) = (false, None, false);
-        self.tell(openers, Event::DeviceClosed(closed, OutOfServiceReason::DeviceUnregistered));
-        self.out.push(Output::News(News::Removed { device: last_seen, generation }));
+        self.tell(openers, Event::DeviceClosed(gone.clone(), OutOfServiceReason::DeviceUnregistered));
+        self.out.push(Output::News(News::Removed { device: gone, generation }));
         true
     }
 

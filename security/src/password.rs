@@ -2,9 +2,10 @@
 //! purpose: the caller bounds how many run at once.
 
 use crate::secret::Secret;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{ARGON2ID_IDENT, Argon2, Params};
+use argon2::password_hash::PasswordHasher;
+use argon2::password_hash::phc::{Output, PasswordHash};
+use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
+use std::fmt;
 
 /// The most memory that a hash from the configuration may ask for, in KiB (256 MiB).
 pub const MAX_MEMORY_KIB: u32 = 262_144;
@@ -46,8 +47,53 @@ pub fn hash(password: &Secret, salt: [u8; 16]) -> Result<String, HashError> {
 /// Whether the password is the one that was hashed. Anything that is no good hash matches nothing.
 #[must_use]
 pub fn verify(hash: &str, password: &Secret) -> bool {
-    parse(hash)
-        .is_ok_and(|hash| Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok())
+    Verifier::default().verify(hash, password)
+}
+
+/// Verifies one password after the other in the same memory: taken anew each time, such blocks end up scattered over
+/// the process' heaps, which keep ten times as much as is ever in use.
+#[derive(Default)]
+pub struct Verifier {
+    blocks: Vec<Block>,
+}
+
+impl Verifier {
+    /// As [`verify`].
+    pub fn verify(&mut self, hash: &str, password: &Secret) -> bool {
+        self.matches(hash, password).unwrap_or(false)
+    }
+
+    /// `None` for what is no good hash.
+    fn matches(&mut self, hash: &str, password: &Secret) -> Option<bool> {
+        let parsed = parse(hash).ok()?;
+        let (salt, expected) = (parsed.salt.as_ref()?, parsed.hash.as_ref()?);
+        let params = Params::try_from(&parsed).ok()?;
+        let version = parsed.version.map(Version::try_from).transpose().ok()?.unwrap_or_default();
+        let needed = params.block_count();
+        if self.blocks.len() != needed {
+            // One costly hash must not hold its memory for ever.
+            self.blocks = Vec::new();
+            self.blocks.resize(needed, Block::default());
+        }
+        let mut computed = vec![0; expected.as_bytes().len()];
+        Argon2::new(Algorithm::Argon2id, version, params)
+            .hash_password_into_with_memory(
+                password.expose().as_bytes(),
+                salt.as_ref(),
+                &mut computed,
+                &mut self.blocks,
+            )
+            .ok()?;
+        // The comparison of outputs takes the same time wherever they differ.
+        Some(*expected == Output::new(&computed).ok()?)
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What was made of the last password is nobody's business.
+        f.debug_struct("Verifier").finish_non_exhaustive()
+    }
 }
 
 /// Checks a hash that an administrator wrote.
@@ -115,8 +161,10 @@ fn parse(hash: &str) -> Result<PasswordHash, HashError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cost, HashError, check, cost, decoy, hash, verify};
+    use super::{Cost, HashError, Verifier, check, cost, decoy, hash, verify};
     use crate::secret::Secret;
+    use argon2::password_hash::PasswordHasher;
+    use argon2::{Argon2, Params};
 
     fn secret(text: &str) -> Secret {
         Secret::new(text.into())
@@ -130,6 +178,29 @@ mod tests {
         assert!(!verify(&made, &secret("Wonderland")));
         assert!(!verify(&made, &secret("")));
         assert_ne!(made, hash(&secret("wonderland"), [8; 16]).unwrap());
+    }
+
+    #[test]
+    fn what_was_verified_before_leaves_nothing_behind() {
+        let cheap = |kib| Argon2::from(Params::new(kib, 2, 1, None).unwrap());
+        let made = |kib, text: &str| {
+            cheap(kib).hash_password_with_salt(text.as_bytes(), &[7; 16]).unwrap().to_string()
+        };
+        let (small, large) = (made(64, "alice"), made(256, "bob"));
+        let mut verifier = Verifier::default();
+        for _ in 0..2 {
+            for (hash, password, right) in [
+                (&small, "alice", true),
+                (&small, "bob", false),
+                (&small, "alice", true),
+                (&large, "bob", true),
+                (&large, "alice", false),
+            ] {
+                assert_eq!(verifier.verify(hash, &secret(password)), right, "{hash} {password}");
+                assert_eq!(verify(hash, &secret(password)), right, "{hash} {password}");
+            }
+            assert!(!verifier.verify("wonderland", &secret("wonderland")));
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ macro_rules! targets {
 targets! {
     ndjson: 60,
     sip_stream: 300,
+    websocket: 1_000,
     session: 3_000,
     methods: 5_000,
     client: 5_000,

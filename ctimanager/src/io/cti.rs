@@ -11,11 +11,14 @@ use arc_swap::ArcSwap;
 use protocol::frame::Decoder;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio_util::sync::PollSemaphore;
 use tracing::debug;
 
 /// Read at once; longer lines take several reads.
@@ -151,7 +154,7 @@ pub(super) struct CtiShell {
     pub(super) handshakes: Handshakes,
     pub(super) alive: Alive,
     places: Arc<Places>,
-    long_lines: Semaphore,
+    long_lines: Arc<Semaphore>,
     last_connection: AtomicU64,
 }
 
@@ -173,7 +176,7 @@ impl CtiShell {
             handshakes,
             alive,
             places: Arc::default(),
-            long_lines: Semaphore::new(LONG_LINES),
+            long_lines: Arc::new(Semaphore::new(LONG_LINES)),
             last_connection: AtomicU64::new(0),
         }
     }
@@ -202,6 +205,13 @@ impl CtiShell {
         }
         self.counters.cti_lines_waited.add();
         self.long_lines.acquire().await.map_err(|_| Gone)
+    }
+
+    /// A stream that is read on only while what it has `unfinished` is short, or has one of the places for long lines.
+    pub(super) fn metered<S>(&self, stream: S, unfinished: Arc<AtomicUsize>) -> MeteredStream<S> {
+        let places = PollSemaphore::new(Arc::clone(&self.long_lines));
+        let counters = Arc::clone(&self.counters);
+        MeteredStream { stream, unfinished, places, place: None, waits: false, counters }
     }
 
     /// Tells the owner of a new connection; the end of its queue is for the caller to write from.
@@ -258,6 +268,68 @@ impl CtiShell {
                 () = &mut overdue => {}
             }
         }
+    }
+}
+
+/// See [`CtiShell::metered`]. Whoever takes messages from it says in `unfinished` when one is whole.
+pub(super) struct MeteredStream<S> {
+    stream: S,
+    unfinished: Arc<AtomicUsize>,
+    places: PollSemaphore,
+    place: Option<OwnedSemaphorePermit>,
+    waits: bool,
+    counters: Arc<Counters>,
+}
+
+impl<S> MeteredStream<S> {
+    /// The stream, to be read without a bound.
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+
+    /// Whether more may be read now.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unfinished.load(Ordering::Relaxed) <= SHORT_LINE_BYTES {
+            self.place = None;
+        } else if self.place.is_none() {
+            let Poll::Ready(place) = self.places.poll_acquire(cx) else {
+                if !std::mem::replace(&mut self.waits, true) {
+                    self.counters.cti_lines_waited.add();
+                }
+                return Poll::Pending;
+            };
+            self.waits = false;
+            self.place = Some(place.ok_or(io::ErrorKind::BrokenPipe)?);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_room(cx))?;
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.unfinished.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -389,7 +461,7 @@ async fn write_lines<S: AsyncRead + AsyncWrite>(
 
 /// Reads and forgets what the peer still sends: a socket closed with unread bytes resets the connection, and the peer
 /// might lose our last words.
-async fn linger<S: AsyncRead>(reader: &mut ReadHalf<S>) {
+pub(super) async fn linger<R: AsyncRead + Unpin>(reader: &mut R) {
     let forget = async {
         let mut buffer = [0; READ_BYTES];
         while reader.read(&mut buffer).await.is_ok_and(|read| read > 0) {}

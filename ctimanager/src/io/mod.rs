@@ -39,6 +39,7 @@ pub use run::{
 };
 pub use start::{Launch, RunOptions, StartError, listen, run};
 pub use tls::TlsConfigs;
+pub use web::WebDoor;
 
 use crate::node::{Input, Output};
 use std::time::{Instant, SystemTime};

@@ -59,12 +59,13 @@ fn work(inbox: &Mutex<Receiver<Job>>, queue: &Queue) {
     if let Err(error) = rustix::process::nice(LOWER) {
         warn!(%error, "passwords are verified at the priority of calls");
     }
+    let mut verifier = security::password::Verifier::default();
     loop {
         // Who waits for a job waits with the lock; the others wait for the lock.
         let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { connection, hash, password, _place }) = job else { return };
         // A panic in there means: not verified.
-        let verify = || security::password::verify(&hash, &password);
+        let verify = || verifier.verify(&hash, &password);
         let right = std::panic::catch_unwind(std::panic::AssertUnwindSafe(verify)).unwrap_or(false);
         if queue.send_blocking(Input::PasswordChecked(connection, right)).is_err() {
             return;

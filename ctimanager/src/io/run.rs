@@ -185,6 +185,13 @@ pub struct Running {
 #[derive(Clone, Debug)]
 pub(super) struct Alive(#[allow(dead_code, reason = "held for its drop")] mpsc::Sender<()>);
 
+impl Alive {
+    /// For connections whose end nobody waits for.
+    pub(super) fn of_nobody() -> Self {
+        Self(mpsc::channel(1).0)
+    }
+}
+
 /// Tasks that end with the node.
 #[derive(Debug, Default)]
 struct Tasks(Vec<JoinHandle<()>>);

@@ -285,7 +285,7 @@ impl World {
             }
             Output::News(News::Revoked { session, devices }) => format!("news {session} lost {devices:?}"),
             Output::News(News::Removed { device, .. }) => {
-                format!("news {} removed, last opened={}", device.name, device.opened)
+                format!("news {} removed, opened={}", device.name, device.opened)
             }
             Output::Discard(_) => String::new(),
         }

@@ -81,7 +81,7 @@ fn sip_frames<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<Frame>, Option<
     (frames, None)
 }
 
-fn stretched(data: &[u8]) -> Vec<u8> {
+pub(super) fn stretched(data: &[u8]) -> Vec<u8> {
     let mut stream = Vec::with_capacity(data.len());
     let mut stretches = 0;
     let mut food = Food(data);
@@ -99,7 +99,7 @@ fn stretched(data: &[u8]) -> Vec<u8> {
 }
 
 /// Pieces whose lengths these bytes decide, in turn.
-fn cut<'a>(stream: &'a [u8], cuts: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+pub(super) fn cut<'a>(stream: &'a [u8], cuts: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = stream;
     let mut turn = 0;
     std::iter::from_fn(move || {

@@ -11,6 +11,7 @@ mod media;
 mod node;
 mod samples;
 mod sip;
+mod websocket;
 mod wire;
 
 use rand::rngs::StdRng;
@@ -30,6 +31,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "ndjson", run: framing::ndjson, samples: samples::ndjson },
     Target { name: "sip_stream", run: framing::sip_stream, samples: samples::sip_stream },
+    Target { name: "websocket", run: websocket::websocket, samples: samples::websocket },
     Target { name: "session", run: cti::session, samples: samples::session },
     Target { name: "methods", run: cti::methods, samples: samples::methods },
     Target { name: "client", run: cti::client, samples: samples::client },

@@ -196,6 +196,86 @@ pub(super) fn ndjson() -> Vec<Vec<u8>> {
     ]
 }
 
+/// A frame with an empty mask, of a body that may have stretches.
+fn frame(first: u8, length: u64, body: &[u8]) -> Vec<u8> {
+    let length = match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(short), _) if short < 126 => vec![0x80 | short],
+        (_, Ok(middle)) => [&[0xfe], &middle.to_be_bytes()[..]].concat(),
+        _ => [&[0xff], &length.to_be_bytes()[..]].concat(),
+    };
+    [&[first], &length[..], &[0; 4], body].concat()
+}
+
+pub(super) fn websocket() -> Vec<Vec<u8>> {
+    const HEAD: &str = "GET /cti/v1 HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n";
+    const REST: &str =
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Protocol: cti.v1.jsonrpc\r\n";
+    const MIB: u64 = 1 << 20;
+    let short = |first, body: &[u8]| frame(first, body.len() as u64, body);
+    let frames = |cuts: [u8; 4], frames: &[Vec<u8>]| [&cuts[..], b"w", &frames.concat()].concat();
+    let (text, part, next, last) = (0x81, 0x01, 0x00, 0x80);
+    let masked = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58".to_vec();
+    vec![
+        frames(
+            [255; 4],
+            &[short(text, b"{\"id\":1}"), short(0x89, b"p"), masked, short(0x88, b"\x03\xe8bye")],
+        ),
+        frames(
+            [0; 4],
+            &[
+                short(part, b"\xc3"),
+                short(0x89, b"1"),
+                short(next, b""),
+                short(last, b"\xa4"),
+                short(0x8a, b""),
+            ],
+        ),
+        frames([2, 0, 9, 40], &[short(part, b"{"), short(0x82, b"x")]),
+        frames([2, 0, 9, 40], &[short(0x02, b"{"), short(0x8a, b"o"), short(last, b"}")]),
+        frames([1; 4], &[short(text, b"\xff"), short(text, b"after")]),
+        frames([1; 4], &[short(text, b""), short(0x88, b"")]),
+        frames([9; 4], &[short(0x88, b"\x03"), short(text, b"after")]),
+        frames([255; 4], &[frame(text, MIB, b"\xf5\x10"), short(text, b"after")]),
+        frames([255; 4], &[frame(text, MIB + 1, b"\xf5\x10x"), short(text, b"after")]),
+        frames([200, 9, 31, 77], &[frame(part, MIB - 1, b"\xf5\x0f\xf5\x00"), short(text, b"")]),
+        frames(
+            [255; 4],
+            &[frame(part, MIB, b"\xf5\x10"), short(0x89, b"p"), short(next, b""), short(last, b"x")],
+        ),
+        frames([255; 4], &[frame(part, MIB, b"\xf5\x10"), short(last, b""), short(text, b"after")]),
+        frames(
+            [255; 4],
+            &[short(text, b"first"), frame(text, MIB, b"\xf5\x10"), frame(text, MIB, b"\xf5\x10")],
+        ),
+        frames([3; 4], &[short(0xc1, b"x")]),
+        frames([3; 4], &[b"\x81\x02{}".to_vec()]),
+        frames([3; 4], &[frame(0x89, 126, &[b'p'; 126])]),
+        frames([3; 4], &[b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0".to_vec()]),
+        [b"\xff\xff\xff\xfff", &short(text, b"{}")[..]].concat(),
+        [b"\x09\x20\x07\x00", HEAD.as_bytes(), REST.as_bytes(), b"\r\n", &short(text, b"{}")].concat(),
+        [
+            b"\xff\x00\x03\x10GET /livez HTTP/1.1\r\nHost: h\r\n\r\n",
+            HEAD.as_bytes(),
+            REST.as_bytes(),
+            b"\r\n",
+        ]
+        .concat(),
+        [b"\xff\x00\x03\x10", HEAD.as_bytes(), b"Content-Length: 3\r\n", REST.as_bytes(), b"\r\nabc"]
+            .concat(),
+        [
+            b"\xff\x00\x03\x10",
+            HEAD.as_bytes(),
+            b"Transfer-Encoding: chunked\r\n",
+            REST.as_bytes(),
+            b"\r\n0\r\n\r\n",
+        ]
+        .concat(),
+        [b"\xff\xff\xff\xff", HEAD.as_bytes(), b"\r\n"].concat(),
+        b"\xff\xff\xff\xffPOST /cti/v1 HTTP/1.1\r\nContent-Length: 1\r\n\r\nx".to_vec(),
+        b"\xff\xff\xff\xffGET / HTTP/1.1\r\nX: \xf5\x02\r\n\r\n".to_vec(),
+    ]
+}
+
 pub(super) fn sip_stream() -> Vec<Vec<u8>> {
     let options = b"OPTIONS sip:a SIP/2.0\r\nContent-Length : 4\r\n\r\nbody";
     let mut streams = vec![

@@ -5,6 +5,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
@@ -170,4 +171,104 @@ async fn a_flood_of_pings_ends_before_its_answers_fill_the_memory() {
     }
     assert!(pongs <= 4_096, "{pongs}");
     house.sees("closed").await;
+}
+
+/// All that comes until the end of the stream.
+async fn farewell(socket: &mut Socket) -> Vec<Message> {
+    let mut all = Vec::new();
+    while let Some(Ok(message)) = soon(socket.next()).await {
+        all.push(message);
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_goodbye_is_answered_even_when_something_is_still_to_be_said() {
+    let mut house = house(Wishes::default()).await;
+    for before in [0, 1, 40] {
+        let mut socket = socket(&house, None, None).await;
+        for _ in 0..before {
+            // Whether its echo still goes out is a matter of luck.
+            socket.feed(Message::text("hello")).await.expect("it is read");
+        }
+        let frame = CloseFrame { code: CloseCode::Away, reason: "enough".into() };
+        socket.send(Message::Close(Some(frame.clone()))).await.expect("it is read");
+        assert_eq!(farewell(&mut socket).await.pop(), Some(Message::Close(Some(frame))), "{before}");
+        house.sees("closed").await;
+    }
+}
+
+#[tokio::test]
+async fn broken_rules_are_told_by_their_codes() {
+    let house = house(Wishes::default()).await;
+    // A text with a reserved bit, one without a mask, one that is no UTF-8, a ping in pieces.
+    for (bytes, code) in [
+        (&b"\xc1\x80\0\0\0\0"[..], CloseCode::Protocol),
+        (b"\x81\x02{}", CloseCode::Protocol),
+        (b"\x81\x81\0\0\0\0\xff", CloseCode::Invalid),
+        (b"\x09\x80\0\0\0\0", CloseCode::Protocol),
+    ] {
+        let mut socket = socket(&house, None, None).await;
+        socket.get_mut().write_all(bytes).await.expect("written");
+        match farewell(&mut socket).await.pop() {
+            Some(Message::Close(Some(frame))) => assert_eq!(frame.code, code, "{bytes:?}"),
+            other => panic!("{other:?} after {bytes:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_version_is_told_which_one_is_spoken() {
+    let house = house(Wishes::default()).await;
+    for (headers, told) in [
+        (
+            "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 8\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: cti.v1.jsonrpc\r\n",
+            "HTTP/1.1 426 Upgrade Required\r\ncontent-type: text/plain; charset=utf-8\r\nsec-websocket-version: 13\r\n",
+        ),
+        (
+            "",
+            "HTTP/1.1 426 Upgrade Required\r\ncontent-type: text/plain; charset=utf-8\r\nupgrade: websocket\r\n",
+        ),
+    ] {
+        let mut stream = house.tls(house.running.addresses.web, None).await;
+        let request = format!("GET /cti/v1 HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        expect(&mut stream, told).await;
+    }
+}
+
+#[tokio::test]
+async fn unfinished_long_messages_share_the_places_of_long_lines() {
+    let house = house(Wishes::default()).await;
+    let begun = "x".repeat(35_000);
+    // A text in three parts, with a ping between two of them: its bytes are not forgotten for that.
+    let part = |first: u8| {
+        let head = [first, 0xfe, 0x88, 0xb8, 0, 0, 0, 0];
+        [&head[..], begun.as_bytes(), b"\x89\x80\0\0\0\0"].concat()
+    };
+    let mut unfinished = Vec::new();
+    for _ in 0..65 {
+        let mut socket = socket(&house, None, None).await;
+        socket.get_mut().write_all(&[part(0x01), part(0x00)].concat()).await.expect("written");
+        unfinished.push(socket);
+    }
+    let mut short = house.plain().await;
+    while house.running.counters.cti_lines_waited.value() == 0 {
+        echoes(&mut short, "short lines pass\n").await;
+    }
+    for socket in &mut unfinished {
+        socket.get_mut().write_all(b"\x80\x80\0\0\0\0").await.expect("written");
+    }
+    for socket in &mut unfinished {
+        let text = loop {
+            match next(socket).await {
+                Message::Pong(_) => {}
+                Message::Text(text) => break text,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(text.len(), 70_000);
+    }
+    assert_eq!(house.running.counters.cti_lines_waited.value(), 1);
 }

@@ -88,10 +88,16 @@ fn a_device_of_another_kind_is_another_device() {
     let app = world.application(1, "ivr");
     open(&mut world, app, "PORT_001", 30_002);
     world.reload(&CONFIG.replace("PORT_001, type: cti_port", "PORT_001, type: route_point"));
+    // Nobody has it any more, and both events say so.
+    let closed = world.event(app, "device.closed")["device"].clone();
+    assert_eq!((&closed["opened"], &closed["registered"]), (&json!(false), &json!(false)), "{closed}");
     assert_eq!(
-        world.heard(app),
-        ["device.closed PORT_001 device_unregistered", "device.removed PORT_001", "device.added PORT_001"]
+        (&closed["state"], &closed["type"]),
+        (&json!("out_of_service"), &json!("cti_port")),
+        "{closed}"
     );
+    assert_eq!(world.event(app, "device.removed")["device"], closed);
+    assert_eq!(world.heard(app), ["device.added PORT_001"]);
 }
 
 #[test]
