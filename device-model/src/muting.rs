@@ -91,24 +91,19 @@ impl CallControl {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let muted = leg.muted.take();
         let (call, ends) = (leg.call, leg.state == LegState::Disconnected);
-        let told = match muted {
-            Some(Muted::Known(told)) => Some(told),
-            Some(Muted::Unknown) if !ends => None,
-            Some(Muted::Unknown) | None => return,
-        };
-        if ends {
-            self.stop_streams(id);
-        }
-        let now = self.legs.get(&id).and_then(|leg| self.leg_view(leg));
-        match (told, now) {
-            (Some(told), Some(now)) if *told == now => {}
-            (Some(told), Some(now)) if told.state == now.state => self.tell_of(id, Event::LegChanged),
-            _ => self.tell_of(id, Event::Leg),
-        }
-        if !ends {
-            match self.peer_of(id) {
-                Some(_) => self.update_streams(call),
-                None => self.stop_streams(id),
+        match (muted, ends) {
+            (None, _) | (Some(Muted::Unknown), true) => {}
+            (Some(Muted::Known(_)), true) => {
+                self.stop_streams(id);
+                self.tell_of(id, Event::Leg);
+            }
+            // Also one that is as it was: a snapshot taken meanwhile did not show it.
+            (Some(_), false) => {
+                self.tell_of(id, Event::Leg);
+                match self.peer_of(id) {
+                    Some(_) => self.update_streams(call),
+                    None => self.stop_streams(id),
+                }
             }
         }
     }

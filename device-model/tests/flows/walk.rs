@@ -50,6 +50,8 @@ struct Walk {
     streams: HashSet<(LegId, bool)>,
     /// The leg as it was told last.
     told: HashMap<LegId, LegView>,
+    /// Of these, the ones that were hidden since then: they may be told as they were.
+    hidden: HashSet<LegId>,
     pending: BTreeSet<RequestToken>,
     token: u64,
     legs: Vec<LegId>,
@@ -87,6 +89,7 @@ impl Walk {
             gone: HashSet::new(),
             streams: HashSet::new(),
             told: HashMap::new(),
+            hidden: HashSet::new(),
             pending: BTreeSet::new(),
             token: 0,
             legs: vec![],
@@ -129,10 +132,22 @@ impl Walk {
             control.device_of_leg(*leg).is_none_or(|device| !control.openers(device).is_empty())
         };
         self.streams.retain(|(leg, _)| heard(leg));
+        let hidden: Vec<LegId> =
+            self.told.values().filter(|leg| self.hides(leg)).map(|leg| leg.leg).collect();
+        self.hidden.extend(hidden);
+        let control = &self.control;
         self.told.retain(|leg, told| heard(leg) && !control.openers(&told.device).is_empty());
         if let Err(wrong) = self.control.check().and_then(|()| self.all_is_told()) {
             panic!("{}\n{wrong}", self.story.join("\n"));
         }
+    }
+
+    fn hides(&self, leg: &LegView) -> bool {
+        let device = self.control.device(&leg.device);
+        device.is_none_or(|device| {
+            let line = device.lines.iter().find(|line| line.dn == leg.dn);
+            device.restricted || line.is_none_or(|line| line.restricted)
+        })
     }
 
     /// What was told of a leg is what it is, wherever applications may hear.
@@ -140,14 +155,7 @@ impl Walk {
         if self.control.unsettled().is_some() {
             return Ok(());
         }
-        let hidden = |leg: &LegView| {
-            let device = self.control.device(&leg.device);
-            device.is_none_or(|device| {
-                let line = device.lines.iter().find(|line| line.dn == leg.dn);
-                device.restricted || line.is_none_or(|line| line.restricted)
-            })
-        };
-        for told in self.told.values().filter(|leg| !hidden(leg)) {
+        for told in self.told.values().filter(|leg| !self.hides(leg)) {
             let now = self.control.leg(told.leg);
             let state = now.map_or(LegState::Disconnected, |now| now.state);
             if told.state != state {
@@ -220,7 +228,10 @@ impl Walk {
                     LegState::Failed => 4,
                     LegState::Disconnected => 5,
                 };
-                if before.is_some_and(|before| before == leg.state || rank(before) > rank(leg.state)) {
+                let again = self.hidden.remove(&leg.leg);
+                if before
+                    .is_some_and(|before| before == leg.state && !again || rank(before) > rank(leg.state))
+                {
                     return Err(format!("{} goes from {before:?} to {:?}", leg.leg, leg.state));
                 }
                 if leg.state == LegState::Disconnected {

@@ -371,6 +371,7 @@ impl World {
         let id = self.last_connection;
         self.pipes.insert(id, (index, Pipe::new()));
         self.connected[index] = Some(id);
+        self.applications[index].connection_life = self.life;
         let host = 50 + u8::try_from(index).unwrap_or(0);
         let peer = std::net::SocketAddr::from(([10, 0, 0, host], 40_000));
         let transport = CtiTransport::Tls { client_cn: None, not_after: None };

@@ -56,7 +56,7 @@ impl Application {
             .collect();
         self.forget();
         self.todo.extend(listening);
-        self.session = Some((session, self.node_life));
+        self.session = Some((session, self.connection_life));
         self.record.iter_mut().for_each(|record| record.push(Vec::new()));
         let _ = now;
     }

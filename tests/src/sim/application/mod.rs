@@ -78,6 +78,8 @@ pub(super) struct Application {
     pub(super) absence: Option<Duration>,
     /// The node's lives so far: a session of an earlier one may be unknown.
     pub(super) node_life: u32,
+    /// That of the node to which the connection was made: its answer may be read after its death.
+    pub(super) connection_life: u32,
     /// The node keeps its sessions: one with a grace is known in the next life.
     pub(super) node_keeps: bool,
     grace_ms: u64,
@@ -127,6 +129,7 @@ impl Application {
             tally: Tally::default(),
             absence: None,
             node_life: 0,
+            connection_life: 0,
             node_keeps: false,
             grace_ms: 0,
             locked_out_until: Duration::ZERO,
