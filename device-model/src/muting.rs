@@ -71,11 +71,14 @@ impl CallControl {
             line.is_some_and(|line| !device.mutes(&line.dn))
         };
         let back: Vec<LegId> = device.legs.iter().filter(heard).copied().collect();
+        // All at once, so that nobody who looks again while they are told finds one.
+        let take = |id: LegId| Some((id, self.legs.get_mut(&id)?.muted.take()?));
+        let back: Vec<(LegId, Muted)> = back.into_iter().filter_map(take).collect();
         for leg in unheard {
             self.tell_end(&openers, leg);
         }
-        for leg in back {
-            self.tell_again(leg);
+        for (leg, muted) in back {
+            self.tell_again(leg, &muted);
         }
     }
 
@@ -87,18 +90,17 @@ impl CallControl {
         self.tell(openers.clone(), Event::Leg(end));
     }
 
-    fn tell_again(&mut self, id: LegId) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
-        let muted = leg.muted.take();
+    fn tell_again(&mut self, id: LegId, muted: &Muted) {
+        let Some(leg) = self.legs.get(&id) else { return };
         let (call, ends) = (leg.call, leg.state == LegState::Disconnected);
         match (muted, ends) {
-            (None, _) | (Some(Muted::Unknown), true) => {}
-            (Some(Muted::Known(_)), true) => {
+            (Muted::Unknown, true) => {}
+            (Muted::Known(_), true) => {
                 self.stop_streams(id);
                 self.tell_of(id, Event::Leg);
             }
             // Also one that is as it was: a snapshot taken meanwhile did not show it.
-            (Some(_), false) => {
+            (Muted::Unknown | Muted::Known(_), false) => {
                 self.tell_of(id, Event::Leg);
                 match self.peer_of(id) {
                     Some(_) => self.update_streams(call),
