@@ -133,6 +133,11 @@ impl CallControl {
         }
     }
 
+    /// Legs of a device that applications knew and that have ended, which they are told when they may hear again.
+    pub fn unheard_legs(&self, device: &DeviceName) -> impl Iterator<Item = LegId> {
+        self.devices.get(device).into_iter().flat_map(|device| &device.unheard).map(|leg| leg.end.leg)
+    }
+
     /// A leg and which of its streams run (input, output), as applications know them: they are not told of what is hidden
     /// from them. `device` is where it was.
     #[must_use]

@@ -23,6 +23,8 @@ pub(super) struct Keeping {
     sessions: BTreeSet<SessionId>,
     devices: BTreeSet<(SessionId, DeviceName)>,
     legs: BTreeSet<LegId>,
+    /// Where those of them were that have ended, and whose end is not told yet.
+    ended_at: HashMap<LegId, DeviceName>,
     /// The legs that are kept, with their devices.
     kept_legs: HashMap<LegId, DeviceName>,
     by_device: BTreeSet<(DeviceName, LegId)>,
@@ -68,6 +70,13 @@ impl Keeping {
     fn leg(&mut self, leg: LegId) {
         if self.is_on() {
             self.legs.insert(leg);
+        }
+    }
+
+    fn ended_leg(&mut self, leg: LegId, device: &DeviceName) {
+        if self.is_on() {
+            self.legs.insert(leg);
+            self.ended_at.insert(leg, device.clone());
         }
     }
 
@@ -138,6 +147,9 @@ impl Node {
         for name in self.model.open_devices(id) {
             self.keeping.device(id, name);
             self.model.legs_of_device(name).iter().for_each(|leg| self.keeping.leg(leg.leg));
+            for leg in self.model.unheard_legs(name) {
+                self.keeping.ended_leg(leg, name);
+            }
         }
     }
 
@@ -187,6 +199,7 @@ impl Node {
         for leg in std::mem::take(&mut self.keeping.legs) {
             self.record_leg(leg);
         }
+        self.keeping.ended_at.clear();
         if !self.keeping.records.is_empty() {
             let records = std::mem::take(&mut self.keeping.records);
             step.out.insert(from, Output::Persist(records));
@@ -240,7 +253,8 @@ impl Node {
     }
 
     fn kept_leg(&self, id: LegId) -> Option<KeptLeg> {
-        let (view, [input, output]) = self.model.known_leg(self.keeping.kept_legs.get(&id), id)?;
+        let place = self.keeping.kept_legs.get(&id).or_else(|| self.keeping.ended_at.get(&id));
+        let (view, [input, output]) = self.model.known_leg(place, id)?;
         let kept = self.model.openers(&view.device).iter().any(|session| self.is_kept(*session));
         kept.then(|| KeptLeg { leg: Leg::from(&view), input, output })
     }
@@ -267,6 +281,8 @@ impl Node {
             let at = millis(wall + left).saturating_sub(milliseconds(REMEMBER_ENDED));
             kept.ended.insert((at, id), user.clone());
         }
+        // Of who has less than a millisecond left nothing is kept.
+        kept.forget_ended(millis(wall));
         kept
     }
 }
