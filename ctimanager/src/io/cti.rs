@@ -154,7 +154,9 @@ pub(super) struct CtiShell {
     pub(super) handshakes: Handshakes,
     pub(super) alive: Alive,
     places: Arc<Places>,
-    long_lines: Arc<Semaphore>,
+    long_lines: Semaphore,
+    /// The same for WebSockets.
+    long_messages: Arc<Semaphore>,
     last_connection: AtomicU64,
 }
 
@@ -176,7 +178,8 @@ impl CtiShell {
             handshakes,
             alive,
             places: Arc::default(),
-            long_lines: Arc::new(Semaphore::new(LONG_LINES)),
+            long_lines: Semaphore::new(LONG_LINES),
+            long_messages: Arc::new(Semaphore::new(LONG_LINES)),
             last_connection: AtomicU64::new(0),
         }
     }
@@ -207,9 +210,10 @@ impl CtiShell {
         self.long_lines.acquire().await.map_err(|_| Gone)
     }
 
-    /// A stream that is read on only while what it has `unfinished` is short, or has one of the places for long lines.
+    /// A stream that is read on only while what it has `unfinished` was always short, or has one of the places for long
+    /// messages. It keeps that to its end, for so long the WebSocket library keeps the buffer that a long message grew.
     pub(super) fn metered<S>(&self, stream: S, unfinished: Arc<AtomicUsize>) -> MeteredStream<S> {
-        let places = PollSemaphore::new(Arc::clone(&self.long_lines));
+        let places = PollSemaphore::new(Arc::clone(&self.long_messages));
         let counters = Arc::clone(&self.counters);
         MeteredStream { stream, unfinished, places, place: None, waits: false, counters }
     }
@@ -289,9 +293,7 @@ impl<S> MeteredStream<S> {
 
     /// Whether more may be read now.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unfinished.load(Ordering::Relaxed) <= SHORT_LINE_BYTES {
-            self.place = None;
-        } else if self.place.is_none() {
+        if self.place.is_none() && self.unfinished.load(Ordering::Relaxed) > SHORT_LINE_BYTES {
             let Poll::Ready(place) = self.places.poll_acquire(cx) else {
                 if !std::mem::replace(&mut self.waits, true) {
                     self.counters.cti_lines_waited.add();
