@@ -10,6 +10,7 @@ use device_model::{
     Request, RequestToken, Revocation, RevokedDevices, SessionId, Signal,
 };
 use proptest::prelude::*;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -218,33 +219,40 @@ impl Walk {
             }
             // Who opened the device in mid-call hears the end of streams whose begin it missed.
             Event::MediaStopped(_, direction) => drop(self.streams.remove(&(leg.leg, input(*direction)))),
-            Event::Leg(leg) => {
-                let before = self.told.insert(leg.leg, leg.clone()).map(|before| before.state);
-                let rank = |state: LegState| match state {
-                    LegState::Dialtone | LegState::Dialing | LegState::Offering => 0,
-                    LegState::Proceeding => 1,
-                    LegState::Ringback | LegState::Ringing => 2,
-                    LegState::Connected | LegState::Held => 3,
-                    LegState::Failed => 4,
-                    LegState::Disconnected => 5,
-                };
-                let again = self.hidden.remove(&leg.leg);
-                if before
-                    .is_some_and(|before| before == leg.state && !again || rank(before) > rank(leg.state))
-                {
-                    return Err(format!("{} goes from {before:?} to {:?}", leg.leg, leg.state));
-                }
-                if leg.state == LegState::Disconnected {
-                    self.gone.insert(leg.leg);
-                    if self.streams.iter().any(|(id, _)| *id == leg.leg) {
-                        return Err(format!("{} ends with a stream", leg.leg));
-                    }
-                }
-            }
+            Event::Leg(leg) => self.state_told(leg)?,
             _ => {}
         }
         if !self.legs.contains(&leg.leg) {
             self.legs.push(leg.leg);
+        }
+        Ok(())
+    }
+
+    /// A leg's states come in their order, none twice unless it was hidden in between, and nothing runs after its end.
+    fn state_told(&mut self, leg: &LegView) -> Result<(), String> {
+        let before = self.told.insert(leg.leg, leg.clone()).map(|before| before.state);
+        let rank = |state: LegState| match state {
+            LegState::Dialtone | LegState::Dialing | LegState::Offering => 0,
+            LegState::Proceeding => 1,
+            LegState::Ringback | LegState::Ringing => 2,
+            LegState::Connected | LegState::Held => 3,
+            LegState::Failed => 4,
+            LegState::Disconnected => 5,
+        };
+        let again = self.hidden.remove(&leg.leg);
+        let orderly = |before: LegState| match rank(before).cmp(&rank(leg.state)) {
+            Ordering::Less => true,
+            Ordering::Equal => before != leg.state || again,
+            Ordering::Greater => false,
+        };
+        if before.is_some_and(|before| !orderly(before)) {
+            return Err(format!("{} goes from {before:?} to {:?}", leg.leg, leg.state));
+        }
+        if leg.state == LegState::Disconnected {
+            self.gone.insert(leg.leg);
+            if self.streams.iter().any(|(id, _)| *id == leg.leg) {
+                return Err(format!("{} ends with a stream", leg.leg));
+            }
         }
         Ok(())
     }
