@@ -1,7 +1,7 @@
 //! How long the owner of a node is busy with a reload: nothing else happens in that time.
 //!
-//! `cargo bench -p ctimanager --bench reload` prints, for 10,000 and 99,000 devices (with the route point the most is
-//! 100,000), what is done beforehand on a thread of its own, and of the node the step of the switch, the longest of the
+//! `cargo bench -p ctimanager --bench reload` prints, for 10,000 and 99,999 devices (with the route point the most
+//! that there may be), what is done beforehand on a thread of its own, and of the node the step of the switch, the longest of the
 //! steps that follow from it, and how many events they tell in which (virtual) time.
 
 #![allow(clippy::print_stdout)] // the figures are what it is for
@@ -185,7 +185,7 @@ fn clock() -> Instant {
 }
 
 fn main() {
-    for devices in [10_000, 99_000] {
+    for devices in [10_000, 99_999] {
         let plan = Plan::of(devices);
         let begin = clock();
         let full = plan.settings();

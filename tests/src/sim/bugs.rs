@@ -183,9 +183,9 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "who-answers-a-caller-on-hold-waits-for-ever",
         edits: &[(
-            "device-model/src/requests.rs",
-            "leg.media.channel == Channel::Closed)",
-            "leg.media.channel == Channel::Closed && !SABOTAGED)",
+            "device-model/src/media_exchange.rs",
+            "|leg| leg.media.channel == Channel::Closed)",
+            "|leg| leg.media.channel == Channel::Closed && !SABOTAGED)",
         )],
     },
 ];
