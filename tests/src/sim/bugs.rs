@@ -134,11 +134,19 @@ pub const BUGS: &[Bug] = &[
     },
     Bug {
         name: "crossing-offers-are-both-taken",
-        edits: &[(
-            "sip/src/call/leg/peer.rs",
-            "(offers || is_invite).then_some(491)",
-            "(offers || is_invite).then_some(491).filter(|_| !SABOTAGED)",
-        )],
+        // Two rooms look: the wire's and the model's.
+        edits: &[
+            (
+                "sip/src/call/leg/peer.rs",
+                "(offers || is_invite).then_some(491)",
+                "(offers || is_invite).then_some(491).filter(|_| !SABOTAGED)",
+            ),
+            (
+                "device-model/src/media_exchange.rs",
+                "!is_busy(end) && !is_busy(peer))",
+                "(SABOTAGED || !is_busy(end) && !is_busy(peer)))",
+            ),
+        ],
     },
     Bug {
         name: "a-released-leg-keeps-its-sip-call",
