@@ -150,6 +150,27 @@ fn functions_fit_a_screen() {
 }
 
 #[test]
+fn each_limit_has_a_test() {
+    let mut tests = String::new();
+    rust_files().iter().for_each(|path| tests += &read(path));
+    let document = read(&root().join("docs/architecture.md"));
+    let (_, limits) = document.split_once("## Where limits are").expect("the section");
+    let mut missing = String::new();
+    for row in limits.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let named = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        let names: Vec<&str> = named.split('`').skip(1).step_by(2).collect();
+        let known = |name: &&str| match name.strip_suffix('…') {
+            Some(begin) => tests.contains(&format!("fn {begin}")),
+            None => tests.contains(&format!("fn {name}(")),
+        };
+        if names.is_empty() || !names.iter().all(known) {
+            let _ = writeln!(missing, "{row}");
+        }
+    }
+    assert!(missing.is_empty(), "no test is called so:\n{missing}");
+}
+
+#[test]
 fn documents_are_wrapped() {
     let mut wide = String::new();
     for path in documents() {
