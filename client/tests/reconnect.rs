@@ -202,6 +202,11 @@ async fn a_call_that_was_over_before_the_answer_to_its_making_came_is_over() {
         for state in ["dialing", "disconnected"] {
             peer.event(&format!("call.{state}"), json!({"leg": leg("l1", state)})).await;
         }
+        // As many others as are remembered beside it end before the answer.
+        for other in 2..=16_384 {
+            peer.event("call.disconnected", json!({"leg": leg(&format!("l{other:x}"), "disconnected")}))
+                .await;
+        }
         peer.reply(&again, json!({"call": "c1", "leg": "l1"})).await;
     });
     assert_eq!(made.expect("was made").state(), LegState::Disconnected);

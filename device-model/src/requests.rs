@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Entries of a call's user data, and bytes of all their keys and values.
-const MAX_USER_DATA: (usize, usize) = (64, 8192);
+const MAX_USER_DATA: (usize, usize) = (64, 4096);
 
 /// Who asks, for the reply.
 #[derive(Clone, Copy)]

@@ -40,6 +40,8 @@ const IMPURE: &[&str] = &[
 
 const MAX_FILE_LINES: usize = 1_000;
 const MAX_FUNCTION_LINES: usize = 70;
+/// Characters of a line of a document; tables, code and links are as wide as they must be.
+const MAX_DOCUMENT_COLUMNS: usize = 130;
 
 #[test]
 fn rooms_know_only_whom_they_may() {
@@ -148,9 +150,47 @@ fn functions_fit_a_screen() {
 }
 
 #[test]
+fn each_limit_has_a_test() {
+    let mut tests = String::new();
+    rust_files().iter().for_each(|path| tests += &read(path));
+    let document = read(&root().join("docs/architecture.md"));
+    let (_, limits) = document.split_once("## Where limits are").expect("the section");
+    let mut missing = String::new();
+    for row in limits.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let named = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        let names: Vec<&str> = named.split('`').skip(1).step_by(2).collect();
+        let known = |name: &&str| match name.strip_suffix('…') {
+            Some(begin) => tests.contains(&format!("fn {begin}")),
+            None => tests.contains(&format!("fn {name}(")),
+        };
+        if names.is_empty() || !names.iter().all(known) {
+            let _ = writeln!(missing, "{row}");
+        }
+    }
+    assert!(missing.is_empty(), "no test is called so:\n{missing}");
+}
+
+#[test]
+fn documents_are_wrapped() {
+    let mut wide = String::new();
+    for path in documents() {
+        let text = read(&path);
+        let mut code = false;
+        for (number, line) in text.lines().enumerate() {
+            code ^= line.starts_with("```");
+            let free = code || line.starts_with('|') || line.contains("](");
+            if !free && line.chars().count() > MAX_DOCUMENT_COLUMNS {
+                let _ = writeln!(wide, "{}:{}", shown(&path), number + 1);
+            }
+        }
+    }
+    assert!(wide.is_empty(), "lines of more than {MAX_DOCUMENT_COLUMNS} characters:\n{wide}");
+}
+
+#[test]
 fn links_in_the_documents_lead_somewhere() {
     let mut dead = String::new();
-    for path in walk(root()).into_iter().filter(|path| path.extension().is_some_and(|e| e == "md")) {
+    for path in documents() {
         let folder = path.parent().expect("a file has a folder");
         for (number, target) in links(&read(&path)) {
             let file = target.split('#').next().unwrap_or_default();
@@ -439,6 +479,10 @@ fn text(value: &Value) -> &str {
 
 fn sources() -> impl Iterator<Item = PathBuf> {
     rust_files().into_iter()
+}
+
+fn documents() -> impl Iterator<Item = PathBuf> {
+    walk(root()).into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "md"))
 }
 
 fn rust_files() -> Vec<PathBuf> {

@@ -270,16 +270,24 @@ impl Driver {
         None
     }
 
+    /// The devices at which calls are being made.
+    fn making(&self) -> impl Iterator<Item = &DeviceName> {
+        self.pending.values().filter_map(|command| match &command.adopt {
+            Adopt::NewCall { device, .. } => Some(device),
+            Adopt::Nothing
+            | Adopt::ProviderClosed
+            | Adopt::ParkMonitored(_)
+            | Adopt::Opened { .. }
+            | Adopt::Closed(_) => None,
+        })
+    }
+
     fn note_end(&mut self, event: &Event) {
         let Event::Call { leg } = event else { return };
         if leg.state != LegState::Disconnected {
             return;
         }
-        let mut makes = self.pending.values().filter_map(|command| match &command.adopt {
-            Adopt::NewCall { device, .. } => Some(device),
-            _ => None,
-        });
-        if makes.any(|device| *device == leg.device) {
+        if self.making().any(|device| *device == leg.device) {
             self.ended.insert(leg.leg, leg.clone());
             if self.ended.len() > MAX_ENDED {
                 self.ended.pop_first();
@@ -317,6 +325,9 @@ impl Driver {
             Ok(result) => self.adopt(&command, result),
             Err(error) => Err(Error::Refused(error)),
         };
+        if !self.ended.is_empty() && self.making().next().is_none() {
+            self.ended.clear();
+        }
         if let (None, Adopt::Opened { device, .. }) = (&command.reply, &command.adopt) {
             self.reopened(device, outcome.as_ref().err());
         }
@@ -409,9 +420,6 @@ impl Driver {
                     Some(leg) => Some(Registry::over(leg)),
                     None => self.registry.created(new, device, dn.as_ref()),
                 };
-                if !self.pending.values().any(|command| matches!(command.adopt, Adopt::NewCall { .. })) {
-                    self.ended.clear();
-                }
                 legs.into_iter().collect()
             }
         };

@@ -70,7 +70,7 @@ pub enum Question {
     Nodes(Node),
     /// What refers to a number or device
     Dependencies {
-        /// The number
+        /// The number, or the name of the device
         dn: String,
         /// Of which node
         #[command(flatten)]

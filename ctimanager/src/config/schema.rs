@@ -65,7 +65,7 @@ fn node_schema() -> Value {
         "sip" => object(cluster::SIP_KEYS, &[], port),
         "cti" => object(cluster::CTI_KEYS, &[], port),
         "web" | "cluster" => reference("port"),
-        "state_dir" => text("Control socket, session logs, last good configuration."),
+        "state_dir" => text("Control socket, the number of the node's life, sessions that outlive it."),
         _ => json!({}),
     })
 }

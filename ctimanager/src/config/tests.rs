@@ -355,6 +355,38 @@ fn hostile_yaml_is_bounded() {
 }
 
 #[test]
+fn what_is_listed_is_bounded() {
+    let values = format!("x: [{}]", "x,".repeat(1_000_000));
+    assert!(only(&values).contains("more than 1000000 values"));
+    let lines = (0..1_001).fold(String::new(), |lines, n| lines + &format!("\"{n:04}\","));
+    let many =
+        with("devices", &format!("devices: [{{name: P, type: phone, pool: Default, lines: [{lines}]}}]"));
+    assert_eq!(only(&many), "devices[0].lines[1000]: more than 1000 lines");
+    for numbers in ["\"10000-20000\"", "\"10000-19999\", \"8801\""] {
+        let park = with("", &format!("park_numbers: [{numbers}]"));
+        assert!(only(&park).ends_with("more than 10000 park numbers"), "{numbers}");
+    }
+    assert_eq!(mistakes(&with("", "park_numbers: [\"10000-19999\"]")), [""; 0]);
+    let named = |length| with("", &format!("trunks: [{{name: {}, host: 127.0.0.1}}]", "t".repeat(length)));
+    assert_eq!(mistakes(&named(64)), [""; 0]);
+    assert_eq!(only(&named(65)), "trunks[0].name: must have 1 to 64 characters");
+}
+
+#[test]
+fn files_are_bounded() {
+    let folder = Folder::new("many");
+    folder.write("large.yaml", &"#".repeat((16 << 20) + 1));
+    let first = |path: &Path| load(path).map(|_| ()).expect_err("bad")[0].to_string();
+    assert!(first(&folder.0.join("large.yaml")).ends_with("larger than 16 MiB"));
+    folder.write("large.yaml", "# nothing");
+    (1..999).for_each(|n| folder.write(&format!("{n}.yaml"), "# nothing"));
+    folder.write("0.yaml", &with("", ""));
+    assert!(load(&folder.0).is_ok());
+    folder.write("one-more.yaml", "# nothing");
+    assert!(first(&folder.0).ends_with("more than 1000 files"));
+}
+
+#[test]
 fn a_thousand_mistakes_are_shown_and_the_rest_counted() {
     let users: String = (0..1_500).map(|n| format!("  - {{id: u{n}, kind: x}}\n")).collect();
     let shown = mistakes(&with("", &format!("users:\n{users}")));

@@ -78,9 +78,9 @@ pub struct Node {
     pub cti: CtiPorts,
     /// The web port.
     pub web: Option<u16>,
-    /// The port of the cluster's own traffic.
+    /// The port for traffic between nodes; nothing listens there in this version.
     pub cluster: Option<u16>,
-    /// Where it keeps its socket, session logs and last good configuration.
+    /// Where it keeps its socket, the number of its life, and sessions that outlive it.
     pub state_dir: PathBuf,
     /// Where it stands.
     pub place: Place,

@@ -15,9 +15,9 @@ const FRESH: Duration = Duration::from_millis(100);
 /// A node that is so far behind is told of by what the shell counts alone.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// What the node said last, and when.
+/// What the node said last, and when; nothing when it did not answer.
 #[derive(Debug, Default)]
-pub(super) struct Gauges(Mutex<Option<(Instant, Value)>>);
+pub(super) struct Gauges(Mutex<Option<(Instant, Option<Value>)>>);
 
 impl Gauges {
     /// How the node is; `None` when it does not answer in time.
@@ -27,16 +27,16 @@ impl Gauges {
         if let Some((at, value)) = &*last
             && now().saturating_duration_since(*at) < FRESH
         {
-            return Some(value.clone());
+            return value.clone();
         }
         let (asker, answer) = oneshot::channel();
         let asked = async {
             queue.send(Event::Admin(AdminRequest::Metrics, asker)).await.ok()?;
             answer.await.ok()?.ok()
         };
-        let value = timeout(ANSWER_LIMIT, asked).await.ok().flatten()?;
+        let value = timeout(ANSWER_LIMIT, asked).await.ok().flatten();
         *last = Some((now(), value.clone()));
-        Some(value)
+        value
     }
 }
 
@@ -113,5 +113,19 @@ mod tests {
         assert!(waiting.try_recv().is_err(), "once");
         drop(waiting);
         assert_eq!(Gauges::default().ask(&queue).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_has_no_answer_is_not_asked_again_by_all_who_wait() {
+        let (queue, mut waiting) = queue(8, 1 << 20);
+        let gauges = Gauges::default();
+        let node = async {
+            let Some(queued) = waiting.recv().await else { panic!("it is asked") };
+            let Event::Admin(AdminRequest::Metrics, answer) = queued.event else { panic!("that is asked") };
+            answer.send(Err("too many questions wait".into())).expect("it is waited for");
+        };
+        let told = tokio::join!(gauges.ask(&queue), gauges.ask(&queue), gauges.ask(&queue), node);
+        assert_eq!(told, (None, None, None, ()));
+        assert!(waiting.try_recv().is_err(), "once");
     }
 }

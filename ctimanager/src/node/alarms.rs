@@ -376,6 +376,14 @@ mod tests {
     }
 
     #[test]
+    fn conditions_beyond_the_limit_are_told_and_not_listed() {
+        let mut alarms = Alarms::default();
+        let mut raise = |key: usize| alarms.condition(&SLOW_CONSUMER, key.to_string(), true, Vec::new());
+        assert!((0..=STANDING).all(|key| raise(key).is_some()));
+        assert_eq!((alarms.standing(), alarms.list().len()), (STANDING, STANDING));
+    }
+
+    #[test]
     fn every_alarm_has_a_cause_and_a_cure_and_is_in_the_document() {
         let document = include_str!("../../../docs/operations.md");
         for definition in ALL {

@@ -123,7 +123,7 @@ fn data_travels_with_the_call() {
         ]
     );
     assert_eq!(*w.control.leg(q).expect("there").user_data, data);
-    let huge = BTreeMap::from([("k".to_owned(), "v".repeat(9000))]);
+    let huge = BTreeMap::from([("k".to_owned(), "v".repeat(4096))]);
     w.request(APP, Request::SetUserData { leg: p, user_data: huge });
     assert!(w.said().contains(r#"REFUSED InvalidParams { field: "user_data" }"#));
 }

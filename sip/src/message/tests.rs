@@ -44,6 +44,22 @@ fn content_length_cuts_a_longer_datagram_and_refuses_a_shorter_one() {
 }
 
 #[test]
+fn header_lines_are_read_at_their_limits_and_refused_beyond() {
+    let own = REGISTER.replace("\r\n ", " ").lines().filter(|line| line.contains(": ")).count();
+    let with = |lines: usize, length: usize| {
+        let more = format!("X: {}\r\n", "x".repeat(length - 3)).repeat(lines - own);
+        read(REGISTER.replace("f: ", &(more + "f: ")).as_bytes(), Transport::Tcp)
+    };
+    let Ok(message) = with(MAX_HEADER_LINES, 4) else { panic!("as many lines as there may be") };
+    assert_eq!(message.headers().get("From"), Some("\"J\\\"o\" <sip:100@example.com>;tag=a"));
+    assert!(with(own + 1, MAX_LINE_BYTES).is_ok());
+    for refused in [with(MAX_HEADER_LINES + 1, 4), with(own + 1, MAX_LINE_BYTES + 1)] {
+        let Err(Malformed::Answer(answer)) = refused else { panic!("{refused:?}") };
+        assert_eq!(answer.status, 400);
+    }
+}
+
+#[test]
 fn latin_1_line_ends_without_cr_and_leading_line_ends_lose_nothing() {
     let mut bytes = b"\r\n\r\n".to_vec();
     bytes.extend(REGISTER.replace("\r\n", "\n").replace("J\\\"o", "J\u{fc}rg").chars().map(|one| one as u8));

@@ -1,4 +1,4 @@
-//! Bugs that the simulator must find when they are put back: `src/bin/sabotage.rs` does, and `docs/testing.md` lists them.
+//! Bugs that the simulator must find when they are put back; `src/bin/sabotage.rs` puts them back.
 
 /// Stands in a bug's text for the question whether it is to be there.
 pub const SWITCH: &str = "SABOTAGED";

@@ -65,7 +65,7 @@ pub(super) struct Change {
     pub(super) locks_out: Option<&'static str>,
 }
 
-/// The changes of which a reload takes some.
+/// The changes of which a reload takes one, or none.
 pub(super) const CHANGES: &[Change] = &[
     Change {
         what: "PHONE_3 is restricted",

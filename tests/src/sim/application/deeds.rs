@@ -31,9 +31,9 @@ impl Application {
                     }
                     _ => return Err(format!("not resumed, reason {reason}, in the same life of the node")),
                 }
-                self.start_anew(now, session);
+                self.start_anew(session);
             }
-            (None, false) => self.start_anew(now, session),
+            (None, false) => self.start_anew(session),
             (Some(_) | None, true) => {
                 return Err(format!("resumed a session that nobody asked for: {result}"));
             }
@@ -47,7 +47,7 @@ impl Application {
         Ok(())
     }
 
-    fn start_anew(&mut self, now: Duration, session: String) {
+    fn start_anew(&mut self, session: String) {
         let listening: Vec<_> = self
             .todo
             .iter()
@@ -58,7 +58,6 @@ impl Application {
         self.todo.extend(listening);
         self.session = Some((session, self.connection_life));
         self.record.iter_mut().for_each(|record| record.push(Vec::new()));
-        let _ = now;
     }
 
     /// Requests that had no answer are repeated by their keys; without one nobody may know what became of them.
