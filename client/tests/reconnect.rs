@@ -230,6 +230,88 @@ async fn a_device_that_can_not_be_opened_again_is_closed() {
     assert!(provider.terminal("RP_MAIN").terminal_connections().is_empty());
 }
 
+fn restricted(name: &str) -> Value {
+    let mut device = device(name);
+    (device["restricted"], device["state"], device["opened"]) =
+        (json!(true), json!("out_of_service"), json!(false));
+    device
+}
+
+/// The session is lost, and the device restricted meanwhile.
+async fn came_back_to_a_restriction(server: &Server) -> (Provider, Peer, Events) {
+    let (provider, mut peer) = at_work(server).await;
+    let mut events = provider.events();
+    peer.event("call.offering", json!({"leg": leg("l1", "offering")})).await;
+    drop(peer);
+    let mut peer = came_back(server, json!({"session": "s2", "reason": "expired"})).await;
+    let asked = peer.expect("device.open").await;
+    peer.refuse(&asked, -32009, "DEVICE_RESTRICTED").await;
+    while !matches!(next(&mut events).await, ProviderEvent::Restarted(_)) {}
+    let event = concluded(&mut events).await;
+    assert!(matches!(&event, Event::Device { change: DeviceChange::Restricted, device, .. }
+        if device.restricted && device.state == DeviceState::OutOfService));
+    (provider, peer, events)
+}
+
+#[tokio::test]
+async fn a_device_that_is_restricted_meanwhile_is_opened_again_when_it_is_free() {
+    let server = Server::plain().await;
+    let (provider, mut peer, mut events) = came_back_to_a_restriction(&server).await;
+    let ended = concluded(&mut events).await;
+    assert!(matches!(&ended, Event::Call { leg } if leg.state == LegState::Disconnected), "{ended:?}");
+    // What concerns the restriction of something else changes nothing.
+    peer.event("device.restricted", json!({"device": restricted("RP_OTHER")})).await;
+    peer.event("device.unrestricted", json!({"device": device("RP_OTHER")})).await;
+    let mut free = device("RP_MAIN");
+    free["opened"] = json!(false);
+    peer.event("device.unrestricted", json!({"device": free})).await;
+    let again = peer.expect("device.open").await;
+    assert_eq!(again.params["device"], "RP_MAIN");
+    peer.reply(&again, json!({"device": device("RP_MAIN"), "legs": [leg("l2", "offering")]})).await;
+    for seq in 1..=3 {
+        assert!(matches!(next(&mut events).await, ProviderEvent::Told { seq: told, .. } if told == seq));
+    }
+    let back = concluded(&mut events).await;
+    assert!(matches!(back, Event::Device { change: DeviceChange::InService, .. }), "{back:?}");
+    assert!(matches!(concluded(&mut events).await, Event::Call { leg } if leg.leg.to_string() == "l2"));
+    assert_eq!(provider.terminal("RP_MAIN").device().map(|d| (d.opened, d.restricted)), Some((true, false)));
+}
+
+#[tokio::test]
+async fn a_device_that_waits_for_the_end_of_its_restriction_can_be_closed() {
+    let server = Server::plain().await;
+    let (provider, mut peer, _events) = came_back_to_a_restriction(&server).await;
+    let terminal = provider.terminal("RP_MAIN");
+    let (closed, ()) = tokio::join!(terminal.close(), async {
+        let asked = peer.expect("device.close").await;
+        peer.refuse(&asked, -32011, "DEVICE_NOT_OPEN").await;
+    });
+    assert_eq!(closed, Ok(()));
+    peer.event("device.unrestricted", json!({"device": device("RP_MAIN")})).await;
+    let (snapshot, ()) = tokio::join!(provider.snapshot(), async {
+        let asked = peer.expect("provider.snapshot").await;
+        peer.reply(&asked, json!({"devices": [], "seq": 1})).await;
+    });
+    assert!(snapshot.is_ok(), "nothing else was asked before");
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_older_than_the_end_of_the_restriction_is_not_believed() {
+    let server = Server::plain().await;
+    let (_provider, peer) = at_work(&server).await;
+    drop(peer);
+    let mut peer = came_back(&server, json!({"session": "s2", "reason": "expired"})).await;
+    peer.expect("device.open").await;
+    // It was refused, but the answer is lost; the repeat gets it behind what was told since.
+    drop(peer);
+    let mut peer = came_back(&server, json!({"session": "s2", "resumed": true})).await;
+    let again = peer.expect("device.open").await;
+    peer.event("device.unrestricted", json!({"device": device("RP_MAIN")})).await;
+    peer.refuse(&again, -32009, "DEVICE_RESTRICTED").await;
+    let anew = peer.expect("device.open").await;
+    assert_ne!(anew.params["idem"], again.params["idem"]);
+}
+
 #[tokio::test]
 async fn another_password_ends_the_attempts_and_the_author_is_told() {
     for symbol in ["LOGIN_FAILED", "USER_NOT_CTI_ENABLED", "SECURE_CONNECTION_REQUIRED"] {

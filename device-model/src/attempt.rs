@@ -370,9 +370,11 @@ impl CallControl {
         {
             branch.media.far = Some(early.clone());
         }
+        // After early media plain ringing is news: its stream may have ended, with a forward for instance.
+        let plain = early.is_none();
         let alerted =
-            self.calls.get_mut(&call).is_some_and(|call| std::mem::replace(&mut call.alerted, true));
-        if waits && (!alerted || early.is_some()) {
+            self.calls.get_mut(&call).is_some_and(|call| std::mem::replace(&mut call.alerted, plain));
+        if waits && !(alerted && plain) {
             self.command(anchor, LegCommand::Alert { early: early.map(|early| Body::Relay(early, None)) });
         }
         if matches!(state, LegState::Dialing | LegState::Proceeding) {

@@ -71,7 +71,7 @@ pub(crate) struct Call {
     pub(crate) user_data: Arc<BTreeMap<String, String>>,
     /// Numbers that forwards have visited since a person or an application last chose one.
     pub(crate) visited: SmallVec<[Dn; 4]>,
-    /// The caller was told that it rings.
+    /// The last that the caller was told is plain ringing.
     pub(crate) alerted: bool,
 }
 

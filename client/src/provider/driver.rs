@@ -9,10 +9,10 @@ use super::reconnect::{Backoff, Servers, may_come_back};
 use super::registry::{LegRef, Registry};
 use device_model::media::MediaTermination;
 use device_model::{DeviceName, Dn, LegId, SessionId};
-use protocol::event::{ConnectionEvent, Received};
+use protocol::event::{ConnectionEvent, DeviceChange, Received};
 use protocol::methods::{
-    self, Call, DeviceOpen, DeviceOpened, NewCall, ProviderHeartbeat, ProviderMonitorPark, ProviderOpened,
-    Resume,
+    self, Call, DeviceOpen, DeviceOpened, Glob, NewCall, ProviderHeartbeat, ProviderMonitorPark,
+    ProviderOpened, Resume,
 };
 use protocol::rpc::{self, Id};
 use protocol::wire::{Leg, LegState};
@@ -116,6 +116,8 @@ pub(super) struct Driver {
     /// Devices of a lost session that are to be opened again, and how many of them are on their way.
     to_reopen: VecDeque<(DeviceName, Option<MediaTermination>)>,
     reopening: usize,
+    /// Devices of a lost session that are restricted now; they are opened again when they are free.
+    restricted: BTreeMap<DeviceName, Option<MediaTermination>>,
 }
 
 impl Driver {
@@ -145,6 +147,7 @@ impl Driver {
             monitors_park: false,
             to_reopen: VecDeque::new(),
             reopening: 0,
+            restricted: BTreeMap::new(),
         };
         driver.opened(opened);
         driver
@@ -248,6 +251,7 @@ impl Driver {
                     let event = Arc::new(*event);
                     self.note_end(&event);
                     self.registry.apply(&event);
+                    self.note_freedom(&event);
                     self.registry.tell(ProviderEvent::Told { seq, time, node, event });
                 }
             }
@@ -295,6 +299,43 @@ impl Driver {
         }
     }
 
+    /// A device that waited for the end of its restriction is opened again; one that left does not wait any more.
+    fn note_freedom(&mut self, event: &Event) {
+        let Event::Device { change, device, .. } = event else { return };
+        match change {
+            DeviceChange::Unrestricted if !device.restricted => {
+                if let Some(media) = self.restricted.remove(&device.name) {
+                    self.open_again(&device.name, media);
+                }
+            }
+            DeviceChange::Removed | DeviceChange::Closed => drop(self.restricted.remove(&device.name)),
+            DeviceChange::Unrestricted
+            | DeviceChange::Restricted
+            | DeviceChange::Added
+            | DeviceChange::InService
+            | DeviceChange::OutOfService => {}
+        }
+    }
+
+    fn open_again(&mut self, device: &DeviceName, media: Option<MediaTermination>) {
+        self.registry.opens_again(device);
+        self.to_reopen.push_back((device.clone(), media));
+    }
+
+    /// Whether the server tells when a restriction is over.
+    fn hears_of_freedom(&self) -> bool {
+        let mut globs = self.config.subscribe.iter().flatten().map(|glob| Glob::from(glob.as_str()));
+        self.config.subscribe.is_none() || globs.any(|glob| glob.matches("device.unrestricted"))
+    }
+
+    /// A device that waits to be opened again is closed by not waiting for it. Says whether it waited.
+    fn waits_no_more(&mut self, device: &DeviceName) -> bool {
+        let waited = self.to_reopen.len() + self.restricted.len();
+        self.to_reopen.retain(|(name, _)| name != device);
+        self.restricted.remove(device);
+        waited > self.to_reopen.len() + self.restricted.len()
+    }
+
     /// Whether the event has not been told yet. A gap is announced.
     fn is_new(&mut self, seq: u64) -> bool {
         let expected = self.last_seq + 1;
@@ -323,13 +364,13 @@ impl Driver {
         let finished = matches!((&command.adopt, &outcome), (Adopt::ProviderClosed, Ok(_)));
         let outcome = match outcome {
             Ok(result) => self.adopt(&command, result),
-            Err(error) => Err(Error::Refused(error)),
+            Err(error) => self.refused(&command, error),
         };
         if !self.ended.is_empty() && self.making().next().is_none() {
             self.ended.clear();
         }
-        if let (None, Adopt::Opened { device, .. }) = (&command.reply, &command.adopt) {
-            self.reopened(device, outcome.as_ref().err());
+        if let (None, Adopt::Opened { device, media }) = (&command.reply, &command.adopt) {
+            self.reopened(device, media, outcome.as_ref().err());
         }
         answer(command, outcome);
         finished.then_some(Served::Finished)
@@ -365,13 +406,34 @@ impl Driver {
         }
     }
 
-    fn reopened(&mut self, device: &DeviceName, error: Option<&Error>) {
-        self.reopening = self.reopening.saturating_sub(1);
-        if let Some(error) = error {
-            self.registry.not_reopened(device);
-            let event = ProviderEvent::NotReopened { device: device.clone(), error: error.clone() };
-            self.registry.tell(event);
+    fn refused(&mut self, command: &Command, error: CtiError) -> Result<Answer, Error> {
+        match &command.adopt {
+            Adopt::Closed(device) if self.waits_no_more(device) => {
+                self.registry.closed(device);
+                Ok(Answer { result: rpc::raw(&methods::Empty {}), legs: Vec::new() })
+            }
+            Adopt::Closed(_)
+            | Adopt::Nothing
+            | Adopt::Opened { .. }
+            | Adopt::NewCall { .. }
+            | Adopt::ParkMonitored(_)
+            | Adopt::ProviderClosed => Err(Error::Refused(error)),
         }
+    }
+
+    fn reopened(&mut self, device: &DeviceName, media: &Option<MediaTermination>, error: Option<&Error>) {
+        self.reopening = self.reopening.saturating_sub(1);
+        let Some(error) = error else { return };
+        if error.symbol() == Some(Symbol::DeviceRestricted) && self.hears_of_freedom() {
+            if self.registry.restricted(device) {
+                self.restricted.insert(device.clone(), media.clone());
+            } else {
+                self.open_again(device, media.clone());
+            }
+            return;
+        }
+        self.registry.not_reopened(device);
+        self.registry.tell(ProviderEvent::NotReopened { device: device.clone(), error: error.clone() });
     }
 
     fn reopen(&mut self, link: &Link) {
@@ -405,7 +467,8 @@ impl Driver {
                 self.monitors_park = *on;
                 Vec::new()
             }
-            Adopt::Opened { media, .. } => {
+            Adopt::Opened { media, device } => {
+                self.waits_no_more(device);
                 let opened: DeviceOpened = serde_json::from_str(result.get()).map_err(bad)?;
                 let again = command.reply.is_none();
                 self.registry.opened(opened, media.clone(), again)
@@ -516,6 +579,7 @@ impl Driver {
         self.opened(opened);
         self.registry.tell(ProviderEvent::Restarted(reason));
         (self.to_reopen, self.reopening) = (VecDeque::new(), 0);
+        self.restricted.clear();
         self.repeat(link);
         if leaving {
             return;

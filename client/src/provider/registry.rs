@@ -7,8 +7,8 @@ use protocol::Event;
 use protocol::event::{DeviceChange, OpenChannel};
 use protocol::methods::{DeviceOpened, NewCall, ProviderOpened};
 use protocol::wire::{
-    Device, DeviceState, Leg, LegState, Line, MediaDirection, Party, Presentation, Reason, Security,
-    ServiceReason, StartedStream,
+    Device, DeviceState, DeviceType, Leg, LegState, Line, MediaDirection, Party, Presentation, Reason,
+    Security, ServiceReason, StartedStream,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -306,6 +306,35 @@ impl Registry {
             self.conclude(&mut inner, Event::Device { change, device, reason: None });
         }
         inner.device_closed(device);
+    }
+
+    /// A device could not be opened again, for it is restricted. A phone's calls go on unheard; those of others have ended.
+    /// `false`: it was told meanwhile that it is free (after a resume an answer may be older than events).
+    pub(super) fn restricted(&self, device: &DeviceName) -> bool {
+        let mut inner = self.lock();
+        let Some(terminal) = inner.terminals.get_mut(device) else { return true };
+        let told = terminal.told_early;
+        let Some(known) = terminal.device.as_mut() else { return true };
+        if told && !known.restricted {
+            return false;
+        }
+        (known.state, known.restricted, known.opened) = (DeviceState::OutOfService, true, false);
+        let device = known.clone();
+        let change = DeviceChange::Restricted;
+        self.conclude(&mut inner, Event::Device { change, device: device.clone(), reason: None });
+        if device.kind != DeviceType::Phone {
+            for leg in inner.legs_of(&device.name) {
+                self.ended_meanwhile(&mut inner, &leg);
+            }
+        }
+        true
+    }
+
+    /// The device is about to be opened again: what was told of it until now is older than the answer.
+    pub(super) fn opens_again(&self, device: &DeviceName) {
+        if let Some(terminal) = self.lock().terminals.get_mut(device) {
+            terminal.told_early = false;
+        }
     }
 
     /// A call that the application makes exists, before its first event.

@@ -140,6 +140,23 @@ fn early_media_is_relayed_and_stands_for_the_answer() {
 }
 
 #[test]
+fn plain_ringing_after_early_media_is_told_once() {
+    let mut w = World::new(plan());
+    w.dial("A", "9110", Some(sdp(A, &["PCMU"])));
+    let trunk = w.last_placed();
+    w.said();
+    let alerts = |w: &mut World, early: Option<device_model::media::Description>| {
+        w.signal(trunk, Signal::Ringing { early });
+        w.said().lines().filter(|line| line.contains("Alert")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let plain = "A:l1 <- Alert nothing".to_owned();
+    assert_eq!(alerts(&mut w, Some(sdp(B, &["PCMU"]))).len(), 1);
+    for expected in [vec![plain], vec![]] {
+        assert_eq!(alerts(&mut w, None), expected);
+    }
+}
+
+#[test]
 fn connected_call_is_redirected_to_another_application() {
     let mut w = World::new(plan());
     w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU"])));

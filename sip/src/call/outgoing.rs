@@ -26,6 +26,8 @@ pub(crate) struct Outgoing {
     best: Option<Failure>,
     /// Whether the node has heard that it rings.
     rang: bool,
+    /// The last that it has heard is early media: a 180 is news then.
+    plays: bool,
     /// Commands that came before anybody could take them.
     identity: Option<Identity>,
     offer: Option<Option<Sdp>>,
@@ -113,8 +115,15 @@ impl std::fmt::Debug for Outgoing {
 impl Outgoing {
     /// Sends the INVITEs; `Err` when the offer can't be written.
     pub fn place(cx: &mut Cx<'_>, plan: Plan, targets: Vec<Target>) -> Result<Outgoing, sdp::SdpError> {
-        let mut outgoing =
-            Outgoing { branches: Vec::new(), plan, best: None, rang: false, identity: None, offer: None };
+        let mut outgoing = Outgoing {
+            branches: Vec::new(),
+            plan,
+            best: None,
+            rang: false,
+            plays: false,
+            identity: None,
+            offer: None,
+        };
         for target in targets {
             let mut describer = cx.core.describer(&target.hop);
             if let Some(offer) = &outgoing.plan.offer {
@@ -266,8 +275,8 @@ impl Outgoing {
         } else if has_offer {
             read = sdp::read(&response.body).ok();
         }
-        if read.is_some() || !self.rang {
-            self.rang = true;
+        if read.is_some() || !self.rang || (self.plays && response.status == 180) {
+            (self.rang, self.plays) = (true, read.is_some());
             cx.event(Event::Ringing(cx.call, read));
         }
         self.flush_early(cx);
