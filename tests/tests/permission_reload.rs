@@ -270,7 +270,11 @@ async fn a_restricted_phone_and_a_restricted_line_fall_silent_while_their_call_g
         node.reloads(&config);
         desk.expect("device.unrestricted").await;
         desk.expect("device.in_service").await;
+        // The call is told as it is now, and its media went on.
+        let again = desk.expect("call.connected").await;
+        assert_eq!(again["leg"]["leg"], leg);
         assert_eq!(seen_legs(&mut desk).await, 1);
+        assert_eq!(types(&told(&mut desk).await), Vec::<String>::new());
     }
     alice.hang_up().await;
     desk.expect_leg("call.disconnected", &leg).await;
