@@ -211,7 +211,8 @@ const LATE_LOG: Duration = Duration::from_millis(250);
 fn within(bound: Duration, noticed: SystemTime, done: SystemTime, what: &str) {
     let took = done.duration_since(noticed).unwrap_or_default();
     eprintln!("{what}: {took:?} after it was noticed");
-    assert!(took < bound, "{what}: {took:?}");
+    // It may have noticed earlier than its log says, by so much.
+    assert!(took + LATE_LOG < bound, "{what}: {took:?}");
     assert!(done + LATE_LOG >= noticed, "{what}: done before it was noticed?");
 }
 
