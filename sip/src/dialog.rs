@@ -2,7 +2,8 @@
 
 use crate::message::{Headers, NameAddr, Scheme, Uri};
 use crate::port::{Hop, Transport};
-use std::net::SocketAddr;
+use crate::registrar::{is_listed, same_host, told};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// What finds a dialog of ours: Call-ID and our own tag. Dialogs that a fork made of one INVITE share it and differ in
@@ -20,7 +21,7 @@ pub struct DialogId {
 pub enum Reach {
     /// The way its own messages came: a phone, perhaps behind NAT, whose Contact may lead nowhere.
     AsItCame,
-    /// Its Contact, as RFC 3261 says, where that is an address: a trunk.
+    /// Its Contact, as RFC 3261 says, where that is its own address or a listed proxy's: a trunk.
     Contact,
 }
 
@@ -195,13 +196,29 @@ impl Dialog {
         }
     }
 
-    /// The connection is gone: what follows needs a new one, to where the peer says it lives.
-    pub fn connection_closed(&mut self) {
+    /// The peer answered on this hop a request that went out on `asked`. A datagram may come from another port than the
+    /// peer hears at; a connection leads back.
+    pub fn answered_on(&mut self, hop: Hop, asked: Hop) {
+        self.heard_on(if hop.transport == Transport::Udp && self.reach == Reach::AsItCame {
+            asked
+        } else {
+            hop
+        });
+    }
+
+    /// The connection is gone: what follows needs a new one, to where the peer says it lives, if that is its own address or
+    /// a listed one.
+    pub fn connection_closed(&mut self, listed: &[IpAddr]) {
         self.hop.connection = None;
-        let told = address_of(&self.target);
-        if let Some((_, remote)) = told.filter(|(transport, _)| *transport == self.hop.transport) {
+        let told = told(&self.hop, self.first_route.as_ref().unwrap_or(&self.target));
+        let told = told.filter(|(transport, _)| *transport == self.hop.transport);
+        if let Some((_, remote)) = told.filter(|(_, at)| self.is_its_own(at) || is_listed(listed, at.ip())) {
             self.hop.remote = remote;
         }
+    }
+
+    fn is_its_own(&self, at: &SocketAddr) -> bool {
+        same_host(at.ip(), self.hop.remote.ip())
     }
 
     /// See [`Reach`].
@@ -231,21 +248,38 @@ impl Dialog {
         }
     }
 
-    /// Where a request in this dialog leaves to.
+    /// Where a request in this dialog leaves to: no route and no Contact leads to another host than the peer's own, but to
+    /// a listed proxy.
     #[must_use]
-    pub fn next_hop(&self) -> Hop {
+    pub fn next_hop(&self, listed: &[IpAddr]) -> Hop {
         let target = match (&self.first_route, self.reach) {
             (Some(route), Reach::AsItCame | Reach::Contact) => Some(route),
             (None, Reach::AsItCame) => None,
             (None, Reach::Contact) => Some(&self.target),
         };
-        let told = target.and_then(address_of);
+        let told = target.and_then(address_of).filter(|(_, at)| match self.reach {
+            // A phone's own ports are no business of ours either, but for the one that it calls from.
+            Reach::AsItCame => is_listed(listed, at.ip()),
+            Reach::Contact => self.is_its_own(at) || is_listed(listed, at.ip()),
+        });
         match told {
             Some((transport, remote)) if (transport, remote) != (self.hop.transport, self.hop.remote) => {
                 self.hop_to(transport, remote).unwrap_or(self.hop)
             }
             Some(_) | None => self.hop,
         }
+    }
+
+    /// Whether no proxy has asked to stay between.
+    #[must_use]
+    pub fn has_no_route(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// The peer's Contact.
+    #[must_use]
+    pub fn target(&self) -> &Uri {
+        &self.target
     }
 
     fn hop_to(&self, transport: Transport, remote: SocketAddr) -> Option<Hop> {
@@ -377,20 +411,20 @@ mod tests {
     fn a_phone_is_reached_the_way_it_came() {
         for connection in [None, Some(3)] {
             let phone = dialog(Reach::AsItCame, "sip:2@10.0.0.1:5060", &[], hop(connection));
-            assert_eq!(phone.next_hop(), hop(connection));
+            assert_eq!(phone.next_hop(&[]), hop(connection));
             assert_eq!(phone.path(), Path { uri: uri("sip:2@10.0.0.1:5060"), routes: vec![] });
         }
     }
 
     #[test]
     fn a_trunk_is_reached_at_its_contact() {
-        let trunk = dialog(Reach::Contact, "sip:2@203.0.113.9:5070", &[], hop(None));
-        let expected = Hop { remote: "203.0.113.9:5070".parse().unwrap(), ..hop(None) };
-        assert_eq!(trunk.next_hop(), expected);
+        let trunk = dialog(Reach::Contact, "sip:2@203.0.113.7:5070", &[], hop(None));
+        let expected = Hop { remote: "203.0.113.7:5070".parse().unwrap(), ..hop(None) };
+        assert_eq!(trunk.next_hop(&[]), expected);
         let named = dialog(Reach::Contact, "sip:2@example.org", &[], hop(None));
-        assert_eq!(named.next_hop(), hop(None));
+        assert_eq!(named.next_hop(&[]), hop(None));
         let connected = dialog(Reach::Contact, "sip:2@203.0.113.7:5060;transport=tcp", &[], hop(Some(4)));
-        assert_eq!(connected.next_hop(), hop(Some(4)), "its open connection is used");
+        assert_eq!(connected.next_hop(&[]), hop(Some(4)), "its open connection is used");
     }
 
     #[test]
@@ -399,8 +433,49 @@ mod tests {
         let behind = dialog(Reach::AsItCame, "sip:2@10.0.0.1", &routes, hop(None));
         let expected = Path { uri: uri("sip:2@10.0.0.1"), routes: vec![routes[1].into(), routes[0].into()] };
         assert_eq!(behind.path(), expected);
-        let first = behind.next_hop();
+        let first = behind.next_hop(&["203.0.113.2".parse().unwrap()]);
         assert_eq!((first.transport, first.remote), (Transport::Tcp, "203.0.113.2:5060".parse().unwrap()));
+    }
+
+    /// Contact and Record-Route of a phone, of a trunk, before and after their connection ended.
+    #[test]
+    fn nothing_that_a_peer_writes_chooses_another_host() {
+        let elsewhere = ["sip:2@198.51.100.1:22;transport=tcp", "sip:2@127.0.0.1:8443", "sips:2@[::1]"];
+        for contact in elsewhere {
+            for connection in [None, Some(3)] {
+                for reach in [Reach::AsItCame, Reach::Contact] {
+                    let route = format!("<{contact};lr>");
+                    for routes in [&[][..], &[route.as_str()]] {
+                        let mut peer = dialog(reach, contact, routes, hop(connection));
+                        assert_eq!(peer.next_hop(&[]), hop(connection), "{contact} {reach:?} {routes:?}");
+                        peer.connection_closed(&[]);
+                        assert_eq!(peer.next_hop(&[]), Hop { connection: None, ..hop(connection) });
+                    }
+                }
+            }
+        }
+        let own = dialog(
+            Reach::AsItCame,
+            "sip:2@203.0.113.7",
+            &["<sip:203.0.113.7:22;transport=tcp;lr>"],
+            hop(None),
+        );
+        assert_eq!(own.next_hop(&[]), hop(None), "nor another port of a phone");
+    }
+
+    #[test]
+    fn a_listed_proxy_may_be_named_by_anybody() {
+        let listed: [IpAddr; 2] = ["203.0.113.9".parse().unwrap(), "2001:db8::9".parse().unwrap()];
+        let trunk = dialog(Reach::Contact, "sip:2@203.0.113.9:5070", &[], hop(None));
+        assert_eq!(trunk.next_hop(&listed).remote, "203.0.113.9:5070".parse().unwrap());
+        let mut phone =
+            dialog(Reach::AsItCame, "sip:2@10.0.0.1", &["<sip:203.0.113.9;transport=tcp;lr>"], hop(Some(3)));
+        assert_eq!(phone.next_hop(&listed).remote, "203.0.113.9:5060".parse().unwrap());
+        phone.connection_closed(&listed);
+        assert_eq!(
+            (phone.next_hop(&listed).remote, phone.next_hop(&listed).connection),
+            ("203.0.113.9:5060".parse().unwrap(), None)
+        );
     }
 
     #[test]
@@ -426,9 +501,17 @@ mod tests {
     #[test]
     fn a_lost_connection_falls_back_to_the_contact() {
         let mut d = dialog(Reach::AsItCame, "sip:2@203.0.113.7:5066;transport=tcp", &[], hop(Some(3)));
-        d.connection_closed();
-        assert_eq!(d.next_hop().connection, None);
-        assert_eq!(d.next_hop().remote, "203.0.113.7:5066".parse().unwrap());
+        d.connection_closed(&[]);
+        assert_eq!(d.next_hop(&[]).connection, None);
+        assert_eq!(d.next_hop(&[]).remote, "203.0.113.7:5066".parse().unwrap());
+        let route = "<sip:203.0.113.7:5080;transport=tcp;lr>";
+        let mut behind = dialog(Reach::AsItCame, "sip:2@10.0.0.1", &[route], hop(Some(3)));
+        behind.connection_closed(&[]);
+        assert_eq!(
+            behind.next_hop(&[]).remote,
+            "203.0.113.7:5080".parse().unwrap(),
+            "its proxy is dialled anew"
+        );
     }
 
     #[test]

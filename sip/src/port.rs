@@ -5,7 +5,7 @@ pub use crate::digest::Login;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// SIP transports that the node listens on.
@@ -47,11 +47,11 @@ pub struct Config {
     pub session_expires: Duration,
     /// The least session interval we accept, 90 s.
     pub min_session_expires: Duration,
-    /// The least registration, 60 s (423 below); the most, 3600 s (shortened to it).
+    /// The least registration, 60 s (423 below); the most, 120 s (shortened to it, given to what asks for none).
     pub min_expires: Duration,
-    /// See `min_expires`.
+    /// See `min_expires`; an account may have its own.
     pub max_expires: Duration,
-    /// Contacts per address of record, 10.
+    /// Contacts per address of record, 10; for one more the oldest gives way.
     pub max_contacts: usize,
     /// Transactions at once; a new request beyond it gets 503 with Retry-After, 20,000.
     pub max_transactions: usize,
@@ -101,6 +101,8 @@ pub struct Account {
     pub numbers: Arc<[Arc<str>]>,
     /// The digest password.
     pub password: Zeroizing<String>,
+    /// The longest registration, where it is not [`Config::max_expires`].
+    pub max_expires: Option<Duration>,
 }
 
 /// What happened.
@@ -113,8 +115,10 @@ pub enum Input {
         /// Its bytes, as they were.
         bytes: Vec<u8>,
     },
-    /// A connection has ended, or could not be made (`Hop::connection` is `None` then).
+    /// A connection has ended, or was not made for want of room (`Hop::connection` is `None` then).
     Closed(Hop),
+    /// A connection could not be made: nobody listens there (`Hop::connection` is `None`).
+    Unreachable(Hop),
     /// Do this.
     Command(Command),
     /// A time that `next_timeout` named has come.
@@ -130,10 +134,57 @@ pub enum Output {
         /// For TLS to a named host: the name to verify.
         bytes: Vec<u8>,
     },
+    /// Make a connection there if none is open, and say nothing yet. [`Input::Unreachable`] if it can't be made.
+    Connect(Hop),
     /// Close this connection: it broke the protocol.
     Close(ConnectionId),
     /// Tell the node.
     Event(Event),
+    /// What is registered has changed: for the next life of the node.
+    Keep(BindingRecord),
+}
+
+/// What of the registrar's bindings outlives the process: what they add up to is what [`Command::Restore`] brings back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindingRecord {
+    /// The binding of this id is this.
+    Bound(u64, Box<KeptBinding>),
+    /// It is no more, or can't outlive the process.
+    Gone(u64),
+}
+
+/// One contact that can be reached without the connection that it was registered on.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeptBinding {
+    /// The account's id.
+    pub account: Arc<str>,
+    /// The user of the address of record.
+    pub number: Arc<str>,
+    /// The contact's URI.
+    pub contact: String,
+    /// Preference in thousandths.
+    pub q_thousandths: u16,
+    /// Path values.
+    pub path: Vec<String>,
+    /// Of its last REGISTER.
+    pub call_id: String,
+    /// Of its last REGISTER.
+    pub cseq: u32,
+    /// `+sip.instance` and `reg-id`.
+    pub instance: Option<String>,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Where.
+    pub remote: SocketAddr,
+    /// When it ends.
+    pub expires_at: Instant,
+}
+
+impl fmt::Debug for KeptBinding {
+    /// Neither its number nor its contact: they are a person's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeptBinding({}, {:?} {})", self.account, self.transport, self.remote)
+    }
 }
 
 impl fmt::Debug for Input {
@@ -142,6 +193,7 @@ impl fmt::Debug for Input {
         match self {
             Input::Received { hop, bytes } => write!(f, "Received({hop:?}, {} bytes)", bytes.len()),
             Input::Closed(hop) => write!(f, "Closed({hop:?})"),
+            Input::Unreachable(hop) => write!(f, "Unreachable({hop:?})"),
             Input::Command(command) => write!(f, "Command({command:?})"),
             Input::Timeout => f.write_str("Timeout"),
         }
@@ -153,8 +205,10 @@ impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Output::Send { hop, bytes } => write!(f, "Send({hop:?}, {} bytes)", bytes.len()),
+            Output::Connect(hop) => write!(f, "Connect({hop:?})"),
             Output::Close(connection) => write!(f, "Close({connection:?})"),
             Output::Event(event) => write!(f, "Event({event:?})"),
+            Output::Keep(record) => write!(f, "Keep({record:?})"),
         }
     }
 }
@@ -317,6 +371,8 @@ pub enum Command {
     Digit(CallHandle, char, u32),
     /// Forget the bindings of an account that is no more; its calls go on.
     ForgetAccount(Arc<str>),
+    /// Bring back the bindings of an earlier life, by their ids.
+    Restore(Vec<(u64, KeptBinding)>),
 }
 
 /// A refusal.

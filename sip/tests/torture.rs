@@ -192,6 +192,7 @@ fn through_the_stack(torture: &Torture) -> Does {
             Output::Event(Event::Incoming { .. }) => does = Calls,
             Output::Event(other) => panic!("{}: {other:?}", torture.name),
             Output::Close(_) => panic!("{}: closed", torture.name),
+            Output::Keep(_) | Output::Connect(_) => panic!("{}: registered", torture.name),
         }
     }
     does

@@ -57,16 +57,17 @@ impl Config {
     pub fn accounts(&self) -> HashMap<Arc<str>, sip::port::Account> {
         let phones = self.devices.iter().filter_map(|device| {
             let numbers = device.lines.iter().map(|dn| dn.as_str().into()).collect();
-            Some((device.digest.as_ref()?, Arc::from(device.name.as_str()), numbers))
+            let expiry = device.registration_expiry_maximum;
+            Some((device.digest.as_ref()?, Arc::from(device.name.as_str()), numbers, expiry))
         });
         let trunks = self.trunks.iter().filter_map(|trunk| {
-            Some((trunk.digest.as_ref()?, Arc::from(trunk.name.as_str()), Arc::default()))
+            Some((trunk.digest.as_ref()?, Arc::from(trunk.name.as_str()), Arc::default(), None))
         });
         phones
             .chain(trunks)
-            .map(|(digest, id, numbers)| {
+            .map(|(digest, id, numbers, max_expires)| {
                 let password = digest.password.clone().into_zeroizing();
-                (digest.user.clone(), sip::port::Account { id, numbers, password })
+                (digest.user.clone(), sip::port::Account { id, numbers, password, max_expires })
             })
             .collect()
     }

@@ -12,6 +12,9 @@ const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// What a device's or the cluster's longest registration may be.
+pub(super) const REGISTRATION_EXPIRY: RangeInclusive<Duration> = s(60)..=s(86_400);
+
 macro_rules! service_parameters {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $kind:ident ($default:expr $(, $range:expr)?);)*) => {
         /// The cluster-wide service parameters (defaults and ranges: docs/configuration.md).
@@ -125,6 +128,8 @@ service_parameters! {
     max_sip_connecting: u32 = Count(1_000, 1..=100_000);
     /// Contacts that phones register for one number.
     max_contacts_per_number: u32 = Count(10, 1..=100);
+    /// The longest registration, which a REGISTER that asks for none gets; a device may have its own.
+    registration_expiry_maximum: Duration = Time(s(120), REGISTRATION_EXPIRY);
     /// HTTP connections at once, not counting WebSockets.
     max_web_connections: u32 = Count(512, 1..=100_000);
     /// How long a node may be silent before it counts as failed.

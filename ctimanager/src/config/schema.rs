@@ -52,6 +52,10 @@ fn cluster_schema() -> Value {
             "pki" => text("The folder that `ctimanager pki init` made."),
             _ => json!({}),
         }),
+        "sip_proxies" => list(
+            text("An IP address."),
+            "Edge proxies that a Path, a route or a Contact may name, whoever wrote it.",
+        ),
         _ => json!({}),
     })
 }
@@ -108,6 +112,7 @@ fn device_schema() -> Value {
         "lines" => list(text("A number in quotes, or a range as \"[5101-5200]\"."), "Its lines, in order."),
         "digest" => reference("digest"),
         "media_encryption" => choice(devices::ENCRYPTIONS, "none"),
+        "registration_expiry_maximum" => reference("duration"),
         "allow_cti_control" => json!({"type": "boolean", "default": true}),
         _ => json!({}),
     })

@@ -131,6 +131,7 @@ fn every_range_is_kept_at_both_ends() {
         ("max_sip_connections", ["1", "1000000"], ["0", "1000001"]),
         ("max_sip_connecting", ["1", "100000"], ["0", "100001"]),
         ("max_contacts_per_number", ["1", "100"], ["0", "101"]),
+        ("registration_expiry_maximum", ["60s", "86400s"], ["59s", "86401s"]),
         ("max_web_connections", ["1", "100000"], ["0", "100001"]),
         ("node_failure_timeout", ["200ms", "60s"], ["199ms", "61s"]),
     ] {
@@ -143,6 +144,33 @@ fn every_range_is_kept_at_both_ends() {
             assert!(message.contains("out of range"), "{message}");
         }
     }
+}
+
+#[test]
+fn a_phone_may_have_a_longest_registration_of_its_own() {
+    let device = |kind: &str, more: &str| {
+        let digest = if kind == "phone" { ", digest: {user: \"1\", password: abcd}" } else { "" };
+        let line = format!("{{name: P, type: {kind}, pool: Default, lines: [\"1\"]{digest}, {more}}}");
+        with("devices", &format!("devices: [{line}]"))
+    };
+    let config = good(&device("phone", "registration_expiry_maximum: 1h"));
+    assert_eq!(config.accounts()["1"].max_expires, Some(Duration::from_secs(3600)));
+    assert_eq!(good(&device("phone", "description: x")).accounts()["1"].max_expires, None);
+    assert!(only(&device("phone", "registration_expiry_maximum: 59s")).contains("out of range"));
+    assert!(only(&device("cti_port", "registration_expiry_maximum: 60s")).contains("only a phone"));
+}
+
+#[test]
+fn proxies_are_addresses() {
+    let cluster = |list: &str| with("cluster", &format!("cluster: {{name: hq, sip_proxies: [{list}]}}\n"));
+    let config = good(&cluster("192.0.2.7, \"2001:db8::7\""));
+    let listed: Vec<String> = config.cluster.sip_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(listed, ["192.0.2.7", "2001:db8::7"]);
+    for wrong in ["edge.example", "\"192.0.2.7:5060\"", "0.0.0.0", "224.0.0.1", "192.0.2.7, 192.0.2.7"] {
+        assert!(only(&cluster(wrong)).starts_with("cluster.sip_proxies["), "{wrong}");
+    }
+    let many: Vec<String> = (0..65).map(|n| format!("192.0.2.{n}")).collect();
+    assert!(only(&cluster(&many.join(", "))).contains("more than 64"));
 }
 
 #[test]

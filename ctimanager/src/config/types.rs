@@ -4,6 +4,7 @@ use super::{Place, ServiceParameters};
 use device_model::plan::{DeviceKind, Forwards};
 use device_model::{DeviceName, Dn, NodeName, TrunkName};
 use security::{Mode, Secret, User};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct Cluster {
     pub name: Arc<str>,
     /// `security.mode`
     pub mode: Mode,
+    /// `sip_proxies`: edge proxies that a Path, a route or a Contact may name, whoever wrote it.
+    pub sip_proxies: Vec<IpAddr>,
     /// `security.pki`: the folder that `ctimanager pki init` made, `pki` beside the file by default.
     pub pki: PathBuf,
 }
@@ -187,6 +190,8 @@ pub struct Device {
     pub media_encryption: MediaEncryption,
     /// Whether applications may control it; without, it is restricted.
     pub allow_cti_control: bool,
+    /// Phones: the longest registration; `None` = the cluster's `registration_expiry_maximum`.
+    pub registration_expiry_maximum: Option<Duration>,
     /// Where it stands.
     pub place: Place,
 }

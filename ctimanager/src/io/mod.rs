@@ -17,6 +17,7 @@ mod owner;
 mod password;
 mod places;
 mod queue;
+mod registrations;
 mod reload;
 mod report;
 mod run;
@@ -35,7 +36,8 @@ pub use counters::Counters;
 pub use logging::{LogFormat, start_logging};
 pub use reload::FileReload;
 pub use run::{
-    Keeping, Limits, Patience, Reload, Reloaded, Running, Setup, StopCause, raise_file_limit, start,
+    Keeping, KeptRegistrations, Limits, Patience, Reload, Reloaded, Running, Setup, StopCause,
+    raise_file_limit, start,
 };
 pub use start::{Launch, RunOptions, StartError, listen, run};
 pub use tls::TlsConfigs;

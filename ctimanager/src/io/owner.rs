@@ -4,6 +4,7 @@ use super::counters::Counters;
 use super::cti::{CtiLink, Written};
 use super::password::Passwords;
 use super::queue::{Event, Queued};
+use super::registrations::RegistrationStore;
 use super::report;
 use super::sip::SipShell;
 use super::store::Progress;
@@ -38,6 +39,8 @@ pub(super) struct Owner<C> {
     pub(super) tap: Option<Arc<dyn Tap>>,
     /// What holds frames back until what they tell is kept; none when nothing is to outlive the process.
     gate: Option<Gate>,
+    /// What keeps the phones' registrations, where there is a state directory.
+    registrations: Option<RegistrationStore>,
     tables: Tables,
 }
 
@@ -66,6 +69,7 @@ pub(super) struct Inlets {
 }
 
 impl<C: Core> Owner<C> {
+    #[allow(clippy::too_many_arguments)] // the parts of which it is the owner
     pub(super) fn new(
         core: C,
         sip: SipShell,
@@ -73,8 +77,9 @@ impl<C: Core> Owner<C> {
         counters: Arc<Counters>,
         tap: Option<Arc<dyn Tap>>,
         gate: Option<Gate>,
+        registrations: Option<RegistrationStore>,
     ) -> Self {
-        Self { core, sip, passwords, counters, tap, gate, tables: Tables::default() }
+        Self { core, sip, passwords, counters, tap, gate, registrations, tables: Tables::default() }
     }
 
     /// Runs until the core says [`Output::Stopped`] and nothing waits for the store any more. Neither queue can end before: the owner's own parts hold senders.
@@ -150,7 +155,10 @@ impl<C: Core> Owner<C> {
             Event::SipOpened { hop, id, outbox } => self.sip.opened(hop, id, outbox),
             Event::SipEnded { hop, id } => {
                 if self.sip.ended(id) {
-                    self.feed(Input::SipClosed(hop));
+                    self.feed(match hop.connection {
+                        Some(_) => Input::SipClosed(hop),
+                        None => Input::SipUnreachable(hop),
+                    });
                 }
             }
             Event::CtiOpened(link) => {
@@ -175,11 +183,12 @@ impl<C: Core> Owner<C> {
             | Input::PasswordBusy(connection) => self.tables.cti.contains_key(connection),
             Input::CtiClosed(connection) => self.tables.cti.remove(connection).is_some(),
             Input::Sip { hop, .. } => hop.connection.is_none_or(|id| self.sip.is_open(id)),
-            Input::SipClosed(_) | Input::CtiOpened { .. } | Input::CtiOverflow(_) => true,
+            Input::SipClosed(_) | Input::SipUnreachable(_) => true,
+            Input::CtiOpened { .. } | Input::CtiOverflow(_) => true,
             Input::Configure(_) | Input::Admin(..) | Input::Pressure(_) | Input::Stop | Input::Timeout => {
                 true
             }
-            Input::Restored(..) | Input::StoreLost(_) | Input::StoreReady => true,
+            Input::Restored(..) | Input::StoreLost(_) | Input::StoreReady | Input::Registrations(_) => true,
         }
     }
 
@@ -264,6 +273,7 @@ impl<C: Core> Owner<C> {
                     self.tables.feedback.push_back(Input::SipClosed(closed));
                 }
             }
+            Output::SipConnect(hop) => self.sip.open(hop),
             Output::SipClose(id) => {
                 if let Some(closed) = self.sip.close(id) {
                     self.tables.feedback.push_back(Input::SipClosed(closed));
@@ -273,6 +283,10 @@ impl<C: Core> Owner<C> {
             Output::CtiClose(connection) => self.tell(now, Told::Close(connection)),
             Output::Persist(records) => {
                 let input = self.gate.as_mut().and_then(|gate| gate.persist(records));
+                self.tables.feedback.extend(input);
+            }
+            Output::Registrations(records) => {
+                let input = self.registrations.as_mut().and_then(|store| store.keep(records));
                 self.tables.feedback.extend(input);
             }
             Output::CheckPassword { connection, hash, password } => {

@@ -7,6 +7,7 @@ use super::cti::{self, CtiShell};
 use super::owner::{Inlets, Owner};
 use super::password::Passwords;
 use super::queue::{Event, Queue, queue};
+use super::registrations::{Journal, RegistrationStore};
 use super::report::Orderer;
 use super::sip::{self, SipContext, SipShell};
 use super::store::Progress;
@@ -52,6 +53,9 @@ pub struct Limits {
     pub max_sip_connections: usize,
     /// SIP connections that are being made, handshakes included.
     pub max_sip_connecting: usize,
+    /// How long a SIP connection may be without a message; longer than the longest registration, since a phone is called on
+    /// the connection on which it registered.
+    pub sip_idle: Duration,
     /// HTTP connections, WebSockets not counted.
     pub max_web_connections: usize,
     /// Bytes of an application's line or message.
@@ -73,9 +77,6 @@ pub struct Patience {
     pub sip_connect: Duration,
     /// For a SIP message that has begun on a stream to be whole, and for the first of a connection to come; 30 s.
     pub sip_message: Duration,
-    /// For the next SIP message of a connection; 65 min, longer than the longest registration, since a phone is called
-    /// on the connection on which it registered.
-    pub sip_idle: Duration,
 }
 
 impl Default for Patience {
@@ -84,7 +85,6 @@ impl Default for Patience {
             handshake: Duration::from_secs(10),
             sip_connect: Duration::from_secs(5),
             sip_message: Duration::from_secs(30),
-            sip_idle: Duration::from_secs(3_900),
         }
     }
 }
@@ -143,7 +143,13 @@ pub struct Setup {
     pub signals: bool,
     /// What keeps its sessions; the core has heard of them already.
     pub store: Option<Keeping>,
+    /// What keeps the phones' registrations; the core has heard of them already.
+    pub registrations: Option<KeptRegistrations>,
 }
+
+/// The journal of a node's registrations, read and not written yet.
+#[derive(Debug)]
+pub struct KeptRegistrations(pub(super) Journal);
 
 /// What keeps the sessions of a node that is about to run.
 #[derive(Debug)]
@@ -248,7 +254,8 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
 
     let passwords = Passwords::new(rest_queue.clone(), setup.limits.password_threads, Arc::clone(&limits));
     let (gate, progress) = setup.store.map(|keeping| (keeping.gate, keeping.progress)).unzip();
-    let owner = Owner::new(core, sip_shell, passwords, Arc::clone(&counters), setup.tap, gate);
+    let registrations = setup.registrations.map(|kept| RegistrationStore::start(kept.0, rest_queue.clone()));
+    let owner = Owner::new(core, sip_shell, passwords, Arc::clone(&counters), setup.tap, gate, registrations);
     let owner = tokio::spawn(owner.run(Inlets { sip: sip_inlet, rest: rest_inlet, progress }));
 
     let (reloads, reload_orders) = mpsc::channel(MAX_RELOADS);

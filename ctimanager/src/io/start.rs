@@ -2,8 +2,11 @@
 
 use super::bind::{BindError, Bound, Listen, bind};
 use super::certificates::{self, CertificateError};
+use super::registrations;
 use super::reload::FileReload;
-use super::run::{Keeping, Limits, Patience, Reload, Running, Setup, raise_file_limit, start};
+use super::run::{
+    Keeping, KeptRegistrations, Limits, Patience, Reload, Running, Setup, raise_file_limit, start,
+};
 use super::store::{self, SessionFile};
 use super::{Core, Tap, TlsConfigs, wall};
 use crate::config::{self, Config, Mistake};
@@ -16,7 +19,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing::warn;
 
 /// The node is a core.
@@ -144,7 +147,7 @@ impl Launch {
         SysRng.try_fill_bytes(&mut seed).map_err(|_| StartError::Entropy)?;
         let keep = state.clone().filter(|_| config.parameters.persist_sessions);
         let begin = Arc::clone(&settings);
-        let (core, store) = blocking(move || life(begin, seed, state.as_deref(), keep)).await;
+        let (core, store, registrations) = blocking(move || life(begin, seed, state.as_deref(), keep)).await;
         let reload = reload.map(|reload| Box::new(reload.within(surroundings, settings)) as Box<dyn Reload>);
         let setup = Setup {
             node: node.name.to_string(),
@@ -155,6 +158,7 @@ impl Launch {
             tap,
             signals,
             store,
+            registrations,
         };
         Ok(start(bound, core, setup))
     }
@@ -180,12 +184,21 @@ pub(super) fn limits(config: &Config) -> Limits {
         input_queue_bytes: usize::try_from(parameters.input_queue_bytes).unwrap_or(usize::MAX),
         max_sip_connections: parameters.max_sip_connections as usize,
         max_sip_connecting: parameters.max_sip_connecting as usize,
+        sip_idle: idle(config),
         max_web_connections: parameters.max_web_connections as usize,
         max_line_bytes: usize::try_from(parameters.max_line_bytes).unwrap_or(usize::MAX),
         session_queue_events: parameters.session_queue_events as usize,
         session_log_events: parameters.session_log_events as usize,
         session_log_bytes: usize::try_from(parameters.session_log_bytes).unwrap_or(usize::MAX),
     }
+}
+
+/// How long a SIP connection may be without a message: somewhat longer than any registration, an hour at least.
+fn idle(config: &Config) -> Duration {
+    const LEAST: Duration = Duration::from_secs(3_600);
+    const MORE: Duration = Duration::from_secs(300);
+    let own = config.devices.iter().filter_map(|device| device.registration_expiry_maximum);
+    own.fold(config.parameters.registration_expiry_maximum.max(LEAST), Duration::max) + MORE
 }
 
 /// Where a node listens; a host name is looked up.
@@ -257,17 +270,20 @@ fn life(
     seed: [u8; 32],
     state: Option<&Path>,
     keep: Option<PathBuf>,
-) -> (Node, Option<Keeping>) {
+) -> (Node, Option<Keeping>, Option<KeptRegistrations>) {
     let mut before = keep.map(|folder| (SessionFile::new(&folder), folder));
     let found = before.as_mut().map(|(file, _)| file.read());
     let last = found.as_ref().and_then(|found| found.as_ref().ok()).map_or(0, |found| found.incarnation);
     let incarnation = incarnation(state, seed, last);
     let mut core = Node::new(settings, seed, incarnation);
+    // Before the sessions, which are told of the phones that are in service.
+    let registrations =
+        state.and_then(|folder| registrations::begin(&mut core, folder)).map(KeptRegistrations);
     let keeping = before.zip(found).map(|((file, folder), found)| {
         let (gate, progress) = store::begin(&mut core, file, found, incarnation, folder);
         Keeping { gate, progress }
     });
-    (core, keeping)
+    (core, keeping, registrations)
 }
 
 /// Counts the node's lives in a file of its state directory, so that no life's ids come again: neither those of the lives

@@ -48,7 +48,10 @@ impl Core for Echo {
     fn handle(&mut self, now: Instant, _wall: SystemTime, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Sip { hop, bytes } => self.sip(hop, bytes, out),
-            Input::SipClosed(hop) => self.see(format!("sip closed {} {:?}", hop.remote, hop.connection)),
+            Input::Registrations(news) => self.see(format!("{news:?}")),
+            Input::SipClosed(hop) | Input::SipUnreachable(hop) => {
+                self.see(format!("sip closed {} {:?}", hop.remote, hop.connection))
+            }
             Input::CtiOpened { connection, transport, .. } => {
                 self.open.insert(connection);
                 self.see(format!("opened {connection:?} {transport:?}"));
@@ -217,6 +220,7 @@ impl Default for Wishes {
                 input_queue_bytes: 32 << 20,
                 max_sip_connections: 20_000,
                 max_sip_connecting: 1_000,
+                sip_idle: Duration::from_secs(3_900),
                 max_web_connections: 512,
                 max_line_bytes: protocol::MAX_LINE_BYTES,
                 session_queue_events: 64,
@@ -273,6 +277,7 @@ async fn house(wishes: Wishes) -> House {
         tap: None,
         signals: false,
         store: wishes.store,
+        registrations: None,
     };
     House { running: start(bound, core, setup), seen, authority }
 }

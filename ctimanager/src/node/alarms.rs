@@ -138,6 +138,16 @@ alarms! {
         "The sessions of the node's earlier life can't be read: their applications start new ones.",
         "The file sessions.redb in the state directory is damaged or not the node's; `reason` says what is wrong.",
         "None is needed; the file was set aside as sessions.redb.unreadable. Look for faults of the disk.";
+    /// Registrations don't outlive the process now.
+    REGISTRATION_STORE_SUSPENDED = "RegistrationStoreSuspended", Error,
+        "Registrations are not kept: if the node ended now, its phones would be out of service until they register again.",
+        "The file registrations in the state directory can't be written; `reason` says why.",
+        "Free space on the disk, or repair what `reason` names. The node tries again by itself.";
+    /// The file of the registrations is no use.
+    REGISTRATION_STORE_UNREADABLE = "RegistrationStoreUnreadable", Warning,
+        "The registrations of the node's earlier life can't be read: phones are in service when they register again.",
+        "The file registrations in the state directory is damaged or not the node's; `reason` says what is wrong.",
+        "None is needed; the file was set aside as registrations.unreadable. Look for faults of the disk.";
     /// A configuration took effect.
     CONFIGURATION_LOADED = "ConfigurationLoaded", Informational,
         "A configuration took effect.", "The node started, or was told to reload.", "None is needed.";

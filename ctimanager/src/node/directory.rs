@@ -107,6 +107,12 @@ impl Directory {
         self.accounts.numbers.get(account).is_some_and(|numbers| numbers.iter().any(|n| &**n == number))
     }
 
+    /// Whether an account may register an address of record with this user: a number of its own, or its digest user.
+    #[must_use]
+    pub fn may_register(&self, account: &str, user: &str) -> bool {
+        self.is_line(account, user) || self.accounts.users.get(user).is_some_and(|own| *own.id == *account)
+    }
+
     /// Where a trunk's calls go.
     #[must_use]
     pub fn peer(&self, trunk: &TrunkName) -> Option<TrunkPeer> {

@@ -17,6 +17,7 @@ mod media;
 mod methods;
 mod open;
 pub mod port;
+pub mod registrations;
 mod reload;
 mod restore;
 mod settings;
@@ -60,6 +61,7 @@ pub struct Node {
     alarms: alarms::Alarms,
     expiries: certificates::Expiries,
     keeping: Keeping,
+    registrations: registrations::Registrations,
     random: StdRng,
     started: Option<SystemTime>,
     /// What is still to be told to the model in this step.
@@ -99,15 +101,18 @@ impl Node {
         let identity = Identity { node: settings.node.clone(), incarnation: incarnation & 0x007f_ffff };
         let mut directory = Directory::default();
         directory.configure(settings.accounts.clone(), settings.trunks.iter().cloned());
+        let mut stack = Stack::new(sip_config(&settings), stack_seed);
+        stack.set_proxies(&settings.config.cluster.sip_proxies);
         Self {
             model: CallControl::new(identity, settings.plan.clone()),
-            stack: Stack::new(sip_config(&settings), stack_seed),
+            stack,
             bridge: Bridge::default(),
             directory,
             applications: Applications::new(&settings.sessions),
             alarms: alarms::Alarms::default(),
             expiries: certificates::Expiries::default(),
             keeping: Keeping::default(),
+            registrations: registrations::Registrations::default(),
             random,
             started: None,
             pending: VecDeque::new(),
@@ -125,6 +130,7 @@ impl Node {
         let begin = out.len();
         let mut step = Step { now, wall, out };
         self.alarms.set_time(wall);
+        self.stack.set_time(wall);
         if self.started.is_none() {
             self.started = Some(wall);
             self.look_at_certificates(&mut step);
@@ -132,6 +138,7 @@ impl Node {
         match input {
             Input::Sip { hop, bytes } => self.sip(&mut step, sip::Input::Received { hop, bytes }),
             Input::SipClosed(hop) => self.sip(&mut step, sip::Input::Closed(hop)),
+            Input::SipUnreachable(hop) => self.sip(&mut step, sip::Input::Unreachable(hop)),
             Input::CtiOpened { connection, peer, transport } => {
                 self.application_connected(&mut step, connection, peer, transport);
             }
@@ -148,6 +155,7 @@ impl Node {
             Input::PasswordBusy(connection) => self.password_busy(&mut step, connection),
             Input::Configure(switch) => self.configure(&mut step, *switch),
             Input::Restored(kept, damage) => self.restore(&mut step, *kept, damage),
+            Input::Registrations(news) => self.registration_news(&mut step, news),
             Input::StoreLost(reason) => self.store_lost(&mut step, reason),
             Input::StoreReady => self.store_ready(&mut step),
             Input::Admin(token, request) => self.administer(&mut step, token, request),
@@ -158,6 +166,7 @@ impl Node {
         self.settle(&mut step);
         self.flush(&mut step);
         self.say_records(&mut step, begin);
+        self.say_registrations(&mut step);
         self.finish(&mut step);
     }
 
@@ -197,8 +206,10 @@ impl Node {
         for output in said.drain(..) {
             match output {
                 sip::Output::Send { hop, bytes } => step.out.push(Output::Sip { hop, bytes }),
+                sip::Output::Connect(hop) => step.out.push(Output::SipConnect(hop)),
                 sip::Output::Close(connection) => step.out.push(Output::SipClose(connection)),
                 sip::Output::Event(event) => self.pending.push_back(Pending::Sip(event)),
+                sip::Output::Keep(record) => self.keep_binding(step, record),
             }
         }
         self.sip_out = said;
@@ -342,7 +353,7 @@ fn sip_config(settings: &Settings) -> sip::Config {
         session_expires: Duration::from_secs(1800),
         min_session_expires: Duration::from_secs(90),
         min_expires: Duration::from_secs(60),
-        max_expires: Duration::from_secs(3600),
+        max_expires: settings.signalling.registration_expiry_maximum,
         max_contacts: settings.signalling.max_contacts,
         max_transactions: settings.signalling.max_transactions,
         max_calls: settings.plan.parameters.max_legs as usize,

@@ -4,6 +4,7 @@
 //! time, and carries out the [`Output`]s in their order.
 
 use super::kept::{Kept, Record};
+use super::registrations::{RegistrationNews, RegistrationRecord};
 use super::reload::Switch;
 use security::Secret;
 use serde_json::Value;
@@ -46,8 +47,10 @@ pub enum Input {
         /// Its bytes.
         bytes: Vec<u8>,
     },
-    /// A SIP connection ended or could not be made.
+    /// A SIP connection ended, or there was no room for it.
     SipClosed(Hop),
+    /// A SIP connection could not be made.
+    SipUnreachable(Hop),
     /// An application connected.
     CtiOpened {
         /// The connection.
@@ -76,6 +79,8 @@ pub enum Input {
     /// What was kept of the node's earlier life, maybe nothing, and why it could not be read if so. It comes before any
     /// other input, if sessions are to outlive the process; from then on the node says [`Output::Persist`].
     Restored(Box<Kept>, Option<String>),
+    /// Of the keeping of registrations.
+    Registrations(RegistrationNews),
     /// What [`Output::Persist`] said is not kept any more, and why: records are said no more.
     StoreLost(String),
     /// Records are kept again. Nothing of before is: the node says all that there is.
@@ -123,6 +128,8 @@ pub enum Output {
         /// Its bytes.
         bytes: Vec<u8>,
     },
+    /// Make a SIP connection if none is open to there.
+    SipConnect(Hop),
     /// Close a SIP connection that broke the protocol.
     SipClose(SipConnection),
     /// Write a frame. The queue behind it is bounded by `session_queue_events`; when it is full the shell answers
@@ -144,6 +151,8 @@ pub enum Output {
     /// Keep these, all or none of them. What is written to applications from here on, in this step and later ones, tells of
     /// it: it may leave only when they are kept. SIP doesn't wait.
     Persist(Vec<Record>),
+    /// Keep these of the phones' registrations, in their order. Nothing waits for it.
+    Registrations(Vec<RegistrationRecord>),
     /// Something to log and count.
     Report(Report),
     /// Something for the audit log: who did what to which device, by which rule.

@@ -167,7 +167,13 @@ impl Node {
         self.directory.configure(settings.accounts.clone(), settings.trunks.iter().cloned());
         self.forget_before_return(step);
         let bounds = super::sip_config(settings);
-        self.stack.set_bounds(bounds.max_calls, bounds.max_transactions, bounds.max_contacts);
+        self.stack.set_bounds(
+            bounds.max_calls,
+            bounds.max_transactions,
+            bounds.max_contacts,
+            bounds.max_expires,
+        );
+        self.stack.set_proxies(&settings.config.cluster.sip_proxies);
     }
 
     /// The limits of the sessions that are open. What was negotiated at their opening (heartbeat, grace) stays.

@@ -69,6 +69,7 @@ pub struct SessionParameters {
 pub struct SignallingParameters {
     pub max_transactions: usize,
     pub max_contacts: usize,
+    pub registration_expiry_maximum: Duration,
 }
 
 impl fmt::Debug for Settings {
@@ -113,6 +114,7 @@ impl Settings {
             signalling: SignallingParameters {
                 max_transactions: config.parameters.max_sip_transactions as usize,
                 max_contacts: config.parameters.max_contacts_per_number as usize,
+                registration_expiry_maximum: config.parameters.registration_expiry_maximum,
             },
             certificate_ends: surroundings.certificate_ends,
             config: Arc::new(config.clone()),

@@ -5,6 +5,7 @@ use super::values;
 use crate::dialog::{Dialog, DialogId, Reach, Seed};
 use crate::message::{Headers, Method, Request, Response, Uri};
 use crate::port::{CallHandle, Config, ConnectionId, Event, Hop, Identity, Output, Transport};
+use crate::registrar::Listed;
 use crate::sdp::Describer;
 use crate::transaction::{ClientId, ServerId, Transactions};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -49,10 +50,12 @@ pub(crate) enum Timer {
     Expiry,
     /// Somebody who said that it rings has not been heard again (Timer C of RFC 3261 §16.6).
     NoAnswer,
+    /// A phone that may have started again has not said whether it knows the call.
+    Asked,
 }
 
 impl Timer {
-    pub const ALL: [Timer; 8] = [
+    pub const ALL: [Timer; 9] = [
         Timer::AckRetransmit,
         Timer::AckTimeout,
         Timer::ReliableRetransmit,
@@ -61,6 +64,7 @@ impl Timer {
         Timer::Refresh,
         Timer::Expiry,
         Timer::NoAnswer,
+        Timer::Asked,
     ];
 }
 
@@ -126,6 +130,8 @@ pub(crate) type AckKey = (DialogId, Arc<str>, u32);
 pub(crate) struct Core {
     pub config: Arc<Config>,
     pub listen: Arc<[(Transport, SocketAddr)]>,
+    /// Proxies that peers may name.
+    pub listed: Listed,
     pub transactions: Transactions,
     pub timers: Timers,
     /// Whose dialog it is.
@@ -146,6 +152,7 @@ impl Core {
     pub fn new(config: Arc<Config>, transactions: Transactions) -> Core {
         Core {
             listen: config.listen.as_slice().into(),
+            listed: Listed::default(),
             config,
             transactions,
             timers: Timers::default(),

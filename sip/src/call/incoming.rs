@@ -241,7 +241,8 @@ impl Incoming {
             | Timer::Retry
             | Timer::Refresh
             | Timer::Expiry
-            | Timer::NoAnswer => {
+            | Timer::NoAnswer
+            | Timer::Asked => {
                 let _ = self.leg.on_timer(cx, timer);
                 Outcome::Pending(self)
             }

@@ -17,7 +17,7 @@ pub(crate) use leg::Leg;
 pub(crate) use outgoing::{Outgoing, Plan, Target};
 pub(crate) use session_timer::SessionTimer;
 
-use crate::dialog::DialogId;
+use crate::dialog::{Dialog, DialogId};
 use crate::message::{Request, Response};
 use crate::port::{Event, Hop, Identity, Refusal, Sdp};
 use crate::transaction::ClientId;
@@ -104,6 +104,22 @@ impl Call {
         }
     }
 
+    /// Its dialog, once it is answered.
+    pub fn dialog(&self) -> Option<&Dialog> {
+        match self {
+            Call::Up(leg) => Some(&leg.dialog),
+            Call::Calling(_) | Call::Called(_) | Call::HangingUp(..) => None,
+        }
+    }
+
+    /// Asks the peer of an answered call whether it still knows it; see [`Leg::ask_after`].
+    pub fn ask_after(mut self, cx: &mut Cx<'_>, way: Option<Hop>) -> Call {
+        if let Call::Up(leg) = &mut self {
+            leg.ask_after(cx, way);
+        }
+        self
+    }
+
     /// The ACK of a 2xx.
     pub fn on_ack(self, cx: &mut Cx<'_>, ack: &Request) -> Option<Call> {
         match self {
@@ -152,6 +168,10 @@ impl Call {
                 let flow = leg.on_response(cx, response, hop);
                 after(cx, leg, flow)
             }
+            Call::Up(mut leg) if leg.has_asked(client) => {
+                let flow = leg.on_asked(cx, response, hop);
+                after(cx, leg, flow)
+            }
             // An INFO. Before the ACK the peer may not have our 2xx yet, and know no dialog.
             Call::Up(leg) if response.status == 481 && !leg.ack_due() => {
                 after(cx, leg, Flow::Lost(values::TEMPORARY_FAILURE))
@@ -174,6 +194,7 @@ impl Call {
                 let flow = leg.on_failure(cx, timed_out);
                 after(cx, leg, flow)
             }
+            Call::Up(leg) if leg.has_asked(client) => after(cx, leg, Flow::Lost(values::TEMPORARY_FAILURE)),
             other @ (Call::Up(_) | Call::HangingUp(..)) => Some(other),
         }
     }

@@ -6,12 +6,12 @@ use super::session_timer::SessionTimer;
 use super::values::{self, SDP, SUPPORTED, SUPPORTED_LATE_OFFER};
 use crate::dialog::{Dialog, DialogId, End, Peer, Reach, Seed};
 use crate::message::{Method, Request, Response, Uri};
-use crate::port::{Event, Hop, Identity, Refusal, Sdp};
+use crate::port::{Event, Hop, Identity, Refusal, Sdp, Transport};
 use crate::sdp::{self, Describer};
 use crate::transaction::ClientId;
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Early dialogs of one branch at once; a fork makes few, and one beyond this still may answer.
 const MAX_EARLY: usize = 8;
@@ -19,9 +19,14 @@ const MAX_EARLY: usize = 8;
 /// How long it may ring without a new provisional (RFC 3261 §16.6, Timer C: more than three minutes).
 const NO_ANSWER: Duration = Duration::from_secs(200);
 
+/// How long those who have not said a word are waited for when all others have refused, in T1 from the beginning: three
+/// repetitions of an INVITE over UDP. A phone that lives says 100 or rings at once.
+const SILENCE: u32 = 8;
+
 /// An unanswered call of ours.
 pub(crate) struct Outgoing {
     branches: Vec<Branch>,
+    placed: Instant,
     plan: Plan,
     best: Option<Failure>,
     /// Whether the node has heard that it rings.
@@ -62,6 +67,8 @@ struct Branch {
     early: Vec<Early>,
     /// It has been asked for a longer session interval (422) before.
     retried: bool,
+    /// Somebody is there: it has answered, be it with 100.
+    heard: bool,
 }
 
 /// An early dialog, or the sign of one.
@@ -76,14 +83,17 @@ struct Early {
 /// A final refusal of one branch.
 #[derive(Clone)]
 struct Failure {
+    /// It was said; else nobody was there to say anything.
+    said: bool,
     status: u16,
     cause: Option<u16>,
     redirect_to: Option<String>,
 }
 
 impl Failure {
-    /// RFC 3261 §16.7: 6xx first, then the lowest class; within a class what says most to the caller.
-    fn rank(&self) -> (u8, u8, u16) {
+    /// RFC 3261 §16.7: 6xx first, then the lowest class; within a class what says most to the caller. What a living contact
+    /// says comes before the silence of a dead one.
+    fn rank(&self) -> (bool, u8, u8, u16) {
         let class = match self.status / 100 {
             6 => 0,
             class => u8::try_from(class).unwrap_or(u8::MAX),
@@ -95,7 +105,7 @@ impl Failure {
             503 => 4,
             _ => 2,
         };
-        (class, within, self.status)
+        (!self.said, class, within, self.status)
     }
 }
 
@@ -117,6 +127,7 @@ impl Outgoing {
     pub fn place(cx: &mut Cx<'_>, plan: Plan, targets: Vec<Target>) -> Result<Outgoing, sdp::SdpError> {
         let mut outgoing = Outgoing {
             branches: Vec::new(),
+            placed: cx.now,
             plan,
             best: None,
             rang: false,
@@ -134,8 +145,16 @@ impl Outgoing {
             let seed = new_seed(cx, &outgoing.plan, &target);
             cx.core.dialogs.insert(seed.id.clone(), cx.call);
             let client = send_invite(cx, &outgoing.plan, &target, &seed, &describer, &session);
-            let branch =
-                Branch { client, target, seed, describer, session, early: Vec::new(), retried: false };
+            let branch = Branch {
+                client,
+                target,
+                seed,
+                describer,
+                session,
+                early: Vec::new(),
+                retried: false,
+                heard: false,
+            };
             outgoing.branches.push(branch);
         }
         cx.set(Timer::NoAnswer, NO_ANSWER);
@@ -165,8 +184,12 @@ impl Outgoing {
             let _ = leg.map(|leg| leg.on_response(cx, response, hop));
             return Outcome::Pending(self);
         };
+        self.branches[at].heard = true;
         match response.status {
-            0..=100 => Outcome::Pending(self),
+            0..=100 => {
+                cx.set(Timer::NoAnswer, NO_ANSWER);
+                Outcome::Pending(self)
+            }
             101..=199 => {
                 cx.set(Timer::NoAnswer, NO_ANSWER);
                 self.on_provisional(cx, at, response, hop);
@@ -180,7 +203,7 @@ impl Outgoing {
             status => {
                 let cause = response.headers.q850();
                 let redirect_to = (status / 100 == 3).then(|| redirect_of(response)).flatten();
-                self.on_failure(cx, at, Failure { status, cause, redirect_to })
+                self.on_failure(cx, at, Failure { said: true, status, cause, redirect_to })
             }
         }
     }
@@ -195,7 +218,7 @@ impl Outgoing {
         match self.branch_of(client) {
             Some(at) => {
                 let status = if timed_out { 408 } else { 503 };
-                self.on_failure(cx, at, Failure { status, cause: None, redirect_to: None })
+                self.on_failure(cx, at, Failure { said: false, status, cause: None, redirect_to: None })
             }
             None => {
                 let leg = self.legs().find(|leg| leg.waits_for(client));
@@ -211,8 +234,8 @@ impl Outgoing {
             return Outcome::Pending(self);
         }
         self.cancel_all(cx, Some(&format!("Q.850;cause={}", values::TIMER_EXPIRY)));
-        let best = self.best.unwrap_or(Failure { status: 408, cause: None, redirect_to: None });
-        let Failure { status, cause, redirect_to } = best;
+        let silence = Failure { said: false, status: 408, cause: None, redirect_to: None };
+        let Failure { status, cause, redirect_to, .. } = self.best.unwrap_or(silence);
         cx.event(Event::Refused { call: cx.call, status, cause, redirect_to });
         Outcome::Over
     }
@@ -229,9 +252,12 @@ impl Outgoing {
             self.cancel_all(cx, None);
         }
         if !self.branches.is_empty() {
+            if self.best.as_ref().is_some_and(|best| best.said) && self.branches.iter().all(|b| !b.heard) {
+                cx.set(Timer::NoAnswer, (self.placed + cx.t1() * SILENCE).saturating_duration_since(cx.now));
+            }
             return Outcome::Pending(self);
         }
-        if let Some(Failure { status, cause, redirect_to }) = self.best.take() {
+        if let Some(Failure { status, cause, redirect_to, .. }) = self.best.take() {
             cx.event(Event::Refused { call: cx.call, status, cause, redirect_to });
         }
         Outcome::Over
@@ -426,6 +452,11 @@ impl Branch {
             |_| End { address: format!("<{}>", self.seed.target).into(), tag: None },
             |to| End::of(&to),
         );
+        // A phone's datagram may come from another port than the one that it was called at.
+        let hop = match (self.target.reach, hop.transport) {
+            (Reach::AsItCame, Transport::Udp) => self.target.hop,
+            (Reach::AsItCame | Reach::Contact, _) => hop,
+        };
         let dialog = Dialog::of_caller(&self.seed, remote, Peer::of(&response.headers), hop);
         let contact = self.seed.contact.clone();
         Leg::new(dialog, self.describer.clone(), contact, self.session)

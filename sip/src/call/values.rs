@@ -4,7 +4,7 @@ use crate::message::{NameAddr, Scheme, Uri};
 use crate::port::{Identity, Refusal};
 
 /// What we understand in a dialog; `Allow`.
-pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO";
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, REGISTER";
 /// The Content-Type of descriptions.
 pub(crate) const SDP: &str = "application/sdp";
 /// `Accept` in OPTIONS and 415.

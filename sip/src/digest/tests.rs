@@ -12,6 +12,7 @@ impl Directory for Users {
             id: "SEP100".into(),
             numbers: Arc::from([Arc::from("100")]),
             password: Zeroizing::new("secret".to_owned()),
+            max_expires: None,
         })
     }
 

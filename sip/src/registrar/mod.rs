@@ -2,16 +2,25 @@
 
 #[cfg(test)]
 mod tests;
+mod way;
+
+pub(crate) use way::{Listed, is_listed, same_host, told, way_back};
 
 use crate::digest::{Authenticator, Verdict};
 use crate::message::{NameAddr, Request, Response, Scheme, Uri};
-use crate::port::{Account, Config, ConnectionId, Directory, Event, Hop, Transport};
+use crate::port::{
+    Account, BindingRecord, Config, ConnectionId, Directory, Event, Hop, KeptBinding, Output, Transport,
+};
 use crate::transaction::Ids;
 use crate::transaction::timers::Timers;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use way::Way;
+
+/// Contacts that one REGISTER may name, those that it removes among them; 403 beyond.
+const MAX_NAMED: usize = 256;
 
 /// One contact of an address of record.
 #[derive(Clone, Debug)]
@@ -24,8 +33,8 @@ pub struct Binding {
     pub contact: Uri,
     /// Preference in thousandths.
     pub q_thousandths: u16,
-    /// Where to send, whatever the contact says: the connection that it came on, or over UDP the address that can be
-    /// reached (RFC 5626 §5.3, RFC 3581).
+    /// Where to send: the connection that it came on while that is open; over UDP the address that can be reached
+    /// (RFC 3581); else where it can be dialled.
     pub hop: Hop,
     /// Path values in their order (RFC 3327): the Route of what is sent there.
     pub path: Vec<String>,
@@ -35,6 +44,10 @@ pub struct Binding {
     cseq: u32,
     /// `+sip.instance` and `reg-id` (RFC 5626): a phone that has started again replaces its old contact.
     instance: Option<Box<str>>,
+    /// Where it is reached without the connection that it came on; `None`: it dies with that.
+    anew: Option<(Transport, SocketAddr)>,
+    /// Counts REGISTERs: the lowest of a number has been silent for the longest time.
+    renewed: u64,
 }
 
 /// The bounds of registrations.
@@ -42,9 +55,9 @@ pub struct Binding {
 pub struct Limits {
     /// A shorter registration is refused with 423.
     pub min_expires: Duration,
-    /// A longer one is shortened.
+    /// A longer one is shortened, unless the account has a maximum of its own. What asks for none gets it.
     pub max_expires: Duration,
-    /// Contacts of one address of record; one more is refused with 403.
+    /// Contacts of one address of record; for one more the oldest gives way.
     pub max_contacts: usize,
 }
 
@@ -62,44 +75,87 @@ impl From<&Config> for Limits {
 #[derive(Debug)]
 pub struct Registrar {
     limits: Limits,
+    /// Our listening addresses.
+    listen: Arc<[(Transport, SocketAddr)]>,
+    /// Proxies that a Path may name, wherever it comes from.
+    listed: Listed,
     next_id: u64,
+    registers: u64,
     bindings: HashMap<u64, Binding>,
-    /// Ids by account, oldest first.
+    /// Ids by account.
     accounts: HashMap<Arc<str>, BTreeSet<u64>>,
-    connections: BTreeMap<ConnectionId, BTreeSet<u64>>,
+    /// Ids by what they can be lost with.
+    holds: BTreeMap<Hold, BTreeSet<u64>>,
     timers: Timers<u64>,
 }
 
-/// A step of a REGISTER that was checked and can be carried out.
+/// With what a binding is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Hold {
+    /// The connection that it came on.
+    Connection(ConnectionId),
+    /// The listener that it is dialled at.
+    Listener(Transport, SocketAddr),
+}
+
+/// A step of a REGISTER that was checked and can be carried out, and the bindings that it concerns.
 enum Change {
-    Bind { replaces: Option<u64>, contact: Box<NameAddr>, lasts: Duration },
-    Remove(u64),
+    Bind { replaces: Vec<u64>, contact: Box<NameAddr>, lasts: Duration },
+    Remove(Vec<u64>),
+}
+
+/// Somebody registered a contact with a Call-ID that the account had not used: a phone that has started again, or another.
+#[derive(Clone, Debug)]
+pub struct Newcomer {
+    /// Whose.
+    pub account: Arc<str>,
+    /// Its contact.
+    pub contact: Uri,
+    /// The way to it.
+    pub hop: Hop,
+    /// What it has replaced: the contact and the way of an earlier life of the same phone.
+    pub replaced: Vec<(Uri, Hop)>,
+}
+
+/// Whose address of record, and for how long at most.
+struct Owner {
+    account: Arc<str>,
+    number: Arc<str>,
+    max_expires: Duration,
 }
 
 impl Registrar {
-    /// An empty registrar.
+    /// An empty registrar of a node that listens there.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, listen: Arc<[(Transport, SocketAddr)]>) -> Self {
         Self {
             limits,
+            listen,
+            listed: Listed::default(),
             next_id: 0,
+            registers: 0,
             bindings: HashMap::new(),
             accounts: HashMap::new(),
-            connections: BTreeMap::new(),
+            holds: BTreeMap::new(),
             timers: Timers::default(),
         }
     }
 
-    /// Another bound of contacts, from now on.
-    pub fn set_max_contacts(&mut self, max_contacts: usize) {
-        self.limits.max_contacts = max_contacts;
+    /// Other bounds, from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
-    /// Handles a REGISTER from authentication to its answer; changes of an account's contacts go to `events`.
+    /// Other proxies that a Path may name, from the next REGISTER on.
+    pub(crate) fn set_listed(&mut self, listed: Listed) {
+        self.listed = listed;
+    }
+
+    /// Handles a REGISTER from authentication to its answer; what is to be told and kept goes to `out`.
     ///
     /// 401 without the right credentials; 403 for an address of record that isn't the account's, whether it exists or
-    /// not; 400 for contacts that can't be read; 423, 403 at the limits; 500 for what comes out of order; else 200
-    /// with all contacts of the address of record.
+    /// not, and for more contacts at once than there may be; 400 for contacts that can't be read; 423; 500 for what comes
+    /// out of order; else 200 with all contacts of the address of record.
     #[allow(clippy::too_many_arguments)] // one door for the one thing the registrar does
     pub fn register(
         &mut self,
@@ -109,40 +165,42 @@ impl Registrar {
         authenticator: &mut Authenticator,
         directory: &dyn Directory,
         ids: &mut Ids,
-        events: &mut Vec<Event>,
-    ) -> Response {
+        out: &mut Vec<Output>,
+    ) -> (Response, Vec<Newcomer>) {
         let (user, account) = match authenticator.check(now, request, directory) {
             Verdict::Accepted { user, account } => (user, account),
-            Verdict::Missing | Verdict::Wrong => return authenticator.challenge(now, ids, request, false),
-            Verdict::Stale => return authenticator.challenge(now, ids, request, true),
+            Verdict::Missing | Verdict::Wrong => {
+                return (authenticator.challenge(now, ids, request, false), Vec::new());
+            }
+            Verdict::Stale => return (authenticator.challenge(now, ids, request, true), Vec::new()),
         };
         let tag = ids.tag();
         let number = request.headers.to().ok().and_then(|to| own_number(&account, &user, &to.uri));
-        let Some(number) = number else { return Response::to(request, 403, Some(&tag)) };
-        let before = self.count(&account.id);
-        let changes = match self.plan(request, &account.id, &number) {
+        let Some(number) = number else { return (Response::to(request, 403, Some(&tag)), Vec::new()) };
+        let max_expires = account.max_expires.unwrap_or(self.limits.max_expires);
+        let owner = Owner { account: account.id, number, max_expires };
+        let before = self.count(&owner.account);
+        let changes = match self.plan(request, &owner) {
             Ok(changes) => changes,
-            Err(status) => return self.refusal(request, status, &tag),
+            Err(status) => return (self.refusal(request, status, &tag), Vec::new()),
         };
-        for change in changes {
-            self.carry_out(now, hop, request, &account.id, &number, change);
-        }
-        let after = self.count(&account.id);
+        let newcomers = self.carry_out(now, hop, request, &owner, changes, out);
+        let after = self.count(&owner.account);
         if before != after {
-            events.push(Event::Registration { account: Arc::clone(&account.id), contacts: after });
+            out.push(registration(Arc::clone(&owner.account), after));
         }
-        self.accepted(now, request, &account.id, &number, &tag)
+        (self.accepted(now, request, &owner, &tag), newcomers)
     }
 
     /// The contacts of an account for this number, or all of the account if the number has none; best first, of equals
     /// the youngest first.
     #[must_use]
     pub fn contacts(&self, account: &str, number: &str) -> Vec<&Binding> {
-        let mut all: Vec<&Binding> = self.of(account).rev().map(|(_, binding)| binding).collect();
+        let mut all: Vec<&Binding> = self.of(account).map(|(_, binding)| binding).collect();
         if all.iter().any(|binding| &*binding.number == number) {
             all.retain(|binding| &*binding.number == number);
         }
-        all.sort_by_key(|binding| std::cmp::Reverse(binding.q_thousandths));
+        all.sort_by_key(|binding| std::cmp::Reverse((binding.q_thousandths, binding.renewed)));
         all
     }
 
@@ -162,25 +220,47 @@ impl Registrar {
         })
     }
 
-    /// A connection has ended: what was registered on it can't be reached any more.
-    pub fn closed(&mut self, connection: ConnectionId, events: &mut Vec<Event>) {
-        let lost = self.connections.remove(&connection).unwrap_or_default();
-        self.remove_all(lost, events);
+    /// A connection has ended. What was registered on it is dialled anew when it is wanted; whether anybody listens at a
+    /// Contact is tried at once, since most phones over TCP or TLS don't. A flow (RFC 5626) and what is behind a NAT can't be
+    /// reached any more.
+    pub fn closed(&mut self, connection: ConnectionId, out: &mut Vec<Output>) {
+        let (mut lost, mut tried) = (BTreeSet::new(), BTreeSet::new());
+        for id in self.holds.remove(&Hold::Connection(connection)).unwrap_or_default() {
+            let Some(binding) = self.bindings.get_mut(&id) else { continue };
+            let Some(hop) = binding.anew.and_then(|anew| way::without_connection(anew, &self.listen)) else {
+                lost.insert(id);
+                continue;
+            };
+            binding.hop = hop;
+            if let Some(hold) = binding.hold() {
+                self.holds.entry(hold).or_default().insert(id);
+                if tried.insert(hold) {
+                    out.push(Output::Connect(hop));
+                }
+            }
+        }
+        self.remove_all(lost, out);
+    }
+
+    /// Nobody listens there: the contacts that are dialled there are dead.
+    pub fn unreachable(&mut self, hop: &Hop, out: &mut Vec<Output>) {
+        let lost = self.holds.get(&Hold::Listener(hop.transport, hop.remote)).cloned();
+        self.remove_all(lost.unwrap_or_default(), out);
     }
 
     /// Forgets all contacts of an account.
-    pub fn forget(&mut self, account: &str, events: &mut Vec<Event>) {
+    pub fn forget(&mut self, account: &str, out: &mut Vec<Output>) {
         let lost = self.accounts.get(account).cloned().unwrap_or_default();
-        self.remove_all(lost, events);
+        self.remove_all(lost, out);
     }
 
     /// Removes what has expired.
-    pub fn timeout(&mut self, now: Instant, events: &mut Vec<Event>) {
+    pub fn timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
         let mut expired = BTreeSet::new();
         while let Some(id) = self.timers.pop(now) {
             expired.insert(id);
         }
-        self.remove_all(expired, events);
+        self.remove_all(expired, out);
     }
 
     /// When [`Registrar::timeout`] wants to be called.
@@ -201,54 +281,90 @@ impl Registrar {
         self.bindings.is_empty()
     }
 
-    fn of(&self, account: &str) -> impl DoubleEndedIterator<Item = (u64, &Binding)> {
+    /// Brings back what an earlier life of the node kept under this id. What can't be read or reached, or is over, is gone.
+    pub fn restore(&mut self, now: Instant, id: u64, kept: KeptBinding, out: &mut Vec<Output>) {
+        self.next_id = self.next_id.max(id);
+        let hop = way::without_connection((kept.transport, kept.remote), &self.listen);
+        let (Some(hop), Ok(contact)) = (hop.filter(|_| kept.expires_at > now), Uri::read(&kept.contact))
+        else {
+            return out.push(Output::Keep(BindingRecord::Gone(id)));
+        };
+        self.registers += 1;
+        let account = Arc::clone(&kept.account);
+        self.insert(
+            id,
+            Binding {
+                account: kept.account,
+                number: kept.number,
+                contact,
+                q_thousandths: kept.q_thousandths,
+                hop,
+                path: kept.path,
+                expires_at: kept.expires_at,
+                call_id: kept.call_id.into(),
+                cseq: kept.cseq,
+                instance: kept.instance.map(Into::into),
+                anew: Some((kept.transport, kept.remote)),
+                renewed: self.registers,
+            },
+        );
+        let contacts = self.count(&account);
+        out.push(registration(account, contacts));
+    }
+
+    /// All that is to be kept.
+    #[must_use]
+    pub fn records(&self) -> Vec<BindingRecord> {
+        self.bindings.iter().map(|(id, binding)| binding.record(*id)).collect()
+    }
+
+    fn of(&self, account: &str) -> impl Iterator<Item = (u64, &Binding)> {
         let ids = self.accounts.get(account).into_iter().flatten();
         ids.filter_map(|id| Some((*id, self.bindings.get(id)?)))
     }
 
+    fn of_number<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = (u64, &'a Binding)> {
+        self.of(&owner.account).filter(|(_, binding)| binding.number == owner.number)
+    }
+
     /// Checks a whole REGISTER before anything of it is done (RFC 3261 §10.3 steps 6 and 7).
-    fn plan(&self, request: &Request, account: &str, number: &str) -> Result<Vec<Change>, u16> {
+    fn plan(&self, request: &Request, owner: &Owner) -> Result<Vec<Change>, u16> {
         let contacts = request.headers.contacts().map_err(|_| 400_u16)?;
         let header = request.headers.number("Expires");
         if contacts.iter().any(NameAddr::is_star) {
             if contacts.len() > 1 || header != Some(0) {
                 return Err(400);
             }
-            let all = self.of(account).filter(|(_, binding)| &*binding.number == number);
-            return all
-                .map(|(id, binding)| in_order(request, binding).map(|()| Change::Remove(id)))
-                .collect();
+            let all: Vec<(u64, &Binding)> = self.of_number(owner).collect();
+            all.iter().try_for_each(|(_, binding)| in_order(request, binding))?;
+            return Ok(vec![Change::Remove(all.into_iter().map(|(id, _)| id).collect())]);
+        }
+        if contacts.len() > MAX_NAMED {
+            return Err(403);
         }
         let mut changes = Vec::new();
-        let mut count = self.of(account).filter(|(_, binding)| &*binding.number == number).count();
-        for contact in contacts {
-            if !matches!(contact.uri.scheme(), Scheme::Sip | Scheme::Sips) {
+        for mut names in by_contact(contacts) {
+            if names.iter().any(|name| !matches!(name.uri.scheme(), Scheme::Sip | Scheme::Sips)) {
                 return Err(400);
             }
-            let known = self
-                .of(account)
-                .find(|(_, binding)| &*binding.number == number && is_same(binding, &contact));
-            if let Some((_, binding)) = known {
+            let is_named = |binding: &Binding| names.iter().any(|name| is_same(binding, name));
+            let mut replaces = Vec::new();
+            for (id, binding) in self.of_number(owner).filter(|(_, binding)| is_named(binding)) {
                 in_order(request, binding)?;
+                replaces.push(id);
             }
-            let lasts = contact.expires().or(header).map_or(self.limits.max_expires, |seconds| {
-                Duration::from_secs(u64::from(seconds)).min(self.limits.max_expires)
+            let Some(contact) = names.pop() else { continue };
+            let lasts = contact.expires().or(header).map_or(owner.max_expires, |seconds| {
+                Duration::from_secs(u64::from(seconds)).min(owner.max_expires)
             });
-            match known {
-                Some((id, _)) if lasts.is_zero() => changes.push(Change::Remove(id)),
-                None if lasts.is_zero() => {}
-                Some(_) | None if lasts < self.limits.min_expires => return Err(423),
-                known => {
-                    count += usize::from(known.is_none());
-                    let replaces = known.map(|(id, _)| id);
-                    changes.push(Change::Bind { replaces, contact: Box::new(contact), lasts });
-                }
+            match lasts {
+                Duration::ZERO => changes.push(Change::Remove(replaces)),
+                _ if lasts < self.limits.min_expires => return Err(423),
+                _ => changes.push(Change::Bind { replaces, contact: Box::new(contact), lasts }),
             }
         }
-        let removed = changes.iter().filter(|change| matches!(change, Change::Remove(_))).count();
-        let grows = changes.iter().any(|change| matches!(change, Change::Bind { replaces: None, .. }));
-        // What shrinks is always allowed, even when the limit was lowered.
-        if grows && count.saturating_sub(removed) > self.limits.max_contacts { Err(403) } else { Ok(changes) }
+        let bound = changes.iter().filter(|change| matches!(change, Change::Bind { .. })).count();
+        if bound > self.limits.max_contacts { Err(403) } else { Ok(changes) }
     }
 
     fn refusal(&self, request: &Request, status: u16, tag: &str) -> Response {
@@ -265,46 +381,91 @@ impl Registrar {
         now: Instant,
         hop: &Hop,
         request: &Request,
-        account: &Arc<str>,
-        number: &Arc<str>,
-        change: Change,
-    ) {
-        let (replaces, contact, lasts) = match change {
-            Change::Remove(id) => return self.remove(id),
-            Change::Bind { replaces, contact, lasts } => (replaces, contact, lasts),
-        };
-        let id = replaces.unwrap_or_else(|| {
+        owner: &Owner,
+        changes: Vec<Change>,
+        out: &mut Vec<Output>,
+    ) -> Vec<Newcomer> {
+        self.registers += 1;
+        let call_id = request.headers.call_id();
+        let is_new = self.of(&owner.account).all(|(_, binding)| &*binding.call_id != call_id);
+        let (mut newcomers, mut grows) = (Vec::new(), false);
+        for change in changes {
+            match change {
+                Change::Remove(ids) => ids.into_iter().for_each(|id| drop(self.remove(id, out))),
+                Change::Bind { replaces, contact, lasts } => {
+                    grows |= replaces.is_empty();
+                    let newcomer = self.bind((now, lasts), hop, request, owner, replaces, *contact, out);
+                    newcomers.extend(newcomer.filter(|_| is_new));
+                }
+            }
+        }
+        // What only renews never drives others out, even when the limit was lowered.
+        while grows && self.of_number(owner).count() > self.limits.max_contacts {
+            let oldest = self.of_number(owner).min_by_key(|(_, binding)| binding.renewed).map(|(id, _)| id);
+            let Some(oldest) = oldest else { break };
+            self.remove(oldest, out);
+        }
+        newcomers
+    }
+
+    #[allow(clippy::too_many_arguments)] // one contact with all that its REGISTER says of it
+    fn bind(
+        &mut self,
+        (now, lasts): (Instant, Duration),
+        hop: &Hop,
+        request: &Request,
+        owner: &Owner,
+        replaces: Vec<u64>,
+        contact: NameAddr,
+        out: &mut Vec<Output>,
+    ) -> Option<Newcomer> {
+        let id = replaces.first().copied().unwrap_or_else(|| {
             self.next_id += 1;
             self.next_id
         });
-        self.remove(id);
-        let expires_at = now + lasts;
         let path: Vec<String> =
             request.headers.elements("Path").filter_map(Result::ok).map(str::to_owned).collect();
+        let Way { hop, anew } =
+            Way::of_register(hop, request, &contact, path.first(), &self.listed, &self.listen);
+        let mut replaced = Vec::new();
+        for old in replaces {
+            // The one that is written anew under its id need not be forgotten first.
+            let binding = if old == id { self.take(old) } else { self.remove(old, out) };
+            replaced.extend(binding.map(|binding| (binding.contact, binding.hop)));
+        }
         let binding = Binding {
-            account: Arc::clone(account),
-            number: Arc::clone(number),
+            account: Arc::clone(&owner.account),
+            number: Arc::clone(&owner.number),
             q_thousandths: contact.q_thousandths(),
-            // A proxy that wants to stay in the path sent this request itself.
-            hop: if path.is_empty() { reach(hop, &contact.uri) } else { *hop },
+            hop,
             path,
-            expires_at,
+            expires_at: now + lasts,
             call_id: request.headers.call_id().into(),
             cseq: request.headers.cseq().map_or(0, |cseq| cseq.number),
             instance: instance(&contact),
+            anew,
+            renewed: self.registers,
             contact: contact.uri,
         };
-        if let Some(connection) = binding.hop.connection {
-            self.connections.entry(connection).or_default().insert(id);
+        out.push(Output::Keep(binding.record(id)));
+        let newcomer =
+            Newcomer { account: Arc::clone(&owner.account), contact: binding.contact.clone(), hop, replaced };
+        self.insert(id, binding);
+        Some(newcomer)
+    }
+
+    fn insert(&mut self, id: u64, binding: Binding) {
+        if let Some(hold) = binding.hold() {
+            self.holds.entry(hold).or_default().insert(id);
         }
-        self.timers.set(id, None, Some(expires_at));
-        self.accounts.entry(Arc::clone(account)).or_default().insert(id);
+        self.timers.set(id, None, Some(binding.expires_at));
+        self.accounts.entry(Arc::clone(&binding.account)).or_default().insert(id);
         self.bindings.insert(id, binding);
     }
 
-    fn accepted(&self, now: Instant, request: &Request, account: &str, number: &str, tag: &str) -> Response {
+    fn accepted(&self, now: Instant, request: &Request, owner: &Owner, tag: &str) -> Response {
         let mut response = Response::to(request, 200, Some(tag));
-        for (_, binding) in self.of(account).filter(|(_, binding)| &*binding.number == number) {
+        for (_, binding) in self.of_number(owner) {
             let left = binding.expires_at.saturating_duration_since(now).as_secs();
             let q = match binding.q_thousandths {
                 1000 => String::new(),
@@ -318,8 +479,14 @@ impl Registrar {
         response
     }
 
-    fn remove(&mut self, id: u64) {
-        let Some(binding) = self.bindings.remove(&id) else { return };
+    fn remove(&mut self, id: u64, out: &mut Vec<Output>) -> Option<Binding> {
+        let binding = self.take(id)?;
+        out.push(Output::Keep(BindingRecord::Gone(id)));
+        Some(binding)
+    }
+
+    fn take(&mut self, id: u64) -> Option<Binding> {
+        let binding = self.bindings.remove(&id)?;
         self.timers.set(id, Some(binding.expires_at), None);
         if let Some(ids) = self.accounts.get_mut(&binding.account) {
             ids.remove(&id);
@@ -327,28 +494,64 @@ impl Registrar {
                 self.accounts.remove(&binding.account);
             }
         }
-        if let Some(connection) = binding.hop.connection
-            && let Some(ids) = self.connections.get_mut(&connection)
+        if let Some(hold) = binding.hold()
+            && let Some(ids) = self.holds.get_mut(&hold)
         {
             ids.remove(&id);
             if ids.is_empty() {
-                self.connections.remove(&connection);
+                self.holds.remove(&hold);
             }
         }
+        Some(binding)
     }
 
     /// Removes bindings and tells each account's new count once.
-    fn remove_all(&mut self, ids: BTreeSet<u64>, events: &mut Vec<Event>) {
+    fn remove_all(&mut self, ids: BTreeSet<u64>, out: &mut Vec<Output>) {
         let mut touched = BTreeSet::new();
         for id in ids {
-            touched.extend(self.bindings.get(&id).map(|binding| Arc::clone(&binding.account)));
-            self.remove(id);
+            touched.extend(self.remove(id, out).map(|binding| binding.account));
         }
         for account in touched {
             let contacts = self.count(&account);
-            events.push(Event::Registration { account, contacts });
+            out.push(registration(account, contacts));
         }
     }
+}
+
+impl Binding {
+    /// A datagram needs nobody's consent, and a proxy that doesn't listen just now will do so again.
+    fn hold(&self) -> Option<Hold> {
+        match (self.hop.connection, self.hop.transport) {
+            (Some(connection), _) => Some(Hold::Connection(connection)),
+            (None, Transport::Tcp | Transport::Tls) if self.path.is_empty() => {
+                Some(Hold::Listener(self.hop.transport, self.hop.remote))
+            }
+            (None, Transport::Udp | Transport::Tcp | Transport::Tls) => None,
+        }
+    }
+
+    /// What outlives the process. A flow doesn't: its connection ends with it.
+    fn record(&self, id: u64) -> BindingRecord {
+        let Some((transport, remote)) = self.anew else { return BindingRecord::Gone(id) };
+        let kept = KeptBinding {
+            account: Arc::clone(&self.account),
+            number: Arc::clone(&self.number),
+            contact: self.contact.as_str().to_owned(),
+            q_thousandths: self.q_thousandths,
+            path: self.path.clone(),
+            call_id: self.call_id.to_string(),
+            cseq: self.cseq,
+            instance: self.instance.as_deref().map(str::to_owned),
+            transport,
+            remote,
+            expires_at: self.expires_at,
+        };
+        BindingRecord::Bound(id, Box::new(kept))
+    }
+}
+
+fn registration(account: Arc<str>, contacts: usize) -> Output {
+    Output::Event(Event::Registration { account, contacts })
 }
 
 /// The user of the address of record, if this account may register it.
@@ -356,6 +559,24 @@ fn own_number(account: &Account, user: &str, to: &Uri) -> Option<Arc<str>> {
     let wanted = to.user();
     let number = account.numbers.iter().find(|number| ***number == *wanted).cloned();
     number.or_else(|| (wanted == user).then(|| Arc::from(user)))
+}
+
+/// A contact that one REGISTER names twice is one contact: all its names, of which the last one counts.
+fn by_contact(contacts: Vec<NameAddr>) -> Vec<Vec<NameAddr>> {
+    let mut groups: Vec<Vec<NameAddr>> = Vec::with_capacity(contacts.len());
+    for contact in contacts {
+        let instance = instance(&contact);
+        let same = |earlier: &NameAddr| {
+            let same_phone = instance.is_some() && instance == self::instance(earlier);
+            earlier.uri.same_resource(&contact.uri) || same_phone
+        };
+        let (mut names, others): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|names: &Vec<NameAddr>| names.iter().any(same));
+        groups = others;
+        names.push(vec![contact]);
+        groups.push(names.concat());
+    }
+    groups
 }
 
 /// A binding is changed only by a later request (RFC 3261 §10.3 step 7).
@@ -374,15 +595,4 @@ fn instance(contact: &NameAddr) -> Option<Box<str>> {
     let instance = contact.params.get("+sip.instance").filter(|instance| instance.len() <= 256)?;
     let registration = contact.params.get("reg-id").unwrap_or("").chars().take(16).collect::<String>();
     Some(format!("{instance};{registration}").into())
-}
-
-/// The way to a contact. A connection is used again. Over UDP the contact's own address is good when it is the one
-/// that the request came from; otherwise there is a NAT between, and only the source can be reached.
-fn reach(hop: &Hop, contact: &Uri) -> Hop {
-    match (hop.transport, contact.ip()) {
-        (Transport::Udp, Some(ip)) if ip == hop.remote.ip() => {
-            Hop { remote: SocketAddr::new(ip, contact.port().unwrap_or(5060)), ..*hop }
-        }
-        (Transport::Udp | Transport::Tcp | Transport::Tls, _) => *hop,
-    }
 }

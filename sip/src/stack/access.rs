@@ -2,14 +2,14 @@
 
 use super::Stack;
 use crate::call::{Server, Target};
-use crate::dialog::{DialogId, Reach};
+use crate::dialog::{Dialog, DialogId, Reach};
 use crate::digest::{Authenticator, Verdict};
-use crate::message::Response;
-use crate::port::{Directory, Event, Hop, Output, Source};
-use crate::registrar::Binding;
+use crate::message::{Response, Uri};
+use crate::port::{Directory, Hop, KeptBinding, Output, Source};
+use crate::registrar::{Binding, Newcomer, same_host};
 use crate::transaction::{Challenged, ClientId};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 /// Digest, which counts its time from the first request that needs it.
@@ -109,18 +109,39 @@ impl Stack {
         directory: &dyn Directory,
         out: &mut Vec<Output>,
     ) {
-        let mut events = Vec::new();
-        let response = self.registrar.register(
+        let mut news = Vec::new();
+        let (mut response, newcomers) = self.registrar.register(
             now,
             &server.hop,
             &server.request,
             self.access.authenticator(now),
             directory,
             self.core.transactions.ids(),
-            &mut events,
+            &mut news,
         );
+        if let Some(date) = self.wall.filter(|_| response.status == 200).and_then(date) {
+            response.headers.push("Date", date);
+        }
         self.cx(now, out).respond(server, response);
-        out.extend(events.into_iter().map(Output::Event));
+        out.extend(news);
+        for newcomer in &newcomers {
+            self.ask_after(now, newcomer, out);
+        }
+    }
+
+    /// A phone that has started again, or another of its account, registered: calls of an earlier life, of which the phone
+    /// knows nothing any more, end when they are asked after. Who still knows them answers, at most from its new place.
+    fn ask_after(&mut self, now: Instant, newcomer: &Newcomer, out: &mut Vec<Output>) {
+        let calls = self.by_account.get(&newcomer.account).cloned().unwrap_or_default();
+        for handle in calls {
+            let slot = self.calls.get(&handle);
+            let Some(way) =
+                slot.and_then(|slot| slot.call.dialog()).and_then(|dialog| way_to(dialog, newcomer))
+            else {
+                continue;
+            };
+            self.with_call(now, handle, out, |call, cx| Some(call.ask_after(cx, way)));
+        }
     }
 
     /// Everybody to be called for a number of an account.
@@ -129,28 +150,35 @@ impl Stack {
     }
 
     pub(super) fn forget_account(&mut self, account: &str, out: &mut Vec<Output>) {
-        self.tell(out, |registrar, events| registrar.forget(account, events));
+        self.registrar.forget(account, out);
     }
 
-    pub(super) fn registrar_closed(&mut self, hop: &Hop, out: &mut Vec<Output>) {
-        if let Some(connection) = hop.connection {
-            self.tell(out, |registrar, events| registrar.closed(connection, events));
+    pub(super) fn restore(&mut self, now: Instant, kept: Vec<(u64, KeptBinding)>, out: &mut Vec<Output>) {
+        for (id, binding) in kept {
+            self.registrar.restore(now, id, binding, out);
         }
     }
+}
 
-    pub(super) fn registrar_timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
-        self.tell(out, |registrar, events| registrar.timeout(now, events));
+/// Along which way a dialog is to be asked after; `None`: it is another phone's. A contact that was replaced is the same
+/// phone at its new place; who shares but the address is asked where it was.
+fn way_to(dialog: &Dialog, newcomer: &Newcomer) -> Option<Option<Hop>> {
+    let at = |hop: &Hop| (hop.transport, hop.remote);
+    let is_its = |(contact, hop): &(Uri, Hop)| {
+        dialog.target().same_resource(contact) || at(dialog.peer_hop()) == at(hop)
+    };
+    if dialog.target().same_resource(&newcomer.contact) || newcomer.replaced.iter().any(is_its) {
+        return Some(Some(newcomer.hop));
     }
+    same_host(dialog.peer_hop().remote.ip(), newcomer.hop.remote.ip()).then_some(None)
+}
 
-    fn tell(
-        &mut self,
-        out: &mut Vec<Output>,
-        step: impl FnOnce(&mut crate::registrar::Registrar, &mut Vec<Event>),
-    ) {
-        let mut events = Vec::new();
-        step(&mut self.registrar, &mut events);
-        out.extend(events.into_iter().map(Output::Event));
-    }
+/// RFC 3261 §20.17; none beyond what the format can say.
+fn date(wall: SystemTime) -> Option<String> {
+    /// The last second of the year 9999.
+    const LAST: u64 = 253_402_300_799;
+    let since = wall.duration_since(UNIX_EPOCH).ok()?;
+    (since.as_secs() <= LAST).then(|| httpdate::fmt_http_date(wall))
 }
 
 fn target(binding: &Binding) -> Target {

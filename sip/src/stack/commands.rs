@@ -21,6 +21,7 @@ impl Stack {
                 return self.place(now, call, to, plan, out);
             }
             Command::ForgetAccount(account) => return self.forget_account(&account, out),
+            Command::Restore(kept) => return self.restore(now, kept, out),
             Command::Ring(call, sdp) => (call, Wish::Ring(sdp)),
             Command::Accept(call, sdp) => (call, Wish::Accept(sdp)),
             Command::Refuse(call, refusal) | Command::End(call, refusal) => (call, Wish::End(refusal)),
@@ -41,10 +42,10 @@ impl Stack {
         if self.calls.len() >= self.core.config.max_calls || self.calls.contains_key(&call) {
             return out.push(refused(503, NO_CIRCUIT));
         }
-        let targets = match to {
-            Destination::Account { id, number } => self.contacts(&id, &number),
+        let (targets, account) = match to {
+            Destination::Account { id, number } => (self.contacts(&id, &number), Some(id)),
             Destination::Peer { transport, remote, user, host } => {
-                self.peer_target(transport, remote, &user, &host).into_iter().collect()
+                (self.peer_target(transport, remote, &user, &host).into_iter().collect(), None)
             }
         };
         if targets.is_empty() {
@@ -54,7 +55,7 @@ impl Stack {
         match Outgoing::place(&mut cx, plan, targets) {
             Ok(outgoing) => {
                 let dialogs = outgoing.dialogs();
-                self.calls.insert(call, Slot { call: Call::Calling(Box::new(outgoing)), dialogs });
+                self.add_call(call, Slot { call: Call::Calling(Box::new(outgoing)), dialogs, account });
             }
             Err(error) => {
                 tracing::debug!(?call, %error, "an offer can't be written");

@@ -8,14 +8,15 @@ use crate::call::context::{Abandoned, AckKey};
 use crate::call::{Call, Core, Cx};
 use crate::dialog::{Dialog, DialogId, End, Peer};
 use crate::message::{self, Method, Request, Response};
-use crate::port::{CallHandle, Config, Directory, Hop, Input, Output};
-use crate::registrar::{Limits, Registrar};
+use crate::port::{BindingRecord, CallHandle, Config, Directory, Hop, Input, Output};
+use crate::registrar::{Limits, Listed, Registrar};
 use crate::transaction::{ClientId, Settings, Transactions, TuEvent};
 use access::Access;
 use smallvec::SmallVec;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Incoming calls have this bit in their handle; the node's own never have.
 const INCOMING: u64 = 1 << 63;
@@ -39,9 +40,12 @@ pub struct Counts {
 pub struct Stack {
     core: Core,
     calls: HashMap<CallHandle, Slot>,
+    /// The calls with each account's phones.
+    by_account: HashMap<Arc<str>, BTreeSet<CallHandle>>,
     registrar: Registrar,
     access: Access,
-
+    /// What `Date` says.
+    wall: Option<SystemTime>,
     next_incoming: u64,
 }
 
@@ -57,6 +61,8 @@ struct Slot {
     call: Call,
     /// All dialogs that its INVITEs may have made.
     dialogs: SmallVec<[DialogId; 1]>,
+    /// Whose phone is at its other end; none at a trunk's.
+    account: Option<Arc<str>>,
 }
 
 impl Stack {
@@ -65,25 +71,66 @@ impl Stack {
     pub fn new(config: Config, seed: [u8; 32]) -> Stack {
         let mut transactions = Transactions::new(Settings::from(&config), seed);
         let access = Access::new(config.realm.clone(), transactions.ids().secret());
-        let registrar = Registrar::new(Limits::from(&config));
+        let registrar = Registrar::new(Limits::from(&config), config.listen.as_slice().into());
         let core = Core::new(Arc::new(config), transactions);
-        Stack { core, calls: HashMap::new(), registrar, access, next_incoming: INCOMING }
+        Stack {
+            core,
+            calls: HashMap::new(),
+            by_account: HashMap::new(),
+            registrar,
+            access,
+            wall: None,
+            next_incoming: INCOMING,
+        }
     }
 
-    /// Other bounds of calls, transactions and contacts of a number, from now on. What is beyond them already stays.
-    pub fn set_bounds(&mut self, max_calls: usize, max_transactions: usize, max_contacts: usize) {
+    /// Other bounds of calls, transactions and registrations, from now on. What is beyond them already stays.
+    pub fn set_bounds(
+        &mut self,
+        max_calls: usize,
+        max_transactions: usize,
+        max_contacts: usize,
+        max_expires: Duration,
+    ) {
         let config = Arc::make_mut(&mut self.core.config);
-        (config.max_calls, config.max_transactions, config.max_contacts) =
-            (max_calls, max_transactions, max_contacts);
+        (config.max_calls, config.max_transactions) = (max_calls, max_transactions);
+        (config.max_contacts, config.max_expires) = (max_contacts, max_expires);
+        self.registrar.set_limits(Limits::from(&*self.core.config));
         self.core.transactions.set_max(max_transactions);
-        self.registrar.set_max_contacts(max_contacts);
+    }
+
+    /// The proxies that a phone's Path and a peer's routes and Contacts may name, wherever they come from. All else that a
+    /// peer writes leads to the peer's own address, or nowhere.
+    pub fn set_proxies(&mut self, proxies: &[IpAddr]) {
+        let listed: Listed = proxies.into();
+        self.core.listed = Arc::clone(&listed);
+        self.registrar.set_listed(listed);
+    }
+
+    /// What the wall clock shows: for `Date`, which no answer has before.
+    pub fn set_time(&mut self, wall: SystemTime) {
+        self.wall = Some(wall);
+    }
+
+    /// All bindings that outlive the process, as [`Output::Keep`] would say them.
+    #[must_use]
+    pub fn bindings(&self) -> Vec<BindingRecord> {
+        self.registrar.records()
     }
 
     /// Handles one input; what follows is appended to `out` in the order in which it must be carried out.
     pub fn handle(&mut self, now: Instant, input: Input, directory: &dyn Directory, out: &mut Vec<Output>) {
+        // Whoever is late with his timers decides nothing by contacts that are over.
+        if self.registrar.next_timeout().is_some_and(|at| at <= now) {
+            self.registrar.timeout(now, out);
+        }
         match input {
             Input::Received { hop, bytes } => self.receive(now, hop, &bytes, directory, out),
             Input::Closed(hop) => self.closed(now, hop, directory, out),
+            Input::Unreachable(hop) => {
+                self.closed(now, hop, directory, out);
+                self.registrar.unreachable(&hop, out);
+            }
             Input::Command(command) => self.command(now, command, out),
             Input::Timeout => self.timeout(now, directory, out),
         }
@@ -171,14 +218,33 @@ impl Stack {
         out: &mut Vec<Output>,
         step: impl FnOnce(Call, &mut Cx<'_>) -> Option<Call>,
     ) {
-        let Some(Slot { call, dialogs }) = self.calls.remove(&handle) else { return };
+        let Some(Slot { call, dialogs, account }) = self.calls.remove(&handle) else { return };
         let muted = call.is_muted();
         let mut cx = Cx { core: &mut self.core, now, call: handle, out, muted };
         match step(call, &mut cx) {
             Some(call) => {
-                self.calls.insert(handle, Slot { call, dialogs });
+                self.calls.insert(handle, Slot { call, dialogs, account });
             }
-            None => self.core.forget(handle, &dialogs),
+            None => {
+                self.core.forget(handle, &dialogs);
+                self.forget_call_of(handle, account.as_deref());
+            }
+        }
+    }
+
+    fn add_call(&mut self, handle: CallHandle, slot: Slot) {
+        if let Some(account) = &slot.account {
+            self.by_account.entry(Arc::clone(account)).or_default().insert(handle);
+        }
+        self.calls.insert(handle, slot);
+    }
+
+    fn forget_call_of(&mut self, handle: CallHandle, account: Option<&str>) {
+        let Some(account) = account else { return };
+        let Some(calls) = self.by_account.get_mut(account) else { return };
+        calls.remove(&handle);
+        if calls.is_empty() {
+            self.by_account.remove(account);
         }
     }
 
@@ -265,7 +331,9 @@ impl Stack {
         for event in events {
             self.on_event(now, event, directory, out);
         }
-        self.registrar_closed(&hop, out);
+        if let Some(connection) = hop.connection {
+            self.registrar.closed(connection, out);
+        }
     }
 
     fn timeout(&mut self, now: Instant, directory: &dyn Directory, out: &mut Vec<Output>) {
@@ -278,7 +346,6 @@ impl Stack {
             self.with_call(now, handle, out, |call, cx| call.on_timer(cx, timer));
         }
         self.core.expire(now);
-        self.registrar_timeout(now, out);
     }
 }
 

@@ -7,6 +7,7 @@ use crate::call::{Call, Cx, Incoming, Leg, Server, SessionTimer};
 use crate::dialog::{self, Dialog, DialogId, End, Peer, Reach};
 use crate::message::{Headers, Method, Request};
 use crate::port::{CallHandle, Directory, Event, Hop, Identity, Output, ReadSdp, Source};
+use crate::registrar::way_back;
 use crate::sdp;
 use crate::transaction::ServerId;
 use smallvec::smallvec;
@@ -131,7 +132,12 @@ impl Stack {
         self.next_incoming = INCOMING | (self.next_incoming.wrapping_add(1) & !INCOMING);
         self.core.servers.insert(server.id, call);
         self.core.dialogs.insert(id.clone(), call);
-        self.calls.insert(call, Slot { call: Call::Called(Box::new(incoming)), dialogs: smallvec![id] });
+        let account = match &source {
+            Source::Account(account) => Some(Arc::clone(account)),
+            Source::Trunk(_) => None,
+        };
+        let (called, dialogs) = (Call::Called(Box::new(incoming)), smallvec![id]);
+        self.add_call(call, Slot { call: called, dialogs, account });
         let (from, from_user) = caller(&request.headers, &source);
         let max_forwards = request.headers.max_forwards();
         out.push(Output::Event(Event::Incoming {
@@ -162,7 +168,10 @@ fn new_dialog(cx: &mut Cx<'_>, server: &Server, source: &Source) -> Option<Dialo
         from_uri: from.uri,
         cseq: headers.cseq().ok()?.number,
         first_cseq: u32::try_from(cx.random(1..=0xffff)).unwrap_or(1),
-        hop: server.hop,
+        hop: match source {
+            Source::Account(_) => way_back(&server.hop, headers, dialog::contact_of(headers).as_ref()),
+            Source::Trunk(_) => server.hop,
+        },
         reach: match source {
             Source::Account(_) => Reach::AsItCame,
             Source::Trunk(_) => Reach::Contact,

@@ -7,5 +7,6 @@ mod mid_call;
 mod network;
 mod outgoing;
 mod phones;
+mod registrations;
 mod table;
 mod world;

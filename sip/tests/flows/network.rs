@@ -101,7 +101,7 @@ impl Network {
                         self.later(delay, What::Deliver { to: 1 - at, bytes: bytes.clone() });
                     }
                 }
-                Output::Close(_) => {}
+                Output::Connect(_) | Output::Close(_) | Output::Keep(_) => {}
                 Output::Event(event) => self.event(at, event),
             }
         }

@@ -222,6 +222,7 @@ fn a_longer_session_interval_is_granted_once() {
 fn a_proxy_that_stays_in_the_way() {
     let (mut w, mut b) = (World::new(), Ua::new("203.0.113.2:5060"));
     let mut proxy = Ua::new("203.0.113.9:5060");
+    w.stack.set_proxies(&["203.0.113.9".parse().unwrap()]);
     w.invite(&b, Some(local()));
     let invite = b.take(&mut w, Method::Invite);
     b.reply(&mut w, &invite, 200, &["Record-Route: <sip:203.0.113.9;lr>"], ANSWER);

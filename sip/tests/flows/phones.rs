@@ -129,7 +129,7 @@ fn a_phone_that_comes_back_over_a_new_connection_keeps_its_call() {
     b.take(&mut w, Method::Ack);
     assert!(matches!(w.event(), Event::Answered(..)));
     w.input(Input::Closed(b.hop));
-    assert!(matches!(w.event(), Event::Registration { contacts: 0, .. }));
+    w.no_event();
     let again: std::net::SocketAddr = "192.0.2.2:41111".parse().unwrap();
     b.hop = Hop { remote: again, connection: Some(sip::port::ConnectionId(5)), ..b.hop };
     b.request(&mut w, "OPTIONS", &[], "");

@@ -2,8 +2,8 @@
 
 use sip::message::{self, Message, Method, Request, Response};
 use sip::port::{
-    Account, Audio, CallHandle, Command, Config, ConnectionId, Destination, Directory, Event, Hop, Identity,
-    Input, MediaDirection, Output, PayloadFormat, Refusal, Sdp, Transport,
+    Account, Audio, BindingRecord, CallHandle, Command, Config, ConnectionId, Destination, Directory, Event,
+    Hop, Identity, Input, MediaDirection, Output, PayloadFormat, Refusal, Sdp, Transport,
 };
 use sip::stack::Stack;
 use std::collections::{HashMap, VecDeque};
@@ -60,6 +60,12 @@ pub struct World {
     pub events: VecDeque<Event>,
     /// Sends to these vanish.
     pub unreachable: Vec<SocketAddr>,
+    /// Connections that the stack wants.
+    pub connects: Vec<Hop>,
+    /// What is to be kept of registrations.
+    pub kept: Vec<BindingRecord>,
+    /// Ways of the requests that it sent.
+    pub ways: Vec<Hop>,
 }
 
 pub fn config() -> Config {
@@ -95,6 +101,7 @@ impl World {
             id: "phone".into(),
             numbers: ["2001".into(), "2002".into()].into(),
             password: Zeroizing::new("secret".into()),
+            max_expires: None,
         };
         world.book.accounts.insert("2001".into(), account);
         world
@@ -109,6 +116,9 @@ impl World {
             inboxes: HashMap::new(),
             events: VecDeque::new(),
             unreachable: Vec::new(),
+            connects: Vec::new(),
+            kept: Vec::new(),
+            ways: Vec::new(),
         }
     }
 
@@ -119,10 +129,15 @@ impl World {
             match output {
                 Output::Send { hop, bytes } => {
                     let message = message::read(&bytes, hop.transport).expect("we write what we can read");
+                    if matches!(message, Message::Request(_)) {
+                        self.ways.push(hop);
+                    }
                     if !self.unreachable.contains(&hop.remote) {
                         self.inboxes.entry(hop.remote).or_default().push_back(message);
                     }
                 }
+                Output::Connect(hop) => self.connects.push(hop),
+                Output::Keep(record) => self.kept.push(record),
                 Output::Close(_) => {}
                 Output::Event(event) => self.events.push_back(event),
             }

@@ -193,7 +193,12 @@ impl World {
                 self.passwords.push((connection, password.expose() == scene::PASSWORD));
             }
             Output::Admin(..) => self.answered += 1,
-            Output::SipClose(_) | Output::Report(_) | Output::Audit(_) | Output::Discard(_) => {}
+            Output::SipConnect(_)
+            | Output::SipClose(_)
+            | Output::Report(_)
+            | Output::Audit(_)
+            | Output::Discard(_) => {}
+            Output::Registrations(_) => panic!("nobody asked it to keep registrations"),
             Output::Persist(_) => panic!("nobody asked it to keep anything"),
             Output::Stopped => panic!("nobody asked it to stop"),
         }

@@ -108,6 +108,7 @@ impl Directory for House {
             id: "PHONE".into(),
             numbers: Arc::from(["1001".into()]),
             password: "secret".to_owned().into(),
+            max_expires: None,
         };
         (user == "p1").then(account)
     }
@@ -245,7 +246,7 @@ impl World {
                     let answers = self.wire.sent(hop, &bytes);
                     assert!(!(answers && response), "a response was answered");
                 }
-                Output::Close(_) => {}
+                Output::Connect(_) | Output::Close(_) | Output::Keep(_) => {}
                 Output::Event(event) => self.event(event),
             }
         }

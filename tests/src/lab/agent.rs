@@ -173,6 +173,15 @@ impl Agent {
         if challenge.status() != 401 {
             return challenge;
         }
+        let again = self.signed(ask, &challenge, user, password);
+        self.ask(&again).await
+    }
+
+    /// The next request after this challenge, with this password.
+    ///
+    /// # Panics
+    /// If the challenge can't be answered.
+    pub fn signed<'a>(&mut self, ask: &Ask<'a>, challenge: &Heard, user: &str, password: &str) -> Ask<'a> {
         let mut headers = Headers::default();
         headers.push("WWW-Authenticate", challenge.header("WWW-Authenticate").unwrap_or_default());
         let uri = Uri::read(&format!("sip:{}", self.node)).expect("an address is a URI's host");
@@ -184,6 +193,29 @@ impl Agent {
         let authorization = signed.headers.get("Authorization").unwrap_or_default();
         again.headers.push(format!("Authorization: {authorization}"));
         self.authorization = Some(authorization.to_owned());
-        self.ask(&again).await
+        again
+    }
+
+    /// Answers a request with this status line, these header lines and this body.
+    pub async fn answer(&self, request: &Heard, status: &str, headers: &str, body: &str) {
+        self.send(request.answer(status, headers, body).as_bytes()).await;
+    }
+}
+
+impl Heard {
+    /// The text of an answer to this request; To gets a tag.
+    #[must_use]
+    pub fn answer(&self, status: &str, headers: &str, body: &str) -> String {
+        let copied = self.0.lines().take_while(|line| !line.is_empty());
+        let copied =
+            copied.filter(|l| ["Via:", "From:", "Call-ID:", "CSeq:"].iter().any(|n| l.starts_with(n)));
+        let copied: String = copied.map(|line| format!("{line}\r\n")).collect();
+        let to = self.header("To").unwrap_or_default();
+        let tag = if to.contains("tag=") { "" } else { ";tag=agent" };
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let length = body.len();
+        format!(
+            "SIP/2.0 {status}\r\n{copied}To: {to}{tag}\r\n{headers}{kind}Content-Length: {length}\r\n\r\n{body}"
+        )
     }
 }

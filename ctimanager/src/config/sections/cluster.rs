@@ -7,9 +7,10 @@ use crate::config::names::{Kind, Names};
 use crate::config::yaml::Value;
 use crate::config::{CallManagerGroup, Cluster, CtiPorts, DevicePool, Node, SipPorts};
 use security::Mode;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-pub(in crate::config) const CLUSTER_KEYS: &[&str] = &["name", "security"];
+pub(in crate::config) const CLUSTER_KEYS: &[&str] = &["name", "security", "sip_proxies"];
 pub(in crate::config) const SECURITY_KEYS: &[&str] = &["mode", "pki"];
 pub(in crate::config) const NODE_KEYS: &[&str] =
     &["name", "host", "services", "sip", "cti", "web", "cluster", "state_dir"];
@@ -31,6 +32,9 @@ pub(in crate::config) enum Service {
     CtiManager,
 }
 
+/// The most `sip_proxies`.
+const MAX_PROXIES: usize = 64;
+
 /// The longest name of anything that isn't a device.
 pub(in crate::config) const MAX_NAME: usize = 64;
 
@@ -44,12 +48,33 @@ pub(in crate::config) fn cluster(at: &At<'_>, report: &mut Report) -> Option<Clu
         Some(at) => at.name(4096, report).map_or_else(PathBuf::new, |text| super::path(at, text)),
         None => super::path(at, "pki"),
     };
-    Some(Cluster { name: name?.into(), mode: mode.unwrap_or_default(), pki })
+    let sip_proxies = sip_proxies(fields.get("sip_proxies"), report);
+    Some(Cluster { name: name?.into(), mode: mode.unwrap_or_default(), pki, sip_proxies })
+}
+
+fn sip_proxies(at: Option<At<'_>>, report: &mut Report) -> Vec<IpAddr> {
+    let mut proxies = Vec::new();
+    for item in at.map(|at| at.items(report)).unwrap_or_default() {
+        let Some(text) = item.text(report) else { continue };
+        match text.parse::<IpAddr>() {
+            Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
+                item.wrong(report, format!("`{text}` is no address of a proxy"));
+            }
+            Ok(ip) if proxies.contains(&ip) => item.wrong(report, format!("`{text}` is listed already")),
+            Ok(_) if proxies.len() >= MAX_PROXIES => {
+                item.wrong(report, format!("more than {MAX_PROXIES} proxies"));
+                break;
+            }
+            Ok(ip) => proxies.push(ip),
+            Err(_) => item.wrong(report, format!("`{text}` is no IP address (without a port)")),
+        }
+    }
+    proxies
 }
 
 /// Stands for a cluster that couldn't be read.
 pub(in crate::config) fn nameless() -> Cluster {
-    Cluster { name: "".into(), mode: Mode::Secure, pki: PathBuf::new() }
+    Cluster { name: "".into(), mode: Mode::Secure, pki: PathBuf::new(), sip_proxies: Vec::new() }
 }
 
 /// The cluster's name is written into digest challenges: no quotes, no backslashes, ASCII.

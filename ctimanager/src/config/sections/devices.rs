@@ -5,12 +5,14 @@ use crate::config::dial;
 use crate::config::fields::{At, Fields};
 use crate::config::mistake::Report;
 use crate::config::names::{Kind, Names};
+use crate::config::parameters::REGISTRATION_EXPIRY;
 use crate::config::{Device, Digest, MediaEncryption, PhoneProtocol};
 use device_model::plan::DeviceKind;
 use security::Secret;
 use security::devices::NumberRange;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 pub(in crate::config) const DEVICE_KEYS: &[&str] = &[
     "name",
@@ -22,6 +24,7 @@ pub(in crate::config) const DEVICE_KEYS: &[&str] = &[
     "digest",
     "media_encryption",
     "allow_cti_control",
+    "registration_expiry_maximum",
 ];
 pub(in crate::config) const DIGEST_KEYS: &[&str] = &["user", "password", "password_file"];
 pub(in crate::config) const KINDS: &[(&str, DeviceKind)] = &[
@@ -94,6 +97,7 @@ struct Common<'a> {
     protocol: Option<PhoneProtocol>,
     media_encryption: MediaEncryption,
     allow_cti_control: bool,
+    registration_expiry_maximum: Option<Duration>,
     digest: Option<RangedDigest<'a>>,
 }
 
@@ -167,6 +171,7 @@ fn device(
         digest,
         media_encryption: common.media_encryption,
         allow_cti_control: common.allow_cti_control,
+        registration_expiry_maximum: common.registration_expiry_maximum,
         place: at.place(),
     }
 }
@@ -182,10 +187,12 @@ fn common<'a>(fields: &Fields<'a>, names: &mut Names, report: &mut Report) -> Op
     let protocol = fields.get("protocol").and_then(|at| at.choice(PROTOCOLS, report));
     let media_encryption = fields.get("media_encryption").and_then(|at| at.choice(ENCRYPTIONS, report));
     let allow = fields.get("allow_cti_control").and_then(|at| at.boolean(report));
+    let expiry = fields.get("registration_expiry_maximum");
+    let expiry = expiry.and_then(|at| at.duration(REGISTRATION_EXPIRY, report));
     let digest = fields.get("digest").and_then(|at| ranged_digest(at, report));
     let kind = kind?;
     if kind != DeviceKind::Phone {
-        for key in ["protocol", "digest", "media_encryption"] {
+        for key in ["protocol", "digest", "media_encryption", "registration_expiry_maximum"] {
             if let Some(at) = fields.get(key) {
                 at.wrong(report, format!("only a phone has `{key}`"));
             }
@@ -198,6 +205,7 @@ fn common<'a>(fields: &Fields<'a>, names: &mut Names, report: &mut Report) -> Op
         protocol: (kind == DeviceKind::Phone).then(|| protocol.unwrap_or(PhoneProtocol::Sip)),
         media_encryption: media_encryption.unwrap_or_default(),
         allow_cti_control: allow.unwrap_or(true),
+        registration_expiry_maximum: expiry,
         digest,
     })
 }

@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tracing::debug;
 use udp::UdpSender;
 
@@ -64,6 +65,11 @@ impl SipContext {
     fn take_beginning(&self, peer: SocketAddr) -> Option<SharedPlace> {
         let most = self.limits.load().max_sip_connecting;
         self.beginning.take(most, peer, most)
+    }
+
+    /// How long a connection may be without a message.
+    fn idle(&self) -> Duration {
+        self.limits.load().sip_idle
     }
 
     fn next_id(&self) -> ConnectionId {
@@ -127,7 +133,7 @@ impl SipShell {
                 match (id, hop.connection) {
                     // The core has been told of the end of a connection that is no longer here.
                     (Some(id), _) => self.write(id, bytes),
-                    (None, _) => self.connect(hop, bytes),
+                    (None, _) => self.connect(hop, Some(bytes)),
                 }
             }
         }
@@ -146,7 +152,14 @@ impl SipShell {
         }
     }
 
-    fn connect(&mut self, hop: Hop, bytes: Vec<u8>) -> Option<Hop> {
+    /// Makes a connection unless one is open. Without room for it nothing is lost: nobody waits for it.
+    pub(super) fn open(&mut self, hop: Hop) {
+        if hop.transport != Transport::Udp && !self.by_peer.contains_key(&(hop.transport, hop.remote)) {
+            let _ = self.connect(hop, None);
+        }
+    }
+
+    fn connect(&mut self, hop: Hop, bytes: Option<Vec<u8>>) -> Option<Hop> {
         let (place, beginning) = (self.context.take_place(), self.context.take_beginning(hop.remote));
         let (Some(place), Some(beginning)) = (place, beginning) else {
             self.context.counters.sip_refused.add();
@@ -154,7 +167,7 @@ impl SipShell {
         };
         let id = self.context.next_id();
         let (outbox, pending) = outbox(OUTBOX);
-        if outbox.push(bytes).is_err() {
+        if bytes.is_some_and(|bytes| outbox.push(bytes).is_err()) {
             return Some(hop);
         }
         self.opened(hop, id, outbox);

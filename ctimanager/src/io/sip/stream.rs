@@ -192,7 +192,7 @@ async fn read<S: AsyncRead + AsyncWrite>(
         }
         if framer.is_between_messages() {
             if whole {
-                due = now() + context.patience.sip_idle;
+                due = now() + context.idle();
             }
         } else if whole || was_between_messages {
             // A message has begun with this read. More bytes of it don't put the time off.

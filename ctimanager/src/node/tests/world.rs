@@ -51,6 +51,8 @@ pub struct World {
     /// Connections that the node closed.
     pub closed: Vec<CtiConnection>,
     pub stopped: bool,
+    /// What the node said of registrations.
+    pub registrations: Vec<crate::node::registrations::RegistrationRecord>,
     /// What the node reported and audited.
     pub reports: Vec<Report>,
     pub audits: Vec<AuditRecord>,
@@ -87,6 +89,7 @@ impl World {
             frames: BTreeMap::new(),
             closed: Vec::new(),
             stopped: false,
+            registrations: Vec::new(),
             reports: Vec::new(),
             audits: Vec::new(),
             answers: Vec::new(),
@@ -163,7 +166,8 @@ impl World {
                 Output::Audit(record) => self.audits.push(record),
                 Output::Admin(_, answer) => self.answers.push(answer),
                 Output::Persist(records) => records.into_iter().for_each(|record| self.kept.apply(record)),
-                Output::SipClose(_) | Output::Discard(_) => {}
+                Output::SipConnect(_) | Output::SipClose(_) | Output::Discard(_) => {}
+                Output::Registrations(records) => self.registrations.extend(records),
             }
         }
         self.node.check().unwrap_or_else(|what| panic!("{what}"));

@@ -1,6 +1,7 @@
 //! One dialog with its offers and answers (RFC 3264, RFC 6337): what runs the same way on both sides of a call, early
 //! or confirmed.
 
+mod ask;
 mod peer;
 
 use super::context::{Cx, Server};
@@ -37,6 +38,8 @@ pub(crate) struct Leg {
     /// Whom the peer talks to, to be said with the next message.
     identity: Option<Identity>,
     session: SessionTimer,
+    /// OPTIONS that asks whether the peer still knows the dialog, and where it went.
+    asked: Option<(ClientId, Hop)>,
 }
 
 impl std::fmt::Debug for Leg {
@@ -166,6 +169,7 @@ impl Leg {
             change: None,
             identity: None,
             session,
+            asked: None,
         }
     }
 
@@ -426,9 +430,9 @@ impl Leg {
     /// Where a request leaves to; a connection that is gone meanwhile is not counted on.
     pub fn next_hop(&mut self, cx: &Cx<'_>) -> Hop {
         if self.dialog.peer_hop().connection.is_some_and(|c| !cx.core.connections.contains(&c)) {
-            self.dialog.connection_closed();
+            self.dialog.connection_closed(&cx.core.listed);
         }
-        self.dialog.next_hop()
+        self.dialog.next_hop(&cx.core.listed)
     }
 
     /// An offer of ours that follows the ACK, of which the node knows nothing.

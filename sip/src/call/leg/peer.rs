@@ -4,9 +4,10 @@ use super::{Carrier, Flow, Leg, Ours, Purpose, Theirs};
 use crate::call::context::{Cx, Server, Timer};
 use crate::call::refusals;
 use crate::call::values::{self, SDP, SUPPORTED};
-use crate::dialog::contact_of;
+use crate::dialog::{Reach, contact_of};
 use crate::message::{Method, Request, Response};
 use crate::port::{Event, Hop};
+use crate::registrar::way_back;
 use crate::sdp;
 use crate::transaction::ClientId;
 use std::sync::Arc;
@@ -21,7 +22,10 @@ impl Leg {
             cx.respond(&server, server.reply(500).with("Retry-After", "1"));
             return Flow::On;
         }
-        self.dialog.heard_on(server.hop);
+        self.dialog.heard_on(match self.dialog.reach() {
+            Reach::AsItCame => way_back(&server.hop, &request.headers, Some(self.dialog.target())),
+            Reach::Contact => server.hop,
+        });
         if let Some(reply) = refusals::unacceptable(&server) {
             cx.respond(&server, reply);
             return Flow::On;
@@ -227,7 +231,7 @@ impl Leg {
             }
         };
         if response.status < 300 {
-            self.dialog.heard_on(hop);
+            self.dialog.answered_on(hop, *self.dialog.peer_hop());
             self.on_accepted(cx, response, carrier, purpose, cseq);
             self.flush(cx);
             return Flow::On;
@@ -341,7 +345,7 @@ impl Leg {
                 }
             }
             Timer::Refresh => self.refresh(cx),
-            Timer::Expiry => return Flow::Lost(values::TIMER_EXPIRY),
+            Timer::Expiry | Timer::Asked => return Flow::Lost(values::TIMER_EXPIRY),
             Timer::ReliableRetransmit | Timer::ReliableTimeout | Timer::NoAnswer => {}
         }
         Flow::On

@@ -417,10 +417,12 @@ impl Hub {
             }
             Output::Admin(_, answer) => self.answer = answer.ok(),
             Output::Stopped
+            | Output::SipConnect(_)
             | Output::SipClose(_)
             | Output::Report(_)
             | Output::Audit(_)
-            | Output::Discard(_) => {}
+            | Output::Discard(_)
+            | Output::Registrations(_) => {}
             Output::Persist(_) => self.fail("a node that wasn't asked to keep anything says a record"),
         }
         None
