@@ -197,7 +197,7 @@ async fn registrations_have_their_rules() {
     let said = agent.ask_as(&register("long", &contact, Some(100_000)), "2001", &password).await;
     assert_eq!(said.status(), 200, "{}", said.0);
     let granted = said.header("Contact").unwrap_or_default();
-    assert!(granted.contains("expires=3600"), "no longer than an hour: {}", said.0);
+    assert!(granted.contains("expires=120"), "no longer than `registration_expiry_maximum`: {}", said.0);
     let second = format!("<sip:desk@{here}>;expires=120");
     let said = agent.ask_as(&register("second", &second, None), "2001", &password).await;
     assert_eq!(contacts(&said), 2, "{}", said.0);

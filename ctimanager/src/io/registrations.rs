@@ -1,8 +1,10 @@
 //! Keeps the phones' registrations in a file of the state directory, on a thread of its own: nothing waits for it.
 //!
 //! `registrations` is a journal: a line for each record, appended as soon as it is said, so that it survives the process
-//! however that ends, and brought to the disk once a second. Each line has a checksum. What one life needs no more is
-//! left out when the next one begins, and whenever the file has grown to several times of what it says.
+//! however that ends. When it goes to the disk is the kernel's business: to wait for that would delay the next lines, and a
+//! machine that loses its power may lose the last half minute, for phones register again. Each line has a checksum. What
+//! one life needs no more is left out when the next one begins, and whenever the file has grown to several times of what it
+//! says.
 
 use super::queue::Queue;
 use super::{Core, now, report, wall};
@@ -23,8 +25,8 @@ use tracing::{error, warn};
 const MAX_BATCHES: usize = 16_384;
 /// Steps that are written together at most.
 const MAX_GROUP: usize = 1_024;
-/// How often the file is brought to the disk, and how long to wait after a failure.
-const SYNC: Duration = Duration::from_secs(1);
+/// How often the thread looks around, and how long it waits after a failure.
+const TICK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(10);
 /// A journal is written anew when it is so many times as long as what it says, and longer than this.
 const GROWTH: usize = 4;
@@ -80,6 +82,10 @@ pub(super) fn begin<C: Core>(core: &mut C, folder: &Path) -> Option<Journal> {
     let mut journal = Journal { folder, _lock: lock, live, live_bytes, file: None, file_bytes: 0 };
     let mut text = String::new();
     records.into_iter().for_each(|record| journal.apply(record, &mut text));
+    if let Err(error) = journal.write_anew() {
+        // The thread will try again, and tell.
+        warn!(folder = %journal.folder.display(), %error, "registrations can't be written");
+    }
     Some(journal)
 }
 
@@ -212,10 +218,6 @@ impl Journal {
         (self.file, self.file_bytes) = (Some(file), text.len());
         Ok(())
     }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.as_ref().map_or(Ok(()), File::sync_data)
-    }
 }
 
 /// The owner's end. To drop it ends the thread when all that waits is written.
@@ -230,7 +232,7 @@ impl RegistrationStore {
     /// Starts the thread. What goes wrong there is told by the queue.
     pub(super) fn start(journal: Journal, queue: Queue) -> Self {
         let (batches, waiting) = sync_channel(MAX_BATCHES);
-        let writer = Writer { journal, queue, failed: None, unsynced: None };
+        let writer = Writer { journal, queue, failed: None };
         let spawned =
             std::thread::Builder::new().name("registrations".into()).spawn(move || writer.run(&waiting));
         if let Err(error) = spawned {
@@ -265,15 +267,13 @@ struct Writer {
     queue: Queue,
     /// Since when it can't write.
     failed: Option<Instant>,
-    /// Since when something is not on the disk.
-    unsynced: Option<Instant>,
 }
 
 impl Writer {
     fn run(mut self, batches: &Receiver<Vec<RegistrationRecord>>) {
         self.write("");
         loop {
-            match batches.recv_timeout(SYNC) {
+            match batches.recv_timeout(TICK) {
                 Ok(first) => {
                     let mut text = String::new();
                     for batch in std::iter::once(first).chain(batches.try_iter()).take(MAX_GROUP) {
@@ -282,13 +282,9 @@ impl Writer {
                     self.write(&text);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => return,
             }
             self.look_around();
-        }
-        if self.failed.is_none() {
-            let synced = self.journal.sync();
-            self.judge(synced);
         }
     }
 
@@ -297,7 +293,6 @@ impl Writer {
         if self.failed.is_none() {
             let written = self.journal.append(text);
             self.judge(written);
-            self.unsynced.get_or_insert(now());
         }
     }
 
@@ -305,11 +300,6 @@ impl Writer {
         if self.failed.is_some_and(|since| now() >= since + RETRY) {
             let written = self.journal.write_anew();
             self.judge(written);
-        }
-        if self.failed.is_none() && self.unsynced.is_some_and(|since| now() >= since + SYNC) {
-            self.unsynced = None;
-            let synced = self.journal.sync();
-            self.judge(synced);
         }
     }
 

@@ -169,8 +169,11 @@ fn new_dialog(cx: &mut Cx<'_>, server: &Server, source: &Source) -> Option<Dialo
         cseq: headers.cseq().ok()?.number,
         first_cseq: u32::try_from(cx.random(1..=0xffff)).unwrap_or(1),
         hop: match source {
-            Source::Account(_) => way_back(&server.hop, headers, dialog::contact_of(headers).as_ref()),
-            Source::Trunk(_) => server.hop,
+            // A proxy that stays in the way sent it.
+            Source::Account(_) if headers.get("Record-Route").is_none() => {
+                way_back(&server.hop, headers, dialog::contact_of(headers).as_ref())
+            }
+            Source::Account(_) | Source::Trunk(_) => server.hop,
         },
         reach: match source {
             Source::Account(_) => Reach::AsItCame,

@@ -384,3 +384,28 @@ fn a_phone_whose_connection_is_gone_is_dialled_at_its_own_address_alone() {
         assert_eq!(to, [(None, at.to_owned())]);
     }
 }
+
+/// The proxy and the phone live on one machine: what follows passes the proxy all the same, and without one goes to where
+/// a phone without rport hears.
+#[test]
+fn a_caller_is_answered_where_it_hears() {
+    for (route, at) in
+        [(Some("Record-Route: <sip:192.0.2.1:5060;lr>"), "192.0.2.1:5060"), (None, "192.0.2.1:7777")]
+    {
+        let mut w = World::with_account();
+        let mut a = registered(&mut w, phone(Transport::Udp, "192.0.2.1:5060", None), &[]);
+        (a.call_id, a.to, a.contact) =
+            ("its-call".into(), "sip:5000@node".into(), "<sip:2001@192.0.2.1:7777>".into());
+        a.rport = "";
+        let headers: Vec<&str> = route.into_iter().collect();
+        a.signed(&mut w, "INVITE", &headers, OFFER);
+        a.expect(&mut w, 100);
+        let Event::Incoming { call, .. } = w.event() else { panic!("a call") };
+        w.command(Command::Accept(call, relay(ANSWER)));
+        a.expect(&mut w, 200);
+        a.request(&mut w, "ACK", &[], "");
+        w.ways.clear();
+        w.command(Command::End(call, refusal(480, 16)));
+        assert_eq!(w.ways.iter().map(|hop| hop.remote.to_string()).collect::<Vec<_>>(), [at]);
+    }
+}

@@ -231,6 +231,8 @@ pub struct Ua {
     pub cseq: u32,
     pub contact: String,
     pub to: String,
+    /// What its Via says of symmetric responses.
+    pub rport: &'static str,
     branch: u32,
     invite_branch: u32,
     pub invite_cseq: u32,
@@ -254,6 +256,7 @@ impl Ua {
             cseq: 0,
             contact: format!("<sip:5000@{address}>"),
             to: "sip:5000@node".into(),
+            rport: ";rport",
             branch: 0,
             invite_branch: 0,
             invite_cseq: 0,
@@ -271,8 +274,8 @@ impl Ua {
             Transport::Tls => "TLS",
         };
         format!(
-            "Via: SIP/2.0/{transport} {};branch=z9hG4bK{branch}{};rport\r\n",
-            self.hop.remote, self.call_id
+            "Via: SIP/2.0/{transport} {};branch=z9hG4bK{branch}{}{}\r\n",
+            self.hop.remote, self.call_id, self.rport
         )
     }
 

@@ -143,13 +143,13 @@ fn the_journal_stays_short() {
 #[test]
 fn a_disk_that_takes_nothing_is_told_and_tried_again() {
     let folder = folder("full");
-    let mut journal = life(&folder).1.expect("a journal");
     // Where the fresh file would be, there is a folder.
     std::fs::create_dir(folder.join("registrations.new")).expect("a folder");
+    let mut journal = life(&folder).1.expect("a journal");
     let (queue, mut inlet) = queue(8, 1024);
     let mut text = String::new();
     journal.apply(bound(1, "A"), &mut text);
-    let mut writer = Writer { journal, queue, failed: None, unsynced: None };
+    let mut writer = Writer { journal, queue, failed: None };
     writer.write(&text);
     let news = |inlet: &mut tokio::sync::mpsc::Receiver<super::super::queue::Queued>| match inlet
         .try_recv()
