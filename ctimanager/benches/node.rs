@@ -141,7 +141,7 @@ impl Model {
         let origin = Origin::Trunk("PSTN".into());
         let calling = Party { number: "0301234".into(), ..Party::default() };
         let offer = Some(description());
-        self.input(Input::IncomingCall { leg, origin, dialled: "5000".into(), calling, offer })
+        self.input(Input::IncomingCall { leg, origin, dialled: "5000".into(), calling, offer, hops: 0 })
     }
 
     /// The leg at the route point is the one that the last event was about.

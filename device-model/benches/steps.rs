@@ -122,6 +122,7 @@ impl Bench {
             dialled,
             calling,
             offer,
+            hops: 0,
         });
         // The counter's next two ids are the call's and that of the route point's leg.
         let offered = LegId(leg.0 + 2);

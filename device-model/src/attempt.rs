@@ -1,6 +1,6 @@
 //! Trying destinations: look a number up, ring its appearances, follow its forwards, and what happens when all refuse.
 
-use crate::call::{Attempt, Far, Redirecting};
+use crate::call::{Alternative, Attempt, Far, Redirecting};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
 use crate::ending::Role;
@@ -34,22 +34,36 @@ pub(crate) struct Failure {
     pub(crate) status: Option<u16>,
 }
 
+/// The call came back to a number, or has been sent on too often.
+pub(crate) const LOOP: Failure = Failure { cause: Cause::EXCHANGE_ROUTING_ERROR, status: Some(482) };
+
+/// Whose failure the end of a branch is: it decides which forwards are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follow {
+    /// Somebody has decided about the call: none.
+    None,
+    /// A phone or trunk refuses or fails.
+    OfPhone,
+    /// The application of a port or route point has gone: CFOF is for this alone.
+    OfApplication,
+}
+
+/// Numbers of one redirection that are tried.
+const MAX_ALTERNATIVES: usize = 8;
+
 impl CallControl {
     /// Sends the call's other end to a number. `parties.called` is that number already.
     pub(crate) fn route(&mut self, call: CallId, dn: Dn, reason: Reason) {
         let (mut dn, mut reason) = (dn, reason);
-        // Ends, for each round adds a number to those visited, whose count is bounded.
+        // Ends, for each round is a hop, whose count is bounded.
         loop {
             match self.look_up(call, &dn) {
                 Lookup::Ring(devices) => return self.ring(call, dn, reason, &devices),
                 Lookup::Trunk(trunk, number) => return self.place_trunk(call, dn, reason, trunk, number),
                 Lookup::Fail(cause, status) => return self.final_failure(call, Failure { cause, status }),
                 Lookup::Forward(to, why) => {
-                    if !self.follow(call, &dn, &to) {
-                        return self.final_failure(
-                            call,
-                            Failure { cause: Cause::EXCHANGE_ROUTING_ERROR, status: Some(482) },
-                        );
+                    if !(self.hop(call) && self.follow(call, &dn, &to)) {
+                        return self.final_failure(call, LOOP);
                     }
                     (dn, reason) = (to, why);
                 }
@@ -57,13 +71,22 @@ impl CallControl {
         }
     }
 
+    /// Counts one more forward or redirect of the call, whoever sends it on. False beyond the limit.
+    pub(crate) fn hop(&mut self, call: CallId) -> bool {
+        let most = self.plan.parameters.max_forward_hops;
+        let Some(call) = self.calls.get_mut(&call) else { return false };
+        call.hops = call.hops.saturating_add(1);
+        call.hops <= most
+    }
+
     /// Notes a forward in the call's parties. False when that would be a loop.
     fn follow(&mut self, call: CallId, from: &Dn, to: &Dn) -> bool {
         let (from_party, to_party) = (self.party(from), self.party(to));
-        let hops = self.plan.parameters.max_forward_hops as usize;
         let Some(call) = self.calls.get_mut(&call) else { return false };
-        call.visited.push(from.clone());
-        if call.visited.contains(to) || call.visited.len() > hops {
+        if !call.visited.contains(from) {
+            call.visited.push(from.clone());
+        }
+        if call.visited.contains(to) {
             return false;
         }
         call.parties.original_called.get_or_insert_with(|| from_party.clone());
@@ -266,18 +289,16 @@ impl CallControl {
     }
 
     fn place(&mut self, call: CallId, leg: LegId, target: Target) {
-        let Some((anchor, parties)) =
-            self.calls.get(&call).and_then(|call| Some((self.legs.get(&call.anchor)?, call.parties.clone())))
-        else {
-            return;
-        };
+        let Some(call) = self.calls.get(&call) else { return };
+        let (parties, hops) = (call.parties.clone(), call.hops);
+        let Some(anchor) = self.legs.get(&call.anchor) else { return };
         let told = Told { peer: anchor.id, version: anchor.media.version, silent: false };
         let offer = self.first_offer(anchor);
         if let Some(leg) = self.legs.get_mut(&leg) {
             leg.media.told = offer.is_some().then_some(told);
         }
         let (calling, called, redirecting) = (parties.calling, parties.called, parties.last_redirecting);
-        self.command(leg, LegCommand::Call { target, calling, called, redirecting, offer });
+        self.command(leg, LegCommand::Call { target, calling, called, redirecting, offer, hops });
     }
 
     /// What a new destination is offered; `None` leaves the offer to it.
@@ -407,8 +428,8 @@ impl CallControl {
         &mut self,
         leg: LegId,
         why: Failure,
-        redirect_to: Option<Dn>,
-        follow_forwards: bool,
+        redirect_to: &[Dn],
+        follow: Follow,
         signal: bool,
     ) {
         let Some(call_id) = self.legs.get(&leg).map(|leg| leg.call) else { return };
@@ -419,7 +440,7 @@ impl CallControl {
         if attempt.refused.is_none_or(|(cause, _)| cause != Cause::USER_BUSY) {
             attempt.refused = Some((why.cause, why.status));
         }
-        if !attempt.branches.is_empty() && redirect_to.is_none() {
+        if !attempt.branches.is_empty() && redirect_to.is_empty() {
             return self.ring_on(call_id);
         }
         let (cause, status) = attempt.refused.unwrap_or((why.cause, why.status));
@@ -429,11 +450,21 @@ impl CallControl {
         }
         self.stop_ringing(call_id);
         let to = match redirect_to {
-            Some(to) => Some((to, Reason::Redirect)),
-            None if follow_forwards => self.forward_for(&dn, cause),
-            None => None,
+            [] => self.forward_for(&dn, cause, follow),
+            [first, others @ ..] => {
+                self.note_alternatives(call_id, &dn, others);
+                Some((first.clone(), Reason::Redirect))
+            }
         };
         self.forward_or_fail(call_id, &dn, to, Failure { cause, status });
+    }
+
+    /// What is tried when the best that a redirection named fails (RFC 3261 §8.1.3.4).
+    fn note_alternatives(&mut self, call: CallId, from: &Dn, numbers: &[Dn]) {
+        let Some(call) = self.calls.get_mut(&call) else { return };
+        let numbers = &numbers[..numbers.len().min(MAX_ALTERNATIVES - 1)];
+        let alternatives = numbers.iter().rev().map(|to| Alternative { from: from.clone(), to: to.clone() });
+        call.alternatives.extend(alternatives);
     }
 
     /// The other branches ring on. Where somebody was about to answer their time had stopped.
@@ -446,8 +477,12 @@ impl CallControl {
         }
     }
 
-    /// The forward that a refusal with this cause follows.
-    fn forward_for(&self, dn: &Dn, cause: Cause) -> Option<(Dn, Reason)> {
+    /// The forward that a refusal with this cause follows. A phone that fails by itself (cause 41) has none: CFOF is of
+    /// ports and route points (reference §5.1).
+    fn forward_for(&self, dn: &Dn, cause: Cause, follow: Follow) -> Option<(Dn, Reason)> {
+        if follow == Follow::None {
+            return None;
+        }
         let forwards = &self.numbers.get(dn)?.plan.forward;
         let no_answer = || forwards.no_answer.clone().map(|to| (to, Reason::ForwardNoAnswer));
         match cause {
@@ -456,7 +491,9 @@ impl CallControl {
             Cause::SUBSCRIBER_ABSENT | Cause::DESTINATION_OUT_OF_ORDER => {
                 forwards.unregistered.clone().map(|to| (to, Reason::ForwardUnregistered)).or_else(no_answer)
             }
-            Cause::TEMPORARY_FAILURE => forwards.on_failure.clone().map(|to| (to, Reason::ForwardOnFailure)),
+            Cause::TEMPORARY_FAILURE if follow == Follow::OfApplication => {
+                forwards.on_failure.clone().map(|to| (to, Reason::ForwardOnFailure))
+            }
             _ => None,
         }
     }
@@ -469,18 +506,21 @@ impl CallControl {
         why: Failure,
     ) {
         match to {
-            Some((to, reason)) if self.follow(call, from, &to) => {
-                if let Some(call) = self.calls.get_mut(&call) {
-                    call.far = Far::Nobody;
-                }
-                self.tell_parties(call);
-                self.route(call, to, reason);
+            Some((to, reason)) if self.hop(call) && self.follow(call, from, &to) => {
+                self.try_next(call, to, reason)
             }
-            Some(_) => {
-                self.final_failure(call, Failure { cause: Cause::EXCHANGE_ROUTING_ERROR, status: Some(482) })
-            }
+            Some(_) => self.final_failure(call, LOOP),
             None => self.final_failure(call, why),
         }
+    }
+
+    /// The call goes on to another number, which its parties name already.
+    fn try_next(&mut self, call: CallId, to: Dn, reason: Reason) {
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.far = Far::Nobody;
+        }
+        self.tell_parties(call);
+        self.route(call, to, reason);
     }
 
     /// The caller sees to whom its call goes now, unless a redirect may still be taken back.
@@ -499,7 +539,7 @@ impl CallControl {
         for branch in branches {
             self.finish_leg(branch, Cause::NO_ANSWER, None, true);
         }
-        let to = self.forward_for(&dn, Cause::NO_ANSWER);
+        let to = self.forward_for(&dn, Cause::NO_ANSWER, Follow::OfPhone);
         self.forward_or_fail(call, &dn, to, Failure { cause: Cause::NO_ANSWER, status: Some(480) });
     }
 
@@ -508,26 +548,32 @@ impl CallControl {
         self.timers.cancel(Timer::NewCallAccept(call));
     }
 
-    /// Nobody takes the call. A redirect that isn't decided goes back; else the call is over.
+    /// Nobody takes the call there. What a redirection named beside is tried; a redirect of an application that isn't
+    /// decided goes back; else the call is over.
     pub(crate) fn final_failure(&mut self, call_id: CallId, why: Failure) {
         self.stop_ringing(call_id);
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         let trying = std::mem::replace(&mut call.far, Far::Nobody);
-        let redirecting = call.redirecting.take();
         for branch in legs_of(&trying) {
             self.finish_leg(branch, why.cause, None, true);
         }
-        match redirecting {
+        while let Some(next) = self.calls.get_mut(&call_id).and_then(|call| call.alternatives.pop()) {
+            if self.follow(call_id, &next.from, &next.to) {
+                return self.try_next(call_id, next.to, Reason::Redirect);
+            }
+        }
+        match self.calls.get_mut(&call_id).and_then(|call| call.redirecting.take()) {
             Some(redirecting) => self.redirect_failed(call_id, redirecting, why),
             None => self.end_call(call_id, why, None),
         }
     }
 
     fn redirect_failed(&mut self, call_id: CallId, redirecting: Redirecting, why: Failure) {
-        let Redirecting { leg, session, token, keep_on_failure, old, parties } = redirecting;
+        let Redirecting { leg, session, token, keep_on_failure, old, parties, alternatives } = redirecting;
         self.reply(session, token, redirect_refused(why.cause));
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         call.parties = parties;
+        call.alternatives = alternatives;
         call.far = old;
         match &call.far {
             Far::Nobody => return self.end_call(call_id, why, None),

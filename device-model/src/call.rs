@@ -6,6 +6,7 @@ use crate::view::Party;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The parties as CUCM shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +54,16 @@ pub(crate) struct Redirecting {
     pub(crate) old: Far,
     /// The parties as they were.
     pub(crate) parties: Parties,
+    /// What was still to be tried.
+    pub(crate) alternatives: Vec<Alternative>,
+}
+
+/// A number that a redirection (SIP 3xx) named beside a better one: it is tried when that one fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Alternative {
+    /// The number that was redirected.
+    pub(crate) from: Dn,
+    pub(crate) to: Dn,
 }
 
 /// A call.
@@ -71,6 +82,12 @@ pub(crate) struct Call {
     pub(crate) user_data: Arc<BTreeMap<String, String>>,
     /// Numbers that forwards have visited since a person or an application last chose one.
     pub(crate) visited: SmallVec<[Dn; 4]>,
+    /// How often it was forwarded or redirected, by whomever.
+    pub(crate) hops: u32,
+    /// What is still to be tried, the next one last.
+    pub(crate) alternatives: Vec<Alternative>,
+    /// When the present two ends came to talk.
+    pub(crate) talking_since: Option<Instant>,
     /// The last that the caller was told is plain ringing.
     pub(crate) alerted: bool,
 }

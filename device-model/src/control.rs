@@ -97,8 +97,8 @@ impl CallControl {
             Input::SettleDevice(_) => {}
             Input::Registered(device) => self.registered(&device, true),
             Input::Unregistered(device) => self.registered(&device, false),
-            Input::IncomingCall { leg, origin, dialled, calling, offer } => {
-                self.incoming_call(leg, origin, dialled, calling, offer)
+            Input::IncomingCall { leg, origin, dialled, calling, offer, hops } => {
+                self.incoming_call(leg, origin, dialled, calling, offer, hops)
             }
             Input::Signal(leg, signal) => self.signal(leg, signal),
             Input::Request { session, token, request } => self.request(session, token, request),

@@ -1,11 +1,11 @@
 //! How legs and calls end, whoever ends them.
 
-use crate::attempt::{Failure, legs_of};
+use crate::attempt::{Failure, Follow, legs_of};
 use crate::call::Far;
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
 use crate::ids::{CallId, DeviceName, LegId};
-use crate::leg::Wire;
+use crate::leg::{Leg, Wire};
 use crate::port::{Event, LegCommand, RefusalKind};
 use crate::timers::Timer;
 use crate::view::LegState;
@@ -139,7 +139,7 @@ impl CallControl {
         };
         match role {
             Role::Anchor | Role::Talking => self.end_call(call, why, None),
-            Role::Branch => self.branch_failed(leg, why, None, false, true),
+            Role::Branch => self.branch_failed(leg, why, &[], Follow::None, true),
             Role::Redirected => self.leave_redirect(call, leg, why.cause, true),
             Role::Passive => self.leave_passive(call, leg, why.cause),
         }
@@ -153,7 +153,7 @@ impl CallControl {
         let why = Failure { cause, status: None };
         match role {
             Role::Anchor | Role::Talking => self.end_call(call, why, Some(leg)),
-            Role::Branch => self.branch_failed(leg, why, None, true, false),
+            Role::Branch => self.branch_failed(leg, why, &[], Follow::OfPhone, false),
             Role::Redirected => self.leave_redirect(call, leg, cause, false),
             Role::Passive => {}
         }
@@ -199,9 +199,10 @@ impl CallControl {
     /// Offered and ringing: CFOF, else cleared with cause 41. All else is cleared with cause 41.
     pub(crate) fn fail_leg(&mut self, leg: LegId) {
         let why = Failure { cause: Cause::TEMPORARY_FAILURE, status: None };
+        let of_application = self.legs.get(&leg).is_some_and(Leg::is_application);
+        let follow = if of_application { Follow::OfApplication } else { Follow::OfPhone };
         match self.role(leg) {
-            // The only forward that cause 41 follows is CFOF.
-            Some(Role::Branch) => self.branch_failed(leg, why, None, true, true),
+            Some(Role::Branch) => self.branch_failed(leg, why, &[], follow, true),
             Some(Role::Anchor | Role::Talking | Role::Redirected | Role::Passive) => self.drop_leg(leg, why),
             None => {}
         }

@@ -21,6 +21,10 @@
 //! - A destination that rings for the no-answer time and has no CFNA ends the call with cause 19; trunks ring for 180 s.
 //! - Nobody has the device open: CFUR, else CFNA, else cause 20 (SIP 480) (§5.1).
 //! - Whom a line is forwarded to may call that line. No number is visited twice by forwards until somebody redirects.
+//! - Forwards and redirects count as hops of the call, whoever sends it on, and beyond the limit it fails with cause 25;
+//!   the count begins anew with a redirect of two ends that have talked for 10 s.
+//! - What a redirection (SIP 3xx) named beside the best is tried after any failure of the one before, its forwards included.
+//! - A phone that fails by itself (cause 41) has no forward: CFOF is of ports and route points (§5.1).
 //! - A phone's leg that another appearance answered can only be watched. A leg that the phone itself holds can only be
 //!   retrieved at the phone. Redirects start from offering, ringing and connected legs, one at a time; a phone that
 //!   picks up while it is being redirected keeps the call.

@@ -5,7 +5,7 @@
 //! offer and has an answer, and whoever was told something that is true no longer is offered what is true now.
 //! [`CallControl::settle`] applies it until nothing changes; every event only notes what it brought and calls it.
 
-use crate::attempt::Failure;
+use crate::attempt::{Failure, Follow};
 use crate::cause::Cause;
 use crate::control::CallControl;
 use crate::ids::{CallId, LegId, SessionId};
@@ -281,7 +281,7 @@ impl CallControl {
         if agreed(end, other).is_none() {
             // The caller has changed its codecs since it was offered.
             let why = Failure { cause: Cause::INCOMPATIBLE_DESTINATION, status: Some(488) };
-            return self.branch_failed(leg, why, None, false, true);
+            return self.branch_failed(leg, why, &[], Follow::None, true);
         }
         self.ensure_channel(leg, anchor);
         if self.legs.get(&leg).is_some_and(|leg| leg.media.channel == Channel::Closed) {
@@ -388,6 +388,9 @@ impl CallControl {
     /// A phone or trunk wants other media.
     pub(crate) fn far_offers(&mut self, e: LegId, offer: Option<Description>) {
         let Some(end) = self.legs.get(&e) else { return };
+        if matches!(end.wire, Wire::Incoming | Wire::Placed) {
+            return self.far_offers_early(e, offer);
+        }
         let peer = self.peer_of(e).and_then(|peer| self.legs.get(&peer));
         let Some(peer) = peer.filter(|peer| end.wire == Wire::Up && !is_busy(end) && !is_busy(peer)) else {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::Glare));
@@ -409,6 +412,45 @@ impl CallControl {
             end.media.version += 1;
         }
         self.settle(call);
+    }
+
+    /// An offer before the call is answered, but after an offer and its answer went over early media (UPDATE, or the PRACK
+    /// of that answer: RFC 3311 §5.1, RFC 6337 §2.2). It is answered with what the other end said last; the other end hears
+    /// of it when the call is answered.
+    fn far_offers_early(&mut self, e: LegId, offer: Option<Description>) {
+        let peer = self.early_peer(e).and_then(|peer| self.legs.get(&peer));
+        let (Some(end), Some(peer), Some(offer)) = (self.legs.get(&e), peer, offer) else {
+            return self.command(e, LegCommand::RejectOffer(OfferRefusal::Glare));
+        };
+        let common =
+            |far: &Description| far.formats.iter().any(|f| offer.formats.iter().any(|o| o.codec == f.codec));
+        let body = match peer.is_application() {
+            true => self.local_answer(peer, &offer, false),
+            false => peer.media.far.clone().filter(common).map(|far| Body::Relay(far, None)),
+        };
+        let told = Told { peer: peer.id, version: peer.media.version, silent: is_silent(end, peer) };
+        let Some(body) = body else {
+            return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
+        };
+        if let Some(end) = self.legs.get_mut(&e) {
+            end.media.far = Some(offer);
+            end.media.version += 1;
+            end.media.told = Some(told);
+        }
+        self.command(e, LegCommand::AnswerOffer(body));
+    }
+
+    /// With whom an unanswered end has early media: the caller with the only destination that has sent some, and that
+    /// one with the caller.
+    fn early_peer(&self, e: LegId) -> Option<LegId> {
+        let call = self.calls.get(&self.legs.get(&e)?.call)?;
+        let [branch] = call.attempt()?.branches[..] else { return None };
+        self.legs.get(&branch)?.media.far.as_ref()?;
+        match e {
+            _ if e == call.anchor => Some(branch),
+            _ if e == branch => Some(call.anchor),
+            _ => None,
+        }
     }
 
     /// A re-INVITE without an offer is offered what its peer last said.

@@ -46,6 +46,8 @@ pub enum Input {
         calling: Party,
         /// The offer; `None` = the callee's side makes it (late offer).
         offer: Option<Description>,
+        /// How often it was forwarded or redirected before it came here.
+        hops: u32,
     },
     /// Something happened on a leg that the signalling carries.
     Signal(LegId, Signal),
@@ -117,8 +119,8 @@ pub enum Signal {
         cause: Cause,
         /// The status of the signalling (a SIP code), handed through unchanged from one side to another.
         status: Option<u16>,
-        /// Try this number instead (SIP 3xx).
-        redirect_to: Option<Dn>,
+        /// Try these numbers instead, the best first (SIP 3xx).
+        redirect_to: Vec<Dn>,
     },
     /// The far end hung up or gave up, in any state.
     Released {
@@ -158,6 +160,8 @@ pub enum LegCommand {
         redirecting: Option<Party>,
         /// `None` = late offer.
         offer: Option<Body>,
+        /// How often the call was forwarded or redirected by now.
+        hops: u32,
     },
     /// Tell the caller that it rings (180), or with early media (183).
     Alert {

@@ -1,6 +1,6 @@
 //! What applications ask of lines and legs.
 
-use crate::attempt::Failure;
+use crate::attempt::{Failure, Follow, LOOP};
 use crate::call::{Far, Redirecting};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
@@ -14,9 +14,14 @@ use crate::view::{LegState, Party, Reason};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Entries of a call's user data, and bytes of all their keys and values.
 const MAX_USER_DATA: (usize, usize) = (64, 4096);
+
+/// How long two ends must have talked for a redirect to begin a new count of hops: who answers and sends the call on at
+/// once is part of a loop, a person who transfers it is not.
+const SERVED: Duration = Duration::from_secs(10);
 
 /// Who asks, for the reply.
 #[derive(Clone, Copy)]
@@ -232,7 +237,7 @@ impl CallControl {
     fn reject(&mut self, asker: Asker, leg: LegId, cause: Cause) -> Result<(), Refusal> {
         self.offered_leg(asker.session, leg, is_offered)?;
         self.done(asker);
-        self.branch_failed(leg, Failure { cause, status: None }, None, false, true);
+        self.branch_failed(leg, Failure { cause, status: None }, &[], Follow::None, true);
         Ok(())
     }
 
@@ -375,7 +380,7 @@ impl CallControl {
             self.commit_redirect(call_id);
         }
         let called = self.party(&ask.destination);
-        let original = ask.original_called.map(|dn| self.party(&dn));
+        let (original, now) = (ask.original_called.map(|dn| self.party(&dn)), self.now);
         let Some(call) = self.calls.get_mut(&call_id) else { return Ok(()) };
         let parties = call.parties.clone();
         if let (Some(remaining), Some(party)) = (remaining, remaining_party) {
@@ -390,6 +395,12 @@ impl CallControl {
         call.parties.last_redirecting = Some(party);
         call.parties.called = called;
         call.visited.clear();
+        // A call that was served before it is sent on isn't in a loop.
+        if call.talking_since.zip(now).is_some_and(|(since, now)| now.duration_since(since) >= SERVED) {
+            call.hops = 0;
+        }
+        call.talking_since = None;
+        let alternatives = std::mem::take(&mut call.alternatives);
         let old = std::mem::replace(&mut call.far, Far::Nobody);
         let Asker { session, token } = asker;
         call.redirecting = Some(Redirecting {
@@ -399,9 +410,13 @@ impl CallControl {
             keep_on_failure: ask.keep_on_failure,
             old,
             parties,
+            alternatives,
         });
         self.stop_ringing(call_id);
-        self.route(call_id, ask.destination, Reason::Redirect);
+        match self.hop(call_id) {
+            true => self.route(call_id, ask.destination, Reason::Redirect),
+            false => self.final_failure(call_id, LOOP),
+        }
         Ok(())
     }
 }

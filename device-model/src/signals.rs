@@ -1,6 +1,6 @@
 //! What comes from the signalling: new calls, and what happens on legs.
 
-use crate::attempt::Failure;
+use crate::attempt::{Failure, Follow};
 use crate::call::{Call, Far, Parties};
 use crate::cause::Cause;
 use crate::control::CallControl;
@@ -23,6 +23,7 @@ impl CallControl {
         dialled: Dn,
         calling: Party,
         offer: Option<Description>,
+        hops: u32,
     ) {
         if self.legs.contains_key(&leg) {
             return;
@@ -46,6 +47,9 @@ impl CallControl {
             media.far = Some(offer);
         }
         let call = self.begin_call(leg, at, calling, &dialled, Wire::Incoming, media);
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.hops = hops;
+        }
         self.tell_of(leg, Event::Leg);
         self.route(call, dialled, Reason::Normal);
     }
@@ -95,6 +99,9 @@ impl CallControl {
             parties,
             user_data: self.no_data.clone(),
             visited: SmallVec::new(),
+            hops: 0,
+            alternatives: Vec::new(),
+            talking_since: None,
             alerted: false,
         };
         self.calls.insert(id, call);
@@ -124,7 +131,7 @@ impl CallControl {
             (Signal::Answered { media }, Wire::Placed) => self.far_end_answered(leg, media),
             (Signal::Rejected { cause, status, redirect_to }, Wire::Placed) => match self.role(leg) {
                 Some(Role::Branch) => {
-                    self.branch_failed(leg, Failure { cause, status }, redirect_to, true, false)
+                    self.branch_failed(leg, Failure { cause, status }, &redirect_to, Follow::OfPhone, false)
                 }
                 Some(Role::Anchor | Role::Talking | Role::Redirected | Role::Passive) | None => {
                     self.released(leg, cause)
@@ -181,7 +188,7 @@ impl CallControl {
             Some(far) => self.incompatible(call, &far),
         };
         match why {
-            Some(cause) => self.branch_failed(id, Failure { cause, status: None }, None, false, true),
+            Some(cause) => self.branch_failed(id, Failure { cause, status: None }, &[], Follow::None, true),
             None => self.establish(call, id),
         }
     }
@@ -201,6 +208,8 @@ impl CallControl {
             Far::Trying(attempt) => attempt.branches.into_iter().filter(|branch| *branch != winner).collect(),
             Far::Nobody | Far::Talking(_) => SmallVec::new(),
         };
+        call.alternatives.clear();
+        call.talking_since = self.now;
         self.stop_ringing(id);
         self.commit_redirect(id);
         self.new_media_round(anchor, winner);

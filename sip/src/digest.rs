@@ -367,7 +367,7 @@ impl std::fmt::Debug for Login {
 impl Login {
     /// Answers the challenges of a 401 or 407: puts Authorization or Proxy-Authorization into the request, which is
     /// about to be sent again with a higher `CSeq`. `cnonce` is fresh. False: nothing there that we can answer, or
-    /// our answer was refused before (a challenge that isn't stale follows one that was answered).
+    /// our answer was refused before (a challenge that isn't stale, or has no other nonce, follows one that was answered).
     pub fn answer(&self, challenge: &Headers, status: u16, request: &mut Request, cnonce: &str) -> bool {
         let (asks, answers) = match status {
             407 => ("Proxy-Authenticate", "Proxy-Authorization"),
@@ -384,9 +384,13 @@ impl Login {
         let Some((algorithm, params)) = best else { return false };
         let stale = params.get("stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true"));
         let (Some(realm), Some(nonce)) = (params.get("realm"), params.get("nonce")) else { return false };
-        if request.headers.get(answers).is_some() && !stale {
+        let answered = request.headers.all(answers).filter_map(Credentials::read);
+        if answered.into_iter().any(|before| before.realm == realm && !(stale && before.nonce != nonce)) {
             return false;
         }
+        // Another proxy on the way may have its own.
+        let of_another = |value: &&str| Credentials::read(value).is_some_and(|before| before.realm != realm);
+        let kept: Vec<String> = request.headers.all(answers).filter(of_another).map(str::to_owned).collect();
         let qop = params.get("qop").is_some_and(|qop| qop.split(',').any(|one| one.trim() == "auth"));
         let count = "00000001".to_owned();
         let mut credentials = Credentials {
@@ -401,7 +405,9 @@ impl Login {
             offered: true,
         };
         credentials.response = credentials.response(&self.password, request.method.as_str()).to_string();
-        request.headers.set(answers, credentials.write(params.get("opaque").as_deref()));
+        request.headers.remove(answers);
+        kept.into_iter().for_each(|other| request.headers.push(answers, other));
+        request.headers.push(answers, credentials.write(params.get("opaque").as_deref()));
         true
     }
 }

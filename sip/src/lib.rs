@@ -19,6 +19,6 @@ pub mod stack;
 pub mod transaction;
 
 pub use port::{
-    Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Login, Output, Transport,
+    Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Login, Output, Refused, Transport,
 };
 pub use stack::{Counts, Stack};

@@ -43,7 +43,7 @@ pub struct Config {
     pub product: Arc<str>,
     /// Our listening addresses, one a transport; what Via and Contact say.
     pub listen: Vec<(Transport, SocketAddr)>,
-    /// Session interval that we ask for (RFC 4028), 1800 s.
+    /// Session interval that we ask for (RFC 4028), and the longest that a peer may be silent, 1800 s.
     pub session_expires: Duration,
     /// The least session interval we accept, 90 s.
     pub min_session_expires: Duration,
@@ -55,6 +55,9 @@ pub struct Config {
     pub max_contacts: usize,
     /// Transactions at once; a new request beyond it gets 503 with Retry-After, 20,000.
     pub max_transactions: usize,
+    /// Requests within dialogs a second, of a phone's account or of one dialog of a trunk: 503 with Retry-After beyond
+    /// it, but for BYE and ACK. 30; the burst is the same.
+    pub max_dialog_requests_per_second: u32,
     /// Calls at once; an INVITE beyond it gets 503 with Retry-After, 50,000.
     pub max_calls: usize,
     /// T1 of RFC 3261, 500 ms.
@@ -84,6 +87,10 @@ pub trait Directory {
     }
     /// Whether an account's id names a trunk, which needs no registration.
     fn is_trunk(&self, _account: &str) -> bool {
+        false
+    }
+    /// Whether a trunk has a password that a challenge can ask it for.
+    fn has_digest(&self, _trunk: &str) -> bool {
         false
     }
     /// Whether a new call from outside may begin now; `Err` gives the seconds for Retry-After (503).
@@ -119,6 +126,13 @@ pub enum Input {
     Closed(Hop),
     /// A connection could not be made: nobody listens there (`Hop::connection` is `None`).
     Unreachable(Hop),
+    /// A datagram of ours did not arrive (ICMP "unreachable", RFC 3261 §18.4).
+    Undelivered {
+        /// The way it went.
+        hop: Hop,
+        /// Its beginning, as far as the message quoted it.
+        quoted: Vec<u8>,
+    },
     /// Do this.
     Command(Command),
     /// A time that `next_timeout` named has come.
@@ -138,6 +152,8 @@ pub enum Output {
     Connect(Hop),
     /// Close this connection: it broke the protocol.
     Close(ConnectionId),
+    /// Requests within dialogs were refused; at most once a second.
+    Refused(Refused),
     /// Tell the node.
     Event(Event),
     /// What is registered has changed: for the next life of the node.
@@ -187,6 +203,17 @@ impl fmt::Debug for KeptBinding {
     }
 }
 
+/// How many requests within dialogs were refused since the last word of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// They came from elsewhere than their dialog's peer, and did not prove themselves.
+    pub elsewhere: u64,
+    /// There were more than [`Config::max_dialog_requests_per_second`].
+    pub too_many: u64,
+    /// Where the last of them came from.
+    pub from: SocketAddr,
+}
+
 impl fmt::Debug for Input {
     /// Never the bytes: they hold numbers and digests.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,6 +221,7 @@ impl fmt::Debug for Input {
             Input::Received { hop, bytes } => write!(f, "Received({hop:?}, {} bytes)", bytes.len()),
             Input::Closed(hop) => write!(f, "Closed({hop:?})"),
             Input::Unreachable(hop) => write!(f, "Unreachable({hop:?})"),
+            Input::Undelivered { hop, quoted } => write!(f, "Undelivered({hop:?}, {} bytes)", quoted.len()),
             Input::Command(command) => write!(f, "Command({command:?})"),
             Input::Timeout => f.write_str("Timeout"),
         }
@@ -207,6 +235,7 @@ impl fmt::Debug for Output {
             Output::Send { hop, bytes } => write!(f, "Send({hop:?}, {} bytes)", bytes.len()),
             Output::Connect(hop) => write!(f, "Connect({hop:?})"),
             Output::Close(connection) => write!(f, "Close({connection:?})"),
+            Output::Refused(refused) => write!(f, "{refused:?}"),
             Output::Event(event) => write!(f, "Event({event:?})"),
             Output::Keep(record) => write!(f, "Keep({record:?})"),
         }
@@ -350,6 +379,8 @@ pub enum Command {
         offer: Option<Sdp>,
         /// What is left for this leg.
         max_forwards: u8,
+        /// How often the call was sent on by now.
+        hops: u32,
     },
     /// 180, or 183 with a description (reliable where the caller asked for 100rel).
     Ring(CallHandle, Option<Sdp>),
@@ -412,6 +443,8 @@ pub enum Event {
         offer: Option<ReadSdp>,
         /// As received.
         max_forwards: u8,
+        /// How often it was sent on before, as Diversion or History-Info say.
+        hops: u32,
     },
     /// 180–183 to our INVITE.
     Ringing(CallHandle, Option<ReadSdp>),
@@ -425,8 +458,8 @@ pub enum Event {
         status: u16,
         /// From a `Reason: Q.850` header.
         cause: Option<u16>,
-        /// User part of a 3xx Contact.
-        redirect_to: Option<String>,
+        /// User parts of a 300, 301 or 302's Contacts, the best first, each once.
+        redirect_to: Vec<String>,
     },
     /// CANCEL or BYE, or the dialog was lost (no ACK, session timer, 408/481 in dialog).
     Ended {

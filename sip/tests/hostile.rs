@@ -239,6 +239,7 @@ proptest! {
             listen: vec![(transport, address)],
             session_expires: seconds(1800),
             min_session_expires: seconds(90),
+            max_dialog_requests_per_second: 1000,
             min_expires: seconds(60),
             max_expires: seconds(3600),
             max_contacts: 10,

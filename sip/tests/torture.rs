@@ -158,6 +158,7 @@ fn stack() -> Stack {
         listen: vec![(Transport::Udp, address), (Transport::Tcp, address), (Transport::Tls, address)],
         session_expires: seconds(1800),
         min_session_expires: seconds(90),
+        max_dialog_requests_per_second: 1000,
         min_expires: seconds(60),
         max_expires: seconds(3600),
         max_contacts: 10,
@@ -191,7 +192,7 @@ fn through_the_stack(torture: &Torture) -> Does {
             }
             Output::Event(Event::Incoming { .. }) => does = Calls,
             Output::Event(other) => panic!("{}: {other:?}", torture.name),
-            Output::Close(_) => panic!("{}: closed", torture.name),
+            Output::Close(_) | Output::Refused(_) => panic!("{}: closed or refused", torture.name),
             Output::Keep(_) | Output::Connect(_) => panic!("{}: registered", torture.name),
         }
     }

@@ -130,6 +130,10 @@ service_parameters! {
     max_contacts_per_number: u32 = Count(10, 1..=100);
     /// The longest registration, which a REGISTER that asks for none gets; a device may have its own.
     registration_expiry_maximum: Duration = Time(s(120), REGISTRATION_EXPIRY);
+    /// Requests a second within the calls of a phone, or within one call of a trunk; the burst is the same.
+    max_dialog_requests_per_second: u32 = Count(30, 1..=100_000);
+    /// The longest session interval of a call's side: who says nothing for so long is asked, and let go.
+    session_expires_maximum: Duration = Time(s(1_800), s(90)..=s(86_400));
     /// HTTP connections at once, not counting WebSockets.
     max_web_connections: u32 = Count(512, 1..=100_000);
     /// How long a node may be silent before it counts as failed.

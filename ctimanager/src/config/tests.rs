@@ -132,6 +132,8 @@ fn every_range_is_kept_at_both_ends() {
         ("max_sip_connecting", ["1", "100000"], ["0", "100001"]),
         ("max_contacts_per_number", ["1", "100"], ["0", "101"]),
         ("registration_expiry_maximum", ["60s", "86400s"], ["59s", "86401s"]),
+        ("max_dialog_requests_per_second", ["1", "100000"], ["0", "100001"]),
+        ("session_expires_maximum", ["90s", "86400s"], ["89s", "86401s"]),
         ("max_web_connections", ["1", "100000"], ["0", "100001"]),
         ("node_failure_timeout", ["200ms", "60s"], ["199ms", "61s"]),
     ] {

@@ -183,7 +183,7 @@ impl<C: Core> Owner<C> {
             | Input::PasswordBusy(connection) => self.tables.cti.contains_key(connection),
             Input::CtiClosed(connection) => self.tables.cti.remove(connection).is_some(),
             Input::Sip { hop, .. } => hop.connection.is_none_or(|id| self.sip.is_open(id)),
-            Input::SipClosed(_) | Input::SipUnreachable(_) => true,
+            Input::SipClosed(_) | Input::SipUnreachable(_) | Input::SipUndelivered { .. } => true,
             Input::CtiOpened { .. } | Input::CtiOverflow(_) => true,
             Input::Configure(_) | Input::Admin(..) | Input::Pressure(_) | Input::Stop | Input::Timeout => {
                 true

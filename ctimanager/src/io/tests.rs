@@ -52,6 +52,9 @@ impl Core for Echo {
             Input::SipClosed(hop) | Input::SipUnreachable(hop) => {
                 self.see(format!("sip closed {} {:?}", hop.remote, hop.connection))
             }
+            Input::SipUndelivered { hop, quoted } => {
+                self.see(format!("undelivered {} {}", hop.remote, String::from_utf8_lossy(&quoted)));
+            }
             Input::CtiOpened { connection, transport, .. } => {
                 self.open.insert(connection);
                 self.see(format!("opened {connection:?} {transport:?}"));

@@ -54,6 +54,8 @@ impl Node {
             "sip_calls": wire.calls,
             "registered_phones": model.registered_phones,
             "registered_contacts": wire.contacts,
+            "sip_dialog_requests_from_elsewhere": wire.refused_elsewhere,
+            "sip_dialog_requests_too_many": wire.refused_too_many,
             "alarms": self.alarms.standing(),
         })
     }

@@ -27,7 +27,7 @@ pub struct NoWay;
 
 impl From<NoWay> for Signal {
     fn from(NoWay: NoWay) -> Self {
-        Signal::Rejected { cause: Cause::DESTINATION_OUT_OF_ORDER, status: None, redirect_to: None }
+        Signal::Rejected { cause: Cause::DESTINATION_OUT_OF_ORDER, status: None, redirect_to: Vec::new() }
     }
 }
 
@@ -116,13 +116,20 @@ impl Bridge {
                     Input::Unregistered(device)
                 });
             }
-            Event::Incoming { call, source, dialled, from, from_user, offer, max_forwards } => {
+            Event::Incoming { call, source, dialled, from, from_user, offer, max_forwards, hops } => {
                 let leg = new_leg();
                 self.incoming.insert(leg, Incoming { call, hops: max_forwards });
                 self.legs.insert(call, leg);
                 let (origin, calling) = caller(source, from, from_user, is_line);
                 let offer = offer.map(media::description);
-                return Some(Input::IncomingCall { leg, origin, dialled: Dn::from(dialled), calling, offer });
+                return Some(Input::IncomingCall {
+                    leg,
+                    origin,
+                    dialled: Dn::from(dialled),
+                    calling,
+                    offer,
+                    hops,
+                });
             }
             Event::Ringing(call, early) => (call, Signal::Ringing { early: early.map(media::description) }),
             Event::Answered(call, answer) => {
@@ -134,7 +141,7 @@ impl Bridge {
                     cause: status::cause_of(status, cause),
                     // A 3xx is for us to follow, not for the caller; and 401 or 407 speak of our own credentials.
                     status: Some(status).filter(|s| *s >= 400 && *s != 401 && *s != 407),
-                    redirect_to: redirect_to.map(Dn::from),
+                    redirect_to: redirect_to.into_iter().map(Dn::from).collect(),
                 };
                 return Some(Input::Signal(leg, signal));
             }
@@ -162,7 +169,7 @@ impl Bridge {
         trunk: impl Fn(&TrunkName) -> Option<TrunkPeer>,
         max_forwards: u8,
     ) -> Result<Option<Command>, NoWay> {
-        if let LegCommand::Call { target, calling, called, redirecting, offer } = command {
+        if let LegCommand::Call { target, calling, called, redirecting, offer, hops } = command {
             let to = destination(target, &called, trunk)?;
             let call = CallHandle(leg.0);
             self.legs.insert(call, leg);
@@ -174,6 +181,7 @@ impl Bridge {
                 diverted_by: redirecting.as_ref().map(identity),
                 offer: offer.map(media::body),
                 max_forwards,
+                hops,
             }));
         }
         Ok(self.in_call(leg, command))

@@ -160,6 +160,10 @@ impl sip::Directory for Directory {
         self.trunks.iter().any(|(name, _)| **name == *account)
     }
 
+    fn has_digest(&self, trunk: &str) -> bool {
+        self.accounts.has(trunk)
+    }
+
     fn admit(&self) -> Result<(), u32> {
         if self.pressed || self.draining { Err(RETRY_AFTER_SECONDS) } else { Ok(()) }
     }

@@ -139,6 +139,9 @@ impl Node {
             Input::Sip { hop, bytes } => self.sip(&mut step, sip::Input::Received { hop, bytes }),
             Input::SipClosed(hop) => self.sip(&mut step, sip::Input::Closed(hop)),
             Input::SipUnreachable(hop) => self.sip(&mut step, sip::Input::Unreachable(hop)),
+            Input::SipUndelivered { hop, quoted } => {
+                self.sip(&mut step, sip::Input::Undelivered { hop, quoted });
+            }
             Input::CtiOpened { connection, peer, transport } => {
                 self.application_connected(&mut step, connection, peer, transport);
             }
@@ -208,6 +211,7 @@ impl Node {
                 sip::Output::Send { hop, bytes } => step.out.push(Output::Sip { hop, bytes }),
                 sip::Output::Connect(hop) => step.out.push(Output::SipConnect(hop)),
                 sip::Output::Close(connection) => step.out.push(Output::SipClose(connection)),
+                sip::Output::Refused(refused) => step.out.push(Output::Report(refused_in_dialogs(&refused))),
                 sip::Output::Event(event) => self.pending.push_back(Pending::Sip(event)),
                 sip::Output::Keep(record) => self.keep_binding(step, record),
             }
@@ -345,17 +349,28 @@ impl Node {
     }
 }
 
+/// A line of the log, no alarm: whoever does it is refused already.
+fn refused_in_dialogs(refused: &sip::Refused) -> Report {
+    let parameters = vec![
+        ("from_elsewhere", refused.elsewhere.to_string()),
+        ("too_many", refused.too_many.to_string()),
+        ("last_from", refused.from.to_string()),
+    ];
+    Report { name: "SipDialogRequestsRefused", severity: Severity::Warning, parameters }
+}
+
 fn sip_config(settings: &Settings) -> sip::Config {
     sip::Config {
         realm: settings.cluster.clone(),
         product: concat!("ctimanager/", env!("CARGO_PKG_VERSION")).into(),
         listen: settings.sip_listen.clone(),
-        session_expires: Duration::from_secs(1800),
+        session_expires: settings.signalling.session_expires,
         min_session_expires: Duration::from_secs(90),
         min_expires: Duration::from_secs(60),
         max_expires: settings.signalling.registration_expiry_maximum,
         max_contacts: settings.signalling.max_contacts,
         max_transactions: settings.signalling.max_transactions,
+        max_dialog_requests_per_second: settings.signalling.dialog_requests_per_second,
         max_calls: settings.plan.parameters.max_legs as usize,
         t1: Duration::from_millis(500),
     }

@@ -51,6 +51,13 @@ pub enum Input {
     SipClosed(Hop),
     /// A SIP connection could not be made.
     SipUnreachable(Hop),
+    /// A datagram to this peer did not arrive (ICMP).
+    SipUndelivered {
+        /// The way it went.
+        hop: Hop,
+        /// Its beginning, as far as it was quoted; maybe nothing.
+        quoted: Vec<u8>,
+    },
     /// An application connected.
     CtiOpened {
         /// The connection.

@@ -174,6 +174,7 @@ impl Node {
             bounds.max_expires,
         );
         self.stack.set_proxies(&settings.config.cluster.sip_proxies);
+        self.stack.set_dialog_limits(bounds.session_expires, bounds.max_dialog_requests_per_second);
     }
 
     /// The limits of the sessions that are open. What was negotiated at their opening (heartbeat, grace) stays.

@@ -70,6 +70,8 @@ pub struct SignallingParameters {
     pub max_transactions: usize,
     pub max_contacts: usize,
     pub registration_expiry_maximum: Duration,
+    pub session_expires: Duration,
+    pub dialog_requests_per_second: u32,
 }
 
 impl fmt::Debug for Settings {
@@ -115,6 +117,8 @@ impl Settings {
                 max_transactions: config.parameters.max_sip_transactions as usize,
                 max_contacts: config.parameters.max_contacts_per_number as usize,
                 registration_expiry_maximum: config.parameters.registration_expiry_maximum,
+                session_expires: config.parameters.session_expires_maximum,
+                dialog_requests_per_second: config.parameters.max_dialog_requests_per_second,
             },
             certificate_ends: surroundings.certificate_ends,
             config: Arc::new(config.clone()),

@@ -241,7 +241,11 @@ fn ten_thousand_devices_and_fifty_thousand_legs() {
         let leg = w.control.new_leg_id();
         let origin = device_model::port::Origin::Trunk("PSTN".into());
         let (dialled, calling, offer) = ("5000".into(), Default::default(), Some(sdp(A, &["PCMU"])));
-        w.control.handle(now, Input::IncomingCall { leg, origin, dialled, calling, offer }, &mut out);
+        w.control.handle(
+            now,
+            Input::IncomingCall { leg, origin, dialled, calling, offer, hops: 0 },
+            &mut out,
+        );
         legs.push(leg);
         if i % 1000 == 0 {
             out.clear();

@@ -50,12 +50,15 @@ fn forwards_on_busy_no_answer_and_unregistered() {
     w.open(APP, "D", None);
     w.dial("D", "2001", Some(sdp(A, &["PCMU"])));
     let a = w.last_placed();
-    w.signal(a, Signal::Rejected { cause: Cause::USER_BUSY, status: Some(486), redirect_to: None });
+    w.signal(a, Signal::Rejected { cause: Cause::USER_BUSY, status: Some(486), redirect_to: vec![] });
     let b = w.last_placed();
     w.ring(b);
     w.wait(Duration::from_secs(12));
     let trunk = w.last_placed();
-    w.signal(trunk, Signal::Rejected { cause: Cause::NUMBER_CHANGED, status: Some(410), redirect_to: None });
+    w.signal(
+        trunk,
+        Signal::Rejected { cause: Cause::NUMBER_CHANGED, status: Some(410), redirect_to: vec![] },
+    );
     assert_snapshot!(w.said());
     quiet(&w);
 }
@@ -145,7 +148,7 @@ fn redirect_from_offering_and_what_comes_back() {
     w.redirect(rp, "2002", true);
     w.signal(
         w.last_placed(),
-        Signal::Rejected { cause: Cause::USER_BUSY, status: Some(486), redirect_to: None },
+        Signal::Rejected { cause: Cause::USER_BUSY, status: Some(486), redirect_to: vec![] },
     );
     w.redirect(rp, "6001", true);
     w.request(APP, Request::Answer { leg: rp });

@@ -3,8 +3,10 @@
 
 mod basic;
 mod devices;
+mod early;
 mod forwards;
 mod found;
+mod hops;
 mod muting;
 mod silence;
 mod tables;

@@ -180,7 +180,7 @@ const SIGNALS: &[Act] = &[
     ("answered", |w, leg| w.answered(leg, sdp(B, &["PCMU"]))),
     ("answered, no media", |w, leg| w.signal(leg, Signal::Answered { media: None })),
     ("rejected: busy", |w, leg| {
-        w.signal(leg, Signal::Rejected { cause: Cause::USER_BUSY, status: Some(486), redirect_to: None });
+        w.signal(leg, Signal::Rejected { cause: Cause::USER_BUSY, status: Some(486), redirect_to: vec![] });
     }),
     ("rejected: go to 2003", |w, leg| {
         w.signal(
@@ -188,7 +188,7 @@ const SIGNALS: &[Act] = &[
             Signal::Rejected {
                 cause: Cause::NORMAL_UNSPECIFIED,
                 status: Some(302),
-                redirect_to: Some("2003".into()),
+                redirect_to: vec!["2003".into()],
             },
         );
     }),

@@ -329,7 +329,7 @@ impl Walk {
         let offer = offered.then(|| sdp(&format!("10.0.1.{x}:4000"), CODECS[z as usize % 3]));
         self.far.insert(leg, FarEnd::Waiting { offered });
         let dialled = NUMBERS[y as usize % NUMBERS.len()].into();
-        self.input(Input::IncomingCall { leg, origin, dialled, calling: Party::default(), offer });
+        self.input(Input::IncomingCall { leg, origin, dialled, calling: Party::default(), offer, hops: 0 });
     }
 
     /// Something that the far end of a leg may really do now.
@@ -353,7 +353,10 @@ impl Walk {
             ),
             (FarEnd::Called { .. }, _) => {
                 let cause = [Cause::USER_BUSY, Cause::NO_ANSWER, Cause::CALL_REJECTED][z as usize % 3];
-                let redirect_to = (z > 230).then(|| NUMBERS[z as usize % 12].into());
+                let redirect_to = (231..=z)
+                    .step_by(6)
+                    .map(|n| NUMBERS[(usize::from(n) + usize::from(y)) % 12].into())
+                    .collect();
                 (Signal::Rejected { cause, status: None, redirect_to }, None)
             }
             (FarEnd::Up(_), 0) => (Signal::Released { cause: Cause::NORMAL_CLEARING }, None),
@@ -434,7 +437,7 @@ impl Walk {
             2 => Signal::Offer(Some(media)),
             3 => Signal::Answer(media),
             4 => Signal::OfferRejected { cause: Cause::PROTOCOL_ERROR },
-            5 => Signal::Rejected { cause: Cause::USER_BUSY, status: None, redirect_to: None },
+            5 => Signal::Rejected { cause: Cause::USER_BUSY, status: None, redirect_to: vec![] },
             _ => Signal::Digit { digit: 'x', duration_ms: 0 },
         };
         self.input(Input::Signal(leg, signal));

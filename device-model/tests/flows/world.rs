@@ -122,6 +122,10 @@ impl World {
         world
     }
 
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
     pub fn input(&mut self, input: Input) {
         let mut out = Vec::new();
         self.control.handle(self.now, input, &mut out);
@@ -180,7 +184,7 @@ impl World {
         let _ = writeln!(self.log, "> {device} dials {number}");
         let calling = Party { number: dn.as_str().into(), ..Party::default() };
         let origin = Origin::Phone { device: device.into(), dn: Some(dn) };
-        self.input(Input::IncomingCall { leg, origin, dialled: number.into(), calling, offer });
+        self.input(Input::IncomingCall { leg, origin, dialled: number.into(), calling, offer, hops: 0 });
         leg
     }
 
@@ -316,7 +320,7 @@ fn body_line(body: &Body) -> String {
 fn command_line(command: &LegCommand) -> String {
     let optional = |body: &Option<Body>| body.as_ref().map_or("nothing".into(), body_line);
     match command {
-        LegCommand::Call { target, calling, called, redirecting, offer } => {
+        LegCommand::Call { target, calling, called, redirecting, offer, hops: _ } => {
             let target = match target {
                 Target::Phone(device) => device.to_string(),
                 Target::Trunk(trunk, number) => format!("{trunk} {number}"),

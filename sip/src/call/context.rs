@@ -1,6 +1,7 @@
 //! What a call machine works with while it handles one input: the time, the transactions below it, its timers, and the
 //! node above it.
 
+use super::leg::Leg;
 use super::values;
 use crate::dialog::{Dialog, DialogId, Reach, Seed};
 use crate::message::{Headers, Method, Request, Response, Uri};
@@ -52,10 +53,12 @@ pub(crate) enum Timer {
     NoAnswer,
     /// A phone that may have started again has not said whether it knows the call.
     Asked,
+    /// The caller's invitation is no longer valid (RFC 3261 §13.3.1).
+    Invitation,
 }
 
 impl Timer {
-    pub const ALL: [Timer; 9] = [
+    pub const ALL: [Timer; 10] = [
         Timer::AckRetransmit,
         Timer::AckTimeout,
         Timer::ReliableRetransmit,
@@ -65,6 +68,7 @@ impl Timer {
         Timer::Expiry,
         Timer::NoAnswer,
         Timer::Asked,
+        Timer::Invitation,
     ];
 }
 
@@ -123,6 +127,13 @@ struct Acknowledged {
     bytes: Vec<u8>,
 }
 
+/// A re-INVITE of ours whose call is over.
+pub(crate) struct Late {
+    pub leg: Box<Leg>,
+    /// It asked for the peer's offer: the 2xx has one.
+    pub asked: bool,
+}
+
 /// Which 2xx: the dialog, the peer's tag, the number of the INVITE.
 pub(crate) type AckKey = (DialogId, Arc<str>, u32);
 
@@ -146,6 +157,9 @@ pub(crate) struct Core {
     abandoned_until: VecDeque<(Instant, ClientId)>,
     acknowledged: HashMap<AckKey, Acknowledged>,
     acknowledged_until: VecDeque<(Instant, AckKey)>,
+    /// Re-INVITEs of ours that had no answer when their call ended.
+    late: HashMap<AckKey, Late>,
+    late_until: VecDeque<(Instant, AckKey)>,
 }
 
 impl Core {
@@ -164,6 +178,8 @@ impl Core {
             abandoned_until: VecDeque::new(),
             acknowledged: HashMap::new(),
             acknowledged_until: VecDeque::new(),
+            late: HashMap::new(),
+            late_until: VecDeque::new(),
         }
     }
 
@@ -177,6 +193,7 @@ impl Core {
             self.timers.next(),
             self.abandoned_until.front().map(|(at, _)| *at),
             self.acknowledged_until.front().map(|(at, _)| *at),
+            self.late_until.front().map(|(at, _)| *at),
         ];
         lists.into_iter().flatten().min()
     }
@@ -189,12 +206,16 @@ impl Core {
         while let Some((_, key)) = self.acknowledged_until.pop_front_if(|(at, _)| *at <= now) {
             self.acknowledged.remove(&key);
         }
+        while let Some((_, key)) = self.late_until.pop_front_if(|(at, _)| *at <= now) {
+            self.late.remove(&key);
+        }
     }
 
     pub fn is_quiet(&self) -> bool {
         self.timers.is_empty()
             && self.abandoned.is_empty()
             && self.acknowledged.is_empty()
+            && self.late.is_empty()
             && self.dialogs.is_empty()
             && self.clients.is_empty()
             && self.servers.is_empty()
@@ -255,6 +276,11 @@ impl Core {
             }
             None => false,
         }
+    }
+
+    /// The dialog of a re-INVITE that nobody waits for any more, if this 2xx is its first.
+    pub fn take_late(&mut self, key: &AckKey) -> Option<Late> {
+        self.late.remove(key)
     }
 
     fn acknowledge(
@@ -351,6 +377,15 @@ impl Cx<'_> {
     /// A response that its status says all of.
     pub fn refuse(&mut self, server: &Server, status: u16) {
         self.respond(server, server.reply(status));
+    }
+
+    /// A 2xx to this re-INVITE will be acknowledged, though its call is over (RFC 3261 §13.2.2.4): its peer repeats it
+    /// for 32 s otherwise.
+    pub fn expect_late(&mut self, cseq: u32, late: Late) {
+        let dialog = &late.leg.dialog;
+        let key = (dialog.id.clone(), dialog.remote.tag.clone().unwrap_or_default(), cseq);
+        self.core.late_until.push_back((self.now + self.core.lifetime() * 2, key.clone()));
+        self.core.late.insert(key, late);
     }
 
     /// The ACK of a 2xx, kept for its copies.

@@ -146,6 +146,7 @@ impl Incoming {
             self.leg.queue_change(sdp.clone());
         }
         self.leg.agreed |= answered;
+        cx.clear(Timer::Invitation);
         self.leg.accept_invite(cx, self.server, body, answer_in_ack);
         Outcome::Accepted(self.leg)
     }
@@ -233,6 +234,16 @@ impl Incoming {
             Timer::ReliableTimeout => {
                 self.leg.close(cx);
                 cx.refuse(&self.server, 504);
+                cx.event(Event::Ended { call: cx.call, cause: values::TIMER_EXPIRY });
+                Outcome::Over
+            }
+            Timer::Invitation => {
+                self.leg.close(cx);
+                let reply = self.server.reply(487);
+                cx.respond(
+                    &self.server,
+                    reply.with("Reason", format!("Q.850;cause={}", values::TIMER_EXPIRY)),
+                );
                 cx.event(Event::Ended { call: cx.call, cause: values::TIMER_EXPIRY });
                 Outcome::Over
             }

@@ -120,6 +120,20 @@ impl Call {
         self
     }
 
+    /// Its dialog with this peer, under these ids of ours.
+    pub fn dialog_with(&self, call_id: &str, local_tag: &str, peer_tag: &str) -> Option<&Dialog> {
+        let is_meant = |dialog: &&Dialog| {
+            (&*dialog.id.call_id, &*dialog.id.local_tag) == (call_id, local_tag)
+                && dialog.remote.tag.as_deref().unwrap_or("") == peer_tag
+        };
+        match self {
+            Call::Calling(outgoing) => outgoing.early_dialogs().find(is_meant),
+            Call::Called(incoming) => Some(&incoming.leg.dialog),
+            Call::Up(leg) | Call::HangingUp(leg, _) => Some(&leg.dialog),
+        }
+        .filter(is_meant)
+    }
+
     /// The ACK of a 2xx.
     pub fn on_ack(self, cx: &mut Cx<'_>, ack: &Request) -> Option<Call> {
         match self {

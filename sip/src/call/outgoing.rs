@@ -5,7 +5,7 @@ use super::leg::{Flow, Leg};
 use super::session_timer::SessionTimer;
 use super::values::{self, SDP, SUPPORTED, SUPPORTED_LATE_OFFER};
 use crate::dialog::{Dialog, DialogId, End, Peer, Reach, Seed};
-use crate::message::{Method, Request, Response, Uri};
+use crate::message::{Method, NameAddr, Request, Response, Uri};
 use crate::port::{Event, Hop, Identity, Refusal, Sdp, Transport};
 use crate::sdp::{self, Describer};
 use crate::transaction::ClientId;
@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 
 /// Early dialogs of one branch at once; a fork makes few, and one beyond this still may answer.
 const MAX_EARLY: usize = 8;
+
+/// Contacts of a redirection that are looked at, and numbers of them that are told.
+const MAX_CONTACTS_READ: usize = 64;
+const MAX_CONTACTS: usize = 8;
 
 /// How long it may ring without a new provisional (RFC 3261 §16.6, Timer C: more than three minutes).
 const NO_ANSWER: Duration = Duration::from_secs(200);
@@ -46,6 +50,7 @@ pub(crate) struct Plan {
     pub diverted_by: Option<Identity>,
     pub offer: Option<Sdp>,
     pub max_forwards: u8,
+    pub hops: u32,
 }
 
 /// One contact or peer that is to be tried.
@@ -87,10 +92,27 @@ struct Failure {
     said: bool,
     status: u16,
     cause: Option<u16>,
-    redirect_to: Option<String>,
+    /// See [`Event::Refused`].
+    redirect_to: Vec<String>,
 }
 
 impl Failure {
+    /// Nobody answered, or the far side can't be reached (RFC 3261 §8.1.3.1): 408, or 503 with a cause of its own, for
+    /// a 503 that somebody sent says something else.
+    fn of_silence(timed_out: bool) -> Failure {
+        let (status, cause) = if timed_out { (408, None) } else { (503, Some(values::OUT_OF_ORDER)) };
+        Failure { said: false, status, cause, redirect_to: Vec::new() }
+    }
+
+    /// Of several branches that redirect, all that they name is told (RFC 3261 §16.7 step 7).
+    fn join(&mut self, other: Failure) {
+        if other.rank() < self.rank() {
+            *self = other;
+        } else if other.status / 100 == 3 && self.status / 100 == 3 {
+            add_contacts(&mut self.redirect_to, other.redirect_to);
+        }
+    }
+
     /// RFC 3261 §16.7: 6xx first, then the lowest class; within a class what says most to the caller. What a living contact
     /// says comes before the silence of a dead one.
     fn rank(&self) -> (bool, u8, u8, u16) {
@@ -202,7 +224,7 @@ impl Outgoing {
             }
             status => {
                 let cause = response.headers.q850();
-                let redirect_to = (status / 100 == 3).then(|| redirect_of(response)).flatten();
+                let redirect_to = redirect_of(response);
                 self.on_failure(cx, at, Failure { said: true, status, cause, redirect_to })
             }
         }
@@ -216,10 +238,7 @@ impl Outgoing {
         timed_out: bool,
     ) -> Outcome {
         match self.branch_of(client) {
-            Some(at) => {
-                let status = if timed_out { 408 } else { 503 };
-                self.on_failure(cx, at, Failure { said: false, status, cause: None, redirect_to: None })
-            }
+            Some(at) => self.on_failure(cx, at, Failure::of_silence(timed_out)),
             None => {
                 let leg = self.legs().find(|leg| leg.waits_for(client));
                 let _ = leg.map(|leg| leg.on_failure(cx, false));
@@ -234,8 +253,8 @@ impl Outgoing {
             return Outcome::Pending(self);
         }
         self.cancel_all(cx, Some(&format!("Q.850;cause={}", values::TIMER_EXPIRY)));
-        let silence = Failure { said: false, status: 408, cause: None, redirect_to: None };
-        let Failure { status, cause, redirect_to, .. } = self.best.unwrap_or(silence);
+        let best = self.best.unwrap_or(Failure::of_silence(true));
+        let Failure { status, cause, redirect_to, .. } = best;
         cx.event(Event::Refused { call: cx.call, status, cause, redirect_to });
         Outcome::Over
     }
@@ -245,8 +264,9 @@ impl Outgoing {
         cx.core.clients.remove(&branch.client);
         cx.core.dialogs.remove(&branch.seed.id);
         let everywhere = failure.status >= 600;
-        if self.best.as_ref().is_none_or(|best| failure.rank() < best.rank()) {
-            self.best = Some(failure);
+        match &mut self.best {
+            Some(best) => best.join(failure),
+            None => self.best = Some(failure),
         }
         if everywhere {
             self.cancel_all(cx, None);
@@ -362,7 +382,7 @@ impl Outgoing {
                 leg.acknowledge(cx, cseq, None);
                 leg.hang_up(cx, Some(format!("Q.850;cause={}", values::INCOMPATIBLE)));
                 let cause = Some(values::INCOMPATIBLE);
-                cx.event(Event::Refused { call: cx.call, status: 488, cause, redirect_to: None });
+                cx.event(Event::Refused { call: cx.call, status: 488, cause, redirect_to: vec![] });
                 return Outcome::Over;
             }
         }
@@ -384,6 +404,11 @@ impl Outgoing {
 
     fn legs(&mut self) -> impl Iterator<Item = &mut Leg> {
         self.branches.iter_mut().flat_map(|b| &mut b.early).map(|e| &mut e.leg)
+    }
+
+    /// Those that it has so far.
+    pub fn early_dialogs(&self) -> impl Iterator<Item = &Dialog> {
+        self.branches.iter().flat_map(|b| &b.early).map(|e| &e.leg.dialog)
     }
 
     /// The early dialog of a request.
@@ -492,9 +517,29 @@ fn acknowledge_provisional(cx: &mut Cx<'_>, early: &mut Early, rseq: u32, invite
     cx.request_and_forget(hop, prack);
 }
 
-fn redirect_of(response: &Response) -> Option<String> {
-    let contact = crate::dialog::contact_of(&response.headers)?;
-    Some(values::user_of(&contact)).filter(|user| !user.is_empty())
+/// Whom a redirection names: the numbers of its Contacts in the order of their `q`, and in the order of the message
+/// where that is the same. 305 names a proxy and 380 another service, not other numbers (RFC 3261 §21.3.4, §21.3.5); a
+/// Contact that has expired, and one that is no telephone's, names nobody.
+fn redirect_of(response: &Response) -> Vec<String> {
+    if response.status / 100 != 3 || matches!(response.status, 305 | 380) {
+        return Vec::new();
+    }
+    let read = |element: Result<&str, _>| element.ok().and_then(|text| NameAddr::read(text).ok());
+    let mut contacts: Vec<NameAddr> =
+        response.headers.elements("Contact").take(MAX_CONTACTS_READ).filter_map(read).collect();
+    contacts.retain(|contact| !contact.is_star() && contact.expires() != Some(0));
+    contacts.sort_by_key(|contact| std::cmp::Reverse(contact.q_thousandths()));
+    let mut numbers = Vec::new();
+    add_contacts(&mut numbers, contacts.iter().map(|contact| values::user_of(&contact.uri)));
+    numbers
+}
+
+fn add_contacts(numbers: &mut Vec<String>, more: impl IntoIterator<Item = String>) {
+    for number in more {
+        if numbers.len() < MAX_CONTACTS && !number.is_empty() && !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
 }
 
 fn new_seed(cx: &mut Cx<'_>, plan: &Plan, target: &Target) -> Seed {
@@ -545,6 +590,7 @@ fn send_invite(
     if let Some(diverted_by) = &plan.diverted_by {
         let mut by = values::name_addr(diverted_by, &host);
         by.params.set("reason", Some("unknown"));
+        by.params.set("counter", Some(&plan.hops.max(1).to_string()));
         headers.push("Diversion", by.to_string());
     }
     if let Some(offer) = describer.last() {

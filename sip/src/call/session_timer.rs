@@ -1,10 +1,13 @@
 //! Session timers (RFC 4028): who renews the session, how often, and when it counts as dead.
+//!
+//! What is said on the wire follows the standard; how long a peer may be silent does not depend on what it wished. A call
+//! whose peer says nothing for the longest interval of ours is over, and before that it is asked.
 
 use super::context::{Cx, Timer};
 use crate::message::{Headers, Refresher, SessionExpires};
 use std::time::Duration;
 
-/// No session is longer; a peer that asks for a year gets a day.
+/// No `Min-SE` above this is followed.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// After a failed renewal.
@@ -13,8 +16,11 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// The session interval of one dialog.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SessionTimer {
+    /// As it is said on the wire.
     interval: Duration,
     min_se: Duration,
+    /// The longest interval of ours; the wire's may be longer where the peer's `Min-SE` is.
+    most: Duration,
     we_refresh: bool,
     /// How our 2xx to the request at hand says it.
     answer: Option<Answer>,
@@ -28,8 +34,9 @@ struct Answer {
 }
 
 impl SessionTimer {
-    pub fn new(interval: Duration, min_se: Duration) -> SessionTimer {
-        SessionTimer { interval, min_se, we_refresh: true, answer: None }
+    /// With the longest interval that we grant, which is what we ask for.
+    pub fn new(most: Duration, min_se: Duration) -> SessionTimer {
+        SessionTimer { interval: most.max(min_se), min_se, most, we_refresh: true, answer: None }
     }
 
     pub fn min_se(&self) -> Duration {
@@ -53,11 +60,13 @@ impl SessionTimer {
         (interval_of(asked) < self.min_se).then_some(self.min_se)
     }
 
-    /// The peer's INVITE or UPDATE: its interval counts, within ours; whoever it names renews, else itself if it can.
+    /// The peer's INVITE or UPDATE: its interval counts, within ours but not below its `Min-SE` (RFC 4028 §9); whoever it
+    /// names renews, else itself if it can.
     pub fn told_by_request(&mut self, headers: &Headers, peer_has_timer: bool) {
         let asked = headers.session_expires();
         if let Some(asked) = asked {
-            self.interval = interval_of(asked).clamp(self.min_se, LONGEST);
+            let least = min_se_of(headers).unwrap_or(Duration::ZERO).min(interval_of(asked)).min(LONGEST);
+            self.interval = interval_of(asked).clamp(self.min_se, self.most.max(least));
         }
         let refresher = match asked.and_then(|a| a.refresher) {
             _ if !peer_has_timer => Refresher::Uas,
@@ -84,33 +93,38 @@ impl SessionTimer {
     /// call whose peer has vanished is found.
     pub fn told_by_answer(&mut self, told: Option<SessionExpires>) {
         if let Some(told) = told {
-            self.interval = interval_of(told).clamp(self.min_se, LONGEST);
+            // No answer may be longer than what was asked.
+            self.interval = interval_of(told).clamp(self.min_se, self.interval.max(self.min_se));
         }
         self.we_refresh = told.and_then(|t| t.refresher) != Some(Refresher::Uas);
     }
 
     /// 422: the interval that its Min-SE asks for.
     pub fn raise_to(&mut self, headers: &Headers) {
-        let min_se = headers.number("Min-SE").map(|s| Duration::from_secs(s.into()));
-        self.min_se = min_se.unwrap_or(self.interval * 2).clamp(self.min_se, LONGEST);
+        self.min_se = min_se_of(headers).unwrap_or(self.interval * 2).clamp(self.min_se, LONGEST);
         self.interval = self.interval.max(self.min_se);
     }
 
-    /// Begins the interval anew.
+    /// Begins the interval anew. We renew at its half, or ask at three quarters where the peer wished to renew and has
+    /// not: either may at any time, and who knows no timers is asked all the same.
     pub fn start(&self, cx: &mut Cx<'_>) {
-        let early = Duration::from_secs(32).min(self.interval / 3);
-        cx.set(Timer::Expiry, self.interval - early);
-        if self.we_refresh {
-            cx.set(Timer::Refresh, self.interval / 2);
-        } else {
-            cx.clear(Timer::Refresh);
-        }
+        let interval = self.interval.min(self.most);
+        let early = Duration::from_secs(32).min(interval / 3);
+        cx.set(Timer::Expiry, interval - early);
+        // With 90 s that is 60 s before the end: time for a request without any answer.
+        let ask =
+            if self.we_refresh { interval / 2 } else { (interval * 3 / 4).min(interval - early * 5 / 4) };
+        cx.set(Timer::Refresh, ask);
     }
 
     /// Renewing failed or had to wait.
     pub fn try_again(&self, cx: &mut Cx<'_>) {
         cx.set(Timer::Refresh, TRY_AGAIN);
     }
+}
+
+fn min_se_of(headers: &Headers) -> Option<Duration> {
+    headers.number("Min-SE").map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 fn interval_of(header: SessionExpires) -> Duration {

@@ -25,7 +25,7 @@ impl Access {
         Access { realm, key: Zeroizing::new(key), authenticator: None }
     }
 
-    fn authenticator(&mut self, now: Instant) -> &mut Authenticator {
+    pub fn authenticator(&mut self, now: Instant) -> &mut Authenticator {
         self.authenticator.get_or_insert_with(|| Authenticator::new(self.realm.clone(), *self.key, now))
     }
 }
@@ -60,18 +60,19 @@ impl Stack {
     }
 
     /// Sends a request again with our credentials, if we have any at the peer that it was sent to. A peer that refuses
-    /// them is not asked again.
+    /// them is not asked again, but once more where it only says that their nonce was too old and names a new one.
     pub(super) fn answer_challenge(
         &mut self,
         now: Instant,
         client: ClientId,
         response: &Response,
-        Challenged { hop, mut request }: Challenged,
+        Challenged { hop, mut request, renewed }: Challenged,
         directory: &dyn Directory,
         out: &mut Vec<Output>,
     ) -> bool {
         let proof = if response.status == 407 { "Proxy-Authorization" } else { "Authorization" };
-        if self.core.abandoned.contains_key(&client) || request.headers.get(proof).is_some() {
+        let again = request.headers.get(proof).is_some();
+        if self.core.abandoned.contains_key(&client) || (again && renewed) {
             return false;
         }
         let Some(login) = directory.login(&hop) else { return false };
@@ -92,12 +93,15 @@ impl Stack {
             .and_then(|slot| slot.call.next_cseq(client, &id, &peer_tag))
             .unwrap_or_else(|| used.wrapping_add(1));
         request.headers.set("CSeq", format!("{cseq} {}", request.method));
-        let again = self.core.transactions.request(now, hop, request, out);
+        let next = self.core.transactions.request(now, hop, request, out);
+        if again || renewed {
+            self.core.transactions.set_renewed(next);
+        }
         if let Some(slot) = call {
-            slot.call.sent_again(client, again, cseq);
+            slot.call.sent_again(client, next, cseq);
         }
         if let Some(handle) = self.core.clients.remove(&client) {
-            self.core.clients.insert(again, handle);
+            self.core.clients.insert(next, handle);
         }
         true
     }

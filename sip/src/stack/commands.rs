@@ -1,10 +1,11 @@
 //! What the node wants.
 
+use super::belonging::Pace;
 use super::{Slot, Stack};
 use crate::call::{Call, Cx, Outgoing, Plan, Target, Wish};
 use crate::dialog::Reach;
 use crate::message::Uri;
-use crate::port::{CallHandle, Command, Destination, Event, Hop, Output, Transport};
+use crate::port::{CallHandle, Command, Destination, Directory, Event, Hop, Output, Source, Transport};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -14,11 +15,17 @@ const NO_CIRCUIT: u16 = 34;
 const INCOMPATIBLE: u16 = 88;
 
 impl Stack {
-    pub(super) fn command(&mut self, now: Instant, command: Command, out: &mut Vec<Output>) {
+    pub(super) fn command(
+        &mut self,
+        now: Instant,
+        command: Command,
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) {
         let (handle, wish) = match command {
-            Command::Invite { call, to, from, called, diverted_by, offer, max_forwards } => {
-                let plan = Plan { from, called, diverted_by, offer, max_forwards };
-                return self.place(now, call, to, plan, out);
+            Command::Invite { call, to, from, called, diverted_by, offer, max_forwards, hops } => {
+                let plan = Plan { from, called, diverted_by, offer, max_forwards, hops };
+                return self.place(now, call, to, plan, directory, out);
             }
             Command::ForgetAccount(account) => return self.forget_account(&account, out),
             Command::Restore(kept) => return self.restore(now, kept, out),
@@ -35,17 +42,27 @@ impl Stack {
         self.with_call(now, handle, out, |call, cx| call.on_wish(cx, wish));
     }
 
-    fn place(&mut self, now: Instant, call: CallHandle, to: Destination, plan: Plan, out: &mut Vec<Output>) {
+    fn place(
+        &mut self,
+        now: Instant,
+        call: CallHandle,
+        to: Destination,
+        plan: Plan,
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) {
         let refused = |status, cause| {
-            Output::Event(Event::Refused { call, status, cause: Some(cause), redirect_to: None })
+            Output::Event(Event::Refused { call, status, cause: Some(cause), redirect_to: Vec::new() })
         };
         if self.calls.len() >= self.core.config.max_calls || self.calls.contains_key(&call) {
             return out.push(refused(503, NO_CIRCUIT));
         }
-        let (targets, account) = match to {
-            Destination::Account { id, number } => (self.contacts(&id, &number), Some(id)),
+        let (targets, source) = match to {
+            Destination::Account { id, number } => (self.contacts(&id, &number), Some(Source::Account(id))),
             Destination::Peer { transport, remote, user, host } => {
-                (self.peer_target(transport, remote, &user, &host).into_iter().collect(), None)
+                let target = self.peer_target(transport, remote, &user, &host);
+                let trunk = target.as_ref().and_then(|target| directory.trunk(&target.hop, remote.port()));
+                (target.into_iter().collect(), trunk.map(Source::Trunk))
             }
         };
         if targets.is_empty() {
@@ -55,7 +72,9 @@ impl Stack {
         match Outgoing::place(&mut cx, plan, targets) {
             Ok(outgoing) => {
                 let dialogs = outgoing.dialogs();
-                self.add_call(call, Slot { call: Call::Calling(Box::new(outgoing)), dialogs, account });
+                let slot =
+                    Slot { call: Call::Calling(Box::new(outgoing)), dialogs, source, pace: Pace::default() };
+                self.add_call(call, slot);
             }
             Err(error) => {
                 tracing::debug!(?call, %error, "an offer can't be written");

@@ -1,6 +1,7 @@
 //! The whole machine behind the door: bytes and commands in, bytes and events out.
 
 mod access;
+mod belonging;
 mod commands;
 mod requests;
 
@@ -8,10 +9,11 @@ use crate::call::context::{Abandoned, AckKey};
 use crate::call::{Call, Core, Cx};
 use crate::dialog::{Dialog, DialogId, End, Peer};
 use crate::message::{self, Method, Request, Response};
-use crate::port::{BindingRecord, CallHandle, Config, Directory, Hop, Input, Output};
+use crate::port::{BindingRecord, CallHandle, Config, Directory, Hop, Input, Output, Source};
 use crate::registrar::{Limits, Listed, Registrar};
 use crate::transaction::{ClientId, Settings, Transactions, TuEvent};
 use access::Access;
+use belonging::{Pace, Refusals};
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -33,6 +35,10 @@ pub struct Counts {
     pub transactions: usize,
     /// Registered contacts.
     pub contacts: usize,
+    /// Requests within dialogs that were refused since the start: from elsewhere than the dialog's peer.
+    pub refused_elsewhere: u64,
+    /// The same: beyond the rate.
+    pub refused_too_many: u64,
 }
 
 /// The SIP side of a node. Sans-IO: [`Stack::handle`] takes one input and says what follows; [`Stack::next_timeout`]
@@ -46,6 +52,7 @@ pub struct Stack {
     access: Access,
     /// What `Date` says.
     wall: Option<SystemTime>,
+    refusals: Refusals,
     next_incoming: u64,
 }
 
@@ -61,8 +68,10 @@ struct Slot {
     call: Call,
     /// All dialogs that its INVITEs may have made.
     dialogs: SmallVec<[DialogId; 1]>,
-    /// Whose phone is at its other end; none at a trunk's.
-    account: Option<Arc<str>>,
+    /// Who is at its other end.
+    source: Option<Source>,
+    /// Of its requests within dialogs, if it is a trunk's.
+    pace: Pace,
 }
 
 impl Stack {
@@ -80,6 +89,7 @@ impl Stack {
             registrar,
             access,
             wall: None,
+            refusals: Refusals::default(),
             next_incoming: INCOMING,
         }
     }
@@ -118,6 +128,13 @@ impl Stack {
         self.registrar.records()
     }
 
+    /// Another longest session interval, of calls that begin from now on, and another rate of requests within dialogs.
+    pub fn set_dialog_limits(&mut self, session_expires: Duration, requests_per_second: u32) {
+        let config = Arc::make_mut(&mut self.core.config);
+        config.session_expires = session_expires;
+        config.max_dialog_requests_per_second = requests_per_second;
+    }
+
     /// Handles one input; what follows is appended to `out` in the order in which it must be carried out.
     pub fn handle(&mut self, now: Instant, input: Input, directory: &dyn Directory, out: &mut Vec<Output>) {
         // Whoever is late with his timers decides nothing by contacts that are over.
@@ -131,7 +148,8 @@ impl Stack {
                 self.closed(now, hop, directory, out);
                 self.registrar.unreachable(&hop, out);
             }
-            Input::Command(command) => self.command(now, command, out),
+            Input::Undelivered { hop, quoted } => self.undelivered(now, &hop, &quoted, directory, out),
+            Input::Command(command) => self.command(now, command, directory, out),
             Input::Timeout => self.timeout(now, directory, out),
         }
     }
@@ -139,8 +157,12 @@ impl Stack {
     /// When [`Input::Timeout`] is due.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        let lists =
-            [self.core.next_timeout(), self.core.transactions.next_timeout(), self.registrar.next_timeout()];
+        let lists = [
+            self.core.next_timeout(),
+            self.core.transactions.next_timeout(),
+            self.registrar.next_timeout(),
+            self.refusals.next_timeout(),
+        ];
         lists.into_iter().flatten().min()
     }
 
@@ -157,6 +179,8 @@ impl Stack {
             calls: self.calls.len(),
             transactions: self.core.transactions.len(),
             contacts: self.registrar.len(),
+            refused_elsewhere: self.refusals.elsewhere,
+            refused_too_many: self.refusals.too_many,
         }
     }
 
@@ -179,6 +203,7 @@ impl Stack {
                 self.core.connections.extend(hop.connection);
                 if let Some(event) = self.core.transactions.receive(now, hop, message, out) {
                     self.on_event(now, event, directory, out);
+                    self.refusals.tell(now, out);
                 }
             }
             Err(malformed) => self.core.transactions.refuse(hop, malformed, out),
@@ -188,7 +213,7 @@ impl Stack {
     fn on_event(&mut self, now: Instant, event: TuEvent, directory: &dyn Directory, out: &mut Vec<Output>) {
         match event {
             TuEvent::Request { id, hop, request } => self.on_request(now, id, hop, request, directory, out),
-            TuEvent::Ack { request, .. } => self.on_ack(now, &request, out),
+            TuEvent::Ack { hop, request } => self.on_ack(now, &hop, &request, directory, out),
             TuEvent::Cancelled { invite, reason } => {
                 let cause = reason.as_deref().and_then(crate::call::values::cause_of);
                 if let Some(call) = self.core.servers.get(&invite).copied() {
@@ -218,23 +243,23 @@ impl Stack {
         out: &mut Vec<Output>,
         step: impl FnOnce(Call, &mut Cx<'_>) -> Option<Call>,
     ) {
-        let Some(Slot { call, dialogs, account }) = self.calls.remove(&handle) else { return };
+        let Some(Slot { call, dialogs, source, pace }) = self.calls.remove(&handle) else { return };
         let muted = call.is_muted();
         let mut cx = Cx { core: &mut self.core, now, call: handle, out, muted };
         match step(call, &mut cx) {
             Some(call) => {
-                self.calls.insert(handle, Slot { call, dialogs, account });
+                self.calls.insert(handle, Slot { call, dialogs, source, pace });
             }
             None => {
                 self.core.forget(handle, &dialogs);
-                self.forget_call_of(handle, account.as_deref());
+                self.forget_call_of(handle, account_of(source.as_ref()));
             }
         }
     }
 
     fn add_call(&mut self, handle: CallHandle, slot: Slot) {
-        if let Some(account) = &slot.account {
-            self.by_account.entry(Arc::clone(account)).or_default().insert(handle);
+        if let Some(account) = account_of(slot.source.as_ref()) {
+            self.by_account.entry(account.into()).or_default().insert(handle);
         }
         self.calls.insert(handle, slot);
     }
@@ -248,8 +273,18 @@ impl Stack {
         }
     }
 
-    fn on_ack(&mut self, now: Instant, ack: &Request, out: &mut Vec<Output>) {
-        let Some((handle, _)) = self.dialog_of(ack) else { return };
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        hop: &Hop,
+        ack: &Request,
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) {
+        let Some((handle, tag)) = self.dialog_of(ack) else { return };
+        if !self.may_acknowledge(now, handle, hop, ack, &tag, directory) {
+            return;
+        }
         self.with_call(now, handle, out, |call, cx| call.on_ack(cx, ack));
     }
 
@@ -270,7 +305,10 @@ impl Stack {
         response: &Response,
         out: &mut Vec<Output>,
     ) {
-        if response.is_success() && self.acknowledges_again(response, out) {
+        if response.is_success() && self.acknowledges_again(now, response, out) {
+            if let Some(client) = client {
+                self.core.clients.remove(&client);
+            }
             return;
         }
         let Some(client) = client else { return };
@@ -290,8 +328,14 @@ impl Stack {
         self.with_call(now, handle, out, |call, cx| call.on_response(cx, client, response, hop));
     }
 
-    fn acknowledges_again(&mut self, response: &Response, out: &mut Vec<Output>) -> bool {
+    /// Whether a 2xx is a copy, or the answer to a re-INVITE whose call is over: both get their ACK and no more.
+    fn acknowledges_again(&mut self, now: Instant, response: &Response, out: &mut Vec<Output>) -> bool {
         let Some(key) = ack_key(response) else { return false };
+        if let Some(mut late) = self.core.take_late(&key) {
+            let offer: &[u8] = if late.asked { &response.body } else { &[] };
+            late.leg.acknowledge_late(&mut self.cx(now, out), key.2, offer);
+            return true;
+        }
         self.core.acknowledge_again(&key, out)
     }
 
@@ -336,6 +380,21 @@ impl Stack {
         }
     }
 
+    fn undelivered(
+        &mut self,
+        now: Instant,
+        hop: &Hop,
+        quoted: &[u8],
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) {
+        let mut events = Vec::new();
+        self.core.transactions.unreachable(hop, quoted, &mut events);
+        for event in events {
+            self.on_event(now, event, directory, out);
+        }
+    }
+
     fn timeout(&mut self, now: Instant, directory: &dyn Directory, out: &mut Vec<Output>) {
         let mut events = Vec::new();
         self.core.transactions.timeout(now, out, &mut events);
@@ -346,6 +405,15 @@ impl Stack {
             self.with_call(now, handle, out, |call, cx| call.on_timer(cx, timer));
         }
         self.core.expire(now);
+        self.refusals.tell(now, out);
+    }
+}
+
+/// Whose phone is at the other end; none at a trunk's.
+fn account_of(source: Option<&Source>) -> Option<&str> {
+    match source? {
+        Source::Account(account) => Some(account),
+        Source::Trunk(_) => None,
     }
 }
 

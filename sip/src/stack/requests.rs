@@ -1,9 +1,10 @@
 //! Requests that come: in a dialog to its call, a new INVITE through admission and authentication to the node.
 
+use super::belonging::Pace;
 use super::{INCOMING, Slot, Stack};
 use crate::call::refusals;
 use crate::call::values::{self};
-use crate::call::{Call, Cx, Incoming, Leg, Server, SessionTimer};
+use crate::call::{Call, Cx, Incoming, Leg, Server, SessionTimer, Timer};
 use crate::dialog::{self, Dialog, DialogId, End, Peer, Reach};
 use crate::message::{Headers, Method, Request};
 use crate::port::{CallHandle, Directory, Event, Hop, Identity, Output, ReadSdp, Source};
@@ -12,7 +13,7 @@ use crate::sdp;
 use crate::transaction::ServerId;
 use smallvec::smallvec;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Retry-After of an INVITE beyond the limit of calls, seconds.
 const CALLS_RETRY_AFTER: u32 = 5;
@@ -29,7 +30,7 @@ impl Stack {
     ) {
         let request = Arc::new(request);
         if request.headers.to_tag().is_some() {
-            return self.in_dialog(now, id, hop, request, out);
+            return self.in_dialog(now, id, hop, request, directory, out);
         }
         let server = Server { id, hop, request, tag: self.core.tag() };
         match &server.request.method {
@@ -69,16 +70,20 @@ impl Stack {
         id: ServerId,
         hop: Hop,
         request: Arc<Request>,
+        directory: &dyn Directory,
         out: &mut Vec<Output>,
     ) {
         let Some((handle, tag)) = self.dialog_of(&request) else {
             let server = Server { id, hop, request, tag: "".into() };
             return self.cx(now, out).refuse(&server, 481);
         };
-        if request.method == Method::Invite {
+        let server = Server { id, hop, request, tag };
+        if let Err(refusal) = self.may_ask(now, handle, &server, directory) {
+            return self.cx(now, out).respond(&server, *refusal);
+        }
+        if server.request.method == Method::Invite {
             self.core.servers.insert(id, handle);
         }
-        let server = Server { id, hop, request, tag };
         self.with_call(now, handle, out, |call, cx| call.on_request(cx, server));
     }
 
@@ -103,6 +108,7 @@ impl Stack {
 
     fn new_call(&mut self, now: Instant, server: Server, source: Source, out: &mut Vec<Output>) {
         let request = server.request.clone();
+        let call = CallHandle(self.next_incoming);
         let mut cx = self.cx(now, out);
         let offer = match read_offer(&request) {
             Ok(offer) => offer,
@@ -111,6 +117,11 @@ impl Stack {
         let dialled = values::user_of(&request.uri);
         if dialled.is_empty() {
             return cx.refuse(&server, 484);
+        }
+        // How long the invitation is good (RFC 3261 §13.3.1). In a re-INVITE it means nothing: the media change or don't.
+        let valid_for = request.headers.number("Expires");
+        if valid_for == Some(0) {
+            return cx.refuse(&server, 487);
         }
         let min_se = cx.core.config.min_session_expires;
         let mut session = SessionTimer::new(cx.core.config.session_expires, min_se);
@@ -125,21 +136,25 @@ impl Stack {
         let mut leg = Leg::new(dialog, describer, contact, session);
         leg.learn(&request.headers);
         cx.refuse(&server, 100);
+        cx.call = call;
+        if let Some(seconds) = valid_for {
+            cx.set(Timer::Invitation, Duration::from_secs(seconds.into()));
+        }
         let first_rseq = u32::try_from(cx.random(1..=0x7fff)).unwrap_or(1);
         let text = offer.as_ref().map(|o| o.text.clone());
         let incoming = Incoming::new(leg, server.clone(), text, first_rseq);
-        let call = CallHandle(self.next_incoming);
         self.next_incoming = INCOMING | (self.next_incoming.wrapping_add(1) & !INCOMING);
         self.core.servers.insert(server.id, call);
         self.core.dialogs.insert(id.clone(), call);
-        let account = match &source {
-            Source::Account(account) => Some(Arc::clone(account)),
-            Source::Trunk(_) => None,
+        let slot = Slot {
+            call: Call::Called(Box::new(incoming)),
+            dialogs: smallvec![id],
+            source: Some(source.clone()),
+            pace: Pace::default(),
         };
-        let (called, dialogs) = (Call::Called(Box::new(incoming)), smallvec![id]);
-        self.add_call(call, Slot { call: called, dialogs, account });
+        self.add_call(call, slot);
         let (from, from_user) = caller(&request.headers, &source);
-        let max_forwards = request.headers.max_forwards();
+        let (max_forwards, hops) = (request.headers.max_forwards(), values::hops(&request.headers));
         out.push(Output::Event(Event::Incoming {
             call,
             source,
@@ -148,6 +163,7 @@ impl Stack {
             from_user,
             offer,
             max_forwards,
+            hops,
         }));
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Client {
     pub cancel: Cancel,
     /// A CANCEL of our own: nobody waits for its answer.
     pub internal: bool,
+    /// See [`super::Challenged`].
+    pub renewed: bool,
     pub state: State,
     /// What the timer table holds.
     pub due: Option<Instant>,

@@ -1,8 +1,12 @@
 //! What makes two messages belong to the same transaction (RFC 3261 §17.1.3, §17.2.3).
 
 use crate::message::{CSeq, Method, Request, Via};
+use crate::port::Hop;
 
-/// Finds a server transaction.
+/// Finds a server transaction: by the branch, and by what a request has in common with its copies, its ACK and its CANCEL
+/// besides: Call-ID, From tag, number, and the host that it really came from. That is narrower than the standard where a
+/// client reuses a branch (with other credentials, for another call), and wider where it writes another sent-by. Nobody
+/// at another host can cancel or acknowledge.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ServerKey {
     identity: Box<str>,
@@ -11,23 +15,18 @@ pub(super) struct ServerKey {
 }
 
 impl ServerKey {
-    pub fn of(request: &Request, via: &Via, cseq: &CSeq) -> Self {
+    pub fn of(request: &Request, via: &Via, cseq: &CSeq, hop: &Hop) -> Self {
         let branch = via.branch();
-        let port = via.port_or_default();
-        let host = via.host.to_ascii_lowercase();
-        let identity = if branch.len() > 7
-            && branch.get(..7).is_some_and(|cookie| cookie.eq_ignore_ascii_case("z9hG4bK"))
-        {
-            format!("{branch} {host}:{port}")
+        let unique =
+            branch.len() > 7 && branch.get(..7).is_some_and(|cookie| cookie.eq_ignore_ascii_case("z9hG4bK"));
+        let from = request.headers.from_tag().unwrap_or("");
+        let (call_id, number, host) =
+            (request.headers.call_id(), cseq.number, hop.remote.ip().to_canonical());
+        let identity = if unique {
+            format!("{branch} {call_id} {from} {number} {host}")
         } else {
             // RFC 2543: no branch to rely on. The To tag is left out, since an ACK has one where its INVITE had none.
-            let from = request.headers.from_tag().unwrap_or("");
-            format!(
-                "{} {} {from} {} {branch} {host}:{port}",
-                request.uri,
-                request.headers.call_id(),
-                cseq.number
-            )
+            format!("{branch} {call_id} {from} {number} {host} {}", request.uri)
         };
         let method = match &request.method {
             Method::Ack => Method::Invite,

@@ -104,6 +104,8 @@ pub struct Challenged {
     pub hop: Hop,
     /// What was sent, without its Via.
     pub request: Request,
+    /// A challenge with a new nonce in place of a stale one has been answered on its behalf.
+    pub renewed: bool,
 }
 
 /// What the layer is told once.
@@ -235,6 +237,13 @@ impl Transactions {
         self.start_client(now, hop, key, request, bytes, false, out)
     }
 
+    /// Notes that this request answers a challenge with a new nonce in place of a stale one; see [`Challenged`].
+    pub fn set_renewed(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.renewed = true;
+        }
+    }
+
     /// Answers a request. Several provisional answers, then a final one; a 2xx to an INVITE may be given again and is
     /// sent again. An answer that comes after the final one, or after the transaction's end, is dropped.
     pub fn respond(&mut self, now: Instant, id: ServerId, mut response: Response, out: &mut Vec<Output>) {
@@ -310,6 +319,24 @@ impl Transactions {
         }
     }
 
+    /// A datagram to this peer did not arrive: our requests there that nobody has answered yet fail, or that one whose
+    /// branch is quoted. What has had any response is known to have arrived; and a quoted branch that is none of ours, of a
+    /// response for instance, concerns nobody.
+    pub fn unreachable(&mut self, hop: &Hop, quoted: &[u8], events: &mut Vec<TuEvent>) {
+        let Some(owners) = self.by_peer.get(&peer(hop)) else { return };
+        let branch = route::quoted_branch(quoted);
+        for owner in owners.clone() {
+            let Owner::Client(id) = owner else { continue };
+            let Some(client) = self.clients.get(&id) else { continue };
+            let meant = branch.is_none_or(|branch| branch == client.key.branch.as_bytes());
+            if meant && matches!(client.state, client::State::Waiting { .. }) {
+                let awaited = client.is_awaited();
+                self.end_client(id);
+                events.extend(awaited.then_some(TuEvent::ClientTransportError(id)));
+            }
+        }
+    }
+
     /// A time has come.
     pub fn timeout(&mut self, now: Instant, out: &mut Vec<Output>, events: &mut Vec<TuEvent>) {
         while let Some(owner) = self.timers.pop(now) {
@@ -378,7 +405,7 @@ impl Transactions {
         // The screen has seen both; a message that came another way is not ours to answer.
         let via = route::note_source(&mut request, &hop)?;
         let cseq = request.headers.cseq().ok()?;
-        let key = ServerKey::of(&request, &via, &cseq);
+        let key = ServerKey::of(&request, &via, &cseq, &hop);
         let known = self.server_keys.get(&key).copied();
         match (&request.method, known) {
             (Method::Ack, known) => self.receive_ack(now, hop, request, known),
@@ -576,7 +603,17 @@ impl Transactions {
         self.client_keys.insert(key.clone(), id);
         let state = Client::waiting(now, &hop, &self.settings);
         let request = Box::new(request);
-        let client = Client { key, hop, request, bytes, cancel: Cancel::No, internal, state, due: None };
+        let client = Client {
+            key,
+            hop,
+            request,
+            bytes,
+            cancel: Cancel::No,
+            internal,
+            renewed: false,
+            state,
+            due: None,
+        };
         self.clients.insert(id, client);
         self.time_client(id);
         id
@@ -699,7 +736,7 @@ fn challenged_by(response: &Response, client: &Client) -> Option<Box<Challenged>
     match crate::message::read(&client.bytes, client.hop.transport) {
         Ok(Message::Request(mut request)) => {
             request.headers.pop_via();
-            Some(Box::new(Challenged { hop: client.hop, request }))
+            Some(Box::new(Challenged { hop: client.hop, request, renewed: client.renewed }))
         }
         Ok(Message::Response(_)) | Err(_) => None,
     }

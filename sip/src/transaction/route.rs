@@ -67,6 +67,15 @@ pub(super) fn is_own(settings: &Settings, hop: &Hop, via: &Via) -> bool {
     via.host == host_text(sent_by.ip()) && via.port_or_default() == sent_by.port()
 }
 
+/// The first branch in the beginning of a message; `None` where it is not there or cut off.
+pub(super) fn quoted_branch(quoted: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b";branch=";
+    let at = quoted.windows(NAME.len()).position(|part| part.eq_ignore_ascii_case(NAME))? + NAME.len();
+    let rest = &quoted[at..];
+    let end = rest.iter().position(|byte| matches!(byte, b';' | b',' | b' ' | b'\t' | b'\r' | b'\n'))?;
+    Some(&rest[..end])
+}
+
 fn host_text(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.to_string(),

@@ -76,7 +76,7 @@ fn name(value: &impl std::fmt::Debug) -> String {
 fn server(transport: Transport, state: server::State) -> Server {
     let via = Via::read("SIP/2.0/UDP h;branch=z9hG4bKa").unwrap();
     let request = Request::new(Method::Invite, Uri::sip("a", "h", None));
-    let key = ServerKey::of(&request, &via, &CSeq { number: 1, method: Method::Invite });
+    let key = ServerKey::of(&request, &via, &CSeq { number: 1, method: Method::Invite }, &hop(transport));
     Server { key, merge: None, via, hop: hop(transport), tag: None, cancelled: false, state, due: None }
 }
 
@@ -84,7 +84,17 @@ fn client(transport: Transport, state: client::State, cancel: Cancel) -> Client 
     let request = Box::new(Request::new(Method::Invite, Uri::sip("a", "h", None)));
     let key = ClientKey { branch: "z9hG4bKa".into(), method: Method::Invite };
     let bytes = Arc::from(*b"request");
-    Client { key, hop: hop(transport), request, bytes, cancel, internal: false, state, due: None }
+    Client {
+        key,
+        hop: hop(transport),
+        request,
+        bytes,
+        cancel,
+        internal: false,
+        renewed: false,
+        state,
+        due: None,
+    }
 }
 
 #[test]

@@ -248,6 +248,109 @@ fn rfc_2543_requests_without_branch_are_told_apart() {
     assert!(bench.pass(T4).is_empty());
 }
 
+/// With RFC 3261's branch, with an old one, and without any.
+const BRANCHES: [&str; 3] = ["branch=z9hG4bKa;", "branch=1;", ""];
+
+fn with_branch(text: &str, branch: &str) -> String {
+    text.replace("branch=z9hG4bKa;", branch)
+}
+
+#[test]
+fn another_sent_by_is_no_other_request() {
+    for branch in BRANCHES {
+        let mut bench = Bench::new(Transport::Udp);
+        let text = with_branch(&invite(), branch);
+        let moved = |text: &str| text.replace("10.0.0.1:5070", "phone.example:6000");
+        let (id, first) = bench.incoming(&text);
+        bench.layer.trying(bench.now, id, &first, &mut bench.out);
+        bench.sent();
+        assert!(bench.receive(&moved(&text)).is_none(), "a copy: {branch}");
+        assert_eq!(bench.sent(), ["100 Trying"]);
+        let cancel = bench.receive(&moved(&text).replace("INVITE", "CANCEL"));
+        assert!(matches!(cancel, Some(TuEvent::Cancelled { invite, .. }) if invite == id), "{cancel:?}");
+        assert_eq!(bench.sent(), ["200 OK"]);
+        bench.respond(id, &first, 487);
+        let ack = moved(&text).replace("INVITE", "ACK").replace("@house>\nC", "@house>;tag=tag\nC");
+        assert!(bench.receive(&ack).is_none());
+        bench.sent();
+        assert!(bench.pass(T4).is_empty(), "acknowledged: {branch}");
+    }
+}
+
+#[test]
+fn a_cancel_of_another_host_call_or_caller_is_nobodys() {
+    for branch in BRANCHES {
+        let mut bench = Bench::new(Transport::Udp);
+        let text = with_branch(&invite(), branch);
+        let (id, first) = bench.incoming(&text);
+        let cancel = text.replace("INVITE", "CANCEL");
+        for wrong in [
+            cancel.replace("Call-ID: call", "Call-ID: other"),
+            cancel.replace("tag=f", "tag=g"),
+            cancel.replace("CSeq: 1", "CSeq: 2"),
+        ] {
+            assert!(bench.receive(&wrong).is_none());
+            assert_eq!(bench.sent(), ["481 Call/Transaction Does Not Exist"], "{wrong}");
+        }
+        let home = bench.hop;
+        bench.hop.remote = "192.0.2.66:40000".parse().unwrap();
+        assert!(bench.receive(&cancel).is_none());
+        assert_eq!(bench.sent(), ["481 Call/Transaction Does Not Exist"]);
+        bench.hop = Hop { remote: "192.0.2.1:40001".parse().unwrap(), ..home };
+        assert!(bench.receive(&cancel).is_some(), "another port of the same host");
+        bench.sent();
+        bench.respond(id, &first, 487);
+    }
+}
+
+#[test]
+fn a_branch_that_is_used_again_is_told_apart() {
+    for branch in BRANCHES {
+        let mut bench = Bench::new(Transport::Udp);
+        let text = with_branch(&invite(), branch);
+        let (id, first) = bench.incoming(&text);
+        bench.respond(id, &first, 401);
+        bench.sent();
+        let ack = text.replace("INVITE", "ACK").replace("@house>\nC", "@house>;tag=tag\nC");
+        assert!(bench.receive(&ack).is_none());
+        let (second, _) = bench.incoming(&text.replace("CSeq: 1", "CSeq: 2"));
+        assert_ne!(second, id, "with credentials");
+        let (third, _) = bench.incoming(&text.replace("Call-ID: call", "Call-ID: next"));
+        assert!(third != id && third != second, "another call");
+        let cancel = text.replace("INVITE", "CANCEL").replace("CSeq: 1", "CSeq: 2");
+        let told = bench.receive(&cancel);
+        assert!(matches!(told, Some(TuEvent::Cancelled { invite, .. }) if invite == second), "{told:?}");
+    }
+}
+
+#[test]
+fn who_can_not_be_reached_fails_the_request_that_was_sent_there() {
+    let mut bench = Bench::new(Transport::Udp);
+    let (mut told, hop) = (Vec::new(), bench.hop);
+    let (first, via) = bench.send(Method::Invite);
+    let (second, _) = bench.send(Method::Options);
+    let elsewhere = Hop { remote: "192.0.2.1:40001".parse().unwrap(), ..hop };
+    let quoted = format!("INVITE sip:b SIP/2.0\r\nVia: {via}\r\nFr");
+    bench.layer.unreachable(&elsewhere, quoted.as_bytes(), &mut told);
+    bench.layer.unreachable(
+        &hop,
+        b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKtheirs\r\n",
+        &mut told,
+    );
+    assert!(told.is_empty(), "{told:?}");
+    bench.layer.unreachable(&hop, quoted.as_bytes(), &mut told);
+    assert!(matches!(told[..], [TuEvent::ClientTransportError(id)] if id == first), "{told:?}");
+    // Eight bytes are all that must be quoted, and those are the header of UDP.
+    bench.layer.unreachable(&hop, b"", &mut told);
+    assert!(matches!(told[1..], [TuEvent::ClientTransportError(id)] if id == second), "{told:?}");
+    bench.check();
+    let (_, via) = bench.send(Method::Invite);
+    bench.answer(&via, "INVITE", 180);
+    told.clear();
+    bench.layer.unreachable(&hop, b"", &mut told);
+    assert!(told.is_empty(), "what rings has been reached");
+}
+
 #[test]
 fn beyond_the_limit_new_requests_get_503_and_dialogs_go_on() {
     let mut bench = Bench::with_limit(Transport::Udp, 4);

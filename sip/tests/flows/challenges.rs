@@ -80,6 +80,62 @@ fn who_refuses_our_credentials_is_not_asked_again() {
     w.all_quiet();
 }
 
+/// A nonce that was too old: the new one is answered once, of each kind of request.
+#[test]
+fn a_stale_nonce_is_answered_once_more_with_the_new_one() {
+    for (status, asks, proof) in
+        [(401, "WWW-Authenticate", "Authorization"), (407, "Proxy-Authenticate", "Proxy-Authorization")]
+    {
+        let (mut w, mut b) = (world(), Ua::new("203.0.113.2:5060"));
+        w.invite(&b, Some(relay(OFFER)));
+        let mut numbers = Vec::new();
+        for (round, nonce) in ["n1", "n2", "n3"].into_iter().enumerate() {
+            let invite = b.take(&mut w, Method::Invite);
+            numbers.push(number(&invite));
+            let before = ["", "nonce=\"n1\"", "nonce=\"n2\""][round];
+            assert!(round == 0 || invite.headers.get(proof).unwrap().contains(before), "{round}");
+            assert_eq!(invite.headers.all(proof).count(), usize::from(round > 0));
+            let stale = if round == 0 { "" } else { ", stale=TRUE" };
+            let asked = format!("{asks}: Digest realm=\"peer\", nonce=\"{nonce}\", qop=\"auth\"{stale}");
+            b.reply(&mut w, &invite, status, &[&asked], "");
+            b.take(&mut w, Method::Ack);
+        }
+        assert_eq!(numbers, [1, 2, 3]);
+        b.nothing(&w);
+        match w.event() {
+            Event::Refused { call: CALL, status: refused, .. } => assert_eq!(refused, status),
+            other => panic!("{other:?}"),
+        }
+        w.all_quiet();
+    }
+}
+
+#[test]
+fn a_stale_nonce_in_a_call_and_one_that_is_the_same_again() {
+    let (mut w, mut b) = (world(), Ua::new("203.0.113.2:5060"));
+    let call = b.answered(&mut w, &[]);
+    let asked =
+        |nonce: &str| format!("WWW-Authenticate: Digest realm=\"peer\", nonce=\"{nonce}\", stale=true");
+    w.command(Command::Offer(call, Some(relay(HOLD))));
+    for nonce in ["n1", "n2"] {
+        let invite = b.take(&mut w, Method::Invite);
+        b.reply(&mut w, &invite, 401, &[&asked(nonce)], "");
+        b.take(&mut w, Method::Ack);
+    }
+    let invite = b.take(&mut w, Method::Invite);
+    assert!(invite.headers.get("Authorization").unwrap().contains("nonce=\"n2\""));
+    b.reply(&mut w, &invite, 200, &[], ANSWER);
+    b.take(&mut w, Method::Ack);
+    assert!(matches!(w.event(), Event::Answer(..)));
+    w.command(Command::End(call, refusal(480, 16)));
+    for _ in 0..2 {
+        let bye = b.take(&mut w, Method::Bye);
+        b.reply(&mut w, &bye, 401, &[&asked("n9")], "");
+    }
+    b.nothing(&w);
+    w.all_quiet();
+}
+
 #[test]
 fn without_credentials_a_challenge_is_a_refusal() {
     let (mut w, mut b) = (World::new(), Ua::new("203.0.113.2:5060"));

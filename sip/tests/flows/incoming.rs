@@ -26,6 +26,7 @@ fn rings_is_answered_and_hangs_up() {
             from_user,
             offer,
             max_forwards,
+            hops: 0,
         } => {
             assert_eq!(
                 (&*trunk, dialled.as_str(), from_user.as_str(), max_forwards),

@@ -1,8 +1,11 @@
 //! Call flows through the one door of the room.
 
+mod belonging;
 mod challenges;
+mod endings;
 mod garbage;
 mod incoming;
+mod intervals;
 mod mid_call;
 mod network;
 mod outgoing;

@@ -46,11 +46,14 @@ fn a_refresh_that_says_nothing_new_stays_here() {
     assert!(ok.headers.has_token("Require", "timer"));
     a.request(&mut w, "ACK", &[], "");
     w.no_event();
-    w.seconds(560);
+    w.seconds(449);
     w.no_event();
-    w.seconds(10);
-    assert!(matches!(w.event(), Event::Ended { cause: 102, .. }), "600 s less 32 s are over");
-    a.take(&mut w, Method::Bye);
+    a.nothing(&w);
+    w.seconds(1);
+    a.take(&mut w, Method::Update);
+    w.seconds(32);
+    a.forget(&mut w);
+    assert!(matches!(w.event(), Event::Ended { cause: 102, .. }), "asked at three quarters, and silent");
     w.all_quiet();
 }
 

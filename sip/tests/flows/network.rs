@@ -101,7 +101,7 @@ impl Network {
                         self.later(delay, What::Deliver { to: 1 - at, bytes: bytes.clone() });
                     }
                 }
-                Output::Connect(_) | Output::Close(_) | Output::Keep(_) => {}
+                Output::Connect(_) | Output::Close(_) | Output::Keep(_) | Output::Refused(_) => {}
                 Output::Event(event) => self.event(at, event),
             }
         }
@@ -220,6 +220,7 @@ impl Network {
                 from,
                 called,
                 diverted_by: None,
+                hops: 0,
                 offer,
                 max_forwards: 70,
             }),

@@ -3,7 +3,7 @@
 use sip::message::{self, Message, Method, Request, Response};
 use sip::port::{
     Account, Audio, BindingRecord, CallHandle, Command, Config, ConnectionId, Destination, Directory, Event,
-    Hop, Identity, Input, MediaDirection, Output, PayloadFormat, Refusal, Sdp, Transport,
+    Hop, Identity, Input, MediaDirection, Output, PayloadFormat, Refusal, Refused, Sdp, Transport,
 };
 use sip::stack::Stack;
 use std::collections::{HashMap, VecDeque};
@@ -66,6 +66,8 @@ pub struct World {
     pub kept: Vec<BindingRecord>,
     /// Ways of the requests that it sent.
     pub ways: Vec<Hop>,
+    /// What was said of refused requests.
+    pub refused: Vec<Refused>,
 }
 
 pub fn config() -> Config {
@@ -85,6 +87,7 @@ pub fn config() -> Config {
         max_contacts: 10,
         max_transactions: 1000,
         max_calls: 100,
+        max_dialog_requests_per_second: 30,
         t1: Duration::from_millis(500),
     }
 }
@@ -119,6 +122,7 @@ impl World {
             connects: Vec::new(),
             kept: Vec::new(),
             ways: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -139,6 +143,7 @@ impl World {
                 Output::Connect(hop) => self.connects.push(hop),
                 Output::Keep(record) => self.kept.push(record),
                 Output::Close(_) => {}
+                Output::Refused(refused) => self.refused.push(refused),
                 Output::Event(event) => self.events.push_back(event),
             }
         }
@@ -198,6 +203,7 @@ impl World {
             diverted_by: None,
             offer,
             max_forwards: 69,
+            hops: 0,
         });
     }
 }
@@ -308,15 +314,22 @@ impl Ua {
 
     /// A request with the right password, after its challenge.
     pub fn signed(&mut self, world: &mut World, method: &str, headers: &[&str], body: &str) {
+        self.remote_tag = None;
+        self.signed_as(world, "2001", method, headers, body);
+    }
+
+    /// The same as this digest user, within the dialog if there is one.
+    pub fn signed_as(&mut self, world: &mut World, user: &str, method: &str, headers: &[&str], body: &str) {
+        let tag = self.remote_tag.clone();
         self.request(world, method, headers, body);
         let challenge = self.expect(world, 401);
         if method == "INVITE" {
             self.acknowledge_refusal(world);
         }
-        self.remote_tag = None;
+        self.remote_tag = tag;
         let uri = sip::message::Uri::read(&format!("sip:5000@{NODE}")).unwrap();
         let mut signed = Request::new(Method::read(method).unwrap(), uri);
-        let login = sip::digest::Login { user: "2001".into(), password: Zeroizing::new("secret".into()) };
+        let login = sip::digest::Login { user: user.into(), password: Zeroizing::new("secret".into()) };
         assert!(login.answer(&challenge.headers, 401, &mut signed, "c"));
         let authorization = format!("Authorization: {}", signed.headers.get("Authorization").unwrap());
         let mut headers = headers.to_vec();

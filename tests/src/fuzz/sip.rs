@@ -158,6 +158,7 @@ impl World {
             listen: vec![(Transport::Udp, local), (Transport::Tcp, local)],
             session_expires: seconds(1800),
             min_session_expires: seconds(90),
+            max_dialog_requests_per_second: 1000,
             min_expires: seconds(60),
             max_expires: seconds(3600),
             max_contacts: 3,
@@ -246,7 +247,7 @@ impl World {
                     let answers = self.wire.sent(hop, &bytes);
                     assert!(!(answers && response), "a response was answered");
                 }
-                Output::Connect(_) | Output::Close(_) | Output::Keep(_) => {}
+                Output::Connect(_) | Output::Close(_) | Output::Keep(_) | Output::Refused(_) => {}
                 Output::Event(event) => self.event(event),
             }
         }

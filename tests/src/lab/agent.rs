@@ -164,6 +164,43 @@ impl Agent {
         }
     }
 
+    /// Waits for the next request of this method; others and responses are passed over.
+    pub async fn hear_request(&self, method: &str) -> Heard {
+        loop {
+            let heard = self.hear().await;
+            if heard.0.starts_with(&format!("{method} ")) {
+                return heard;
+            }
+        }
+    }
+
+    /// Answers a request with a tag of its own.
+    pub async fn reply(&self, request: &Heard, status: &str, headers: &[String], body: &str) {
+        let copied = ["Via", "From", "Call-ID", "CSeq"].map(|name| {
+            let value = request.header(name).unwrap_or_default();
+            format!("{name}: {value}\r\n")
+        });
+        let to = request.header("To").unwrap_or_default();
+        let tag = if to.contains("tag=") { "" } else { ";tag=agent" };
+        let more: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let contact = format!("Contact: <sip:agent@{}>\r\n", self.address);
+        let contact = if headers.iter().any(|line| line.starts_with("Contact")) { "" } else { &contact };
+        let text = format!(
+            "SIP/2.0 {status}\r\n{}To: {to}{tag}\r\n{contact}{more}{kind}Content-Length: {}\r\n\r\n{body}",
+            copied.concat(),
+            body.len()
+        );
+        self.send(text.as_bytes()).await;
+    }
+
+    /// A request within the dialog that this answered request of ours began.
+    pub fn write_in(&mut self, answered: &Heard, ask: &Ask<'_>) -> String {
+        let text = self.write(ask);
+        let to = text.lines().find(|line| line.starts_with("To:")).unwrap_or_default().to_owned();
+        text.replacen(&to, &format!("To: {}", answered.header("To").unwrap_or_default()), 1)
+    }
+
     /// The same, and once more with this password after a 401.
     ///
     /// # Panics
@@ -182,18 +219,27 @@ impl Agent {
     /// # Panics
     /// If the challenge can't be answered.
     pub fn signed<'a>(&mut self, ask: &Ask<'a>, challenge: &Heard, user: &str, password: &str) -> Ask<'a> {
+        let mut again = ask.clone();
+        again.cseq += 1;
+        let authorization = self.prove(challenge, ask.method, user, password);
+        again.headers.push(format!("Authorization: {authorization}"));
+        again
+    }
+
+    /// The value of Authorization that answers a challenge.
+    ///
+    /// # Panics
+    /// If it can't be answered.
+    pub fn prove(&mut self, challenge: &Heard, method: &str, user: &str, password: &str) -> String {
         let mut headers = Headers::default();
         headers.push("WWW-Authenticate", challenge.header("WWW-Authenticate").unwrap_or_default());
         let uri = Uri::read(&format!("sip:{}", self.node)).expect("an address is a URI's host");
-        let mut signed = Request::new(Method::read(ask.method).expect("a method"), uri);
+        let mut signed = Request::new(Method::read(method).expect("a method"), uri);
         let login = sip::Login { user: user.into(), password: password.to_owned().into() };
         assert!(login.answer(&headers, 401, &mut signed, "c"), "no challenge in {}", challenge.0);
-        let mut again = ask.clone();
-        again.cseq += 1;
-        let authorization = signed.headers.get("Authorization").unwrap_or_default();
-        again.headers.push(format!("Authorization: {authorization}"));
-        self.authorization = Some(authorization.to_owned());
-        again
+        let authorization = signed.headers.get("Authorization").unwrap_or_default().to_owned();
+        self.authorization = Some(authorization.clone());
+        authorization
     }
 
     /// Answers a request with this status line, these header lines and this body.

@@ -2,6 +2,7 @@
 
 mod stream;
 mod udp;
+mod unreachable;
 
 pub(super) use stream::{listen_tcp, listen_tls};
 pub(super) use udp::listen_udp;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tracing::debug;
-use udp::UdpSender;
+use udp::{NoWay, UdpSender};
 
 /// What may wait for a peer that does not read, or whose connection is being made.
 const OUTBOX: Capacity = Capacity { items: 256, burst: 0, bytes: 1024 * 1024, reserve: 0 };
@@ -123,7 +124,7 @@ impl SipShell {
         match hop.transport {
             Transport::Udp => {
                 match &self.udp {
-                    Some(udp) => udp.send(bytes, hop.remote),
+                    Some(udp) => return udp.send(bytes, hop.remote).err().map(|NoWay| hop),
                     None => self.context.counters.datagrams_unsent.add(),
                 }
                 None

@@ -1,6 +1,6 @@
 //! SIP over UDP.
 
-use super::SipContext;
+use super::{SipContext, unreachable};
 use crate::io::counters::Counters;
 use crate::io::queue::{Event, Queue, Refusal};
 use crate::io::run::Task;
@@ -29,17 +29,38 @@ pub(in crate::io) struct UdpSender {
 
 impl UdpSender {
     /// Sends at once if the kernel takes it, else later; beyond the bound it is dropped and counted, and SIP repeats it.
-    pub(super) fn send(&self, bytes: Vec<u8>, remote: SocketAddr) {
-        match self.socket.try_send_to(&bytes, remote) {
+    pub(super) fn send(&self, bytes: Vec<u8>, remote: SocketAddr) -> Result<(), NoWay> {
+        let sent = self.socket.try_send_to(&bytes, remote);
+        // The first error may be the word of ICMP about a datagram of before, to whomever; this one was not sent then.
+        let sent = sent.or_else(|error| match is_unreachable(&error) {
+            true => self.socket.try_send_to(&bytes, remote),
+            false => Err(error),
+        });
+        match sent {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 if self.waiting.try_send((bytes, remote)).is_err() {
                     self.counters.datagrams_unsent.add();
                 }
             }
-            Err(error) => unsent(&self.counters, &error),
+            Err(error) => {
+                unsent(&self.counters, &error);
+                return if is_unreachable(&error) { Err(NoWay) } else { Ok(()) };
+            }
         }
+        Ok(())
     }
+}
+
+/// The system knows no way to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoWay;
+
+fn is_unreachable(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
+    )
 }
 
 /// Starts the tasks of a socket.
@@ -51,6 +72,8 @@ pub(in crate::io) fn listen_udp(
 ) -> UdpSender {
     let (waiting, late) = mpsc::channel(WAITING_DATAGRAMS);
     let counters = Arc::clone(&context.counters);
+    unreachable::ask_for_errors(&socket);
+    spawn(Box::pin(unreachable::watch(Arc::clone(&socket), local, context.queue.clone())));
     spawn(Box::pin(receive(Arc::clone(&socket), local, context.queue.clone(), Arc::clone(&counters))));
     spawn(Box::pin(send_late(Arc::clone(&socket), late, Arc::clone(&counters))));
     UdpSender { socket, counters, waiting }
@@ -91,7 +114,11 @@ async fn send_late(
     counters: Arc<Counters>,
 ) {
     while let Some((bytes, remote)) = late.recv().await {
-        if let Err(error) = socket.send_to(&bytes, remote).await {
+        let mut sent = socket.send_to(&bytes, remote).await;
+        if sent.as_ref().is_err_and(is_unreachable) {
+            sent = socket.send_to(&bytes, remote).await;
+        }
+        if let Err(error) = sent {
             unsent(&counters, &error);
         }
     }

@@ -4,7 +4,7 @@
 mod ask;
 mod peer;
 
-use super::context::{Cx, Server};
+use super::context::{Cx, Late, Server};
 use super::session_timer::SessionTimer;
 use super::values::{self, ALLOW, SDP, SUPPORTED};
 use crate::dialog::Dialog;
@@ -344,12 +344,30 @@ impl Leg {
         if let Theirs::Asked { server, .. } = std::mem::replace(&mut self.theirs, Theirs::Idle) {
             cx.refuse(&server, 487);
         }
-        if let Ours::Sent { client, carrier: Carrier::Invite, .. } =
+        if let Ours::Sent { client, carrier: Carrier::Invite, cseq, purpose } =
             std::mem::replace(&mut self.ours, Ours::Idle)
         {
             // After a provisional an INVITE would wait for its answer for ever.
             cx.core.transactions.cancel(cx.now, client, None, cx.out);
+            self.expect_late(cx, cseq, &purpose);
         }
+    }
+
+    /// The dialog ends while this re-INVITE of ours has no answer.
+    fn expect_late(&self, cx: &mut Cx<'_>, cseq: u32, purpose: &Purpose) {
+        let (dialog, describer) = (self.dialog.clone(), self.describer.clone());
+        let leg = Box::new(Leg::new(dialog, describer, self.contact.clone(), self.session));
+        let asked = match purpose {
+            Purpose::Offer(offer) => offer.is_none(),
+            Purpose::Refresh => false,
+        };
+        cx.expect_late(cseq, Late { leg, asked });
+    }
+
+    /// Acknowledges the 2xx to a re-INVITE whose call is over. An offer in it is answered as things were.
+    pub fn acknowledge_late(&mut self, cx: &mut Cx<'_>, cseq: u32, offer: &[u8]) {
+        let body = if offer.is_empty() { None } else { self.unchanged(offer).ok() };
+        self.acknowledge(cx, cseq, body);
     }
 
     /// The 2xx to our INVITE came: target, session interval, confirmed.

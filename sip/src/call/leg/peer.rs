@@ -47,14 +47,17 @@ impl Leg {
     }
 
     fn on_info(&mut self, cx: &mut Cx<'_>, server: &Server) {
-        let content_type = server.request.headers.content_type().unwrap_or_default();
-        let is_digit = matches!(content_type.as_str(), "application/dtmf-relay" | "application/dtmf");
-        if !is_digit && !server.request.body.is_empty() {
-            return cx.respond(server, server.reply(415).with("Accept", values::ACCEPT_INFO));
+        // Without a body it only asks whether the call is still there (RFC 2976 §2.2).
+        if server.request.body.is_empty() {
+            return cx.refuse(server, 200);
         }
-        cx.refuse(server, 200);
-        if let Some((digit, duration_ms)) = values::digit_of(&content_type, &server.request.body) {
-            cx.event(Event::Digit(cx.call, digit, duration_ms));
+        let content_type = server.request.headers.content_type().unwrap_or_default();
+        match values::digit_of(&content_type, &server.request.body) {
+            Some((digit, duration_ms)) => {
+                cx.refuse(server, 200);
+                cx.event(Event::Digit(cx.call, digit, duration_ms));
+            }
+            None => cx.respond(server, server.reply(415).with("Accept", values::ACCEPT_INFO)),
         }
     }
 
@@ -313,14 +316,17 @@ impl Leg {
 
     /// A request of ours got no answer, or could not be sent.
     pub fn on_failure(&mut self, cx: &mut Cx<'_>, timed_out: bool) -> Flow {
-        let purpose = match std::mem::replace(&mut self.ours, Ours::Idle) {
-            Ours::Sent { purpose, .. } => purpose,
+        let (carrier, purpose, cseq) = match std::mem::replace(&mut self.ours, Ours::Idle) {
+            Ours::Sent { carrier, purpose, cseq, .. } => (carrier, purpose, cseq),
             other @ (Ours::Idle | Ours::AnswerDue { .. } | Ours::Waiting { .. }) => {
                 self.ours = other;
                 return Flow::On;
             }
         };
         if timed_out {
+            if carrier == Carrier::Invite {
+                self.expect_late(cx, cseq, &purpose);
+            }
             return Flow::Lost(values::TIMER_EXPIRY);
         }
         match purpose {
@@ -346,7 +352,7 @@ impl Leg {
             }
             Timer::Refresh => self.refresh(cx),
             Timer::Expiry | Timer::Asked => return Flow::Lost(values::TIMER_EXPIRY),
-            Timer::ReliableRetransmit | Timer::ReliableTimeout | Timer::NoAnswer => {}
+            Timer::ReliableRetransmit | Timer::ReliableTimeout | Timer::NoAnswer | Timer::Invitation => {}
         }
         Flow::On
     }

@@ -1,0 +1,209 @@
+//! Requests within dialogs: whose they are, and how many of them are taken.
+//!
+//! Who has seen the tags of a dialog can write its requests, but it comes from elsewhere. A request must come by the
+//! connection or from the address of its dialog, of a trunk from one of its addresses, of a phone from where it is registered
+//! now; or it answers a digest challenge as the account that the dialog belongs to. Everybody else learns no more than of a
+//! dialog that there is not (481).
+
+use super::Stack;
+use crate::call::Server;
+use crate::digest::Verdict;
+use crate::message::{Method, Request, Response};
+use crate::port::{CallHandle, Directory, Hop, Output, Refused, Source, Transport};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Retry-After of a request beyond the rate, seconds.
+const RETRY_AFTER: u32 = 1;
+/// Refusals are told once in this time.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Accounts whose pace is remembered before those who were quiet are forgotten.
+const MANY_ACCOUNTS: usize = 1024;
+
+/// When the next request of somebody would be due at an even pace; a burst of one second's requests may come before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace(Option<Instant>);
+
+impl Pace {
+    /// Whether one more may come now.
+    fn take(&mut self, now: Instant, per_second: u32) -> bool {
+        let interval = Duration::from_secs(1) / per_second.max(1);
+        let due = self.0.map_or(now, |due| due.max(now));
+        if due + interval > now + Duration::from_secs(1) {
+            return false;
+        }
+        self.0 = Some(due + interval);
+        true
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.0.is_none_or(|due| due <= now)
+    }
+}
+
+/// What was refused, and what of it is still to be told.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    paces: HashMap<Arc<str>, Pace>,
+    untold: Option<Refused>,
+    tell_at: Option<Instant>,
+    /// From elsewhere than the dialog's peer, since the start.
+    pub elsewhere: u64,
+    /// Beyond the rate, since the start.
+    pub too_many: u64,
+}
+
+/// Why a request is refused.
+enum Reason {
+    Elsewhere,
+    TooMany,
+}
+
+impl Refusals {
+    fn note(&mut self, now: Instant, from: SocketAddr, why: &Reason) {
+        let untold = self.untold.get_or_insert(Refused { elsewhere: 0, too_many: 0, from });
+        untold.from = from;
+        match why {
+            Reason::Elsewhere => {
+                (self.elsewhere, untold.elsewhere) = (self.elsewhere + 1, untold.elsewhere + 1)
+            }
+            Reason::TooMany => (self.too_many, untold.too_many) = (self.too_many + 1, untold.too_many + 1),
+        }
+        self.tell_at.get_or_insert(now);
+    }
+
+    /// When [`Refusals::tell`] has something to say.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.tell_at
+    }
+
+    /// Says what was refused since the last time, once a second.
+    pub fn tell(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.tell_at.is_none_or(|at| now < at) {
+            return;
+        }
+        // A second without any ends the telling.
+        self.tell_at = self.untold.as_ref().map(|_| now + TELL_EVERY);
+        out.extend(self.untold.take().map(Output::Refused));
+    }
+}
+
+impl Stack {
+    /// Whether a request that names this dialog may be taken; if not, its answer.
+    pub(super) fn may_ask(
+        &mut self,
+        now: Instant,
+        handle: CallHandle,
+        server: &Server,
+        directory: &dyn Directory,
+    ) -> Result<(), Box<Response>> {
+        let (hop, request) = (server.hop, &server.request);
+        if !self.comes_from_its_peer(handle, &hop, request, &server.tag, directory)
+            && let Err(refusal) = self.proves_itself(now, handle, server, directory)
+        {
+            self.refusals.note(now, hop.remote, &Reason::Elsewhere);
+            return Err(refusal);
+        }
+        // Whoever wants to end it may, always.
+        if request.method == Method::Bye || self.keeps_its_pace(now, handle) {
+            return Ok(());
+        }
+        self.refusals.note(now, hop.remote, &Reason::TooMany);
+        Err(Box::new(server.reply(503).with("Retry-After", RETRY_AFTER.to_string())))
+    }
+
+    /// Whether an ACK is its dialog's. It can't be challenged, so it is dropped otherwise.
+    pub(super) fn may_acknowledge(
+        &mut self,
+        now: Instant,
+        handle: CallHandle,
+        hop: &Hop,
+        ack: &Request,
+        tag: &str,
+        directory: &dyn Directory,
+    ) -> bool {
+        let its = self.comes_from_its_peer(handle, hop, ack, tag, directory);
+        if !its {
+            self.refusals.note(now, hop.remote, &Reason::Elsewhere);
+        }
+        its
+    }
+
+    fn comes_from_its_peer(
+        &self,
+        handle: CallHandle,
+        hop: &Hop,
+        request: &Request,
+        tag: &str,
+        directory: &dyn Directory,
+    ) -> bool {
+        let Some(slot) = self.calls.get(&handle) else { return true };
+        let peer_tag = request.headers.from_tag().unwrap_or("");
+        // An early dialog that nobody knows gets its 481 from the call.
+        let Some(dialog) = slot.call.dialog_with(request.headers.call_id(), tag, peer_tag) else {
+            return true;
+        };
+        if is_same_way(dialog.peer_hop(), hop) || is_same_way(&dialog.next_hop(&self.core.listed), hop) {
+            return true;
+        }
+        let via_port = request.headers.top_via().map_or(5060, |via| via.port_or_default());
+        match &slot.source {
+            Some(Source::Trunk(name)) => directory.trunk(hop, via_port).as_ref() == Some(name),
+            Some(Source::Account(id)) => self.registrar.is_registered_from(id, hop),
+            None => false,
+        }
+    }
+
+    fn proves_itself(
+        &mut self,
+        now: Instant,
+        handle: CallHandle,
+        server: &Server,
+        directory: &dyn Directory,
+    ) -> Result<(), Box<Response>> {
+        let no_dialog = || Box::new(server.reply(481));
+        let owner = self.calls.get(&handle).and_then(|slot| slot.source.clone()).ok_or_else(no_dialog)?;
+        let (id, has_password) = match &owner {
+            Source::Account(id) => (id, true),
+            Source::Trunk(id) => (id, false),
+        };
+        let authenticator = self.access.authenticator(now);
+        let stale = match authenticator.check(now, &server.request, directory) {
+            Verdict::Accepted { account, .. } if account.id == *id => return Ok(()),
+            Verdict::Accepted { .. } => return Err(no_dialog()),
+            Verdict::Missing | Verdict::Wrong => false,
+            Verdict::Stale => true,
+        };
+        // A trunk that is known by its address has nothing to answer with.
+        if !has_password && !directory.has_digest(id) {
+            return Err(no_dialog());
+        }
+        Err(Box::new(authenticator.challenge(now, self.core.transactions.ids(), &server.request, stale)))
+    }
+
+    /// A phone has one pace for all its calls, a trunk one for each.
+    fn keeps_its_pace(&mut self, now: Instant, handle: CallHandle) -> bool {
+        let per_second = self.core.config.max_dialog_requests_per_second;
+        let Some(slot) = self.calls.get_mut(&handle) else { return true };
+        match &slot.source {
+            Some(Source::Account(id)) => {
+                let paces = &mut self.refusals.paces;
+                if paces.len() >= MANY_ACCOUNTS {
+                    paces.retain(|_, pace| !pace.is_quiet(now));
+                }
+                paces.entry(id.clone()).or_default().take(now, per_second)
+            }
+            Some(Source::Trunk(_)) | None => slot.pace.take(now, per_second),
+        }
+    }
+}
+
+/// The same connection, or the same address.
+fn is_same_way(known: &Hop, came: &Hop) -> bool {
+    let address = |hop: &Hop| (hop.remote.ip().to_canonical(), hop.remote.port());
+    let connected = came.transport != Transport::Udp && known.connection.is_some();
+    known.transport == came.transport
+        && ((connected && known.connection == came.connection) || address(known) == address(came))
+}
