@@ -228,7 +228,7 @@ fn an_unreachable_peer_is_out_of_order_and_a_silent_one_is_not() {
     let (mut w, mut b) = (World::new(), Ua::new("203.0.113.2:5060"));
     w.invite(&b, Some(local()));
     let invite = b.take(&mut w, Method::Invite);
-    w.input(Input::Unreachable { hop: b.hop, quoted: invite.write() });
+    w.input(Input::Undelivered { hop: b.hop, quoted: invite.write() });
     assert!(matches!(w.event(), Event::Refused { status: 503, cause: Some(27), .. }));
     w.all_quiet();
     w.invite(&b, Some(local()));

@@ -44,7 +44,7 @@ pub(super) async fn watch(socket: Arc<UdpSocket>, local: SocketAddr, queue: Queu
         match socket.async_io(Interest::ERROR, || next_error(&socket)).await {
             Ok(Some(Unreachable { remote, quoted })) => {
                 let hop = Hop { transport: Transport::Udp, local, remote, connection: None };
-                match queue.try_send(Event::Input(Input::SipUnreachable { hop, quoted })) {
+                match queue.try_send(Event::Input(Input::SipUndelivered { hop, quoted })) {
                     // It is found by its silence, later.
                     Ok(()) | Err(Refusal::Full) => {}
                     Err(Refusal::Gone) => return,
