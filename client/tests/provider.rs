@@ -473,7 +473,7 @@ async fn tls_server(authority: &security::pki::Authority) -> Server {
     let issued = authority.issue_node("cm1", &[], SystemTime::now()).expect("a certificate");
     let identity = security::tls::Identity::from_pem(&issued.certificate, &issued.key).expect("a pair");
     let clients = security::tls::ClientCertificates::Ignored;
-    Server::tls(security::tls::server(identity, &clients, &[]).expect("a configuration")).await
+    Server::tls(security::tls::server(identity, &clients, None, &[]).expect("a configuration")).await
 }
 
 fn tls(ca: &security::pki::Authority, server_name: Option<&str>) -> Transport {
@@ -515,7 +515,8 @@ async fn a_client_certificate_stands_for_the_password() {
     let node = ours.issue_node("cm1", &[], SystemTime::now()).expect("a certificate");
     let identity = security::tls::Identity::from_pem(&node.certificate, &node.key).expect("a pair");
     let clients = security::tls::ClientCertificates::Required(ours.pem().certificate.clone());
-    let server = Server::tls(security::tls::server(identity, &clients, &[]).expect("a configuration")).await;
+    let server =
+        Server::tls(security::tls::server(identity, &clients, None, &[]).expect("a configuration")).await;
     let user = ours.issue_client("ivr1", SystemTime::now()).expect("a certificate");
     let transport = Transport::Tls {
         ca_pem: ours.pem().certificate.clone(),

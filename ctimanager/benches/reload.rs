@@ -78,7 +78,7 @@ impl Bench {
         let node = Node::new(settings.clone(), [7; 32], 1);
         let mut bench = Self { node, settings, now: clock(), out: Vec::new() };
         let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
-        let transport = CtiTransport::Tls { client_cn: Some("ivr".into()), not_after: None };
+        let transport = CtiTransport::Tls { client_cn: Some("ivr".into()), not_after: None, serial: None };
         bench.step(Input::CtiOpened { connection: APPLICATION, peer, transport });
         bench.ask("provider.open", r#"{"user":"ivr","application":"bench","heartbeat_ms":3600000}"#);
         bench

@@ -3,12 +3,14 @@
 use crate::secret::Secret;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer, X509Certificate};
 
 /// Why a configuration can't be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +21,9 @@ pub enum TlsError {
     /// A certificate that nobody can read.
     #[error("the certificate can't be read")]
     BadCertificate,
+    /// A revocation list that nobody can read.
+    #[error("the revocation list can't be read (-----BEGIN X509 CRL-----)")]
+    BadRevocationList,
     /// No private key in the text.
     #[error("there is no private key in it (-----BEGIN PRIVATE KEY-----)")]
     NoKey,
@@ -44,6 +49,72 @@ impl Identity {
     }
 }
 
+/// A certificate's serial number, as its issuer wrote it but for leading zeros.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Serial(Box<[u8]>);
+
+impl Serial {
+    /// Of big-endian bytes.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        Self(bytes[zeros..].into())
+    }
+
+    /// What `Display` wrote; `None` for anything else.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16)?.try_into().ok()).collect();
+        let digits = digits.filter(|digits| !digits.is_empty() && digits.len().is_multiple_of(2))?;
+        Some(Self::new(&digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>()))
+    }
+
+    /// Big-endian, without leading zeros.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Serial {
+    /// Hexadecimal, as `openssl x509 -serial` shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
+    }
+}
+
+impl fmt::Debug for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The certificates that revocation lists (PEM) take back, and since when.
+///
+/// # Errors
+/// When the text holds no readable list.
+pub fn revoked(lists: &str) -> Result<BTreeMap<Serial, SystemTime>, TlsError> {
+    let mut all = BTreeMap::new();
+    for list in revocation_lists(lists)? {
+        let (_, list) =
+            CertificateRevocationList::from_der(&list).map_err(|_| TlsError::BadRevocationList)?;
+        let entries = list.iter_revoked_certificates();
+        all.extend(entries.map(|entry| (Serial::new(entry.raw_serial()), time(entry.revocation_date))));
+    }
+    Ok(all)
+}
+
+fn revocation_lists(pem: &str) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let lists = CertificateRevocationListDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| TlsError::BadRevocationList)?;
+    if lists.is_empty() { Err(TlsError::BadRevocationList) } else { Ok(lists) }
+}
+
+fn time(time: ASN1Time) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
+}
+
 /// Who shows a client certificate at a listener, and must it be?
 #[derive(Clone, Debug)]
 pub enum ClientCertificates {
@@ -67,13 +138,15 @@ pub fn install_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// A server's configuration: CTI (NDJSON), SIP over TLS, and, with the ALPN names given, HTTPS.
+/// A server's configuration: CTI (NDJSON), SIP over TLS, and, with the ALPN names given, HTTPS. A client certificate that one
+/// of the revocation lists (PEM) takes back is refused in the handshake.
 ///
 /// # Errors
-/// When certificate and key don't belong together or the authority can't be read.
+/// When certificate and key don't belong together, the authority or a list can't be read.
 pub fn server(
     identity: Identity,
     clients: &ClientCertificates,
+    revocation_lists: Option<&str>,
     alpn: &[&str],
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
@@ -82,14 +155,9 @@ pub fn server(
     let verifier = match clients {
         ClientCertificates::Ignored => WebPkiClientVerifier::no_client_auth(),
         ClientCertificates::Optional(ca) => {
-            WebPkiClientVerifier::builder_with_provider(roots(ca)?, provider())
-                .allow_unauthenticated()
-                .build()
-                .map_err(refused)?
+            verifier(ca, revocation_lists)?.allow_unauthenticated().build().map_err(refused)?
         }
-        ClientCertificates::Required(ca) => {
-            WebPkiClientVerifier::builder_with_provider(roots(ca)?, provider()).build().map_err(refused)?
-        }
+        ClientCertificates::Required(ca) => verifier(ca, revocation_lists)?.build().map_err(refused)?,
     };
     let mut config = builder
         .with_client_cert_verifier(verifier)
@@ -97,6 +165,15 @@ pub fn server(
         .map_err(refused)?;
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
+}
+
+/// Trusts certificates of this authority but those on a list; of other issuers' lists nothing is asked.
+fn verifier(ca: &str, lists: Option<&str>) -> Result<ClientCertVerifierBuilder, TlsError> {
+    let lists = lists.map(revocation_lists).transpose()?.unwrap_or_default();
+    Ok(WebPkiClientVerifier::builder_with_provider(roots(ca)?, provider())
+        .with_crls(lists)
+        .only_check_end_entity_revocation()
+        .allow_unknown_revocation_status())
 }
 
 /// A client's configuration: trusts this authority (PEM) alone, and shows a certificate where it has one.
@@ -122,6 +199,8 @@ pub struct PeerIdentity {
     pub common_name: Arc<str>,
     /// When it ends.
     pub not_after: SystemTime,
+    /// Its number, by which its issuer takes it back.
+    pub serial: Serial,
 }
 
 /// What the peer's certificate says, from rustls' `peer_certificates()`. rustls has verified it by then; this only reads.
@@ -132,7 +211,8 @@ pub fn peer_identity(chain: &[CertificateDer<'_>]) -> Option<PeerIdentity> {
     let mut names = certificate.subject().iter_common_name();
     let (Some(name), None) = (names.next(), names.next()) else { return None };
     let common_name = name.as_str().ok()?.into();
-    Some(PeerIdentity { common_name, not_after: end_of(&certificate) })
+    let serial = Serial::new(certificate.raw_serial());
+    Some(PeerIdentity { common_name, not_after: end_of(&certificate), serial })
 }
 
 /// When a PEM certificate ends: for alarms before it does.
@@ -141,6 +221,14 @@ pub fn peer_identity(chain: &[CertificateDer<'_>]) -> Option<PeerIdentity> {
 /// When the text holds no readable certificate.
 pub fn not_after(pem: &str) -> Result<SystemTime, TlsError> {
     with_first(pem, end_of)
+}
+
+/// The serial number of a PEM certificate.
+///
+/// # Errors
+/// When the text holds no readable certificate.
+pub fn serial(pem: &str) -> Result<Serial, TlsError> {
+    with_first(pem, |certificate| Serial::new(certificate.raw_serial()))
 }
 
 /// The public key of a PEM certificate, as its own bits.

@@ -203,12 +203,17 @@ fn with_port(address: &str, port: &str) -> String {
 }
 
 /// Whether a connection that ended so is worth another one. A session that another has taken over is his: to take it back
-/// would begin a quarrel without end. A user who may not, may not again; a certificate that has ended stays so.
+/// would begin a quarrel without end. A user who may not, may not again; a certificate that has ended or was taken
+/// back stays so, and an old password stays old.
 pub(super) fn may_come_back(reason: &LostReason) -> bool {
     match reason {
         LostReason::Superseded
         | LostReason::Closed(
-            CloseReason::UserDeleted | CloseReason::NotCtiEnabled | CloseReason::CertificateExpired,
+            CloseReason::UserDeleted
+            | CloseReason::NotCtiEnabled
+            | CloseReason::CertificateExpired
+            | CloseReason::CertificateRevoked
+            | CloseReason::CredentialChanged,
         ) => false,
         LostReason::Closed(
             CloseReason::SlowConsumer

@@ -66,7 +66,7 @@ impl Rig {
             out: Vec::new(),
         };
         let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
-        let transport = CtiTransport::Tls { client_cn: None, not_after: None };
+        let transport = CtiTransport::Tls { client_cn: None, not_after: None, serial: None };
         rig.step(Input::CtiOpened { connection: APPLICATION, peer, transport });
         let heartbeat = r#""heartbeat_ms":3600000"#;
         rig.frame(&format!(

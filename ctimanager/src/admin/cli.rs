@@ -85,6 +85,18 @@ enum Pki {
         #[arg(long)]
         renew: bool,
     },
+    /// Take certificates back: `reload` closes the sessions that came with them
+    #[command(group = clap::ArgGroup::new("what").required(true).args(["user", "certificate"]))]
+    Revoke {
+        /// The folder that `pki init` made
+        dir: PathBuf,
+        /// All certificates of this user
+        #[arg(long)]
+        user: Option<String>,
+        /// The certificate in this file
+        #[arg(long)]
+        certificate: Option<PathBuf>,
+    },
 }
 
 /// Reads the process's arguments and does what they say. Wrong arguments end the process with exit code 2.
@@ -98,6 +110,13 @@ fn run(cli: Cli, now: SystemTime) -> Outcome {
         Command::CheckConfig { path, output } => check_config::check_config(&path, output),
         Command::Pki(Pki::Init { dir, config, renew }) => pki::init(&dir, config.as_deref(), renew, now),
         Command::Pki(Pki::Client { dir, user, renew }) => pki::client(&dir, &user, renew, now),
+        Command::Pki(Pki::Revoke { dir, user, certificate }) => {
+            let what = match (user, certificate) {
+                (Some(user), _) => pki::Revoke::User(user),
+                (None, certificate) => pki::Revoke::Certificate(certificate.unwrap_or_default()),
+            };
+            pki::revoke(&dir, &what, now)
+        }
         Command::HashPassword => hash_password(),
         Command::Explain { device, user, plain, node } => match node.configuration_to_ask(plain) {
             Some(config) => {
@@ -136,8 +155,16 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_usage_errors() {
-        for line in ["", "fly", "check-config", "check-config a b", "pki", "pki client d", "explain RP_MAIN"]
-        {
+        for line in [
+            "",
+            "fly",
+            "check-config",
+            "check-config a b",
+            "pki",
+            "pki client d",
+            "pki revoke d",
+            "explain RP_MAIN",
+        ] {
             let words = std::iter::once("ctimanager").chain(line.split_whitespace());
             let error = Cli::try_parse_from(words).expect_err("it is wrong");
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -3,8 +3,10 @@
 
 use super::{Outcome, check_config};
 use crate::config;
+use crate::io::REVOCATION_LISTS;
 use security::Secret;
 use security::pki::{Authority, Issued, PkiError};
+use security::tls::{self, Serial, TlsError};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -39,6 +41,22 @@ pub enum FilesError {
     /// The certificate is there already.
     #[error("{} is there already; --renew replaces it", .0.display())]
     AlreadyThere(PathBuf),
+    /// Nothing that could be taken back.
+    #[error("no certificate of `{user}` is known in {folder}; --certificate FILE names another one", folder = folder.display())]
+    NoCertificate {
+        /// Whose.
+        user: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// A file that is no certificate or no list.
+    #[error("{}: {error}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: TlsError,
+    },
     /// A user whose id is no file name.
     #[error("`{0}` can't name a file: letters, digits, `.`, `-`, `_` and `@`, not beginning with a dot")]
     BadName(String),
@@ -93,6 +111,100 @@ pub fn client(folder: &Path, user: &str, renew: bool, now: SystemTime) -> Outcom
     }
 }
 
+/// `pki revoke DIR --user ID`: takes back every certificate that was issued to the user, or the one in a file.
+#[must_use]
+pub fn revoke(folder: &Path, what: &Revoke, now: SystemTime) -> Outcome {
+    match revoke_files(folder, what, now) {
+        Ok((list, serials)) => {
+            let serials: Vec<String> = serials.iter().map(ToString::to_string).collect();
+            Outcome::good(format!(
+                "took back {}\nwrote {}\n\n\
+                 Tell each node: `ctimanager reload` closes the sessions that came with it and refuses new ones.",
+                serials.join(", "),
+                list.display()
+            ))
+        }
+        Err(error) => Outcome::failed(error),
+    }
+}
+
+/// What is to be taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revoke {
+    /// All certificates of a user that are known in the folder.
+    User(String),
+    /// The certificate in this file.
+    Certificate(PathBuf),
+}
+
+/// Writes the list of what is taken back anew, with these certificates; gives its path and their numbers.
+///
+/// # Errors
+/// When there is no authority, nothing to take back, or a file can't be read or written.
+pub fn revoke_files(
+    folder: &Path,
+    what: &Revoke,
+    now: SystemTime,
+) -> Result<(PathBuf, Vec<Serial>), FilesError> {
+    let authority = read_authority(folder)?.ok_or_else(|| FilesError::NoAuthority(folder.to_owned()))?;
+    let serials = match what {
+        Revoke::Certificate(path) => vec![serial_of(path)?],
+        Revoke::User(user) => serials_of(folder, user)?,
+    };
+    let list = folder.join(REVOCATION_LISTS);
+    let mut revoked = match list.exists() {
+        true => tls::revoked(&read(&list)?)
+            .map_err(|error| FilesError::Unreadable { path: list.clone(), error })?,
+        false => std::collections::BTreeMap::new(),
+    };
+    for serial in &serials {
+        revoked.entry(serial.clone()).or_insert(now);
+    }
+    let revoked: Vec<_> = revoked.into_iter().collect();
+    // Numbers only have to grow: each list holds more than the one before, and is made later.
+    let number = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_secs());
+    write(&list, &authority.revocation_list(&revoked, number, now)?, 0o644, Existing::Replaced)?;
+    Ok((list, serials))
+}
+
+/// Beside `USER.pem`, the numbers of all certificates that were issued to the user, one a line: what a renewal has
+/// replaced is still good until it ends.
+fn issued_to(folder: &Path, user: &str) -> PathBuf {
+    folder.join("clients").join(format!("{user}.issued"))
+}
+
+fn serials_of(folder: &Path, user: &str) -> Result<Vec<Serial>, FilesError> {
+    file_name(user)?;
+    let mut serials = Vec::new();
+    let issued = issued_to(folder, user);
+    if issued.exists() {
+        serials.extend(read(&issued)?.lines().filter_map(Serial::from_hex));
+    }
+    let newest = pem(&folder.join("clients"), user);
+    if newest.exists() {
+        serials.push(serial_of(&newest)?);
+    }
+    serials.sort();
+    serials.dedup();
+    if serials.is_empty() {
+        return Err(FilesError::NoCertificate { user: user.to_owned(), folder: folder.to_owned() });
+    }
+    Ok(serials)
+}
+
+fn serial_of(path: &Path) -> Result<Serial, FilesError> {
+    tls::serial(&read(path)?).map_err(|error| FilesError::Unreadable { path: path.to_owned(), error })
+}
+
+/// Whether a user's id can name a file.
+fn file_name(user: &str) -> Result<(), FilesError> {
+    let good = |c: char| c.is_ascii_alphanumeric() || ".-_@".contains(c);
+    if user.is_empty() || user.len() > 128 || user.starts_with('.') || !user.chars().all(good) {
+        return Err(FilesError::BadName(user.to_owned()));
+    }
+    Ok(())
+}
+
 /// Makes the authority where there is none, and what nodes lack.
 ///
 /// # Errors
@@ -125,10 +237,7 @@ pub fn init_files(
 /// # Errors
 /// When there is no authority, the id is no file name, or the certificate is there and not to be renewed.
 pub fn client_files(folder: &Path, user: &str, renew: bool, now: SystemTime) -> Result<PathBuf, FilesError> {
-    let good = |c: char| c.is_ascii_alphanumeric() || ".-_@".contains(c);
-    if user.is_empty() || user.len() > 128 || user.starts_with('.') || !user.chars().all(good) {
-        return Err(FilesError::BadName(user.to_owned()));
-    }
+    file_name(user)?;
     let authority = read_authority(folder)?.ok_or_else(|| FilesError::NoAuthority(folder.to_owned()))?;
     let clients = folder.join("clients");
     make_folder(&clients)?;
@@ -136,8 +245,24 @@ pub fn client_files(folder: &Path, user: &str, renew: bool, now: SystemTime) -> 
     if !renew && (path.exists() || key_of(&path).exists()) {
         return Err(FilesError::AlreadyThere(path));
     }
-    replace(&path, &authority.issue_client(user, now)?)?;
+    let issued = authority.issue_client(user, now)?;
+    note_issued(folder, user, &path, &issued)?;
+    replace(&path, &issued)?;
     Ok(path)
+}
+
+/// Notes the number before the certificate is written: one that is not noted could not be taken back.
+fn note_issued(folder: &Path, user: &str, path: &Path, issued: &Issued) -> Result<(), FilesError> {
+    let noted = issued_to(folder, user);
+    let mut lines = if noted.exists() { read(&noted)? } else { String::new() };
+    // A certificate of a time when numbers were not noted.
+    if lines.is_empty() && path.exists() {
+        lines.push_str(&format!("{}\n", serial_of(path)?));
+    }
+    let serial = tls::serial(&issued.certificate)
+        .map_err(|error| FilesError::Unreadable { path: path.to_owned(), error })?;
+    lines.push_str(&format!("{serial}\n"));
+    write(&noted, &lines, 0o644, Existing::Replaced)
 }
 
 fn authority(folder: &Path, cluster: &str, now: SystemTime) -> Result<(Authority, Made), FilesError> {

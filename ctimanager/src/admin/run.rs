@@ -37,10 +37,11 @@ enum Log {
 /// Runs the node until a signal or `ctimanager stop` ends it.
 #[must_use]
 pub fn run(run: Run) -> Outcome {
-    io::start_logging(match run.log {
+    let _logging = io::start_logging(match run.log {
         Log::Text => LogFormat::Text,
         Log::Json => LogFormat::Json,
     });
+    io::report_panics();
     let socket = named(run.socket.as_deref()).map(Path::to_owned);
     let options = RunOptions { config: run.config, node: run.node, state: run.state, socket };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -52,14 +53,24 @@ pub fn run(run: Run) -> Outcome {
             Ok(running) => running,
             Err(error) => return Outcome::failed(error),
         };
-        // For scripts; one that has closed its end does not want to know.
-        let mut stdout = std::io::stdout().lock();
-        let _ = writeln!(stdout, "ctimanager {} ready", running.node).and_then(|()| stdout.flush());
-        drop(stdout);
+        say_ready(&running.node);
         match running.wait().await {
             StopCause::Stopped => Outcome::default(),
             StopCause::Overdue => Outcome::failed("the node did not end in time and was ended"),
             StopCause::Panicked => Outcome::failed("the node failed; its log says where"),
         }
     })
+}
+
+/// For scripts, on a thread of its own: one that does not read must not keep the node from hearing its signals, and one
+/// that has closed its end does not want to know.
+fn say_ready(node: &str) {
+    let line = format!("ctimanager {node} ready\n");
+    let told = std::thread::Builder::new().name("ready".into()).spawn(move || {
+        let mut stdout = std::io::stdout().lock();
+        let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+    });
+    if let Err(error) = told {
+        tracing::warn!(%error, "no thread to say that the node is ready");
+    }
 }

@@ -11,6 +11,8 @@ use device_model::{DeviceName, Dn};
 use security::devices::NamePattern;
 use security::password;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// The most calls at once on a phone's line.
 const MAX_CALLS_OF_PHONES: u32 = 200;
@@ -32,6 +34,7 @@ pub(super) fn check(config: &mut Config, named: &str, root: &Node, names: &Names
     park_numbers(config, names, report);
     phones_without_account(config, report);
     parameters(config, root, report);
+    readable_secrets(config, report);
     certificates(config, named, report);
     costs_of_passwords(config, report);
 }
@@ -255,6 +258,36 @@ fn costs_of_passwords(config: &Config, report: &mut Report) {
             ),
         });
     }
+}
+
+/// What every user of the machine can read is no secret. One warning for all files of a kind: it names the first.
+fn readable_secrets(config: &Config, report: &mut Report) {
+    let secrets = std::mem::take(&mut report.secrets);
+    let readable: Vec<_> = secrets.iter().filter(|(path, _)| is_readable_by_all(path)).collect();
+    if let Some((path, (place, key))) = readable.first() {
+        let message = open_to_all(path, "a digest password", readable.len() - 1);
+        report.warnings.push(Mistake { place: place.clone(), path: key.clone(), message });
+    }
+    let Some(node) = config.nodes.first() else { return };
+    let place = Place { line: 0, column: 0, ..node.place.clone() };
+    let keys = config.nodes.iter().map(|node| format!("{}.key", node.name)).chain(["ca.key".to_owned()]);
+    let keys = keys.map(|file| config.cluster.pki.join(file)).filter(|path| is_readable_by_all(path));
+    let keys: Vec<_> = keys.collect();
+    if let Some(path) = keys.first() {
+        let message = open_to_all(path, "a private key", keys.len() - 1);
+        report.warnings.push(Mistake { place, path: "cluster.security.pki".into(), message });
+    }
+}
+
+fn open_to_all(path: &Path, what: &str, more: usize) -> String {
+    let path = path.display();
+    let others = if more == 0 { String::new() } else { format!(", and so do {more} more files") };
+    format!("every user of this machine can read {path}, which holds {what}{others}: `chmod o-rwx {path}`")
+}
+
+/// A file that is not there is read by nobody.
+fn is_readable_by_all(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o004 != 0)
 }
 
 /// Certificates are made by a command: until then the file is good and the node can't start.

@@ -1,7 +1,9 @@
 //! Mistakes and their places.
 
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// At most so many mistakes are kept; one more says how many were left out.
@@ -61,6 +63,8 @@ pub(super) struct Report {
     left_out: usize,
     suggestions: usize,
     pub(super) warnings: Vec<Mistake>,
+    /// Files that hold a secret in plain text, each with the first place that led there.
+    pub(super) secrets: BTreeMap<PathBuf, (Place, String)>,
 }
 
 impl Report {
@@ -70,6 +74,13 @@ impl Report {
             return;
         }
         self.mistakes.push(Mistake { place, path: path.into(), message: message.into() });
+    }
+
+    /// A secret in plain text stands in this file.
+    pub(super) fn holds_secret(&mut self, file: &Path, place: Place, path: &str) {
+        if !self.secrets.contains_key(file) {
+            self.secrets.insert(file.to_owned(), (place, path.to_owned()));
+        }
     }
 
     /// ` (did you mean `X`?)` when one of the names is close to what was written, else nothing.

@@ -106,6 +106,8 @@ service_parameters! {
     max_requests_per_second_per_address: u32 = Count(10_000, 1..=10_000_000);
     /// Failed logins a minute, of a user and of an address.
     max_login_failures_per_minute: u32 = Count(10, 1..=1_000_000);
+    /// How long a session that logged in with a password which is no longer the user's is left to log in anew.
+    credential_change_grace: Duration = Time(s(0), s(0)..=s(3_600));
     /// Connections without an open provider at once.
     max_unopened_connections: u32 = Count(1_000, 1..=100_000);
     /// Those of one address, so that one can't take all places.

@@ -8,6 +8,10 @@ use security::pki::{Authority, Issued, PkiError};
 use security::tls::{self, ClientCertificates, Identity, TlsError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The certificates that are taken back, beside the authority's own (PEM, one list or more); it may be missing.
+pub const REVOCATION_LISTS: &str = "crl.pem";
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +44,14 @@ pub fn of_node(config: &Config, node: &config::Node) -> Result<TlsConfigs, Certi
         return Ok(of_parts(&authority.pem().certificate, &issued)?);
     }
     let ca = read(folder, "ca.pem")?;
+    let lists = match read(folder, REVOCATION_LISTS) {
+        Ok(lists) => Some(lists),
+        Err(CertificateError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
     let certificate = read(folder, &format!("{name}.pem"))?;
     let key = Secret::new(read(folder, &format!("{name}.key"))?);
-    of_parts(&ca, &Issued { certificate, key })
+    with_lists(&ca, &Issued { certificate, key }, lists.as_deref())
         .map_err(|error| CertificateError::Bad { folder: folder.clone(), error })
 }
 
@@ -51,14 +60,19 @@ pub fn of_node(config: &Config, node: &config::Node) -> Result<TlsConfigs, Certi
 /// # Errors
 /// When they are no certificates or don't belong together.
 pub fn of_parts(ca: &str, node: &Issued) -> Result<TlsConfigs, TlsError> {
+    with_lists(ca, node, None)
+}
+
+fn with_lists(ca: &str, node: &Issued, lists: Option<&str>) -> Result<TlsConfigs, TlsError> {
     let identity = || Identity::from_pem(&node.certificate, &node.key);
     let applications = ClientCertificates::Optional(ca.to_owned());
     Ok(TlsConfigs {
-        cti: tls::server(identity()?, &applications, &[])?,
+        cti: tls::server(identity()?, &applications, lists, &[])?,
         // Phones show no certificates; those that do are no less welcome.
-        sip_server: tls::server(identity()?, &ClientCertificates::Ignored, &[])?,
+        sip_server: tls::server(identity()?, &ClientCertificates::Ignored, lists, &[])?,
         sip_client: tls::client(ca, Some(identity()?))?,
-        web: tls::server(identity()?, &applications, &["http/1.1"])?,
+        web: tls::server(identity()?, &applications, lists, &["http/1.1"])?,
+        revoked: Arc::new(lists.map(tls::revoked).transpose()?.unwrap_or_default().into_keys().collect()),
         ends: tls::not_after(&node.certificate)?,
     })
 }

@@ -91,6 +91,12 @@ impl Counters {
             let _ = writeln!(text, "# TYPE ctimanager_{name}_total counter");
             let _ = writeln!(text, "ctimanager_{name}_total {}", count.value());
         }
+        let _ = writeln!(
+            text,
+            "# HELP ctimanager_log_lines_lost_total Log lines lost: their reader was too slow."
+        );
+        let _ = writeln!(text, "# TYPE ctimanager_log_lines_lost_total counter");
+        let _ = writeln!(text, "ctimanager_log_lines_lost_total {}", super::logging::lines_lost());
         let _ = writeln!(text, "# HELP ctimanager_alarms_total Alarms that occurred or were raised.");
         let _ = writeln!(text, "# TYPE ctimanager_alarms_total counter");
         for (alarm, count) in alarms::ALL.iter().zip(&self.alarms) {

@@ -1,6 +1,14 @@
 //! Where log lines go and which ones.
+//!
+//! No task waits for whoever reads the log: a line is put into a bounded queue, and a thread of its own writes it. Lines
+//! that find the queue full are lost, counted, and told of as soon as there is room again.
 
+use std::backtrace::Backtrace;
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
+use std::time::Duration;
+use tracing::{error, warn};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 /// How log lines look.
@@ -21,20 +29,85 @@ const NEVER: [&str; 5] = ["rsipstack", "rustls", "tungstenite", "tokio_tungsteni
 /// The audit log's target. It is written at any level, unless `RUST_LOG` names it.
 const AUDIT: &str = "ctimanager::audit";
 
+/// Lines that wait for the reader of the log.
+const WAITING_LINES: usize = 16_384;
+/// How often lost lines are looked for, to be told of.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Counts the lines that found the queue full.
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Keeps the thread that writes the log. To drop it writes what waits, for a second at most.
+#[derive(Debug)]
+#[must_use]
+pub struct Logging(#[allow(dead_code, reason = "held for its drop")] Option<WorkerGuard>);
+
 /// Starts logging on stderr. `RUST_LOG` chooses levels; what could hold secrets stays off whatever it says.
 /// A second start of one process changes nothing.
-pub fn start_logging(format: LogFormat) {
+pub fn start_logging(format: LogFormat) -> Logging {
     let wish = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let filter = filter(&wish);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(io::stderr());
+    let lost = writer.error_counter();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_ansi(io::stderr().is_terminal());
-    // An error says that logging has been started before, which is what the caller wants.
-    let _ = match format {
+    let started = match format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),
     };
+    if started.is_err() {
+        // Logging has been started before, which is what the caller wants.
+        return Logging(None);
+    }
+    // The first to start is the only one that comes here.
+    let _ = LOST.set(lost);
+    Logging(Some(guard))
+}
+
+/// From now on a panic is an error in the log: where, and by which calls it came there. Its words are told only where they
+/// stand in the code; others may hold what the node was given: numbers, names, keys.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let words = panic.payload().downcast_ref::<&'static str>().copied();
+        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        let thread = std::thread::current();
+        error!(
+            thread = thread.name().unwrap_or_default(),
+            "panicked at {place}: {}\n{}",
+            words.unwrap_or("(its words may hold data and are left out)"),
+            Backtrace::force_capture(),
+        );
+    }));
+}
+
+/// Log lines lost since the start, because whoever reads the log was too slow.
+pub(super) fn lines_lost() -> u64 {
+    LOST.get().map_or(0, |lost| lost.dropped_lines() as u64)
+}
+
+/// Tells of lost lines once there is room again, for ever.
+pub(super) async fn tell_lost_lines() {
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        told = tell_lost(told, lines_lost);
+    }
+}
+
+/// Logs how many lines were lost beyond those that were told. A telling that is lost itself counts for nothing.
+fn tell_lost(told: u64, lost: impl Fn() -> u64) -> u64 {
+    let before = lost();
+    if before == told {
+        return told;
+    }
+    warn!(lines = before - told, "log lines were lost: whoever reads the log is too slow");
+    if lost() == before { before } else { told }
 }
 
 /// A wish that can't be read is as none. Of what could hold secrets it may not wish for any part.
@@ -69,6 +142,18 @@ mod tests {
             assert!(filter.split(',').any(|part| part == directive), "{wish:?}: {filter}");
             assert!(filter.contains("rustls=off"), "{wish:?}: {filter}");
         }
+    }
+
+    #[test]
+    fn lost_lines_are_told_once_and_again_if_the_telling_was_lost() {
+        assert_eq!(tell_lost(0, || 0), 0, "none were lost");
+        assert_eq!(tell_lost(0, || 7), 7);
+        let looks = std::cell::Cell::new(6);
+        let full = || {
+            looks.set(looks.get() + 1);
+            looks.get()
+        };
+        assert_eq!(tell_lost(3, full), 3, "it was lost itself: told with the next");
     }
 
     #[test]

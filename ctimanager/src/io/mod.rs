@@ -29,17 +29,17 @@ mod web;
 
 pub use bind::{BindError, Bound, Listen, bind};
 pub use certificates::{
-    CertificateError, of_node as certificates_of_node, of_parts as certificates_of_parts,
+    CertificateError, REVOCATION_LISTS, of_node as certificates_of_node, of_parts as certificates_of_parts,
 };
 pub use control::{Answer, Request};
 pub use counters::Counters;
-pub use logging::{LogFormat, start_logging};
+pub use logging::{LogFormat, Logging, report_panics, start_logging};
 pub use reload::FileReload;
 pub use run::{
     Keeping, KeptRegistrations, Limits, Patience, Reload, Reloaded, Running, Setup, StopCause,
     raise_file_limit, start,
 };
-pub use start::{Launch, RunOptions, StartError, listen, run};
+pub use start::{Launch, RunOptions, StartError, listen, run, run_core};
 pub use tls::TlsConfigs;
 pub use web::WebDoor;
 

@@ -55,6 +55,7 @@ impl Reload for FileReload {
         let tls = certificates::of_node(&config, node).map_err(|error| error.to_string())?;
         self.surroundings.resolved = look_up_trunks(&config);
         self.surroundings.certificate_ends = Some(tls.ends);
+        self.surroundings.revoked = Arc::clone(&tls.revoked);
         let settings = Arc::new(Settings::of(&config, node, &self.surroundings));
         let before = self.in_force.replace(Arc::clone(&settings)).unwrap_or_else(|| Arc::clone(&settings));
         let switch = Box::new(Switch::between(&before, settings));

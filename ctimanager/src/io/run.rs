@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, error, info};
 
 /// How long the core may take to end its calls.
@@ -165,7 +165,7 @@ pub enum StopCause {
     Stopped,
     /// The core did not end within the limit.
     Overdue,
-    /// The owner task panicked; the log has it.
+    /// The owner task or another task of the node itself panicked; the log has it.
     Panicked,
 }
 
@@ -200,23 +200,25 @@ impl Alive {
 
 /// Tasks that end with the node.
 #[derive(Debug, Default)]
-struct Tasks(Vec<JoinHandle<()>>);
+struct Tasks(JoinSet<()>);
 
 impl Tasks {
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.0.push(tokio::spawn(task));
+        self.0.spawn(task);
+    }
+
+    /// Comes back when one of them has panicked: a node without its listeners must not look like one that runs.
+    async fn panicked(&mut self) {
+        while let Some(ended) = self.0.join_next().await {
+            if ended.is_err_and(|error| error.is_panic()) {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     fn abort(&mut self) {
-        for task in self.0.drain(..) {
-            task.abort();
-        }
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.abort();
+        self.0.abort_all();
     }
 }
 
@@ -269,6 +271,7 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     if setup.signals {
         tasks.spawn(watch_signals(want_stop, reloads));
     }
+    tasks.spawn(super::logging::tell_lost_lines());
     say_where(&setup.node, &bound.addresses);
     readiness.set_ready();
     let addresses = bound.addresses;
@@ -331,6 +334,7 @@ impl Running {
     pub async fn wait(mut self) -> StopCause {
         tokio::select! {
             result = &mut self.owner => self.ended(result.is_ok()).await,
+            () = self.tasks.panicked() => self.ended(false).await,
             Some(()) = self.stop_wanted.recv() => self.stop().await,
         }
     }
@@ -355,6 +359,7 @@ impl Running {
 
     async fn ended(mut self, in_order: bool) -> StopCause {
         self.readiness.set_stopping();
+        self.owner.abort();
         self.tasks.abort();
         // The owner has dropped all its outboxes: connections write what is queued and end.
         let _ = tokio::time::timeout(LAST_WORDS_LIMIT, self.last_words.recv()).await;
@@ -362,7 +367,7 @@ impl Running {
             info!("stopped");
             StopCause::Stopped
         } else {
-            error!("the node's task panicked");
+            error!("one of the node's tasks panicked: the process ends");
             StopCause::Panicked
         }
     }

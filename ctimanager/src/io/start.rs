@@ -74,6 +74,17 @@ pub struct RunOptions {
 /// # Errors
 /// When the configuration is bad, the certificates can't be read, or a port can't be had.
 pub async fn run(options: RunOptions) -> Result<Running, StartError> {
+    run_core(options, |node| node).await
+}
+
+/// The same with what `core` makes of the node: a test's own core around it.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_core<C: Core>(
+    options: RunOptions,
+    core: impl FnOnce(Node) -> C,
+) -> Result<Running, StartError> {
     let path = options.config.clone();
     let loaded = blocking(move || config::load(&path)).await.map_err(StartError::Configuration)?;
     for warning in &loaded.warnings {
@@ -96,7 +107,7 @@ pub async fn run(options: RunOptions) -> Result<Running, StartError> {
         state: Some(state),
         signals: true,
     };
-    launch.start().await
+    launch.start_core(core).await
 }
 
 /// A node whose parts are at hand: what `run` makes of files, and `demo` of texts.
@@ -125,6 +136,10 @@ impl Launch {
     /// # Errors
     /// When a port can't be had.
     pub async fn start(self) -> Result<Running, StartError> {
+        self.start_core(|node| node).await
+    }
+
+    async fn start_core<C: Core>(self, core: impl FnOnce(Node) -> C) -> Result<Running, StartError> {
         let files = raise_file_limit();
         let Self { config, node, tls, listen, reload, tap, state, signals } = self;
         let wanted = files_wanted(&limits(&config));
@@ -137,8 +152,11 @@ impl Launch {
             let config = Arc::clone(&config);
             blocking(move || look_up_trunks(&config)).await
         };
-        let surroundings =
-            Surroundings { certificate_ends: Some(tls.ends), ..surroundings(&bound, resolved) };
+        let surroundings = Surroundings {
+            certificate_ends: Some(tls.ends),
+            revoked: Arc::clone(&tls.revoked),
+            ..surroundings(&bound, resolved)
+        };
         let settings = {
             let (config, node, surroundings) = (Arc::clone(&config), Arc::clone(&node), surroundings.clone());
             blocking(move || Arc::new(Settings::of(&config, &node, &surroundings))).await
@@ -147,7 +165,7 @@ impl Launch {
         SysRng.try_fill_bytes(&mut seed).map_err(|_| StartError::Entropy)?;
         let keep = state.clone().filter(|_| config.parameters.persist_sessions);
         let begin = Arc::clone(&settings);
-        let (core, store, registrations) = blocking(move || life(begin, seed, state.as_deref(), keep)).await;
+        let (node_core, store, registrations) = blocking(move || life(begin, seed, state.as_deref(), keep)).await;
         let reload = reload.map(|reload| Box::new(reload.within(surroundings, settings)) as Box<dyn Reload>);
         let setup = Setup {
             node: node.name.to_string(),
@@ -160,7 +178,7 @@ impl Launch {
             store,
             registrations,
         };
-        Ok(start(bound, core, setup))
+        Ok(start(bound, core(node_core), setup))
     }
 }
 
@@ -238,7 +256,7 @@ fn surroundings(bound: &Bound, resolved: HashMap<TrunkName, SocketAddr>) -> Surr
     let sip_listen =
         [(sip::Transport::Udp, sip_udp), (sip::Transport::Tcp, sip_tcp), (sip::Transport::Tls, sip_tls)];
     let sip_listen = sip_listen.into_iter().filter_map(|(transport, at)| Some((transport, at?))).collect();
-    Surroundings { sip_listen, cti_tls, resolved, certificate_ends: None }
+    Surroundings { sip_listen, cti_tls, resolved, ..Surroundings::default() }
 }
 
 /// The addresses of trunks that are configured by name. It blocks. A name without an address is told and left out: its

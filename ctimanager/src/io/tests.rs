@@ -253,13 +253,15 @@ fn identity(issued: &Issued) -> Identity {
 fn tls_of(authority: &Authority) -> TlsConfigs {
     let ca = authority.pem().certificate.clone();
     let node = authority.issue_node("cm1", &[], wall()).expect("a certificate");
-    let server =
-        |clients, alpn: &[&str]| security::tls::server(identity(&node), &clients, alpn).expect("a server");
+    let server = |clients, alpn: &[&str]| {
+        security::tls::server(identity(&node), &clients, None, alpn).expect("a server")
+    };
     TlsConfigs {
         cti: server(ClientCertificates::Optional(ca.clone()), &[]),
         sip_server: server(ClientCertificates::Ignored, &[]),
         sip_client: security::tls::client(&ca, None).expect("a client"),
         web: server(ClientCertificates::Optional(ca), &["http/1.1"]),
+        revoked: Arc::default(),
         ends: security::tls::not_after(&node.certificate).expect("just made"),
     }
 }

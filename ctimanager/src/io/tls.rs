@@ -5,6 +5,8 @@ use super::places::{SharedPlace, SharedPlaces};
 use crate::node::CtiTransport;
 use arc_swap::ArcSwap;
 use rustls::{ClientConfig, ServerConfig};
+use security::tls::Serial;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +31,8 @@ pub struct TlsConfigs {
     pub web: Arc<ServerConfig>,
     /// When the node's certificate ends.
     pub ends: SystemTime,
+    /// Certificates that are taken back: who has come with one is closed.
+    pub revoked: Arc<BTreeSet<Serial>>,
 }
 
 /// Where the tasks look for the configuration of the next handshake.
@@ -106,11 +110,12 @@ pub(super) fn transport_of(stream: &TlsStream<TcpStream>) -> CtiTransport {
     let (_, session) = stream.get_ref();
     let peer = session.peer_certificates().and_then(security::tls::peer_identity);
     match peer {
-        None => CtiTransport::Tls { client_cn: None, not_after: None },
+        None => CtiTransport::Tls { client_cn: None, not_after: None, serial: None },
         Some(peer) => CtiTransport::Tls {
             client_cn: Some(peer.common_name),
             // Before 1970 means: long over.
             not_after: Some(peer.not_after.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())),
+            serial: Some(peer.serial),
         },
     }
 }

@@ -80,6 +80,16 @@ alarms! {
         "A connection was closed because the application's certificate has ended.",
         "The certificate was not renewed in time.",
         "`ctimanager pki client DIR --user ID --renew`, and let the application reconnect with it.";
+    /// A certificate is taken back.
+    PROVIDER_CERTIFICATE_REVOKED = "CtiProviderCloseCertRevoked", Warning,
+        "A session was closed because its certificate is taken back.",
+        "The certificate's serial number is in a list of crl.pem.",
+        "`ctimanager pki client DIR --user ID --renew` makes another one for its user.";
+    /// A session goes on with a password that is no longer the user's.
+    CREDENTIAL_CHANGED = "CtiProviderCredentialChanged", Warning,
+        "The user's password is another one now: a session that logged in with the old one is closed.",
+        "The configuration has another password_hash; `closes` says when the session is closed.",
+        "Let the application log in anew with the new password; credential_change_grace gives it time.";
     /// The node's own certificate ends soon.
     CERTIFICATE_EXPIRES_SOON = "NodeCertificateExpiresSoon", Warning,
         "The node's certificate ends within 30 days.", "`expires` says when.",
@@ -262,7 +272,7 @@ impl Alarms {
 }
 
 /// Every alarm that there is.
-pub static ALL: [&Definition; 23] = [
+pub static ALL: [&Definition; 25] = [
     &PROVIDER_OPENED,
     &PROVIDER_OPEN_FAILURE,
     &PROVIDER_CLOSED,
@@ -272,6 +282,8 @@ pub static ALL: [&Definition; 23] = [
     &MESSAGE_TOO_LONG,
     &PEER_CERTIFICATE_EXPIRES_SOON,
     &PROVIDER_PEER_CERTIFICATE_EXPIRED,
+    &PROVIDER_CERTIFICATE_REVOKED,
+    &CREDENTIAL_CHANGED,
     &CERTIFICATE_EXPIRES_SOON,
     &CERTIFICATE_EXPIRED,
     &MAX_CONNECTIONS,

@@ -1,6 +1,7 @@
 //! Applications at the node: their connections, their sessions, and the way of a frame through both.
 
 use super::alarms;
+use super::credentials::Credential;
 use super::port::{CtiConnection, CtiTransport, Output};
 use super::reload::consequences::{Consequences, Parameters};
 use super::unopened::Unopened;
@@ -25,6 +26,8 @@ pub(super) struct Link {
     pub(super) transport: CtiTransport,
     /// What it wants to open while its password is being checked.
     pub(super) opening: Option<Box<ProviderOpen>>,
+    /// The hash that this password is compared with.
+    pub(super) compared: Option<Arc<str>>,
     /// Since when it has not read what was written to it.
     pub(super) behind: Option<Instant>,
 }
@@ -45,6 +48,7 @@ pub(super) struct Provider {
     pub(super) peer: SocketAddr,
     pub(super) transport: security::Transport,
     pub(super) rate: RequestRate,
+    pub(super) credential: Credential,
 }
 
 /// A request whose answer comes from the model within the same step, and what is to be reported of it.
@@ -156,9 +160,10 @@ impl Node {
             return step.out.push(Output::CtiClose(connection));
         }
         let machine = Connection::new(step.now);
-        self.applications
-            .links
-            .insert(connection, Link { connection: machine, peer, transport, opening: None, behind: None });
+        self.applications.links.insert(
+            connection,
+            Link { connection: machine, peer, transport, opening: None, compared: None, behind: None },
+        );
         if self.stopping.is_some() {
             self.close_connection(step, connection, CloseReason::Stopping);
         }
@@ -422,6 +427,7 @@ impl Node {
         self.keep_end(step, &session);
         self.applications.providers.remove(&id);
         self.forget_certificate(step, id);
+        self.forget_password(step, id);
         Some(parameters)
     }
 

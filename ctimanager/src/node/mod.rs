@@ -9,6 +9,7 @@ mod applications;
 mod bridge;
 mod certificates;
 mod check;
+mod credentials;
 mod directory;
 mod hearing;
 mod keeping;
@@ -60,6 +61,7 @@ pub struct Node {
     applications: Applications,
     alarms: alarms::Alarms,
     expiries: certificates::Expiries,
+    old_passwords: credentials::OldPasswords,
     keeping: Keeping,
     registrations: registrations::Registrations,
     random: StdRng,
@@ -111,6 +113,7 @@ impl Node {
             applications: Applications::new(&settings.sessions),
             alarms: alarms::Alarms::default(),
             expiries: certificates::Expiries::default(),
+            old_passwords: credentials::OldPasswords::default(),
             keeping: Keeping::default(),
             registrations: registrations::Registrations::default(),
             random,
@@ -181,6 +184,7 @@ impl Node {
             self.model.next_timeout(),
             self.applications.next_timeout(),
             self.expiries.next_timeout(),
+            self.old_passwords.next_timeout(),
         ];
         rooms.into_iter().chain([self.stopping.filter(|_| !self.stopped)]).flatten().min()
     }
@@ -200,6 +204,7 @@ impl Node {
         }
         self.application_timeouts(step);
         self.certificate_timeouts(step);
+        self.close_old_passwords(step);
     }
 
     /// Hands an input to the SIP stack; its events wait until the present statement of the model is carried out.

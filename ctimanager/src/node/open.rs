@@ -4,6 +4,7 @@
 //! checked by the shell, off this thread; everything after it happens when its answer comes.
 
 use super::applications::{Link, Provider};
+use super::credentials::Credential;
 use super::port::{CtiConnection, CtiTransport, Output};
 use super::{Node, Step, alarms};
 use device_model::SessionId;
@@ -43,16 +44,21 @@ impl Node {
             return self.refuse_open(step, connection, &open, CtiError::rate_limited(wait.retry_after_ms()));
         }
         if let Some(password) = &open.password {
+            let hash = self.settings.policy.hash_to_verify(user);
+            link.compared = Some(Arc::clone(&hash));
             step.out.push(Output::CheckPassword {
                 connection,
-                hash: self.settings.policy.hash_to_verify(user),
+                hash,
                 password: security::Secret::new(password.expose().to_owned()),
             });
             link.opening = Some(open);
             return;
         }
         let proved = match &link.transport {
-            CtiTransport::Tls { client_cn: Some(cn), .. } => **cn == *user,
+            // One that was taken back since the handshake proves nothing.
+            CtiTransport::Tls { client_cn: Some(cn), serial, .. } => {
+                **cn == *user && !serial.as_ref().is_some_and(|serial| self.settings.revoked.contains(serial))
+            }
             CtiTransport::Tls { client_cn: None, .. } | CtiTransport::Plain => false,
         };
         self.credentials_checked(step, connection, open, proved);
@@ -60,9 +66,12 @@ impl Node {
 
     /// The shell's word on a password. The connection may be gone by now.
     pub(super) fn password_checked(&mut self, step: &mut Step<'_>, connection: CtiConnection, matches: bool) {
-        let link = self.applications.links.get_mut(&connection);
-        if let Some(open) = link.and_then(|link| link.opening.take()) {
-            self.credentials_checked(step, connection, open, matches);
+        let Some(link) = self.applications.links.get_mut(&connection) else { return };
+        let compared = link.compared.take();
+        if let Some(open) = link.opening.take() {
+            // A reload may have brought another password meanwhile.
+            let still = compared == Some(self.settings.policy.hash_to_verify(open.user.as_str()));
+            self.credentials_checked(step, connection, open, matches && still);
         }
     }
 
@@ -203,6 +212,7 @@ impl Node {
             self.supersede(step, old);
         }
         self.forget_certificate(step, id);
+        self.forget_password(step, id);
         let provider = self.provider(step, connection, open);
         self.applications.providers.extend(provider.map(|p| (id, p)));
         self.keep_session(id);
@@ -287,6 +297,12 @@ impl Node {
             peer: link.peer,
             transport: link.security(),
             rate: RequestRate::new(step.now, self.settings.sessions.max_requests_per_second),
+            credential: Credential::of(
+                &self.settings,
+                open.user.as_str(),
+                &link.transport,
+                open.password.is_some(),
+            ),
         })
     }
 

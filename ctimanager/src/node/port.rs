@@ -7,6 +7,7 @@ use super::kept::{Kept, Record};
 use super::registrations::{RegistrationNews, RegistrationRecord};
 use super::reload::Switch;
 use security::Secret;
+use security::tls::Serial;
 use serde_json::Value;
 use sip::Hop;
 use sip::port::ConnectionId as SipConnection;
@@ -32,6 +33,8 @@ pub enum CtiTransport {
         client_cn: Option<Arc<str>>,
         /// When that certificate ends, seconds since the epoch.
         not_after: Option<u64>,
+        /// The number by which its issuer may take it back.
+        serial: Option<Serial>,
     },
     /// NDJSON over plain TCP.
     Plain,

@@ -36,6 +36,7 @@ impl Node {
         self.policy_replaced(&switch.before.policy);
         self.carry_through(step, switch);
         self.look_at_certificates(step);
+        self.weigh_passwords(step);
         let report = self.alarms.occur(&alarms::CONFIGURATION_LOADED, Vec::new());
         step.out.push(Output::Report(report));
     }
@@ -44,7 +45,7 @@ impl Node {
         while self.applications.consequences.reloads.len() >= MAX_RELOADS {
             self.finish_oldest(step);
         }
-        let dismissed = self.dismiss_all(step, &switch.after.policy);
+        let dismissed = self.dismiss_all(step, &switch.after);
         let all = |(session, _): &(SessionId, Parameters)| Revocation {
             session: *session,
             devices: RevokedDevices::All,
@@ -90,20 +91,26 @@ impl Node {
         listeners
     }
 
-    /// Ends the providers of users who are gone or may no longer use CTI (protocol §2). What they held goes with the
+    /// Ends the providers of users who are gone or may no longer use CTI (protocol §2), and those whose certificate is taken
+    /// back. What they held goes with the
     /// switch.
-    fn dismiss_all(&mut self, step: &mut Step<'_>, policy: &Policy) -> Vec<(SessionId, Parameters)> {
+    fn dismiss_all(&mut self, step: &mut Step<'_>, after: &Settings) -> Vec<(SessionId, Parameters)> {
         let providers = self.applications.providers.iter();
         let mut gone: Vec<_> = providers
             .filter_map(|(id, provider)| {
                 let actor = Actor { user: &provider.user, transport: provider.transport };
-                Some((*id, dismissal(policy, actor)?))
+                let revoked =
+                    || provider.credential.is_revoked(after).then_some(CloseReason::CertificateRevoked);
+                Some((*id, dismissal(&after.policy, actor).or_else(revoked)?))
             })
             .collect();
         gone.sort_unstable();
         let mut dismissed = Vec::new();
         for (session, reason) in gone {
             self.say_goodbye(step, session, reason);
+            if reason == CloseReason::CertificateRevoked {
+                self.report_revoked(step, session);
+            }
             let Some(parameters) = self.forget_session(step, session, reason.name()) else { continue };
             let report = self.alarms.occur(&alarms::PROVIDER_CLOSED, parameters.clone());
             step.out.push(Output::Report(report));

@@ -124,6 +124,7 @@ impl Node {
             peer: head.peer,
             transport,
             rate: RequestRate::new(step.now, self.settings.sessions.max_requests_per_second),
+            credential: super::credentials::Credential::EarlierLife,
         };
         self.applications.providers.insert(id, provider);
         Ok(())

@@ -6,7 +6,8 @@ use crate::config::{self, Config};
 use device_model::plan::Plan;
 use device_model::{NodeName, TrunkName};
 use security::Policy;
-use std::collections::HashMap;
+use security::tls::Serial;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub signalling: SignallingParameters,
     /// When the node's own certificate ends.
     pub certificate_ends: Option<SystemTime>,
+    /// Certificates that are taken back.
+    pub revoked: Arc<BTreeSet<Serial>>,
     /// All of it as it was written, for administrators' questions.
     pub config: Arc<Config>,
 }
@@ -59,6 +62,7 @@ pub struct SessionParameters {
     pub max_requests_per_second_per_user: u32,
     pub max_requests_per_second_per_address: u32,
     pub max_login_failures_per_minute: u32,
+    pub credential_change_grace: Duration,
     pub max_unopened_connections: usize,
     pub max_unopened_connections_per_address: usize,
 }
@@ -97,6 +101,8 @@ pub struct Surroundings {
     pub resolved: HashMap<TrunkName, SocketAddr>,
     /// When the node's own certificate ends.
     pub certificate_ends: Option<SystemTime>,
+    /// Certificates that are taken back.
+    pub revoked: Arc<BTreeSet<Serial>>,
 }
 
 impl Settings {
@@ -121,6 +127,7 @@ impl Settings {
                 dialog_requests_per_second: config.parameters.max_dialog_requests_per_second,
             },
             certificate_ends: surroundings.certificate_ends,
+            revoked: Arc::clone(&surroundings.revoked),
             config: Arc::new(config.clone()),
         }
     }
@@ -169,6 +176,7 @@ fn session_parameters(parameters: &config::ServiceParameters) -> SessionParamete
         max_requests_per_second_per_user: parameters.max_requests_per_second_per_user.max(of_session),
         max_requests_per_second_per_address: parameters.max_requests_per_second_per_address.max(of_session),
         max_login_failures_per_minute: parameters.max_login_failures_per_minute,
+        credential_change_grace: parameters.credential_change_grace,
         max_unopened_connections: parameters.max_unopened_connections as usize,
         max_unopened_connections_per_address: parameters.max_unopened_connections_per_address as usize,
     }

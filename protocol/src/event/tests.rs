@@ -259,6 +259,8 @@ fn what_a_connection_is_told_has_no_number() {
         CloseReason::UserDeleted,
         CloseReason::NotCtiEnabled,
         CloseReason::CertificateExpired,
+        CloseReason::CertificateRevoked,
+        CloseReason::CredentialChanged,
         CloseReason::LineTooLong,
         CloseReason::Draining,
         CloseReason::Stopping,

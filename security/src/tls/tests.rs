@@ -55,7 +55,7 @@ fn nodes_and_applications_know_each_other_by_the_authority() {
     let authority = Authority::generate("hq", now()).unwrap();
     let ca = authority.pem().certificate.clone();
     let node = authority.issue_node("cm1", &["192.0.2.10", "cm1.example.com"], now()).unwrap();
-    let cti = server(identity(&node), &ClientCertificates::Optional(ca.clone()), &[]).unwrap();
+    let cti = server(identity(&node), &ClientCertificates::Optional(ca.clone()), None, &[]).unwrap();
     let plain = client(&ca, None).unwrap();
     for host in ["192.0.2.10", "cm1.example.com", "localhost", "127.0.0.1", "::1"] {
         assert_eq!(handshake(&cti, &plain, host), Ok(None), "{host}");
@@ -77,7 +77,7 @@ fn certificates_of_another_authority_are_refused() {
         (Authority::generate("hq", now()).unwrap(), Authority::generate("hq", now()).unwrap());
     let node = ours.issue_node("cm1", &[], now()).unwrap();
     let clients = ClientCertificates::Optional(ours.pem().certificate.clone());
-    let cti = server(identity(&node), &clients, &[]).unwrap();
+    let cti = server(identity(&node), &clients, None, &[]).unwrap();
     let distrusting = client(&theirs.pem().certificate, None).unwrap();
     assert!(handshake(&cti, &distrusting, "localhost").is_err());
     let forged = theirs.issue_client("attendant", now()).unwrap();
@@ -90,12 +90,12 @@ fn an_expired_certificate_and_one_that_serves_another_purpose_are_refused() {
     let authority = Authority::generate("hq", now()).unwrap();
     let ca = authority.pem().certificate.clone();
     let node = authority.issue_node("cm1", &[], now()).unwrap();
-    let cti = server(identity(&node), &ClientCertificates::Optional(ca.clone()), &[]).unwrap();
+    let cti = server(identity(&node), &ClientCertificates::Optional(ca.clone()), None, &[]).unwrap();
     let long_ago = now() - CERTIFICATE_LIFE - Duration::from_secs(60);
     let expired = authority.issue_client("attendant", long_ago).unwrap();
     assert!(handshake(&cti, &client(&ca, Some(identity(&expired))).unwrap(), "localhost").is_err());
     let as_server = authority.issue_client("attendant", now()).unwrap();
-    let wrong = server(identity(&as_server), &ClientCertificates::Ignored, &[]).unwrap();
+    let wrong = server(identity(&as_server), &ClientCertificates::Ignored, None, &[]).unwrap();
     assert!(handshake(&wrong, &client(&ca, None).unwrap(), "localhost").is_err());
 }
 
@@ -105,7 +105,7 @@ fn between_nodes_a_certificate_is_required() {
     let ca = authority.pem().certificate.clone();
     let node = authority.issue_node("cm1", &[], now()).unwrap();
     let other = authority.issue_node("cm2", &[], now()).unwrap();
-    let cluster = server(identity(&node), &ClientCertificates::Required(ca.clone()), &[]).unwrap();
+    let cluster = server(identity(&node), &ClientCertificates::Required(ca.clone()), None, &[]).unwrap();
     assert!(handshake(&cluster, &client(&ca, None).unwrap(), "localhost").is_err());
     let seen = handshake(&cluster, &client(&ca, Some(identity(&other))).unwrap(), "localhost").unwrap();
     assert_eq!(&*seen.expect("required").common_name, "cm2");
@@ -116,7 +116,7 @@ fn an_authority_is_read_back_and_goes_on_signing() {
     let made = Authority::generate("hq", now()).unwrap();
     let read = Authority::from_pem(&made.pem().certificate, &made.pem().key).unwrap();
     let node = read.issue_node("cm1", &[], now()).unwrap();
-    let cti = server(identity(&node), &ClientCertificates::Ignored, &[]).unwrap();
+    let cti = server(identity(&node), &ClientCertificates::Ignored, None, &[]).unwrap();
     assert_eq!(handshake(&cti, &client(&made.pem().certificate, None).unwrap(), "localhost"), Ok(None));
 
     let other = Authority::generate("hq", now()).unwrap();
@@ -139,5 +139,5 @@ fn what_is_no_certificate_is_said_so() {
     assert_eq!(host, Some(PkiError::Name("héllo wörld".into())));
     let other = authority.issue_node("cm2", &[], now()).unwrap();
     let mixed = Identity::from_pem(&node.certificate, &other.key).unwrap();
-    assert!(matches!(server(mixed, &ClientCertificates::Ignored, &[]), Err(TlsError::Refused(_))));
+    assert!(matches!(server(mixed, &ClientCertificates::Ignored, None, &[]), Err(TlsError::Refused(_))));
 }

@@ -115,7 +115,7 @@ impl World {
             let connection = self.last_connection;
             self.connections.insert(which, Application { connection, ..Application::default() });
             let peer = scene::address("10.0.0.50:40000");
-            let transport = CtiTransport::Tls { client_cn: None, not_after: None };
+            let transport = CtiTransport::Tls { client_cn: None, not_after: None, serial: None };
             self.input(Input::CtiOpened { connection: ConnectionId(connection), peer, transport });
         }
         let text = String::from_utf8_lossy(text)

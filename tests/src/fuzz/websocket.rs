@@ -155,7 +155,7 @@ fn door(input_queue: usize) -> WebDoor {
 
 fn come(door: &WebDoor) -> tokio::io::DuplexStream {
     let (ours, theirs) = tokio::io::duplex(PIPE);
-    let transport = CtiTransport::Tls { client_cn: Some(USER.into()), not_after: None };
+    let transport = CtiTransport::Tls { client_cn: Some(USER.into()), not_after: None, serial: None };
     tokio::spawn(door.serve(theirs, ([192, 0, 2, 1], 5).into(), transport));
     ours
 }

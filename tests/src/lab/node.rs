@@ -207,6 +207,7 @@ pub struct Node {
     folder: PathBuf,
     socket: PathBuf,
     process: Process,
+    program: &'static str,
     lives: u32,
 }
 
@@ -225,6 +226,19 @@ impl Node {
     /// # Panics
     /// If it doesn't come up; its log is shown.
     pub async fn start_logging(lab: &Lab, config: &Config, level: Option<&str>) -> Node {
+        Node::start_program("ctimanager", lab, config, level).await
+    }
+
+    /// The same with another program of this workspace that is a node.
+    ///
+    /// # Panics
+    /// If it doesn't come up; its log is shown.
+    pub async fn start_program(
+        program: &'static str,
+        lab: &Lab,
+        config: &Config,
+        level: Option<&str>,
+    ) -> Node {
         let folder = lab.folder("cm1");
         let file = folder.join("config.yaml");
         std::fs::write(&file, config.to_string()).expect("the lab's folder can be written to");
@@ -232,7 +246,7 @@ impl Node {
         pki.args(["pki", "init"]).arg(folder.join("pki")).arg("--config").arg(&file);
         succeed("pki init", &pki.output().expect("the program runs"));
         let socket = socket(&folder, config.port_of("cti/tls"));
-        let process = run(&folder, &socket, level, 1);
+        let process = run(program, &folder, &socket, level, 1);
         let at = |path: &str| SocketAddr::new(lab.host(), config.port_of(path));
         let mut node = Node {
             sip: at("sip/udp"),
@@ -243,6 +257,7 @@ impl Node {
             folder,
             socket,
             process,
+            program,
             lives: 1,
         };
         node.until_it_listens().await;
@@ -261,7 +276,7 @@ impl Node {
     pub async fn start_again(&mut self) {
         assert!(self.process.ended().is_some(), "it still runs");
         self.lives += 1;
-        self.process = run(&self.folder, &self.socket, Some("info"), self.lives);
+        self.process = run(self.program, &self.folder, &self.socket, Some("info"), self.lives);
         self.until_it_listens().await;
     }
 
@@ -478,8 +493,8 @@ impl Node {
 }
 
 /// A life of the node, with a log of its own.
-fn run(folder: &Path, socket: &Path, level: Option<&str>, life: u32) -> Process {
-    let mut command = Command::new(built("ctimanager"));
+fn run(program: &str, folder: &Path, socket: &Path, level: Option<&str>, life: u32) -> Process {
+    let mut command = Command::new(built(program));
     match level {
         Some(level) => command.env("RUST_LOG", level),
         None => command.env_remove("RUST_LOG"),

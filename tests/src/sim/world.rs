@@ -374,7 +374,7 @@ impl World {
         self.applications[index].connection_life = self.life;
         let host = 50 + u8::try_from(index).unwrap_or(0);
         let peer = std::net::SocketAddr::from(([10, 0, 0, host], 40_000));
-        let transport = CtiTransport::Tls { client_cn: None, not_after: None };
+        let transport = CtiTransport::Tls { client_cn: None, not_after: None, serial: None };
         self.input(Input::CtiOpened { connection: protocol::session::ConnectionId(id), peer, transport })
     }
 

@@ -1,4 +1,4 @@
-use super::{client, init};
+use super::{Revoke, client, init, revoke};
 use security::Secret;
 use security::pki::Authority;
 use security::tls::{self, ClientCertificates, Identity};
@@ -42,7 +42,7 @@ fn init_makes_what_rustls_takes_and_keys_are_the_owners_alone() {
     let outcome = init(&folder.0, None, false, now());
     assert_eq!(outcome.code, 0, "{outcome:?}");
     let clients = ClientCertificates::Optional(folder.read("ca.pem"));
-    tls::server(folder.identity("cm1"), &clients, &[]).expect("a server");
+    tls::server(folder.identity("cm1"), &clients, None, &[]).expect("a server");
     for key in ["ca.key", "cm1.key"] {
         let mode = std::fs::metadata(folder.0.join(key)).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{key}");
@@ -106,7 +106,7 @@ fn each_node_of_the_configuration_gets_one() {
     let outcome = init(&folder.0.join("pki"), Some(&file), false, now());
     assert_eq!(outcome.code, 0, "{outcome:?}");
     for name in ["pki/n1", "pki/n2"] {
-        tls::server(folder.identity(name), &ClientCertificates::Ignored, &[]).expect("a server");
+        tls::server(folder.identity(name), &ClientCertificates::Ignored, None, &[]).expect("a server");
     }
     let read = Authority::from_pem(&folder.read("pki/ca.pem"), &Secret::new(folder.read("pki/ca.key")));
     assert!(read.is_ok());
@@ -115,4 +115,36 @@ fn each_node_of_the_configuration_gets_one() {
 
     std::fs::write(&file, "cluster: {}\n").expect("a file");
     assert_eq!(init(Path::new("nowhere"), Some(&file), false, now()).code, 1);
+}
+
+#[test]
+fn all_that_was_issued_to_a_user_is_taken_back_and_refused_in_the_handshake() {
+    let folder = Folder::new("revoke");
+    assert_eq!(init(&folder.0, None, false, now()).code, 0);
+    let mut both = Vec::new();
+    for renew in [false, true] {
+        assert_eq!(client(&folder.0, "ivr", renew, now()).code, 0);
+        both.push(tls::serial(&folder.read("clients/ivr.pem")).expect("a number"));
+    }
+    both.sort();
+    assert_eq!(client(&folder.0, "desk", false, now()).code, 0);
+    let outcome = revoke(&folder.0, &Revoke::User("ivr".into()), now());
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let revoked: Vec<_> = tls::revoked(&folder.read("crl.pem")).expect("a list").into_keys().collect();
+    assert_eq!(revoked, both, "a renewed certificate's predecessor was still good; nobody else's");
+
+    // By its file; and what is taken back stays so.
+    let desk = Revoke::Certificate(folder.0.join("clients/desk.pem"));
+    assert_eq!(revoke(&folder.0, &desk, now()).code, 0);
+    let lists = folder.read("crl.pem");
+    assert_eq!(tls::revoked(&lists).expect("a list").len(), 3);
+    let clients = ClientCertificates::Optional(folder.read("ca.pem"));
+    tls::server(folder.identity("cm1"), &clients, Some(&lists), &[]).expect("rustls takes the list");
+    for bad in ["nonsense", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"] {
+        assert!(tls::revoked(bad).is_err(), "{bad}");
+    }
+
+    for nobody in ["stranger", "../ivr"] {
+        assert_eq!(revoke(&folder.0, &Revoke::User(nobody.into()), now()).code, 1, "{nobody}");
+    }
 }

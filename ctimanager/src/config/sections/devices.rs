@@ -298,10 +298,12 @@ fn password(at: &At<'_>, fields: &Fields<'_>, report: &mut Report) -> Option<Sec
         }
         (Some(at), None) => {
             let text = at.secret_text(report)?;
+            report.holds_secret(Path::new(&*at.node.place.file), at.place(), &at.path);
             usable(&at, Secret::new(text.to_owned()), report)
         }
         (None, Some(at)) => {
             let path = super::path(&at, at.name(4096, report)?);
+            report.holds_secret(&path, at.place(), &at.path);
             let secret = read_password(&path).map_err(|message| at.wrong(report, message)).ok()?;
             usable(&at, secret, report)
         }

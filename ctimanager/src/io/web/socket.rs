@@ -143,7 +143,7 @@ fn is_foreign_page(headers: &HeaderMap) -> bool {
 /// they have to bring a password.
 fn anonymous(transport: CtiTransport) -> CtiTransport {
     match transport {
-        CtiTransport::Tls { .. } => CtiTransport::Tls { client_cn: None, not_after: None },
+        CtiTransport::Tls { .. } => CtiTransport::Tls { client_cn: None, not_after: None, serial: None },
         CtiTransport::Plain => CtiTransport::Plain,
     }
 }

@@ -10,7 +10,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A connection with a certificate of this name that ends so many days from now.
 fn with_certificate(world: &mut World, number: u64, cn: &str, days: u32) -> CtiConnection {
     let end = (world.wall + days * DAY).duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-    let transport = CtiTransport::Tls { client_cn: Some(cn.into()), not_after: Some(end.as_secs()) };
+    let transport =
+        CtiTransport::Tls { client_cn: Some(cn.into()), not_after: Some(end.as_secs()), serial: None };
     world.connect_by(number, transport)
 }
 

@@ -179,7 +179,7 @@ fn column_of(event: &Value) -> &'static str {
 fn play(groups: Groups, secure: bool, transport: CtiTransport) -> (Scene, CtiConnection, CtiConnection) {
     let yaml = config(groups, secure);
     let mut scene = Scene::new(&yaml);
-    let bob = scene.enter(1, "bob", CtiTransport::Tls { client_cn: None, not_after: None });
+    let bob = scene.enter(1, "bob", CtiTransport::Tls { client_cn: None, not_after: None, serial: None });
     let alice = scene.enter(2, "alice", transport);
     for device in ["RP_OTHER", "PORT_002"] {
         scene.open(bob, device, 30_002);
@@ -307,7 +307,7 @@ fn the_whole_matrix_of_events() {
 #[test]
 fn a_super_provider_that_is_withdrawn_hears_of_nothing_that_is_not_on_the_list() {
     let all = Groups::NONE.with(StandardGroup::CtiEnabled).with(StandardGroup::ControlOfAllDevices);
-    let tls = CtiTransport::Tls { client_cn: None, not_after: None };
+    let tls = CtiTransport::Tls { client_cn: None, not_after: None, serial: None };
     let (mut scene, alice, bob) = play(all, false, tls);
     assert!(scene.types(alice, "foreign").contains("call.connected"));
     scene.world.reload(&config(Groups::NONE.with(StandardGroup::CtiEnabled), false));

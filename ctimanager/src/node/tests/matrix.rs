@@ -176,7 +176,7 @@ pub(super) fn by_who_may_the_same(rows: impl Fn(Groups, bool, CtiTransport) -> S
     let mut same: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, groups) in sets {
         for secure in [true, false] {
-            let tls = CtiTransport::Tls { client_cn: None, not_after: None };
+            let tls = CtiTransport::Tls { client_cn: None, not_after: None, serial: None };
             for (way, transport) in [("TLS", tls), ("plain", CtiTransport::Plain)] {
                 let mode = if secure { "secure" } else { "non_secure" };
                 let heading = format!("# {name}; {mode} cluster; {way}");

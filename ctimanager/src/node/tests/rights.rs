@@ -150,7 +150,7 @@ impl Walk {
             return;
         }
         self.connections += 1;
-        let tls = CtiTransport::Tls { client_cn: None, not_after: None };
+        let tls = CtiTransport::Tls { client_cn: None, not_after: None, serial: None };
         let way = if self.random.random_bool(0.5) { tls } else { CtiTransport::Plain };
         let connection = self.world.connect_by(self.connections, way);
         let user = self.random.random_range(0..2);

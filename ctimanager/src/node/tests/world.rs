@@ -205,7 +205,7 @@ impl World {
     }
 
     pub fn connect(&mut self, number: u64) -> CtiConnection {
-        self.connect_by(number, CtiTransport::Tls { client_cn: None, not_after: None })
+        self.connect_by(number, CtiTransport::Tls { client_cn: None, not_after: None, serial: None })
     }
 
     pub fn connect_by(&mut self, number: u64, transport: CtiTransport) -> CtiConnection {
@@ -217,7 +217,7 @@ impl World {
 
     pub fn connect_from(&mut self, number: u64, peer: SocketAddr) -> CtiConnection {
         let connection = protocol::session::ConnectionId(number);
-        let transport = CtiTransport::Tls { client_cn: None, not_after: None };
+        let transport = CtiTransport::Tls { client_cn: None, not_after: None, serial: None };
         self.input(Input::CtiOpened { connection, peer, transport });
         connection
     }

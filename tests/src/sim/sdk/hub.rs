@@ -291,7 +291,7 @@ impl Hub {
 
     fn open_connection(&mut self, id: u64) {
         let peer = std::net::SocketAddr::from(([10, 0, 0, 50], 40_000));
-        let transport = CtiTransport::Tls { client_cn: None, not_after: None };
+        let transport = CtiTransport::Tls { client_cn: None, not_after: None, serial: None };
         self.input(Input::CtiOpened { connection: protocol::session::ConnectionId(id), peer, transport });
     }
 
