@@ -165,7 +165,8 @@ impl Launch {
         SysRng.try_fill_bytes(&mut seed).map_err(|_| StartError::Entropy)?;
         let keep = state.clone().filter(|_| config.parameters.persist_sessions);
         let begin = Arc::clone(&settings);
-        let (node_core, store, registrations) = blocking(move || life(begin, seed, state.as_deref(), keep)).await;
+        let (node_core, store, registrations) =
+            blocking(move || life(begin, seed, state.as_deref(), keep)).await;
         let reload = reload.map(|reload| Box::new(reload.within(surroundings, settings)) as Box<dyn Reload>);
         let setup = Setup {
             node: node.name.to_string(),
