@@ -135,6 +135,7 @@ impl CallControl {
     fn appears(&self, name: &DeviceName, dn: &Dn) -> bool {
         self.devices.get(name).is_some_and(|device| {
             device.takes_calls()
+                && (self.is_held(device) || !device.is_application())
                 && device.line(dn).is_some_and(|line| !(line.restricted && device.is_application()))
         })
     }

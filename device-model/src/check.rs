@@ -116,8 +116,10 @@ impl CallControl {
             {
                 return Err(format!("{name} is open to nobody and has legs or media"));
             }
-            let knows =
-                |session: &&SessionId| self.sessions.get(session).is_some_and(|open| open.contains(name));
+            let knows = |session: &&SessionId| {
+                self.departing.holds(**session, name)
+                    || self.sessions.get(session).is_some_and(|open| open.contains(name))
+            };
             if let Some(session) = device.openers.iter().find(|session| !knows(session)) {
                 return Err(format!("{name} is open for {session}, who doesn't know"));
             }

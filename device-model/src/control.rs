@@ -1,6 +1,7 @@
 //! The machine's state, its one entrance, and what others may ask of it.
 
 use crate::call::Call;
+use crate::departing::Departing;
 use crate::devices::{Device, Number};
 use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId};
 use crate::leg::{At, Leg};
@@ -35,6 +36,7 @@ pub struct CallControl {
     pub(crate) forwarded: HashMap<Dn, Option<Dn>>,
     pub(crate) open_devices: u32,
     pub(crate) settling: Settling,
+    pub(crate) departing: Departing,
     pub(crate) timers: Timers,
     pub(crate) next_id: u64,
     pub(crate) no_data: Arc<BTreeMap<String, String>>,
@@ -57,6 +59,9 @@ pub struct Counts {
     pub registered_phones: usize,
 }
 
+/// Timers that run in one step.
+const TIMERS_AT_ONCE: usize = 16;
+
 /// Ids keep 40 bits for the counter: a trillion of them in the life of an incarnation.
 const COUNTER_BITS: u32 = 40;
 
@@ -78,6 +83,7 @@ impl CallControl {
             forwarded: HashMap::new(),
             open_devices: 0,
             settling: Settling::default(),
+            departing: Departing::default(),
             timers: Timers::default(),
             next_id: 0,
             no_data: Arc::default(),
@@ -90,11 +96,13 @@ impl CallControl {
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
         self.now = Some(now);
         std::mem::swap(&mut self.out, out);
+        self.depart_concerned(&input);
         self.settle_concerned(&input);
         match input {
             Input::Configure { plan, revoked } => self.configure(plan, &revoked),
             Input::Settle { legs } => self.settle_next(legs),
             Input::SettleDevice(_) => {}
+            Input::Depart { devices, legs } => self.depart(devices, legs),
             Input::Registered(device) => self.registered(&device, true),
             Input::Unregistered(device) => self.registered(&device, false),
             Input::IncomingCall { leg, origin, dialled, calling, offer, hops } => {
@@ -107,7 +115,9 @@ impl CallControl {
             Input::Restored { session, device, media } => self.restore_hold(session, &device, media),
             Input::Shutdown => self.shutdown(),
             Input::Timeout => {
-                while let Some(timer) = self.timers.pop(now) {
+                // The next ones are due at once; others have their turn in between.
+                for _ in 0..TIMERS_AT_ONCE {
+                    let Some(timer) = self.timers.pop(now) else { break };
                     self.settle_before(&timer);
                     self.timeout(timer);
                 }
@@ -141,6 +151,13 @@ impl CallControl {
     /// All devices' names, in order.
     pub fn device_names(&self) -> impl Iterator<Item = &DeviceName> {
         self.devices.keys()
+    }
+
+    /// The first device from there on, by name.
+    #[must_use]
+    pub fn first_device(&self, from: &Bound<DeviceName>) -> Option<&DeviceName> {
+        let range = (from.as_ref(), Bound::Unbounded);
+        self.devices.range::<DeviceName, _>(range).next().map(|(name, _)| name)
     }
 
     /// The legs at a device, oldest first.

@@ -1,6 +1,7 @@
 //! Devices and lines: who has them open, what they can take, and a new plan.
 
 use crate::control::{CallControl, refusal};
+use crate::departing::LEGS_AT_ONCE;
 use crate::ids::{DeviceName, Dn, LegId, RequestToken, SessionId};
 use crate::media::{Codec, MediaTermination};
 use crate::muting::Unheard;
@@ -183,7 +184,8 @@ impl CallControl {
 
     /// A device with the numbers of its time.
     pub(crate) fn view_with(&self, device: &Device, numbers: &HashMap<Dn, Number>) -> DeviceView {
-        let in_service = device.in_service();
+        let held = self.is_held(device);
+        let in_service = device.in_service() && (held || !device.is_application());
         DeviceView {
             name: device.plan.name.clone(),
             kind: device.plan.kind,
@@ -191,9 +193,9 @@ impl CallControl {
             pool: device.plan.pool.clone(),
             in_service,
             node: in_service.then(|| self.identity.node.clone()),
-            registered: device.registered || (device.is_application() && !device.openers.is_empty()),
+            registered: device.registered || (device.is_application() && held),
             restricted: !device.plan.allow_cti_control,
-            opened: !device.openers.is_empty(),
+            opened: held,
             lines: (1..).zip(&device.lines).map(|(index, line)| line_view(line, index, numbers)).collect(),
         }
     }
@@ -360,22 +362,14 @@ impl CallControl {
         self.release_hold(session, name);
     }
 
-    pub(crate) fn session_ended(&mut self, session: SessionId) {
-        let open = self.sessions.get(&session).cloned().unwrap_or_default();
-        for name in open {
-            self.release_hold(session, &name);
-        }
-    }
-
     /// Ends a session's hold on a device; the last one takes an application's device out of service (protocol §2). Else
     /// the calls stay with the others, but not the address of an application that has gone.
     pub(crate) fn release_hold(&mut self, session: SessionId, name: &DeviceName) {
         let last = self.forget_hold(session, name);
-        let Some(device) = self.devices.get_mut(name) else { return };
-        if last && device.is_application() {
-            device.media = None;
-            return self.fail_device(name);
+        if last {
+            return self.fail_in_portions(name, &mut { LEGS_AT_ONCE });
         }
+        let Some(device) = self.devices.get(name) else { return };
         let legs = device.legs.iter().copied();
         let gave = |leg: &LegId| self.legs.get(leg).is_some_and(|leg| leg.media.given_by == Some(session));
         for leg in legs.filter(gave).collect::<Vec<_>>() {
@@ -386,20 +380,22 @@ impl CallControl {
     /// Takes the device from the session; true when nobody has it open any more.
     fn forget_hold(&mut self, session: SessionId, name: &DeviceName) -> bool {
         self.forget_name(session, name);
-        let Some(device) = self.devices.get_mut(name) else { return false };
-        if !device.openers.contains(&session) {
-            return false;
+        if self.is_open(session, name) {
+            self.count_provider(session, false);
         }
+        self.take_hold(session, name).unwrap_or(false)
+    }
+
+    /// Takes the session from the device, if it is there; true when it was the last.
+    pub(crate) fn take_hold(&mut self, session: SessionId, name: &DeviceName) -> Option<bool> {
+        let device = self.devices.get_mut(name).filter(|device| device.openers.contains(&session))?;
         device.openers = device.openers.iter().copied().filter(|opener| *opener != session).collect();
         let last = device.openers.is_empty();
         if last {
             device.unheard.clear();
-        }
-        self.count_provider(session, false);
-        if last {
             self.count_node(false);
         }
-        last
+        Some(last)
     }
 
     /// Strikes a device from what a session has opened.
@@ -551,9 +547,10 @@ fn line_view(line: &Line, index: u32, numbers: &HashMap<Dn, Number>) -> LineView
     }
 }
 
-/// Whether a soft limit is passed or kept again just now.
+/// Whether a soft limit is passed or kept again just now. It is kept again a tenth below it, so that who opens and closes
+/// one device at the limit says nothing new.
 fn crossed(open: u32, limit: u32, opened: bool) -> bool {
-    if opened { open == limit.saturating_add(1) } else { open == limit }
+    if opened { open == limit.saturating_add(1) } else { open == limit - limit / 10 }
 }
 
 /// Checks what an application says of its media, and sorts its sets.

@@ -12,7 +12,7 @@
 //! and calls, `media_exchange` brings the two ends' media to what is true, `requests` and `signals` are the two doors,
 //! `devices` knows who has what open, `timers` holds every time that anything waits for, and `check` compares all tables
 //! after every step of a test. A new plan is made ready by `switch` before anybody has to wait for it, put in force in one
-//! step, and carried out device by device by `settling`; `muting` remembers what a restriction hides.
+//! step, and carried out device by device by `settling`; `departing` does the same for a session that has ended; `muting` remembers what a restriction hides.
 //!
 //! # What it decides where the reference leaves a choice
 //!
@@ -40,6 +40,7 @@ mod call;
 pub mod cause;
 mod check;
 mod control;
+mod departing;
 mod devices;
 mod ending;
 pub mod ids;

@@ -28,7 +28,15 @@ pub enum Input {
         /// End at most so many legs.
         legs: usize,
     },
-    /// The same for this device, whole and at once.
+    /// Carry out what follows from the end of sessions for so many more devices, while
+    /// [`crate::CallControl::is_departing`].
+    Depart {
+        /// Let go of so many devices.
+        devices: usize,
+        /// End at most so many legs there.
+        legs: usize,
+    },
+    /// The same as [`Input::Settle`] for this device, whole and at once.
     SettleDevice(DeviceName),
     /// A phone has at least one contact now.
     Registered(DeviceName),
@@ -60,7 +68,8 @@ pub enum Input {
         /// What it asks.
         request: Request,
     },
-    /// A session is gone for good (closed or failed): its hold on every device ends (protocol §2, "Failure").
+    /// A session is gone for good (closed or failed): its hold on every device ends (protocol §2, "Failure"). It holds
+    /// nothing from then on; [`Input::Depart`] carries out what follows, beyond a few devices.
     SessionEnded(SessionId),
     /// A session may no longer hold this device: like [`Request::CloseDevice`], but nobody asked and nobody is answered.
     Revoked {
@@ -332,6 +341,15 @@ pub enum News {
         session: SessionId,
         /// On what.
         devices: Arc<[DeviceName]>,
+    },
+    /// A session that has ended has let go of these.
+    Departed {
+        /// Whose.
+        session: SessionId,
+        /// In order.
+        devices: Vec<DeviceName>,
+        /// That was all that it had.
+        over: bool,
     },
     /// It is gone, or another one has its name. Its openers have been told that it is closed.
     Removed {

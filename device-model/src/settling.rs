@@ -75,6 +75,8 @@ impl CallControl {
         self.carry_forwards(&mut forwards);
         let mut old = replace(&mut self.devices, devices);
         self.carry_devices(&mut old, &forwards);
+        let departing = &self.departing;
+        self.held.retain(|session, _| !departing.has(*session));
         let retired = Retired {
             generation: self.settling.generation,
             devices: old,
@@ -249,6 +251,11 @@ impl CallControl {
         self.settling.uncleared.is_empty()
     }
 
+    /// The calls of a device that nobody holds wait to be ended.
+    pub(crate) fn leave_uncleared(&mut self, name: &DeviceName) {
+        self.settling.uncleared.insert(name.clone());
+    }
+
     /// Whether this device has calls that wait so.
     pub(crate) fn is_uncleared(&self, name: &DeviceName) -> bool {
         self.settling.uncleared.contains(name)
@@ -272,6 +279,7 @@ impl CallControl {
             },
             Input::Configure { .. }
             | Input::Settle { .. }
+            | Input::Depart { .. }
             | Input::IncomingCall { .. }
             | Input::SessionEnded(_)
             | Input::Restored { .. }
@@ -282,6 +290,11 @@ impl CallControl {
 
     /// The same for a timer that is due.
     pub(crate) fn settle_before(&mut self, timer: &Timer) {
+        let call = match timer {
+            Timer::NoAnswer(call) | Timer::NewCallAccept(call) => Some(*call),
+            Timer::MediaExchange(leg) => self.legs.get(leg).map(|leg| leg.call),
+        };
+        call.into_iter().for_each(|call| self.depart_from_call(call));
         if self.is_clear() {
             return;
         }
@@ -529,12 +542,12 @@ fn count_calls(device: &mut Device, legs: &HashMap<LegId, Leg>) {
 }
 
 /// What a request is about.
-enum Subject<'a> {
+pub(crate) enum Subject<'a> {
     Device(&'a DeviceName),
     Leg(LegId),
 }
 
-fn subject(request: &Request) -> Subject<'_> {
+pub(crate) fn subject(request: &Request) -> Subject<'_> {
     match request {
         Request::OpenDevice { device, .. }
         | Request::CloseDevice { device }

@@ -164,10 +164,12 @@ methods! {
     ProviderMonitorPark = "provider.monitor_park", true => ParkNumbers, "Starts or stops the events `park.*`." {
         on: bool,
     }
-    ProviderSnapshot = "provider.snapshot", false => Snapshot, "Tells everything that the session has open, as it is now." {}
+    ProviderSnapshot = "provider.snapshot", false => Snapshot, "Tells everything that the session has open, as it is now." {
+        cursor: Option<Cursor>, limit: Option<PageSize>,
+    }
     RpcDiscover = "rpc.discover", false => Value, "The OpenRPC document of this server." {}
     DeviceOpen = "device.open", true => DeviceOpened, "Opens a device." {
-        device: DeviceName, media: Option<MediaTermination>,
+        device: DeviceName, media: Option<MediaTermination>, cursor: Option<Cursor>, limit: Option<PageSize>,
     }
     DeviceClose = "device.close", true => Empty, "Ends the session's hold on a device." { device: DeviceName }
     LineSetForward = "line.set_forward", true => Empty, "Sets or unsets Forward All." {
@@ -364,7 +366,7 @@ pub fn answer(reply: &device_model::Reply) -> Box<RawValue> {
         device_model::Reply::Done => crate::rpc::raw(&Empty {}),
         device_model::Reply::Opened { device, legs } => {
             let legs = legs.iter().map(Leg::from).collect();
-            crate::rpc::raw(&DeviceOpened { device: device.into(), legs })
+            crate::rpc::raw(&DeviceOpened { device: device.into(), legs, cursor: None })
         }
         device_model::Reply::Call { call, leg } => crate::rpc::raw(&NewCall { call: *call, leg: *leg }),
     }
@@ -430,10 +432,13 @@ pub struct ParkNumbers {
 /// The answer of `provider.snapshot`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Snapshot {
-    /// Everything open, as it is now.
+    /// Everything open, as it is now, by name. A device whose calls do not fit into a line goes on on the next page.
     pub devices: Vec<DeviceOpened>,
-    /// The last event that it includes.
+    /// The last event that it includes, the same for all pages.
     pub seq: u64,
+    /// Where the next page begins; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Arc<str>>,
 }
 
 /// A device and its calls: the answer of `device.open`, and an entry of a snapshot.
@@ -442,6 +447,9 @@ pub struct Snapshot {
 pub struct DeviceOpened {
     pub device: Device,
     pub legs: Vec<Leg>,
+    /// Of `device.open`: there are more calls than fit into a line; asked again with this it answers with the next ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Arc<str>>,
 }
 
 /// A new call and the leg of it at the device that asked.

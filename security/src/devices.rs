@@ -3,6 +3,7 @@
 use device_model::DeviceName;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The longest pattern, in bytes, and the longest name that a pattern can match.
@@ -140,6 +141,12 @@ impl NamePattern {
         &self.text
     }
 
+    /// What every name begins with that the pattern means.
+    fn prefix(&self) -> &str {
+        let end = self.text.find(['*', '?', '[']).unwrap_or(self.text.len());
+        &self.text[..end]
+    }
+
     /// Whether the whole name is one that the pattern means. Work grows with pattern times name, never faster.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
@@ -208,6 +215,25 @@ impl ControlledDevices {
         Ok(())
     }
 
+    /// Whether it has more than names.
+    #[must_use]
+    pub fn has_patterns(&self) -> bool {
+        !self.patterns.is_empty()
+    }
+
+    /// The first text, from this one on, with which a name on the list may begin: all names between are on none of its
+    /// entries. `None`: there is no further one.
+    #[must_use]
+    pub fn next_from<'a>(&'a self, from: &'a str) -> Option<&'a str> {
+        let name = self.names.range::<str, _>((Bound::Included(from), Bound::Unbounded)).next();
+        let of_pattern = |pattern: &'a NamePattern| {
+            let prefix = pattern.prefix();
+            if from.starts_with(prefix) { Some(from) } else { Some(prefix).filter(|prefix| *prefix > from) }
+        };
+        let patterns = self.patterns.iter().filter_map(of_pattern);
+        patterns.chain(name.map(DeviceName::as_str)).min()
+    }
+
     /// The entry that lets the user control the device.
     #[must_use]
     pub fn entry_for(&self, device: &str) -> Option<&str> {
@@ -273,5 +299,24 @@ mod tests {
         assert_eq!(list.entry_for("RP_MAIN"), Some("RP_MAIN"));
         assert_eq!(list.entry_for("PORT_7"), Some("PORT_*"));
         assert_eq!(list.entry_for("RP_OTHER"), None);
+    }
+
+    #[test]
+    fn a_list_says_where_its_next_name_may_be() {
+        let mut list = ControlledDevices::default();
+        ["PORT_*", "A1", "X?", "SEP[01-20]"].iter().for_each(|entry| list.add(entry).unwrap());
+        for (from, next) in [
+            ("", Some("A1")),
+            ("A1", Some("A1")),
+            ("A2", Some("PORT_")),
+            ("PORT_000", Some("PORT_000")),
+            ("PORT_zzz", Some("PORT_zzz")),
+            ("Q", Some("SEP")),
+            ("SEPx", Some("SEPx")),
+            ("T", Some("X")),
+            ("Y", None),
+        ] {
+            assert_eq!(list.next_from(from), next, "{from}");
+        }
     }
 }

@@ -144,6 +144,9 @@ impl<K: Hash + Ord + Clone> Failures<K> {
 /// The rate of one session's requests; the burst equals the rate (`max_requests_per_second`).
 pub struct RequestRate {
     start: Instant,
+    /// Requests' worth that is still to be paid, by [`RequestRate::charge`].
+    owed: u32,
+    per_second: u32,
     limiter: RateLimiter<NotKeyed, InMemoryState, ToldClock, NoOpMiddleware<Duration>>,
 }
 
@@ -152,14 +155,37 @@ impl RequestRate {
     #[must_use]
     pub fn new(now: Instant, per_second: u32) -> Self {
         let quota = Quota::per_second(NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN));
-        Self { start: now, limiter: RateLimiter::direct_with_clock(quota, ToldClock::default()) }
+        let limiter = RateLimiter::direct_with_clock(quota, ToldClock::default());
+        Self { start: now, owed: 0, per_second: per_second.max(1), limiter }
     }
 
     /// Takes one request.
     ///
     /// # Errors
     /// When the session has used up its burst; the request counts for nothing then.
-    pub fn check(&self, now: Instant) -> Result<(), TooMany> {
+    pub fn check(&mut self, now: Instant) -> Result<(), TooMany> {
+        self.pay(now);
+        if self.owed > 0 {
+            let retry_after = Duration::from_secs(1) * self.owed / self.per_second;
+            return Err(TooMany { retry_after: retry_after.max(Duration::from_millis(1)) });
+        }
+        self.take(now)
+    }
+
+    /// A request that was taken cost so many more: further ones are refused until that is paid.
+    pub fn charge(&mut self, now: Instant, requests: u32) {
+        // No more is owed than a second's worth, whatever it did: a burst pays that.
+        self.owed = self.owed.saturating_add(requests).min(self.per_second);
+        self.pay(now);
+    }
+
+    fn pay(&mut self, now: Instant) {
+        while self.owed > 0 && self.take(now).is_ok() {
+            self.owed -= 1;
+        }
+    }
+
+    fn take(&self, now: Instant) -> Result<(), TooMany> {
         let since = now.saturating_duration_since(self.start);
         self.limiter.clock().tell(since);
         self.limiter.check().map_err(|not_until| TooMany {
@@ -207,6 +233,13 @@ impl<K: Hash + Eq + Clone> RequestRates<K> {
         }
     }
 
+    /// See [`RequestRate::charge`].
+    pub fn charge(&mut self, now: Instant, key: &K, requests: u32) {
+        if let Some(known) = self.known.get_mut(key) {
+            known.rate.charge(now, requests);
+        }
+    }
+
     /// Takes one request of this key.
     ///
     /// # Errors
@@ -220,7 +253,7 @@ impl<K: Hash + Eq + Clone> RequestRates<K> {
             self.known.retain(|_, known| now.saturating_duration_since(known.last) < Duration::from_secs(1));
             self.look_at = (2 * self.known.len()).max(FEW);
         }
-        let rate = RequestRate::new(now, self.per_second);
+        let mut rate = RequestRate::new(now, self.per_second);
         let checked = rate.check(now);
         self.known.insert(key.clone(), Known { last: now, rate });
         checked
@@ -333,13 +366,35 @@ mod tests {
     #[test]
     fn requests_have_a_burst_and_then_a_rate() {
         let t0 = start();
-        let rate = RequestRate::new(t0, 500);
+        let mut rate = RequestRate::new(t0, 500);
         assert!((0..500).all(|_| rate.check(t0).is_ok()));
         assert_eq!(rate.check(t0), Err(TooMany { retry_after: 2 * MS }));
         assert_eq!(rate.check(t0 + 2 * MS), Ok(()));
         assert!(rate.check(t0 + 2 * MS).is_err());
         assert!((0..500).all(|_| rate.check(t0 + Duration::from_secs(10)).is_ok()));
         assert!(rate.check(t0 + Duration::from_secs(10)).is_err());
+    }
+
+    #[test]
+    fn what_a_request_cost_is_paid_before_the_next_one() {
+        let t0 = start();
+        let mut rate = RequestRate::new(t0, 100);
+        assert_eq!(rate.check(t0), Ok(()));
+        rate.charge(t0, 49);
+        assert!((0..50).all(|_| rate.check(t0).is_ok()), "half of the burst is left");
+        assert!(rate.check(t0).is_err());
+        rate.charge(t0, 49);
+        assert_eq!(rate.check(t0), Err(TooMany { retry_after: 490 * MS }));
+        assert!(rate.check(t0 + 485 * MS).is_err());
+        assert_eq!(rate.check(t0 + 505 * MS), Ok(()));
+        let later = t0 + Duration::from_secs(60);
+        rate.charge(later, u32::MAX);
+        assert_eq!(rate.check(later + 15 * MS), Ok(()), "a second's worth is the most");
+        let mut rates = RequestRates::<&str>::new(10);
+        assert_eq!(rates.check(t0, &"alice"), Ok(()));
+        rates.charge(t0, &"alice", 10);
+        rates.charge(t0, &"nobody", 10);
+        assert!(rates.check(t0, &"alice").is_err() && rates.check(t0, &"bob").is_ok());
     }
 
     /// A million names within a second: the stalest goes each time, at no more cost than the first.

@@ -1,10 +1,12 @@
 //! The policy: everything of the configuration that decides what users may. Immutable; a reload makes another.
 
 use crate::decoy::Decoys;
+use crate::devices::ControlledDevices;
 use crate::groups::{Groups, StandardGroup};
 use crate::users::{User, UserId};
 use device_model::{DeviceName, Dn};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The cluster's security mode: CUCM's mixed mode, or non-secure.
@@ -43,7 +45,12 @@ pub struct Policy {
     devices: BTreeMap<DeviceName, DeviceFacts>,
     restricted: HashSet<Dn>,
     decoys: Decoys,
+    /// How many devices each user may control by his list: counted once, since each opening of a provider tells it.
+    counts: HashMap<UserId, usize>,
 }
+
+/// Lists with patterns whose counts are remembered while they are counted: many users share few of them.
+const MEMO: usize = 64;
 
 impl Policy {
     /// Builds the policy. Of two users or devices of one name the later counts; the configuration's reader lets no such
@@ -57,7 +64,9 @@ impl Policy {
         let users: HashMap<UserId, Arc<User>> =
             users.into_iter().map(|user| (user.id.clone(), Arc::new(user))).collect();
         let decoys = Decoys::like(users.values().filter_map(|user| user.password_hash.as_deref()));
-        Self { mode, users, devices: devices.into_iter().collect(), restricted: HashSet::new(), decoys }
+        let devices: BTreeMap<_, _> = devices.into_iter().collect();
+        let counts = count_all(&users, &devices);
+        Self { mode, users, devices, restricted: HashSet::new(), decoys, counts }
     }
 
     /// With these numbers kept from applications on whatever device they are (their own `allow_cti_control`).
@@ -125,9 +134,97 @@ impl Policy {
         }
     }
 
+    /// How many [`Policy::controlled_devices`] a user has.
+    #[must_use]
+    pub fn controlled_count(&self, user: &User) -> usize {
+        self.counts.get(&user.id).copied().unwrap_or(0)
+    }
+
     /// The devices on a user's controlled list that exist, by name. Restricted ones are among them, as in CUCM: the
     /// application sees that they are.
     pub fn controlled_devices<'a>(&'a self, user: &'a User) -> impl Iterator<Item = &'a DeviceName> {
         self.devices.keys().filter(|name| user.controlled.entry_for(name.as_str()).is_some())
+    }
+}
+
+fn count_all(
+    users: &HashMap<UserId, Arc<User>>,
+    devices: &BTreeMap<DeviceName, DeviceFacts>,
+) -> HashMap<UserId, usize> {
+    let mut memo: Vec<(&ControlledDevices, usize)> = Vec::new();
+    let mut counts = HashMap::new();
+    for user in users.values() {
+        let known = memo.iter().find(|(list, _)| **list == user.controlled).map(|(_, count)| *count);
+        let counted = known.unwrap_or_else(|| count(devices, &user.controlled));
+        if known.is_none() && user.controlled.has_patterns() && memo.len() < MEMO {
+            memo.push((&user.controlled, counted));
+        }
+        counts.insert(user.id.clone(), counted);
+    }
+    counts
+}
+
+/// Looks only where a name of the list may be.
+fn count(devices: &BTreeMap<DeviceName, DeviceFacts>, list: &ControlledDevices) -> usize {
+    let (mut count, mut from) = (0, Bound::Unbounded);
+    while let Some((name, _)) = devices.range::<DeviceName, _>((from.as_ref(), Bound::Unbounded)).next() {
+        let Some(next) = list.next_from(name.as_str()) else { break };
+        if next == name.as_str() {
+            count += usize::from(list.entry_for(name.as_str()).is_some());
+            from = Bound::Excluded(name.clone());
+        } else {
+            from = Bound::Included(next.into());
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::users::UserKind;
+
+    #[test]
+    fn the_devices_of_each_list_are_counted_as_they_are_listed() {
+        let facts = DeviceFacts { allow_cti_control: true };
+        let devices: Vec<_> =
+            (0..500).flat_map(|n| [format!("A{n}"), format!("PORT_{n}"), format!("Z{n}")]).collect();
+        let user = |id: &str, entries: &[&str]| {
+            let mut controlled = ControlledDevices::default();
+            entries.iter().for_each(|entry| controlled.add(entry).expect("an entry"));
+            User {
+                id: id.into(),
+                kind: UserKind::ApplicationUser,
+                password_hash: None,
+                groups: Groups::NONE,
+                controlled,
+                session_resume_grace: None,
+            }
+        };
+        let lists: [(&str, &[&str]); 8] = [
+            ("all", &["*"]),
+            ("also all", &["*"]),
+            ("none", &[]),
+            ("names", &["A1", "Z7", "NOBODY"]),
+            ("ports", &["PORT_*", "PORT_1", "Z[1-3]"]),
+            ("odd", &["*1", "?2"]),
+            ("beyond", &["ZZ*"]),
+            ("sevens", &["*7*"]),
+        ];
+        let users = lists.map(|(id, entries)| user(id, entries));
+        let policy = Policy::new(
+            Mode::Secure,
+            users.clone(),
+            devices.iter().map(|name| (DeviceName::from(name.as_str()), facts)),
+        );
+        for user in &users {
+            assert_eq!(
+                policy.controlled_count(user),
+                policy.controlled_devices(user).count(),
+                "{:?}",
+                user.id
+            );
+        }
+        assert_eq!(policy.controlled_count(&users[4]), 503);
     }
 }

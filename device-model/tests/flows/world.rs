@@ -135,7 +135,7 @@ impl World {
                 Output::Event(_, Event::Leg(view)) => self.last_event_leg = Some(view.leg),
                 _ => {}
             }
-            if !matches!(output, Output::Discard(_)) {
+            if !matches!(output, Output::Discard(_) | Output::News(News::Departed { .. })) {
                 let _ = writeln!(self.log, "{}", self.line(output));
             }
         }
@@ -291,7 +291,7 @@ impl World {
             Output::News(News::Removed { device, .. }) => {
                 format!("news {} removed, opened={}", device.name, device.opened)
             }
-            Output::Discard(_) => String::new(),
+            Output::News(News::Departed { .. }) | Output::Discard(_) => String::new(),
         }
     }
 }

@@ -76,10 +76,18 @@ pub enum Delivery {
     Filtered,
     /// It has this number and is queued.
     Queued(u64),
-    /// It has this number and waits in the log for a resume: there is no connection.
+    /// It has this number and waits in the log: for a resume, since there is no connection, or until it is released.
     Logged(u64),
     /// It has this number, is in the log, and did not fit the queue: the connection is to be closed (`slow_consumer`).
     Overflow(u64),
+}
+
+/// Events that wait to be told.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// The first.
+    first: u64,
+    bytes: usize,
 }
 
 /// What a timer of a session says.
@@ -111,6 +119,8 @@ pub struct Session {
     queue: VecDeque<Frame>,
     /// How many at the head of the queue are a resume's reply and replay.
     replaying: usize,
+    /// Events from this number on are only in the log, until the pages of a snapshot are fetched.
+    held: Option<Held>,
     /// A frame did not fit: nothing more is queued, so that the connection sees no gap.
     overflowed: bool,
     /// Up to where it has been written down, if it is to outlive the process.
@@ -135,6 +145,7 @@ impl Session {
             answers: Answers::new(config.pending_requests, config.idem_keys),
             queue: VecDeque::from([reply]),
             replaying: 0,
+            held: None,
             overflowed: false,
             cursor: None,
             config,
@@ -158,6 +169,7 @@ impl Session {
             answers: known,
             queue: VecDeque::new(),
             replaying: 0,
+            held: None,
             overflowed: false,
             cursor: None,
             config,
@@ -320,7 +332,7 @@ impl Session {
         self.link = Link::attached(connection, now);
         self.head_changed();
         self.attachment += 1;
-        self.overflowed = false;
+        (self.held, self.overflowed) = (None, false);
         self.queue.clear();
         self.queue.push_back(reply);
         self.queue.extend(self.log.after(last_seq).map(|(seq, event)| event.frame(seq)));
@@ -339,7 +351,7 @@ impl Session {
         self.head_changed();
         self.queue.clear();
         self.replaying = 0;
-        self.overflowed = false;
+        (self.held, self.overflowed) = (None, false);
         if self.config.grace.is_zero() { Fate::Failed } else { Fate::HeldUntil(until) }
     }
 
@@ -470,8 +482,15 @@ impl Session {
         if !self.config.subscription.wants(event.event_type()) {
             return Delivery::Filtered;
         }
+        if self.held.is_some_and(|held| self.holds_enough(held)) {
+            self.release();
+        }
+        if let Some(held) = &mut self.held {
+            held.bytes += event.len();
+        }
         let seq = self.log.push(event.clone());
         match self.link {
+            Link::Attached { .. } if self.held.is_some() => Delivery::Logged(seq),
             Link::Held { .. } => Delivery::Logged(seq),
             Link::Attached { .. } => {
                 if self.enqueue(event.frame(seq)) {
@@ -481,6 +500,37 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Events wait in the log from now on, until [`Session::release`] or until half of what log or queue may hold waits.
+    /// Answers do not wait.
+    pub fn hold(&mut self) {
+        if self.connection().is_some() && self.held.is_none() {
+            self.held = Some(Held { first: self.log.last_seq() + 1, bytes: 0 });
+        }
+    }
+
+    /// Whether events wait.
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Queues the events that wait. They are not the reader's fault, and count as a replay does.
+    pub fn release(&mut self) {
+        let Some(Held { first, bytes: _ }) = self.held.take() else { return };
+        if self.overflowed || self.log.last_seq() < first {
+            return;
+        }
+        self.queue.extend(self.log.after(first - 1).map(|(seq, event)| event.frame(seq)));
+        self.replaying = self.queue.len();
+    }
+
+    /// Half of the log is left for its own purpose.
+    fn holds_enough(&self, held: Held) -> bool {
+        let waiting = self.log.last_seq() + 1 - held.first;
+        let most = self.config.queue_events.min(self.config.log_events) / 2;
+        waiting >= most as u64 || held.bytes >= self.config.log_bytes / 4
     }
 
     /// The next frame for the connection, in order.

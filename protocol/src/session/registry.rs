@@ -108,6 +108,12 @@ impl Sessions {
         self.by_user.get(user).into_iter().flatten().copied()
     }
 
+    /// How many sessions a user has.
+    #[must_use]
+    pub fn count_of_user(&self, user: &str) -> usize {
+        self.by_user.get(user).map_or(0, BTreeSet::len)
+    }
+
     /// Whether `user` can go on with a session of which he has everything up to `last_seq`. `None` as the session is
     /// something that is no id of ours.
     pub fn resume(&mut self, now: Instant, id: Option<SessionId>, user: &str, last_seq: u64) -> Resume {

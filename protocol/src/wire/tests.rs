@@ -50,7 +50,7 @@ fn reply<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(result: 
 #[test]
 fn the_bytes_of_every_answer_in_version_1() {
     let new_call = NewCall { call: CallId(7), leg: LegId(0x2a) };
-    let pair = || DeviceOpened { device: device(), legs: Vec::new() };
+    let pair = || DeviceOpened { device: device(), legs: Vec::new(), cursor: None };
     let answers = [
         reply(&Empty {}),
         reply(&opened(None)),
@@ -61,7 +61,9 @@ fn the_bytes_of_every_answer_in_version_1() {
         reply(&Devices { devices: Vec::new(), cursor: None }),
         reply(&ParkNumbers { park_numbers: vec!["8801".into()] }),
         reply(&pair()),
-        reply(&Snapshot { devices: vec![pair()], seq: 9 }),
+        reply(&Snapshot { devices: vec![pair()], seq: 9, cursor: None }),
+        reply(&Snapshot { devices: vec![pair()], seq: 9, cursor: Some("1-1-0".into()) }),
+        reply(&DeviceOpened { cursor: Some("1-0-9".into()), ..pair() }),
         reply(&new_call),
         reply(&Conference { call: CallId(7), participants: 3 }),
         reply(&Parked { park_number: "8801".into() }),

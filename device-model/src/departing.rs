@@ -1,0 +1,189 @@
+//! Sessions that have ended. All that they held counts as let go from that moment on; what follows from it is carried out
+//! device by device ([`CallControl::depart`]), so that other steps can come in between: an application may have held a
+//! hundred thousand devices.
+//!
+//! Nobody can see that it takes a moment. New calls pass by a device that only ended sessions hold, and what an input
+//! concerns is let go before the input. A few devices with a few calls are let go in the step that ends the session.
+
+use crate::control::CallControl;
+use crate::devices::Device;
+use crate::ids::{CallId, DeviceName, LegId, SessionId};
+use crate::port::{Input, Limit, News, Output};
+use crate::settling::{Subject, subject};
+use smallvec::SmallVec;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Devices that a session lets go in the step that ends it.
+const DEVICES_AT_ONCE: usize = 16;
+/// Legs that end in that step, and with the last hold on a device.
+pub(crate) const LEGS_AT_ONCE: usize = 8;
+
+/// What ended sessions have not let go yet.
+#[derive(Debug, Default)]
+pub(crate) struct Departing {
+    sessions: BTreeMap<SessionId, BTreeSet<DeviceName>>,
+    /// Legs whose address was an ended session's, at devices that others have open.
+    orphans: VecDeque<(LegId, SessionId)>,
+}
+
+impl Departing {
+    pub(crate) fn has(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    /// Whether this session's name may still stand at the device.
+    pub(crate) fn holds(&self, session: SessionId, device: &DeviceName) -> bool {
+        self.sessions.get(&session).is_some_and(|devices| devices.contains(device))
+    }
+}
+
+impl CallControl {
+    /// A session is gone: what it had open is let go, the first of it at once.
+    pub(crate) fn session_ended(&mut self, session: SessionId) {
+        let Some(open) = self.sessions.remove(&session) else { return };
+        let limit = self.plan.parameters.max_devices_per_provider;
+        if self.held.remove(&session).is_some_and(|held| held > limit - limit / 10) {
+            self.out.push(Output::Limit(Limit::DevicesPerProvider {
+                session,
+                open: 0,
+                limit,
+                exceeded: false,
+            }));
+        }
+        self.departing.sessions.insert(session, open);
+        self.depart(DEVICES_AT_ONCE, LEGS_AT_ONCE);
+    }
+
+    /// Whether ended sessions have something left to let go.
+    #[must_use]
+    pub fn is_departing(&self) -> bool {
+        !self.departing.sessions.is_empty() || !self.departing.orphans.is_empty()
+    }
+
+    /// Lets go of so many devices, and ends so many of the legs there; further ones wait to be cleared.
+    pub(crate) fn depart(&mut self, devices: usize, legs: usize) {
+        let mut budget = legs;
+        let mut let_go: BTreeMap<SessionId, Vec<DeviceName>> = BTreeMap::new();
+        for _ in 0..devices {
+            let Some(mut first) = self.departing.sessions.first_entry() else { break };
+            let session = *first.key();
+            let name = first.get_mut().pop_first();
+            if first.get().is_empty() {
+                first.remove();
+            }
+            if let Some(name) = name {
+                self.let_go(session, &name, &mut budget);
+                let_go.entry(session).or_default().push(name);
+            }
+        }
+        while budget > 0
+            && let Some((leg, session)) = self.departing.orphans.pop_front()
+        {
+            budget -= 1;
+            if self.legs.get(&leg).is_some_and(|leg| leg.media.given_by == Some(session)) {
+                self.ask_others(leg);
+            }
+        }
+        for (session, devices) in let_go {
+            let over = !self.departing.has(session);
+            self.out.push(Output::News(News::Departed { session, devices, over }));
+        }
+    }
+
+    /// Takes the hold. At the last one an application's device goes out of service, and its calls end; else they stay
+    /// with the others, but not the address of who has gone.
+    fn let_go(&mut self, session: SessionId, name: &DeviceName, budget: &mut usize) {
+        let Some(last) = self.take_hold(session, name) else { return };
+        if last {
+            return self.fail_in_portions(name, budget);
+        }
+        let Some(device) = self.devices.get(name) else { return };
+        let gave = |leg: &&LegId| self.legs.get(leg).is_some_and(|leg| leg.media.given_by == Some(session));
+        let orphans = device.legs.iter().filter(gave).map(|leg| (*leg, session));
+        self.departing.orphans.extend(orphans);
+    }
+
+    /// Nobody holds the device any more: few calls end now, many wait to be cleared.
+    pub(crate) fn fail_in_portions(&mut self, name: &DeviceName, budget: &mut usize) {
+        let Some(device) = self.devices.get_mut(name).filter(|device| device.is_application()) else {
+            return;
+        };
+        device.media = None;
+        let legs = device.legs.len();
+        if legs <= *budget {
+            *budget -= legs;
+            self.fail_device(name);
+        } else {
+            self.leave_uncleared(name);
+        }
+    }
+
+    /// Whether somebody holds the device who has not ended.
+    pub(crate) fn is_held(&self, device: &Device) -> bool {
+        match self.departing.sessions.is_empty() {
+            true => !device.openers.is_empty(),
+            false => device.openers.iter().any(|opener| !self.departing.has(*opener)),
+        }
+    }
+
+    /// What an input concerns is let go before it.
+    pub(crate) fn depart_concerned(&mut self, input: &Input) {
+        if self.departing.sessions.is_empty() {
+            return;
+        }
+        match input {
+            Input::Revoked { device, .. } | Input::Restored { device, .. } => self.depart_from(device),
+            Input::Signal(leg, _) => self.depart_beside(*leg),
+            Input::Request { request, .. } => match subject(request) {
+                Subject::Device(device) => self.depart_from(device),
+                Subject::Leg(leg) => self.depart_beside(leg),
+            },
+            Input::Configure { .. }
+            | Input::Settle { .. }
+            | Input::SettleDevice(_)
+            | Input::Depart { .. }
+            | Input::Registered(_)
+            | Input::Unregistered(_)
+            | Input::IncomingCall { .. }
+            | Input::SessionEnded(_)
+            | Input::Shutdown
+            | Input::Timeout => {}
+        }
+    }
+
+    fn depart_beside(&mut self, leg: LegId) {
+        if let Some(call) = self.legs.get(&leg).map(|leg| leg.call) {
+            self.depart_from_call(call);
+        }
+    }
+
+    /// The same for all devices of a call.
+    pub(crate) fn depart_from_call(&mut self, call: CallId) {
+        if self.departing.sessions.is_empty() {
+            return;
+        }
+        let legs = self.calls.get(&call).map(|call| call.legs()).unwrap_or_default();
+        let devices: SmallVec<[DeviceName; 4]> =
+            legs.into_iter().filter_map(|leg| self.device_of_leg(leg).cloned()).collect();
+        devices.iter().for_each(|device| self.depart_from(device));
+    }
+
+    fn depart_from(&mut self, name: &DeviceName) {
+        let Some(device) = self.devices.get(name) else { return };
+        let gone = device.openers.iter().copied().filter(|opener| self.departing.has(*opener));
+        for session in gone.collect::<SmallVec<[SessionId; 2]>>() {
+            let mut over = false;
+            if let Some(devices) = self.departing.sessions.get_mut(&session) {
+                devices.remove(name);
+                over = devices.is_empty();
+            }
+            if over {
+                self.departing.sessions.remove(&session);
+            }
+            // Its calls wait to be cleared; what the input concerns of them is cleared next.
+            self.let_go(session, name, &mut 0);
+            let devices = vec![name.clone()];
+            self.out.push(Output::News(News::Departed { session, devices, over }));
+        }
+    }
+}
