@@ -1,4 +1,5 @@
-//! How long the owner of a node is busy with a reload: nothing else happens in that time.
+//! How long the owner of a node is busy with a reload, and with an application that has everything open and looks at it or
+//! leaves: nothing else happens in that time.
 //!
 //! `cargo bench -p ctimanager --bench reload` prints, for 10,000 and 99,999 devices (with the route point the most
 //! that there may be), what is done beforehand on a thread of its own, and of the node the step of the switch, the longest of the
@@ -98,8 +99,11 @@ impl Bench {
     }
 
     fn talk(&mut self, call: u32) {
+        self.talk_to(call, 600_000 + call);
+    }
+
+    fn talk_to(&mut self, call: u32, number: u32) {
         let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n";
-        let number = 600_000 + call;
         let head = |method: &str| {
             format!(
                 "{method} sip:{number}@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bK{method}{call}\r\n\
@@ -155,8 +159,19 @@ impl Bench {
     fn reload(&mut self, what: &str, settings: &Arc<Settings>) {
         let switch = Switch::between(&self.settings, settings.clone());
         self.settings = settings.clone();
+        self.measure(what, Input::Configure(Box::new(switch)));
+    }
+
+    /// A request and everything that it makes follow.
+    fn request(&mut self, what: &str, method: &str, params: &str) {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        self.measure(what, Input::CtiFrame(APPLICATION, text.into_bytes()));
+    }
+
+    /// An input and everything that it makes follow.
+    fn measure(&mut self, what: &str, input: Input) {
         let begin = self.now;
-        let (took, mut events) = self.step(Input::Configure(Box::new(switch)));
+        let (took, mut events) = self.step(input);
         let (mut longest, mut last) = (Duration::ZERO, begin);
         let end = self.now + Duration::from_secs(30);
         while let Some(at) = self.node.next_timeout().filter(|at| *at < end) {
@@ -221,5 +236,25 @@ fn main() {
         ] {
             Bench::open(full.clone(), devices).reload(what, settings);
         }
+        leave_and_look(&full, devices);
     }
+}
+
+/// What one application with everything open does to the others when it looks at it, and when it leaves.
+fn leave_and_look(full: &Arc<Settings>, devices: u32) {
+    println!("  {:58} {:>11} {:>11}", "one application", "request", "longest after");
+    let mut bench = Bench::open(full.clone(), devices);
+    bench.request("a page of a list", "provider.devices", r#"{"limit":1000}"#);
+    bench.request("a list that finds nothing", "provider.devices", r#"{"name":"NOBODY*"}"#);
+    bench.request("a snapshot", "provider.snapshot", "{}");
+    bench.request("provider.close", "provider.close", "{}");
+    let mut bench = Bench::open(full.clone(), devices);
+    bench.measure("the connection lost, and with it the session", Input::CtiClosed(APPLICATION));
+    let mut bench = Bench::new(full.clone());
+    let media = r#"{"mode":"static","ip":"127.0.0.1","port":30000,"codecs":["PCMU"]}"#;
+    bench.ask("device.open", &format!(r#"{{"device":"RP_MAIN","media":{media}}}"#));
+    for call in 1..=4 * CALLS {
+        bench.talk_to(call, 5_000);
+    }
+    bench.measure("the connection lost with 4,000 calls at one route point", Input::CtiClosed(APPLICATION));
 }

@@ -66,6 +66,8 @@ service_parameters! {
     max_devices_per_node: u32 = Count(800, 1..=1_000_000);
     /// Hard limit of sessions of a node, those in their grace included.
     max_cti_connections: u32 = Count(2_500, 1..=100_000);
+    /// The same of one user, so that one can't take all places.
+    max_cti_connections_per_user: u32 = Count(1_000, 1..=100_000);
     /// The shortest heartbeat interval that an application may wish for.
     application_heartbeat_minimum_interval: Duration = Time(s(5), s(1)..=s(3_600));
     /// The longest heartbeat interval that an application may wish for.
@@ -138,6 +140,8 @@ service_parameters! {
     session_expires_maximum: Duration = Time(s(1_800), s(90)..=s(86_400));
     /// HTTP connections at once, not counting WebSockets.
     max_web_connections: u32 = Count(512, 1..=100_000);
+    /// Those of one address; the next one takes the place of its oldest.
+    max_web_connections_per_address: u32 = Count(64, 1..=100_000);
     /// How long a node may be silent before it counts as failed.
     node_failure_timeout: Duration = Time(s(1), Duration::from_millis(200)..=s(60));
 }

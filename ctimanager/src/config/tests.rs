@@ -102,6 +102,7 @@ fn every_range_is_kept_at_both_ends() {
         ("max_devices_per_provider", ["1", "1000000"], ["0", "1000001"]),
         ("max_devices_per_node", ["1", "1000000"], ["0", "1000001"]),
         ("max_cti_connections", ["1", "100000"], ["0", "100001"]),
+        ("max_cti_connections_per_user", ["1", "100000"], ["0", "100001"]),
         ("application_heartbeat_minimum_interval", ["1s", "3600s"], ["999ms", "3601s"]),
         ("cti_new_call_accept_timer", ["1s", "60s"], ["0s", "61s"]),
         ("media_exchange_timer", ["1s", "1m"], ["0s", "61s"]),
@@ -135,6 +136,7 @@ fn every_range_is_kept_at_both_ends() {
         ("max_dialog_requests_per_second", ["1", "100000"], ["0", "100001"]),
         ("session_expires_maximum", ["90s", "86400s"], ["89s", "86401s"]),
         ("max_web_connections", ["1", "100000"], ["0", "100001"]),
+        ("max_web_connections_per_address", ["1", "100000"], ["0", "100001"]),
         ("node_failure_timeout", ["200ms", "60s"], ["199ms", "61s"]),
     ] {
         let set = |value: &str| with("", &format!("service_parameters: {{{key}: {value}}}"));

@@ -3,6 +3,7 @@
 use crate::node::{Report, alarms};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// One count that only grows.
 #[derive(Debug, Default)]
@@ -18,6 +19,36 @@ impl Count {
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The longest of something in the last minute or two.
+#[derive(Debug, Default)]
+pub struct Longest {
+    current: AtomicU64,
+    previous: AtomicU64,
+    minute: AtomicU64,
+}
+
+impl Longest {
+    /// One took so long; `at` is the time since the start.
+    pub fn observe(&self, at: Duration, took: Duration) {
+        let minute = at.as_secs() / 60;
+        let before = self.minute.swap(minute, Ordering::Relaxed);
+        if before != minute {
+            let last = self.current.swap(0, Ordering::Relaxed);
+            self.previous.store(if before + 1 == minute { last } else { 0 }, Ordering::Relaxed);
+        }
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.current.fetch_max(took, Ordering::Relaxed);
+    }
+
+    /// The longest, in whole microseconds.
+    #[must_use]
+    pub fn value(&self) -> Duration {
+        let (current, previous) =
+            (self.current.load(Ordering::Relaxed), self.previous.load(Ordering::Relaxed));
+        Duration::from_micros(current.max(previous))
     }
 }
 
@@ -46,12 +77,14 @@ pub struct Counters {
     pub cti_lines_waited: Count,
     /// TLS handshakes that failed or took too long.
     pub tls_failures: Count,
-    /// HTTP connections refused because all places were taken.
+    /// HTTP connections closed to make room for another.
     pub web_refused: Count,
     /// Password checks refused because too many waited.
     pub passwords_refused: Count,
     /// Errors of `accept`, such as no free file descriptor.
     pub accept_errors: Count,
+    /// The longest step of the owner, what it carried out included: nothing else happens in that time.
+    pub longest_step: Longest,
     /// Alarms that occurred or were raised, in the order of [`alarms::ALL`].
     alarms: [Count; alarms::ALL.len()],
 }
@@ -80,7 +113,7 @@ impl Counters {
             ("cti_queue_overflows", "Applications' connections whose queue was full.", &self.cti_overflows),
             ("cti_long_lines_waited", "Long lines that waited for another one.", &self.cti_lines_waited),
             ("tls_handshake_failures", "TLS handshakes that failed or took too long.", &self.tls_failures),
-            ("web_connections_refused", "HTTP connections refused: no place.", &self.web_refused),
+            ("web_connections_refused", "HTTP connections closed to make room.", &self.web_refused),
             ("password_checks_refused", "Password checks refused: too many wait.", &self.passwords_refused),
             ("accept_errors", "Connections that could not be accepted.", &self.accept_errors),
         ];
@@ -97,6 +130,10 @@ impl Counters {
         );
         let _ = writeln!(text, "# TYPE ctimanager_log_lines_lost_total counter");
         let _ = writeln!(text, "ctimanager_log_lines_lost_total {}", super::logging::lines_lost());
+        let longest = self.longest_step.value().as_secs_f64();
+        let name = "ctimanager_owner_longest_step_seconds";
+        let _ = writeln!(text, "# HELP {name} The longest step of the owner in the last minute or two.");
+        let _ = writeln!(text, "# TYPE {name} gauge\n{name} {longest}");
         let _ = writeln!(text, "# HELP ctimanager_alarms_total Alarms that occurred or were raised.");
         let _ = writeln!(text, "# TYPE ctimanager_alarms_total counter");
         for (alarm, count) in alarms::ALL.iter().zip(&self.alarms) {
@@ -117,6 +154,21 @@ mod tests {
         let text = counters.prometheus();
         assert!(text.contains("# TYPE ctimanager_sip_datagrams_dropped_total counter\n"));
         assert!(text.contains("\nctimanager_sip_datagrams_dropped_total 1\n"));
+    }
+
+    #[test]
+    fn the_longest_is_that_of_the_last_minute_or_two() {
+        let longest = Longest::default();
+        let at = |at: u64, took: u64| longest.observe(Duration::from_secs(at), Duration::from_millis(took));
+        at(1, 5);
+        at(2, 3);
+        assert_eq!(longest.value(), Duration::from_millis(5));
+        at(61, 1);
+        assert_eq!(longest.value(), Duration::from_millis(5), "of the minute before");
+        at(121, 2);
+        assert_eq!(longest.value(), Duration::from_millis(2));
+        at(1_000, 1);
+        assert_eq!(longest.value(), Duration::from_millis(1), "long ago is nothing");
     }
 
     #[test]

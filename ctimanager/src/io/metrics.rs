@@ -94,7 +94,8 @@ mod tests {
         }
         let without = render(&Counters::default(), None);
         assert!(
-            without.contains("ctimanager_accept_errors_total 0\n") && !without.contains("gauge"),
+            without.contains("ctimanager_accept_errors_total 0\n")
+                && !without.contains("ctimanager_sessions"),
             "{without}"
         );
     }

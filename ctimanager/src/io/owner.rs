@@ -57,6 +57,8 @@ struct Tables {
     /// What carrying out an output made known; handled before the next event.
     feedback: VecDeque<Input>,
     pressure: Pressure,
+    /// When the first step was.
+    begun: Option<Instant>,
     stopped: bool,
 }
 
@@ -234,6 +236,9 @@ impl<C: Core> Owner<C> {
                 self.carry_out(now, output);
             }
             self.tables.outputs = outputs;
+            let begun = *self.tables.begun.get_or_insert(now);
+            let took = super::now().saturating_duration_since(now);
+            self.counters.longest_step.observe(now.saturating_duration_since(begun), took);
         }
     }
 

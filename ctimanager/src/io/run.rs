@@ -58,6 +58,8 @@ pub struct Limits {
     pub sip_idle: Duration,
     /// HTTP connections, WebSockets not counted.
     pub max_web_connections: usize,
+    /// Those of one address.
+    pub max_web_connections_per_address: usize,
     /// Bytes of an application's line or message.
     pub max_line_bytes: usize,
     /// Frames that may wait for a slow reader.
@@ -77,6 +79,10 @@ pub struct Patience {
     pub sip_connect: Duration,
     /// For a SIP message that has begun on a stream to be whole, and for the first of a connection to come; 30 s.
     pub sip_message: Duration,
+    /// For the head of an HTTP request to be whole, counted from the handshake or from the answer before; 5 s.
+    pub http_head: Duration,
+    /// For all that an HTTP connection does; 60 s.
+    pub http_life: Duration,
 }
 
 impl Default for Patience {
@@ -85,6 +91,8 @@ impl Default for Patience {
             handshake: Duration::from_secs(10),
             sip_connect: Duration::from_secs(5),
             sip_message: Duration::from_secs(30),
+            http_head: Duration::from_secs(5),
+            http_life: Duration::from_secs(60),
         }
     }
 }

@@ -205,6 +205,7 @@ pub(super) fn limits(config: &Config) -> Limits {
         max_sip_connecting: parameters.max_sip_connecting as usize,
         sip_idle: idle(config),
         max_web_connections: parameters.max_web_connections as usize,
+        max_web_connections_per_address: parameters.max_web_connections_per_address as usize,
         max_line_bytes: usize::try_from(parameters.max_line_bytes).unwrap_or(usize::MAX),
         session_queue_events: parameters.session_queue_events as usize,
         session_log_events: parameters.session_log_events as usize,

@@ -225,6 +225,7 @@ impl Default for Wishes {
                 max_sip_connecting: 1_000,
                 sip_idle: Duration::from_secs(3_900),
                 max_web_connections: 512,
+                max_web_connections_per_address: 512,
                 max_line_bytes: protocol::MAX_LINE_BYTES,
                 session_queue_events: 64,
                 session_log_events: 200,

@@ -84,9 +84,9 @@ impl Handshakes {
     }
 
     /// The server's side of a handshake; the place is free again after it.
-    pub(super) async fn accept(
+    pub(super) async fn accept<P>(
         &self,
-        _place: SharedPlace,
+        _place: P,
         config: Arc<ServerConfig>,
         stream: TcpStream,
         peer: SocketAddr,

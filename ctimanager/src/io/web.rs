@@ -1,34 +1,36 @@
 //! The web port, HTTPS only: health, metrics, and applications' WebSockets.
 
 mod door;
+mod guests;
 mod socket;
 
 pub use door::WebDoor;
 
 use super::cti::CtiShell;
 use super::metrics::{self, Gauges};
-use super::places::{Place, Places, SharedPlace};
+use super::now;
+use super::run::Patience;
 use super::tls;
 use crate::node::CtiTransport;
 use axum::Router;
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use guests::{Guest, Guests};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tracing::debug;
+use tracing::{debug, warn};
 
-/// A request's head must be whole after this time.
-const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// An HTTP connection lives no longer, whatever it does.
-const HTTP_LIFE: Duration = Duration::from_secs(300);
+/// Lost places are logged no oftener.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// Whether the node can do its work.
 #[derive(Debug, Default)]
@@ -70,13 +72,38 @@ impl Readiness {
 pub(super) struct WebShell {
     cti: Arc<CtiShell>,
     readiness: Arc<Readiness>,
-    places: Arc<Places>,
+    guests: Arc<Guests>,
+    /// When a lost place was logged last, and how many were lost since.
+    told: Mutex<(Option<Instant>, u64)>,
     gauges: Gauges,
 }
 
 impl WebShell {
     pub(super) fn new(cti: Arc<CtiShell>, readiness: Arc<Readiness>) -> Self {
-        Self { cti, readiness, places: Arc::default(), gauges: Gauges::default() }
+        Self { cti, readiness, guests: Arc::default(), told: Mutex::default(), gauges: Gauges::default() }
+    }
+
+    /// A place for one more connection. One that became a WebSocket has none here any more.
+    fn take_place(&self, peer: SocketAddr) -> Guest {
+        let limits = self.cti.limits.load();
+        let (most, of_address) = (limits.max_web_connections, limits.max_web_connections_per_address);
+        let (guest, loser) = self.guests.take(peer.ip(), most, of_address);
+        if let Some(address) = loser {
+            self.cti.counters.web_refused.add();
+            self.tell_lost(address);
+        }
+        guest
+    }
+
+    fn tell_lost(&self, address: IpAddr) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = now();
+        if told.0.is_some_and(|last| now.saturating_duration_since(last) < TELLING) {
+            told.1 += 1;
+            return;
+        }
+        let untold = std::mem::replace(&mut *told, (Some(now), 0)).1;
+        warn!(%address, untold, "an HTTP connection was closed to make room: its address has too many");
     }
 }
 
@@ -92,12 +119,8 @@ pub(super) async fn listen(listener: TcpListener, shell: Arc<WebShell>) {
     let router = router(&shell);
     let counters = Arc::clone(&shell.cti.counters);
     tls::accept(listener, counters, |stream, address| {
-        // One that became a WebSocket counts here no more.
-        let place = shell.places.take(shell.cti.limits.load().max_web_connections);
-        let (Some(place), Some(handshake)) = (place, shell.cti.take_handshake(address)) else {
-            return shell.cti.counters.web_refused.add();
-        };
-        tokio::spawn(serve(Arc::clone(&shell), router.clone(), stream, address, handshake, place));
+        let guest = Arc::new(shell.take_place(address));
+        tokio::spawn(serve(Arc::clone(&shell), router.clone(), stream, address, guest));
     })
     .await;
 }
@@ -116,17 +139,29 @@ async fn serve(
     router: Router,
     stream: TcpStream,
     address: SocketAddr,
-    handshake: SharedPlace,
-    _place: Place,
+    guest: Arc<Guest>,
 ) {
     let config = Arc::clone(&shell.cti.tls.load().web);
-    let Some(stream) = shell.cti.handshakes.accept(handshake, config, stream, address).await else { return };
-    let peer = Peer { address, transport: tls::transport_of(&stream) };
-    serve_http(router, stream, peer).await;
+    let talk = async {
+        // Bounded by the places here: health is told also while applications' handshakes have all of theirs.
+        let Some(stream) = shell.cti.handshakes.accept((), config, stream, address).await else { return };
+        let peer = Peer { address, transport: tls::transport_of(&stream) };
+        let router = router.layer(middleware::from_fn_with_state(Arc::clone(&guest), note_request));
+        serve_http(router, stream, peer, shell.cti.patience).await;
+    };
+    tokio::select! {
+        () = talk => {}
+        () = guest.loses_its_place() => {}
+    }
+}
+
+async fn note_request(State(guest): State<Arc<Guest>>, request: Request, next: Next) -> Response {
+    guest.asks();
+    next.run(request).await
 }
 
 /// Whatever carries the bytes: all below has been seen to.
-async fn serve_http<S>(router: Router, stream: S, peer: Peer)
+async fn serve_http<S>(router: Router, stream: S, peer: Peer, patience: Patience)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -134,11 +169,11 @@ where
     let service = TowerToHyperService::new(router.layer(Extension(peer)));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
+        .header_read_timeout(patience.http_head)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    match tokio::time::timeout(HTTP_LIFE, connection).await {
+    match tokio::time::timeout(patience.http_life, connection).await {
         Ok(Ok(())) | Err(_) => {}
         Ok(Err(error)) => debug!(peer = %address, %error, "an HTTP connection broke"),
     }

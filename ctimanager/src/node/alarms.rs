@@ -4,10 +4,11 @@
 //! Both become a log line and a metric; `alarms` shows the conditions that stand and the newest of all others.
 
 use super::port::{Report, Severity};
+use device_model::SessionId;
 use protocol::event::AlarmState;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
-use std::time::SystemTime;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What is known of an alarm before it happens.
 pub struct Definition {
@@ -104,6 +105,11 @@ alarms! {
         "As many providers are open as there may be: further ones are refused.",
         "max_cti_connections is reached; sessions in their grace count.",
         "Close providers that nobody needs, spread the applications over several nodes, or raise the limit.";
+    /// One user's share of the providers.
+    MAX_CONNECTIONS_OF_USER = "CtiMaxConnectionsOfUserReached", Warning,
+        "A user has as many providers open as one may have: his further ones are refused, nobody else's.",
+        "max_cti_connections_per_user is reached by the `user`; sessions in their grace count.",
+        "Look for an application that opens providers and leaves them, or raise the limit.";
     /// The bounds of connections that have no provider yet.
     MAX_UNOPENED = "CtiMaxUnopenedConnectionsReached", Warning,
         "Connections are closed at once: too many others have not opened a provider.",
@@ -177,9 +183,74 @@ struct Alarm {
     parameters: Vec<(&'static str, String)>,
 }
 
+/// Changes of one condition that are told within a minute. Later ones wait, so that one that toggles is no work for those
+/// who are told.
+const CHANGES_A_MINUTE: usize = 6;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Conditions whose changes are counted.
+const PACES: usize = 4096;
+
+/// A change of a condition, as it is to be told.
+#[derive(Debug)]
+pub struct Telling {
+    /// For the log and the counters.
+    pub report: Report,
+    /// For those whom it concerns.
+    pub alarm: protocol::event::Alarm,
+    /// Who they are.
+    pub concerned: Vec<SessionId>,
+}
+
+/// How often a condition was told, and how it is to be told when it may be again.
+#[derive(Debug)]
+struct Pace {
+    told: VecDeque<Instant>,
+    late: Option<Late>,
+}
+
+struct Late {
+    at: Instant,
+    definition: &'static Definition,
+    on: bool,
+    parameters: Vec<(&'static str, String)>,
+    concerned: Vec<SessionId>,
+}
+
+impl std::fmt::Debug for Late {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Late")
+            .field("name", &self.definition.name)
+            .field("on", &self.on)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pace {
+    /// Takes one change, or says when there is room for one.
+    fn may_tell(&mut self, now: Instant) -> Result<(), Instant> {
+        while self.told.front().is_some_and(|first| *first + MINUTE <= now) {
+            self.told.pop_front();
+        }
+        match self.told.front() {
+            Some(first) if self.told.len() >= CHANGES_A_MINUTE => Err(*first + MINUTE),
+            Some(_) | None => {
+                self.told.push_back(now);
+                Ok(())
+            }
+        }
+    }
+
+    fn is_fast(&self, now: Instant) -> bool {
+        self.told.back().is_some_and(|last| *last + MINUTE > now)
+    }
+}
+
 /// The alarms of a node.
 #[derive(Debug, Default)]
 pub struct Alarms {
+    paces: BTreeMap<(&'static str, String), Pace>,
+    /// Those that are told late, by when.
+    late: BTreeSet<(Instant, (&'static str, String))>,
     standing: BTreeMap<(&'static str, String), Alarm>,
     /// The newest last, each with its number among all.
     newest: BTreeMap<&'static str, VecDeque<(u64, Alarm)>>,
@@ -205,18 +276,51 @@ impl Alarms {
         definition.report(parameters)
     }
 
-    /// A condition begins (or ends) for this key. `None` when it was so already.
+    /// A condition begins (or ends) for this key. `None` when it was so already, or when it changes so often that it is
+    /// told later how it is then ([`Alarms::overdue`]).
     pub fn condition(
         &mut self,
+        now: Instant,
         definition: &'static Definition,
         key: String,
         on: bool,
-        mut parameters: Vec<(&'static str, String)>,
-    ) -> Option<Report> {
+        parameters: Vec<(&'static str, String)>,
+        concerned: Vec<SessionId>,
+    ) -> Option<Telling> {
         let key = (definition.name, key);
-        if on == self.standing.contains_key(&key) {
+        let same = on == self.standing.contains_key(&key);
+        let Some(pace) = self.paces.get_mut(&key) else {
+            if same {
+                return None;
+            }
+            self.forget_paces(now);
+            self.paces.insert(key.clone(), Pace { told: VecDeque::from([now]), late: None });
+            return Some(self.tell(definition, key, on, parameters, concerned));
+        };
+        if let Some(late) = pace.late.take() {
+            self.late.remove(&(late.at, key.clone()));
+        }
+        if same {
             return None;
         }
+        match pace.may_tell(now) {
+            Ok(()) => Some(self.tell(definition, key, on, parameters, concerned)),
+            Err(at) => {
+                pace.late = Some(Late { at, definition, on, parameters, concerned });
+                self.late.insert((at, key));
+                None
+            }
+        }
+    }
+
+    fn tell(
+        &mut self,
+        definition: &'static Definition,
+        key: (&'static str, String),
+        on: bool,
+        mut parameters: Vec<(&'static str, String)>,
+        concerned: Vec<SessionId>,
+    ) -> Telling {
         let state = if on { "raised" } else { "cleared" };
         let alarm = Alarm { name: definition.name, at: self.time, state, parameters: parameters.clone() };
         if !on {
@@ -226,8 +330,39 @@ impl Alarms {
             self.standing.insert(key, alarm);
         }
         let severity = if on { definition.severity } else { Severity::Informational };
+        let alarm = event(definition, on, &parameters);
         parameters.push(("state", state.to_owned()));
-        Some(Report { name: definition.name, severity, parameters })
+        Telling { report: Report { name: definition.name, severity, parameters }, alarm, concerned }
+    }
+
+    /// When [`Alarms::overdue`] has something to tell.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.late.first().map(|(at, _)| *at)
+    }
+
+    /// The next condition that could not be told at once, as it is now.
+    pub fn overdue(&mut self, now: Instant) -> Option<Telling> {
+        let (_, key) = self.late.first().filter(|(at, _)| *at <= now).cloned()?;
+        self.late.pop_first();
+        let pace = self.paces.get_mut(&key)?;
+        let Late { definition, on, parameters, concerned, at: _ } = pace.late.take()?;
+        pace.told.push_back(now);
+        Some(self.tell(definition, key, on, parameters, concerned))
+    }
+
+    /// Conditions that have been quiet need not be known: they have their whole pace again.
+    fn forget_paces(&mut self, now: Instant) {
+        if self.paces.len() >= PACES {
+            self.paces.retain(|_, pace| pace.late.is_some() || pace.is_fast(now));
+        }
+        while self.paces.len() >= PACES {
+            if let Some((key, pace)) = self.paces.pop_first()
+                && let Some(late) = pace.late
+            {
+                self.late.remove(&(late.at, key));
+            }
+        }
     }
 
     /// The conditions that stand, then the newest others, as the protocol's `alarm` objects.
@@ -272,7 +407,7 @@ impl Alarms {
 }
 
 /// Every alarm that there is.
-pub static ALL: [&Definition; 25] = [
+pub static ALL: [&Definition; 26] = [
     &PROVIDER_OPENED,
     &PROVIDER_OPEN_FAILURE,
     &PROVIDER_CLOSED,
@@ -287,6 +422,7 @@ pub static ALL: [&Definition; 25] = [
     &CERTIFICATE_EXPIRES_SOON,
     &CERTIFICATE_EXPIRED,
     &MAX_CONNECTIONS,
+    &MAX_CONNECTIONS_OF_USER,
     &MAX_UNOPENED,
     &DEVICE_OPENED,
     &DEVICE_OPEN_FAILURE,
@@ -365,7 +501,10 @@ mod tests {
     fn a_condition_is_told_once_each_way_and_listed_while_it_stands() {
         let mut alarms = Alarms::default();
         let raise = |alarms: &mut Alarms, on| {
-            alarms.condition(&MAX_DEVICES_PER_NODE, String::new(), on, vec![("open", "801".into())])
+            let parameters = vec![("open", "801".into())];
+            let told =
+                alarms.condition(start(), &MAX_DEVICES_PER_NODE, String::new(), on, parameters, Vec::new());
+            told.map(|told| told.report)
         };
         assert!(raise(&mut alarms, false).is_none());
         alarms.set_time(SystemTime::UNIX_EPOCH);
@@ -379,6 +518,43 @@ mod tests {
         assert_eq!(alarms.standing(), 0);
         assert_eq!(alarms.list()[0]["state"], "cleared");
         assert_eq!(alarms.list()[0]["time"], "1970-01-01T00:01:00.000Z");
+    }
+
+    /// Tests need some instant to count from; which one makes no difference.
+    #[allow(clippy::disallowed_methods)]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn a_condition_that_toggles_is_told_six_times_a_minute_and_then_as_it_is() {
+        let (mut alarms, begin) = (Alarms::default(), start());
+        let set = |alarms: &mut Alarms, at: Instant, on| {
+            alarms.condition(at, &MAX_DEVICES_PER_NODE, String::new(), on, Vec::new(), Vec::new()).is_some()
+        };
+        let ms = Duration::from_millis(1);
+        let told = (0..1_000).filter(|n| set(&mut alarms, begin + *n * ms, n % 2 == 0)).count();
+        assert_eq!(told, 6);
+        assert!(alarms.standing() == 0 && alarms.next_timeout().is_none(), "it ended as it was told last");
+        assert!(!set(&mut alarms, begin + 1_000 * ms, true));
+        let due = alarms.next_timeout().expect("told later");
+        assert_eq!(due, begin + MINUTE);
+        assert!(alarms.overdue(due - ms).is_none());
+        let late = alarms.overdue(due).expect("told now");
+        assert!(late.report.parameters.contains(&("state", "raised".to_owned())));
+        assert_eq!((alarms.standing(), alarms.next_timeout()), (1, None));
+        // Another key has its own pace.
+        let other = alarms.condition(due, &MAX_DEVICES_PER_NODE, "x".into(), true, Vec::new(), Vec::new());
+        assert!(other.is_some());
+    }
+
+    #[test]
+    fn the_paces_of_millions_of_conditions_are_bounded() {
+        let (mut alarms, begin) = (Alarms::default(), start());
+        for n in 0..3 * PACES {
+            alarms.condition(begin, &MAX_UNOPENED, n.to_string(), true, Vec::new(), Vec::new());
+        }
+        assert!(alarms.paces.len() <= PACES && alarms.late.is_empty());
     }
 
     #[test]
@@ -400,7 +576,9 @@ mod tests {
     #[test]
     fn conditions_beyond_the_limit_are_told_and_not_listed() {
         let mut alarms = Alarms::default();
-        let mut raise = |key: usize| alarms.condition(&SLOW_CONSUMER, key.to_string(), true, Vec::new());
+        let now = start();
+        let mut raise =
+            |key: usize| alarms.condition(now, &SLOW_CONSUMER, key.to_string(), true, Vec::new(), Vec::new());
         assert!((0..=STANDING).all(|key| raise(key).is_some()));
         assert_eq!((alarms.standing(), alarms.list().len()), (STANDING, STANDING));
     }

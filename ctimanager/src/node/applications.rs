@@ -19,6 +19,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Sessions, or connections without one, whose time is over in one step.
+const TIMERS_AT_ONCE: usize = 64;
+
 /// One connection of an application.
 pub(super) struct Link {
     pub(super) connection: Connection,
@@ -101,8 +104,7 @@ impl Applications {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let consequences = self.consequences.next_timeout();
-        [self.unopened.next_timeout(), self.sessions.next_timeout(), consequences].into_iter().flatten().min()
+        [self.unopened.next_timeout(), self.sessions.next_timeout()].into_iter().flatten().min()
     }
 
     pub(super) fn touch(&mut self, session: SessionId) {
@@ -120,10 +122,18 @@ impl Applications {
 
     /// Takes one request of a provider: of his session, of his user, of his address.
     fn take_request(&mut self, now: Instant, id: SessionId) -> Result<(), TooMany> {
-        let Some(provider) = self.providers.get(&id) else { return Ok(()) };
+        let Some(provider) = self.providers.get_mut(&id) else { return Ok(()) };
         provider.rate.check(now)?;
         self.user_rates.check(now, &provider.user)?;
         self.address_rates.check(now, &network(provider.peer.ip()))
+    }
+
+    /// What a request cost beyond the one that was taken for it: whoever asks for much waits longer until he may ask again.
+    pub(super) fn charge(&mut self, now: Instant, id: SessionId, price: u32) {
+        let Some(provider) = self.providers.get_mut(&id).filter(|_| price > 0) else { return };
+        provider.rate.charge(now, price);
+        self.user_rates.charge(now, &provider.user, price);
+        self.address_rates.charge(now, &network(provider.peer.ip()), price);
     }
 }
 
@@ -236,7 +246,7 @@ impl Node {
         result: Result<device_model::Reply, device_model::Refusal>,
     ) {
         let answer = match result {
-            Ok(reply) => Ok(protocol::methods::answer(&reply)),
+            Ok(reply) => Ok(self.answer_in_pages(step, id, &reply)),
             Err(refusal) => Err(CtiError::from(refusal)),
         };
         if self.applications.reported.as_ref().is_some_and(|r| (r.session, r.token) == (id, token))
@@ -272,12 +282,13 @@ impl Node {
     /// Tells sessions an event. They were chosen by what the decision lets them hear; see `hearing`.
     pub(super) fn tell_event(&mut self, step: &Step<'_>, sessions: &[SessionId], event: Event) {
         self.bear_witness(sessions, &event);
+        self.note_change(sessions, &event);
         let event = event.encode(&self.settings.node, step.wall);
         self.tell(sessions, &event);
     }
 
     /// Serialised once, however many hear it.
-    fn tell(&mut self, sessions: &[SessionId], event: &Encoded) {
+    pub(super) fn tell(&mut self, sessions: &[SessionId], event: &Encoded) {
         self.applications.told += sessions.len() as u64;
         for id in sessions {
             if let Some(mut session) = self.applications.sessions.get_mut(*id) {
@@ -402,15 +413,11 @@ impl Node {
 
     /// A session is over, closed or failed: what it held is let go (protocol §2, "Failure").
     pub(super) fn end_session(&mut self, step: &mut Step<'_>, id: SessionId, reason: &'static str) {
+        let user = self.applications.providers.get(&id).map(|provider| provider.user.clone());
         let Some(parameters) = self.forget_session(step, id, reason) else { return };
-        let devices: Vec<DeviceName> = self.model.open_devices(id).cloned().collect();
+        user.into_iter().for_each(|user| self.weigh_user(step, &user));
         self.weigh_connections(step);
-        self.model(step, device_model::Input::SessionEnded(id));
-        for device in &devices {
-            self.report_closed(step, &parameters, device);
-        }
-        let report = self.alarms.occur(&alarms::PROVIDER_CLOSED, parameters);
-        step.out.push(Output::Report(report));
+        self.let_go_of_all(step, id, parameters);
     }
 
     /// The session's part of that; what it held is for the caller to let go. Returns the parameters of what is to be
@@ -426,6 +433,7 @@ impl Node {
         parameters.push(("reason", reason.to_owned()));
         self.keep_end(step, &session);
         self.applications.providers.remove(&id);
+        self.forget_pages(id);
         self.forget_certificate(step, id);
         self.forget_password(step, id);
         Some(parameters)
@@ -449,16 +457,16 @@ impl Node {
     }
 
     pub(super) fn application_timeouts(&mut self, step: &mut Step<'_>) {
-        if self.applications.consequences.next_timeout().is_some_and(|at| at <= step.now) {
-            self.carry_out(step);
-        }
-        while let Some(connection) = self.applications.unopened.overdue(step.now) {
+        // The next ones are due at once; others have their turn in between.
+        for _ in 0..TIMERS_AT_ONCE {
+            let Some(connection) = self.applications.unopened.overdue(step.now) else { break };
             let link = self.forget_link(step, connection);
             let frame = link.and_then(|mut link| link.connection.timeout(step.now, step.wall));
             step.out.extend(frame.map(|frame| Output::Cti(connection, frame)));
             step.out.push(Output::CtiClose(connection));
         }
-        while let Some((id, what)) = self.applications.sessions.timeout(step.now, step.wall) {
+        for _ in 0..TIMERS_AT_ONCE {
+            let Some((id, what)) = self.applications.sessions.timeout(step.now, step.wall) else { break };
             match what {
                 SessionTimeout::Heartbeat => self.applications.touch(id),
                 SessionTimeout::GraceOver => self.end_session(step, id, "grace_over"),

@@ -5,15 +5,10 @@ use super::open::permission_error;
 use super::port::Output;
 use super::{Node, Step, alarms};
 use device_model::{DeviceName, RequestToken, SessionId};
-use protocol::methods::{DeviceOpened, Devices, Method, ProviderDevices, Scope, Snapshot};
-use protocol::wire::{Device, Leg};
-use protocol::{CtiError, rpc};
+use protocol::CtiError;
+use protocol::methods::{DeviceOpen, Method, ProviderDevices, Scope};
 use security::audit::{AuditRecord, Outcome};
-use security::{Action, Actor, Decision, RefusalKind, Topic};
-use serde_json::value::RawValue;
-
-/// Devices on a page of `provider.devices` when the application does not say.
-const PAGE: usize = 100;
+use security::{Action, Actor, Decision, RefusalKind};
 
 impl Node {
     pub(super) fn execute(
@@ -32,17 +27,23 @@ impl Node {
             }
             return self.refuse(id, token, error);
         }
-        let answer = match &method {
-            Method::ProviderClose(_) => return self.close_provider(step, id, token),
-            Method::ProviderDevices(wish) => self.list_devices(id, wish),
-            Method::ProviderSnapshot(_) => Ok(self.snapshot(id)),
-            Method::RpcDiscover(_) => Ok(protocol::openrpc::answer()),
+        match method {
+            Method::ProviderClose(_) => self.close_provider(step, id, token),
+            Method::ProviderDevices(wish) => self.list_devices(step, id, token, wish),
+            Method::ProviderSnapshot(wish) => self.snapshot(step, id, token, &wish),
+            Method::RpcDiscover(_) => self.reply(id, token, Ok(protocol::openrpc::answer())),
+            Method::DeviceOpen(DeviceOpen { device, cursor: Some(cursor), limit, .. }) => {
+                self.next_page(step, id, token, &cursor, limit, Some(&device));
+            }
             other => match other.to_model() {
-                Some(request) => return self.ask_model(step, id, token, request),
-                None => Err(unsupported(other)),
+                Some(request) => {
+                    self.wish_page(if let Method::DeviceOpen(open) = &other { Some(open) } else { None });
+                    self.ask_model(step, id, token, request);
+                    self.wish_page(None);
+                }
+                None => self.refuse(id, token, unsupported(&other)),
             },
-        };
-        self.reply(id, token, answer);
+        }
     }
 
     fn ask_model(
@@ -71,6 +72,7 @@ impl Node {
             _ => None,
         };
         if let R::CloseDevice { device } = &request {
+            self.note_opened(id, device);
             self.keeping.device(id, device);
         }
         self.model(step, device_model::Input::Request { session: id, token, request });
@@ -120,56 +122,6 @@ impl Node {
         parameters.push(("reason", error.symbol.name().to_owned()));
         let report = self.alarms.occur(&alarms::DEVICE_OPEN_FAILURE, parameters);
         step.out.push(Output::Report(report));
-    }
-
-    /// A page of devices, by name; the cursor is the last name of the page before.
-    fn list_devices(&self, id: SessionId, wish: &ProviderDevices) -> Result<Box<RawValue>, CtiError> {
-        let policy = &self.settings.policy;
-        let user = self.applications.providers.get(&id).and_then(|p| policy.user(&p.user));
-        let limit = wish.limit.map_or(PAGE, |limit| usize::from(limit.0));
-        let after = wish.cursor.as_ref().map(|cursor| cursor.as_str());
-        let all = wish.scope == Some(Scope::All);
-        let mine = |name: &str| all || user.is_some_and(|u| u.controlled.entry_for(name).is_some());
-        let named = |name: &str| wish.name.as_ref().is_none_or(|glob| glob.matches(name));
-        let mut devices = Vec::new();
-        let mut cursor = None;
-        for name in self.model.device_names() {
-            let text = name.as_str();
-            if after.is_some_and(|after| text <= after) || !mine(text) || !named(text) {
-                continue;
-            }
-            let Some(view) = self.model.device(name) else { continue };
-            // "Every controllable device": a restricted one is not (protocol §2).
-            if all && view.restricted {
-                continue;
-            }
-            let device = Device::from(&view);
-            if wish.type_.is_some_and(|kind| kind != device.kind) {
-                continue;
-            }
-            if devices.len() == limit {
-                cursor = devices.last().map(|last: &Device| last.name.as_str().into());
-                break;
-            }
-            devices.push(device);
-        }
-        Ok(rpc::raw(&Devices { devices, cursor }))
-    }
-
-    /// The devices that the session has open, with the legs of which it is told.
-    fn snapshot(&self, id: SessionId) -> Box<RawValue> {
-        let devices = self
-            .model
-            .open_devices(id)
-            .filter_map(|name| {
-                let device = Device::from(&self.model.device(name)?);
-                let mut legs = self.model.legs_of_device(name);
-                legs.retain(|leg| self.may_hear(id, Topic::Line(name, &leg.dn)));
-                Some(DeviceOpened { device, legs: legs.iter().map(Leg::from).collect() })
-            })
-            .collect();
-        let seq = self.applications.sessions.get(id).map_or(0, |s| s.last_seq());
-        rpc::raw(&Snapshot { devices, seq })
     }
 }
 

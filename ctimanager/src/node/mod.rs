@@ -17,7 +17,9 @@ pub mod kept;
 mod media;
 mod methods;
 mod open;
+mod pages;
 pub mod port;
+mod portions;
 pub mod registrations;
 mod reload;
 mod restore;
@@ -64,6 +66,8 @@ pub struct Node {
     old_passwords: credentials::OldPasswords,
     keeping: Keeping,
     registrations: registrations::Registrations,
+    portions: portions::Portions,
+    pages: pages::Pages,
     random: StdRng,
     started: Option<SystemTime>,
     /// What is still to be told to the model in this step.
@@ -116,6 +120,8 @@ impl Node {
             old_passwords: credentials::OldPasswords::default(),
             keeping: Keeping::default(),
             registrations: registrations::Registrations::default(),
+            portions: portions::Portions::default(),
+            pages: pages::Pages::default(),
             random,
             started: None,
             pending: VecDeque::new(),
@@ -171,6 +177,7 @@ impl Node {
         }
         self.settle(&mut step);
         self.flush(&mut step);
+        self.look_for_work(&step);
         self.say_records(&mut step, begin);
         self.say_registrations(&mut step);
         self.finish(&mut step);
@@ -185,6 +192,9 @@ impl Node {
             self.applications.next_timeout(),
             self.expiries.next_timeout(),
             self.old_passwords.next_timeout(),
+            self.alarms.next_timeout(),
+            self.portions.next_timeout(),
+            self.pages.next_timeout(),
         ];
         rooms.into_iter().chain([self.stopping.filter(|_| !self.stopped)]).flatten().min()
     }
@@ -203,6 +213,9 @@ impl Node {
             self.model(step, device_model::Input::Timeout);
         }
         self.application_timeouts(step);
+        self.page_timeouts(step);
+        self.portion_timeouts(step);
+        self.alarm_timeouts(step);
         self.certificate_timeouts(step);
         self.close_old_passwords(step);
     }
@@ -312,11 +325,22 @@ impl Node {
         parameters: Vec<(&'static str, String)>,
         concerned: &[SessionId],
     ) {
-        let Some(report) = self.alarms.condition(definition, key, on, parameters.clone()) else { return };
+        let telling = self.alarms.condition(step.now, definition, key, on, parameters, concerned.to_vec());
+        telling.into_iter().for_each(|telling| self.tell_condition(step, telling));
+    }
+
+    fn tell_condition(&mut self, step: &mut Step<'_>, telling: alarms::Telling) {
+        let alarms::Telling { report, alarm, concerned } = telling;
         step.out.push(Output::Report(report));
         if !concerned.is_empty() {
-            let alarm = alarms::event(definition, on, &parameters);
-            self.tell_event(step, concerned, protocol::Event::Alarm { alarm });
+            self.tell_many(step, &concerned, protocol::Event::Alarm { alarm });
+        }
+    }
+
+    /// Conditions that changed too often to be told at once, as they are now.
+    fn alarm_timeouts(&mut self, step: &mut Step<'_>) {
+        while let Some(telling) = self.alarms.overdue(step.now) {
+            self.tell_condition(step, telling);
         }
     }
 

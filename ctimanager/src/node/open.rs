@@ -130,12 +130,25 @@ impl Node {
         if self.directory.draining() {
             return self.turn_away(step, connection, open);
         }
-        if self.applications.sessions.len() >= self.settings.sessions.max_cti_connections {
-            let message = "this node has as many providers as `max_cti_connections` allows";
-            let error = CtiError::new(Symbol::MaxConnections, message);
-            return self.refuse_open(step, connection, open, error);
+        match self.place_for(open.user.as_str()) {
+            Ok(()) => self.start_session(step, connection, open, not_resumed),
+            Err(message) => {
+                let error = CtiError::new(Symbol::MaxConnections, message);
+                self.refuse_open(step, connection, open, error);
+            }
         }
-        self.start_session(step, connection, open, not_resumed);
+    }
+
+    /// Whether one more provider of this user has a place, and which limit it would pass.
+    fn place_for(&self, user: &str) -> Result<(), &'static str> {
+        let (bounds, sessions) = (&self.settings.sessions, &self.applications.sessions);
+        if sessions.len() >= bounds.max_cti_connections {
+            return Err("this node has as many providers as `max_cti_connections` allows");
+        }
+        if sessions.count_of_user(user) >= bounds.max_cti_connections_per_user {
+            return Err("this user has as many providers as `max_cti_connections_per_user` allows");
+        }
+        Ok(())
     }
 
     /// A draining node goes on with the sessions that it has, and takes no other.
@@ -148,6 +161,20 @@ impl Node {
         let outcome = Outcome::Refused { symbol: reason.name(), rule: "drain".into() };
         audit_open(step, open, peer, outcome);
         self.close_connection(step, connection, reason);
+    }
+
+    /// The alarm of a user's share stands while every place of it is taken.
+    pub(super) fn weigh_user(&mut self, step: &mut Step<'_>, user: &str) {
+        let (open, limit) = (
+            self.applications.sessions.count_of_user(user),
+            self.settings.sessions.max_cti_connections_per_user,
+        );
+        let mut parameters = vec![("user", user.to_owned())];
+        parameters.extend([("open", open.to_string()), ("limit", limit.to_string())]);
+        let (alarm, on) = (&alarms::MAX_CONNECTIONS_OF_USER, open >= limit);
+        if on || self.alarms.any(alarm) {
+            self.alarm_condition(step, alarm, user.to_owned(), on, parameters, &[]);
+        }
     }
 
     /// The alarm of the hard limit stands while every place is taken.
@@ -191,6 +218,7 @@ impl Node {
         self.keep_session(id);
         self.applications.touch(id);
         self.weigh_connections(step);
+        self.weigh_user(step, open.user.as_str());
         self.watch_certificate(step, connection);
         self.report_opened(step, id, open);
     }
@@ -274,7 +302,7 @@ impl Node {
     ) -> ProviderOpened {
         let policy = &self.settings.policy;
         let user = open.user.as_str();
-        let count = policy.user(user).map_or(0, |u| policy.controlled_devices(u).count());
+        let count = policy.user(user).map_or(0, |user| policy.controlled_count(user));
         ProviderOpened {
             session,
             resumed: resumed_after.is_some(),
@@ -368,7 +396,7 @@ fn rule_of(symbol: Symbol) -> &'static str {
     } else if symbol == Symbol::UserNotCtiEnabled {
         "group Standard CTI Enabled"
     } else if symbol == Symbol::MaxConnections {
-        "max_cti_connections"
+        "max_cti_connections, max_cti_connections_per_user"
     } else {
         "params"
     }

@@ -165,6 +165,7 @@ impl Node {
             News::Revoked { session, devices } => {
                 self.applications.consequences.lost.insert(session, devices);
             }
+            News::Departed { session, devices, over } => self.departed(step, session, devices, over),
             News::Restriction { device, itself, line } => self.tell_restriction(step, &device, itself, line),
             News::Removed { device, generation } => self.tell_removed(step, &device, generation),
         }
@@ -204,6 +205,7 @@ impl Node {
             self.keeping.session(*id);
         }
         self.weigh_connections(step);
+        reload.listeners.keys().for_each(|user| self.weigh_user(step, user));
         self.weigh_soft_limits(step, &sessions);
     }
 

@@ -48,6 +48,7 @@ pub struct Settings {
 #[allow(missing_docs)] // the names are the configuration's own
 pub struct SessionParameters {
     pub max_cti_connections: usize,
+    pub max_cti_connections_per_user: usize,
     pub heartbeat_minimum: Duration,
     pub heartbeat_maximum: Duration,
     pub resume_grace: Duration,
@@ -162,6 +163,7 @@ fn session_parameters(parameters: &config::ServiceParameters) -> SessionParamete
     let of_session = parameters.max_requests_per_second;
     SessionParameters {
         max_cti_connections: parameters.max_cti_connections as usize,
+        max_cti_connections_per_user: parameters.max_cti_connections_per_user as usize,
         heartbeat_minimum: parameters.application_heartbeat_minimum_interval,
         heartbeat_maximum: parameters.application_heartbeat_maximum_interval,
         resume_grace: parameters.session_resume_grace,

@@ -65,21 +65,76 @@ async fn one_address_gets_its_share_of_handshakes() {
     let mut stream =
         soon(tokio_rustls::TlsConnector::from(config).connect(name, stream)).await.expect("a handshake");
     echoes(&mut stream, "from elsewhere\n").await;
-    assert!(is_closed(&mut connect(addresses.web).await).await, "the web port has its handshakes in common");
+    assert!(
+        health(&house).await.starts_with("HTTP/1.1 200"),
+        "whoever asks for health has places of his own"
+    );
     echoes(&mut house.plain().await, "without a handshake\n").await;
 }
 
-#[tokio::test]
-async fn http_connections_beyond_the_limit() {
-    let limits = Limits { max_web_connections: 1, ..Wishes::default().limits };
-    let house = house(with(limits)).await;
-    let web = house.running.addresses.web;
-    let mut first = house.tls(web, None).await;
-    assert!(is_closed(&mut connect(web).await).await);
-    assert_eq!(house.running.counters.web_refused.value(), 1);
+async fn health(house: &House) -> String {
+    let mut stream = house.tls(house.running.addresses.web, None).await;
     let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    first.write_all(request).await.expect("written");
-    assert!(rest(&mut first).await.starts_with("HTTP/1.1 200"));
+    stream.write_all(request).await.expect("written");
+    rest(&mut stream).await
+}
+
+/// However many places there are: they begin a handshake and say nothing more, finish it, or stop within a request.
+#[tokio::test]
+async fn idle_web_connections_shut_nobody_out() {
+    let shares = [(512, 4), (2, 512)];
+    for (max_web_connections, max_web_connections_per_address) in shares {
+        let limits =
+            Limits { max_web_connections, max_web_connections_per_address, ..Wishes::default().limits };
+        let house = house(with(limits)).await;
+        let web = house.running.addresses.web;
+        let mut lazy = Vec::new();
+        for _ in 0..10 {
+            lazy.push(connect(web).await);
+        }
+        assert!(health(&house).await.starts_with("HTTP/1.1 200"));
+        let mut dripping = Vec::new();
+        for _ in 0..10 {
+            let mut stream = house.tls(web, None).await;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: loc").await.expect("written");
+            dripping.push(stream);
+        }
+        assert!(health(&house).await.starts_with("HTTP/1.1 200"));
+        assert!(house.running.counters.web_refused.value() >= 10);
+        for stream in &mut lazy {
+            assert!(is_closed(stream).await, "who only lies there has lost his place");
+        }
+    }
+}
+
+#[tokio::test]
+async fn idle_http_connections_are_closed() {
+    let patience = Patience { http_head: Duration::from_millis(300), ..Patience::default() };
+    let house = house(Wishes { patience, ..Wishes::default() }).await;
+    let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for (says, answered) in [("", false), ("GET /li", false), (request, true)] {
+        let mut stream = house.tls(house.running.addresses.web, None).await;
+        stream.write_all(says.as_bytes()).await.expect("written");
+        let mut read = Vec::new();
+        // Whether its end is said or cut off.
+        let _ = soon(stream.read_to_end(&mut read)).await;
+        assert_eq!(read.starts_with(b"HTTP/1.1 200"), answered, "{says:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_http_connection_that_is_always_busy_has_its_time() {
+    let patience = Patience { http_life: Duration::from_secs(1), ..Patience::default() };
+    let house = house(Wishes { patience, ..Wishes::default() }).await;
+    let mut stream = house.tls(house.running.addresses.web, None).await;
+    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let busy = async {
+        let mut answer = [0; 4_096];
+        while stream.write_all(request).await.is_ok()
+            && stream.read(&mut answer).await.is_ok_and(|read| read > 0)
+        {}
+    };
+    soon(busy).await;
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ impl WebDoor {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        serve_http(self.router.clone(), stream, Peer { address, transport })
+        serve_http(self.router.clone(), stream, Peer { address, transport }, Patience::default())
     }
 
     /// The next input that waits for the node, if one does.

@@ -6,7 +6,7 @@ use crate::node::Settings;
 use device_model::{DeviceName, SessionId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Events told in one step, each to one session.
 pub(in crate::node) const AT_ONCE: usize = 256;
@@ -15,21 +15,18 @@ pub(in crate::node) const AT_ONCE: usize = 256;
 pub(in crate::node) const SIP_AT_ONCE: usize = 32;
 
 /// Legs ended before looking again at how much that was, and what of [`WORK_AT_ONCE`] one of them counts.
-pub(super) const LEGS_AT_ONCE: usize = 8;
-pub(super) const WORK_OF_LEG: usize = 32;
+pub(in crate::node) const LEGS_AT_ONCE: usize = 8;
+pub(in crate::node) const WORK_OF_LEG: usize = 32;
 
 /// Devices looked at in one step, times the users that may have them on their lists.
-pub(super) const WORK_AT_ONCE: usize = 2_048;
+pub(in crate::node) const WORK_AT_ONCE: usize = 2_048;
 
 /// Reloads under way at once; when they come faster than they can be told, the rest of the oldest is told in one step.
 pub(in crate::node) const MAX_RELOADS: usize = 8;
 
 /// How long to wait for a reader who is behind: by the usual bounds one who reads some 800 events a second has caught up
 /// by then. For a slower one nobody else is to wait.
-pub(super) const READERS_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The pause between two steps.
-const PAUSE: Duration = Duration::from_millis(5);
+pub(in crate::node) const READERS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The sessions of each user when the switch was made: who came later has seen the new configuration from the start.
 pub(super) type Listeners = BTreeMap<Arc<str>, Vec<SessionId>>;
@@ -168,16 +165,10 @@ pub(in crate::node) struct Consequences {
     pub(super) reloads: VecDeque<Reload>,
     /// During the switch: which holds were taken from whom.
     pub(super) lost: BTreeMap<SessionId, Arc<[DeviceName]>>,
-    due: Option<Instant>,
 }
 
 impl Consequences {
-    /// After a step: the others come a little later.
-    pub(super) fn rest(&mut self, now: Instant, left: bool) {
-        self.due = left.then(|| now + PAUSE);
-    }
-
-    pub(in crate::node) fn next_timeout(&self) -> Option<Instant> {
-        self.due
+    pub(in crate::node) fn is_empty(&self) -> bool {
+        self.reloads.is_empty()
     }
 }

@@ -1,11 +1,9 @@
 //! Carrying out what follows from a reload, a portion at a time.
 
-use super::super::applications::Link;
 use super::super::port::Output;
+use super::super::portions::Portion;
 use super::super::{Node, Step};
-use super::consequences::{
-    AT_ONCE, LEGS_AT_ONCE, READERS_PATIENCE, Reload, SIP_AT_ONCE, WORK_AT_ONCE, WORK_OF_LEG, Work, lists,
-};
+use super::consequences::{LEGS_AT_ONCE, Reload, Work, lists};
 use device_model::port::OutOfServiceReason;
 use device_model::{DeviceName, DeviceView, Input, SessionId};
 use protocol::Event;
@@ -13,47 +11,15 @@ use protocol::event::DeviceChange;
 use protocol::wire::Device;
 use std::sync::Arc;
 
-/// How much of a portion is used up.
-struct Portion {
-    told: u64,
-    out: usize,
-    work: usize,
-}
-
 impl Node {
-    /// Carries out the next portion.
-    pub(in crate::node) fn carry_out(&mut self, step: &mut Step<'_>) {
-        let mut portion = Portion { told: self.applications.told, out: step.out.len(), work: 0 };
-        while self.has_room(step, &portion) {
-            if !self.model.is_clear() {
-                // Calls that may not stay are not to wait for what is only told.
-                self.model(step, Input::Settle { legs: LEGS_AT_ONCE });
-                portion.work += LEGS_AT_ONCE * WORK_OF_LEG;
-            } else if self.readers_are_behind(step) {
-                break;
-            } else if let Some(reload) = self.applications.consequences.reloads.front_mut() {
-                portion.work += 1 + reload.listeners.len() / 4;
-                match reload.work.pop_front() {
-                    Some(work) => self.carry_on(step, work),
-                    None => self.close_oldest(step),
-                }
-            } else {
-                break;
-            }
+    /// The next piece of the oldest reload.
+    pub(in crate::node) fn carry_on_reload(&mut self, step: &mut Step<'_>, portion: &mut Portion) {
+        let Some(reload) = self.applications.consequences.reloads.front_mut() else { return };
+        portion.work(1 + reload.listeners.len() / 4);
+        match reload.work.pop_front() {
+            Some(work) => self.carry_on(step, work),
+            None => self.close_oldest(step),
         }
-        let left = !self.model.is_clear() || !self.applications.consequences.reloads.is_empty();
-        self.applications.consequences.rest(step.now, left);
-    }
-
-    fn has_room(&self, step: &Step<'_>, portion: &Portion) -> bool {
-        let told = self.applications.told - portion.told;
-        told < AT_ONCE as u64 && step.out.len() - portion.out < SIP_AT_ONCE && portion.work < WORK_AT_ONCE
-    }
-
-    /// Whether somebody reads, and has still to read what he was told: he is waited for, but not for ever.
-    fn readers_are_behind(&self, step: &Step<'_>) -> bool {
-        let waited_for = |link: &Link| link.behind.is_some_and(|since| step.now < since + READERS_PATIENCE);
-        self.applications.links.values().any(waited_for)
     }
 
     /// All that is left of the oldest reload, in this step.

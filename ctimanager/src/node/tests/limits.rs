@@ -52,6 +52,39 @@ fn soft_limits_are_told_to_those_whom_they_concern_when_passed_and_when_kept_aga
 }
 
 #[test]
+fn an_alarm_that_toggles_is_told_a_few_times_a_minute_and_then_as_it_is() {
+    let mut world = limited("max_devices_per_node: 1, max_requests_per_second: 100000");
+    let (app, other) = (world.application(1, "ivr"), world.application(2, "other"));
+    let media = json!({"mode": "static", "ip": "127.0.0.1", "port": 30_000, "codecs": ["PCMU"]});
+    let open = |world: &mut World, device: &str| {
+        let opened = world.call(app, "device.open", json!({"device": device, "media": media}));
+        assert!(opened["result"].is_object(), "{opened}");
+    };
+    open(&mut world, "PORT_001");
+    for _ in 0..100 {
+        world.frames.remove(&app);
+        open(&mut world, "PORT_002");
+        world.frames.remove(&app);
+        world.call(app, "device.close", json!({"device": "PORT_002"}));
+    }
+    world.frames.remove(&app);
+    open(&mut world, "PORT_002");
+    let told = world.heard(other);
+    assert_eq!(told.len(), 6, "{told:?}");
+    assert_eq!(told.last().map(String::as_str), Some("alarm MaxDevicesPerNodeExceeded cleared"));
+    for _ in 0..2 {
+        world.pass(Duration::from_millis(29_500));
+        assert!(!world.heard(other).iter().any(|told| told.starts_with("alarm")));
+        for one in [app, other] {
+            world.send(one, "provider.heartbeat", json!({}));
+        }
+    }
+    world.pass(Duration::from_secs(2));
+    let told = world.heard(other);
+    assert!(told.contains(&"alarm MaxDevicesPerNodeExceeded raised".to_owned()), "{told:?}");
+}
+
+#[test]
 fn requests_beyond_the_rate_are_told_when_to_come_again() {
     let mut world = limited("max_requests_per_second: 2");
     let app = world.application(1, "ivr");
@@ -141,6 +174,37 @@ fn the_alarm_of_the_hard_limit_stands_while_every_place_is_taken() {
     assert_eq!(alarm(&mut world), ["raised"]);
     world.reload(&format!("service_parameters: {{max_cti_connections: 3}}\n{CONFIG}"));
     assert_eq!(alarm(&mut world), ["cleared"], "a reload counts as well");
+}
+
+#[test]
+fn a_users_sessions_have_a_share_and_others_are_let_in() {
+    let yaml = CONFIG.replace("id: ivr,", "id: ivr, session_resume_grace: 30s,");
+    let mut world = World::with(&format!(
+        "service_parameters: {{max_cti_connections: 5, max_cti_connections_per_user: 2}}\n{yaml}"
+    ));
+    let alarm = |world: &mut World| {
+        let told = world.reports.drain(..).filter(|report| report.name == "CtiMaxConnectionsOfUserReached");
+        told.map(|report| format!("{:?}", report.parameters)).collect::<Vec<_>>()
+    };
+    let first = world.application(1, "ivr");
+    world.application(2, "ivr");
+    let told = alarm(&mut world);
+    assert!(told.len() == 1 && told[0].contains("ivr") && told[0].contains("raised"), "{told:?}");
+    // Those that wait for their applications count as well.
+    world.input(Input::CtiClosed(first));
+    for number in 3..30 {
+        let refused = login(&mut world, number, "ivr", "secret");
+        assert_eq!(refused["error"]["data"]["cti"], "MAX_CONNECTIONS");
+        let message = refused["error"]["message"].as_str().expect("a sentence");
+        assert!(message.contains("max_cti_connections_per_user"), "{message}");
+    }
+    assert_eq!(alarm(&mut world), [""; 0], "once, not for each");
+    assert!(login(&mut world, 30, "other", "secret")["result"].is_object(), "another user has his own");
+    world.pass(Duration::from_secs(31));
+    assert!(alarm(&mut world)[0].contains("cleared"));
+    assert!(login(&mut world, 31, "ivr", "secret")["result"].is_object());
+    world.reload(&format!("service_parameters: {{max_cti_connections_per_user: 1}}\n{yaml}"));
+    assert_eq!(login(&mut world, 32, "other", "secret")["error"]["data"]["cti"], "MAX_CONNECTIONS");
 }
 
 #[test]
