@@ -11,7 +11,7 @@ use device_model::media::MediaTermination;
 use device_model::{DeviceName, Dn, LegId, SessionId};
 use protocol::event::{ConnectionEvent, DeviceChange, Received};
 use protocol::methods::{
-    self, Call, DeviceOpen, DeviceOpened, Glob, NewCall, ProviderHeartbeat, ProviderMonitorPark,
+    self, Call, Cursor, DeviceOpen, DeviceOpened, Glob, NewCall, ProviderHeartbeat, ProviderMonitorPark,
     ProviderOpened, Resume,
 };
 use protocol::rpc::{self, Id};
@@ -100,6 +100,8 @@ pub(super) struct Driver {
     commands: mpsc::Receiver<Command>,
     ids: Arc<AtomicU64>,
     pending: BTreeMap<u64, Command>,
+    /// Devices of whose calls not all pages are there.
+    gathered: BTreeMap<DeviceName, DeviceOpened>,
     /// Legs that ended while calls are being made at their devices: after a resume the answer that names a leg may come
     /// behind the event that tells its end.
     ended: BTreeMap<LegId, Leg>,
@@ -138,6 +140,7 @@ impl Driver {
             commands,
             ids,
             pending: BTreeMap::new(),
+            gathered: BTreeMap::new(),
             ended: BTreeMap::new(),
             again: BTreeSet::new(),
             session: opened.session,
@@ -361,6 +364,7 @@ impl Driver {
             Err(error) => self.put_off(command, error)?,
             Ok(_) => command,
         };
+        let (command, outcome) = self.gather(command, outcome)?;
         let finished = matches!((&command.adopt, &outcome), (Adopt::ProviderClosed, Ok(_)));
         let outcome = match outcome {
             Ok(result) => self.adopt(&command, result),
@@ -390,6 +394,57 @@ impl Driver {
         self.again.insert((at, command.id));
         self.pending.insert(command.id, command);
         None
+    }
+
+    /// The answer to the opening of a device may come in pages: the next one is asked for until all calls are there. Gives
+    /// back what is whole.
+    fn gather(
+        &mut self,
+        command: Command,
+        outcome: Result<Box<RawValue>, CtiError>,
+    ) -> Option<(Command, Result<Box<RawValue>, CtiError>)> {
+        let Adopt::Opened { device, .. } = &command.adopt else { return Some((command, outcome)) };
+        let begun = self.gathered.remove(device);
+        let opened = outcome.as_ref().ok().and_then(|result| serde_json::from_str(result.get()).ok());
+        let (mut whole, page): (DeviceOpened, Option<DeviceOpened>) = match (begun, opened) {
+            (None, None) => return Some((command, outcome)),
+            (None, Some(first)) => (first, None),
+            (Some(begun), page) => (begun, page),
+        };
+        if let Some(page) = page {
+            whole.cursor = page.cursor.filter(|next| whole.cursor.as_ref() != Some(next));
+            whole.legs.extend(page.legs);
+        } else if outcome.is_err() {
+            // The device is open all the same; of the calls that are missing the next event tells.
+            tracing::warn!(%device, "not all of its calls could be asked for");
+            whole.cursor = None;
+        }
+        let Some(cursor) = whole.cursor.as_deref().map(Cursor::from) else {
+            return Some((command, Ok(rpc::raw(&whole))));
+        };
+        let open = DeviceOpen { device: device.clone(), media: None, cursor: Some(cursor), limit: None };
+        let id = self.next_id();
+        let params = methods::params(&open, Some(&idempotency_key(id)));
+        let frame = rpc::request_frame(&Id::number(id), DeviceOpen::METHOD, &params);
+        self.gathered.insert(device.clone(), whole);
+        self.pending.insert(id, Command { id, frame, ..command });
+        self.again.insert((Instant::now(), id));
+        None
+    }
+
+    /// In a new session a device that was being opened is opened from the beginning.
+    fn open_from_the_beginning(&mut self) {
+        let gathered = std::mem::take(&mut self.gathered);
+        for command in self.pending.values_mut() {
+            if let Adopt::Opened { device, media } = &command.adopt
+                && gathered.contains_key(device)
+            {
+                let (device, media) = (device.clone(), media.clone());
+                let open = DeviceOpen { device, media, cursor: None, limit: None };
+                let params = methods::params(&open, Some(&idempotency_key(command.id)));
+                command.frame = rpc::request_frame(&Id::number(command.id), DeviceOpen::METHOD, &params);
+            }
+        }
     }
 
     fn write_again(&mut self, link: &Link, now: Instant) {
@@ -439,7 +494,7 @@ impl Driver {
     fn reopen(&mut self, link: &Link) {
         while self.reopening < MAX_REOPENING && self.pending.len() < MAX_PENDING {
             let Some((device, media)) = self.to_reopen.pop_front() else { return };
-            let open = DeviceOpen { device: device.clone(), media: media.clone() };
+            let open = DeviceOpen { device: device.clone(), media: media.clone(), cursor: None, limit: None };
             if self.ask(link, &open, Adopt::Opened { device: device.clone(), media: media.clone() }).is_none()
             {
                 return self.to_reopen.push_front((device, media));
@@ -575,6 +630,7 @@ impl Driver {
             answer(command, outcome);
         }
         self.ended.clear();
+        self.open_from_the_beginning();
         let devices = self.registry.session_lost();
         self.opened(opened);
         self.registry.tell(ProviderEvent::Restarted(reason));

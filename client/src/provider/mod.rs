@@ -49,6 +49,14 @@ use tokio::time::Instant;
 /// Requests on their way to the driver; the next one waits for a place.
 const MAX_COMMANDS: usize = 256;
 
+/// How often a snapshot is begun whose pages could not be fetched in time.
+const SNAPSHOT_ATTEMPTS: usize = 3;
+
+/// Whether a cursor was worth nothing any more.
+fn is_late(error: &Error) -> bool {
+    matches!(error, Error::Refused(refused) if refused.data.field.as_deref() == Some("cursor"))
+}
+
 /// How to reach a CTIManager. There is no falling back from one to the other.
 #[derive(Clone)]
 pub enum Transport {
@@ -311,12 +319,37 @@ impl Provider {
         }
     }
 
-    /// Everything that the session has open, as it is now.
+    /// Everything that the session has open, as it is now: one moment, in however many pages it comes. While they are
+    /// fetched the server holds events back, as long as that does not take too long; then it is begun anew.
     ///
     /// # Errors
     /// Any [`Error`].
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.shared.call(&ProviderSnapshot {}).await
+        let mut attempts = 1;
+        loop {
+            match self.snapshot_once().await {
+                Err(error) if attempts < SNAPSHOT_ATTEMPTS && is_late(&error) => attempts += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn snapshot_once(&self) -> Result<Snapshot, Error> {
+        let mut whole = self.shared.call(&ProviderSnapshot { cursor: None, limit: None }).await?;
+        while let Some(cursor) = whole.cursor.take() {
+            let request = ProviderSnapshot { cursor: Some(Cursor::from(&*cursor)), limit: None };
+            let page = self.shared.call(&request).await?;
+            // A page that names itself as the next one would never end.
+            whole.cursor = page.cursor.filter(|next| *next != cursor);
+            for device in page.devices {
+                match whole.devices.last_mut() {
+                    // Its calls did not fit on the page before.
+                    Some(last) if last.device.name == device.device.name => last.legs.extend(device.legs),
+                    Some(_) | None => whole.devices.push(device),
+                }
+            }
+        }
+        Ok(whole)
     }
 
     /// Starts or stops the events of parked calls; gives the park numbers.

@@ -68,7 +68,8 @@ impl Terminal {
     /// Any [`Error`]; the symbols of protocol §3 for devices and media.
     pub async fn open(&self, media: Option<MediaTermination>) -> Result<Vec<TerminalConnection>, Error> {
         let adopt = Adopt::Opened { device: self.name.clone(), media: media.clone() };
-        let (_, legs) = self.shared.request(&DeviceOpen { device: self.name.clone(), media }, adopt).await?;
+        let open = DeviceOpen { device: self.name.clone(), media, cursor: None, limit: None };
+        let (_, legs) = self.shared.request(&open, adopt).await?;
         Ok(legs.into_iter().map(|leg| TerminalConnection::new(self.shared.clone(), leg)).collect())
     }
 

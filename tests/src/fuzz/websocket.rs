@@ -146,6 +146,7 @@ fn door(input_queue: usize) -> WebDoor {
         max_sip_connecting: 1,
         max_web_connections: 4,
         sip_idle: std::time::Duration::from_secs(3_900),
+        max_web_connections_per_address: 4,
         session_queue_events: 100_000,
         session_log_events: 100,
         session_log_bytes: 64 << 20,

@@ -295,6 +295,7 @@ impl Cti {
             return Some(Message::Closed);
         }
         let line = std::mem::take(&mut self.line);
+        assert!(line.len() <= protocol::frame::MAX_LINE_BYTES, "a line of {} bytes", line.len());
         let message: Value = serde_json::from_slice(&line)
             .unwrap_or_else(|e| panic!("not JSON ({e}): {}", String::from_utf8_lossy(&line)));
         assert_eq!(message["jsonrpc"], "2.0", "{message}");

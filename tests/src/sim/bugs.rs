@@ -87,7 +87,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a-failed-application-keeps-its-devices",
         edits: &[(
-            "ctimanager/src/node/applications.rs",
+            "ctimanager/src/node/portions.rs",
             "self.model(step, device_model::Input::SessionEnded(id));",
             "if !SABOTAGED { self.model(step, device_model::Input::SessionEnded(id)); }",
         )],
@@ -119,9 +119,9 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "a-snapshot-of-a-restricted-phone",
         edits: &[(
-            "ctimanager/src/node/methods.rs",
-            "legs.retain(|leg| self.may_hear(id, Topic::Line(name, &leg.dn)));",
-            "legs.retain(|leg| SABOTAGED || self.may_hear(id, Topic::Line(name, &leg.dn)));",
+            "ctimanager/src/node/pages.rs",
+            "legs.retain(|leg| self.may_hear(capture.session, Topic::Line(&name, &leg.dn)));",
+            "legs.retain(|leg| SABOTAGED || self.may_hear(capture.session, Topic::Line(&name, &leg.dn)));",
         )],
     },
     Bug {
