@@ -413,9 +413,7 @@ impl Node {
 
     /// A session is over, closed or failed: what it held is let go (protocol §2, "Failure").
     pub(super) fn end_session(&mut self, step: &mut Step<'_>, id: SessionId, reason: &'static str) {
-        let user = self.applications.providers.get(&id).map(|provider| provider.user.clone());
         let Some(parameters) = self.forget_session(step, id, reason) else { return };
-        user.into_iter().for_each(|user| self.weigh_user(step, &user));
         self.weigh_connections(step);
         self.let_go_of_all(step, id, parameters);
     }
@@ -432,6 +430,7 @@ impl Node {
         let mut parameters = self.who(id);
         parameters.push(("reason", reason.to_owned()));
         self.keep_end(step, &session);
+        self.weigh_user(step, &session.config().user);
         self.applications.providers.remove(&id);
         self.forget_pages(id);
         self.forget_certificate(step, id);
