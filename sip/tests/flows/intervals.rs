@@ -54,7 +54,7 @@ fn who_answers_the_question_keeps_its_call() {
     for _ in 0..50 {
         w.pass(Duration::from_millis(52_500));
         let update = a.take(&mut w, Method::Update);
-        a.reply(&mut w, &update, 200, &[], "");
+        a.reply(&mut w, &update, 200, &["Session-Expires: 90;refresher=uas"], "");
     }
     w.no_event();
     a.hangs_up(&mut w);

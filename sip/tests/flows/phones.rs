@@ -132,7 +132,8 @@ fn a_phone_that_comes_back_over_a_new_connection_keeps_its_call() {
     w.no_event();
     let again: std::net::SocketAddr = "192.0.2.2:41111".parse().unwrap();
     b.hop = Hop { remote: again, connection: Some(sip::port::ConnectionId(5)), ..b.hop };
-    b.request(&mut w, "OPTIONS", &[], "");
+    // It has not registered there yet: it shows that it is the one.
+    b.signed_as(&mut w, "2001", "OPTIONS", &[], "");
     b.expect(&mut w, 200);
     w.command(Command::End(CALL, refusal(480, 16)));
     b.take(&mut w, Method::Bye);
