@@ -82,10 +82,6 @@ pub(super) fn begin<C: Core>(core: &mut C, folder: &Path) -> Option<Journal> {
     let mut journal = Journal { folder, _lock: lock, live, live_bytes, file: None, file_bytes: 0 };
     let mut text = String::new();
     records.into_iter().for_each(|record| journal.apply(record, &mut text));
-    if let Err(error) = journal.write_anew() {
-        // The thread will try again, and tell.
-        warn!(folder = %journal.folder.display(), %error, "registrations can't be written");
-    }
     Some(journal)
 }
 
@@ -165,6 +161,15 @@ fn line(id: u64, bound: Option<&Registration>) -> String {
 }
 
 impl Journal {
+    /// Begins the file of this life before anything is said, lest what is said first be lost with the process while the
+    /// disk is waited for.
+    pub(super) fn prepare(&mut self) {
+        if let Err(error) = self.write_anew() {
+            // The thread tries again, and tells.
+            warn!(folder = %self.folder.display(), %error, "registrations can't be written");
+        }
+    }
+
     fn path(&self) -> PathBuf {
         self.folder.join("registrations")
     }
