@@ -74,6 +74,8 @@ pub struct Dialog {
     first_route: Option<Uri>,
     /// The way that the peer's messages come and go.
     hop: Hop,
+    /// Where its last message came from: over UDP maybe another port than the one that it hears at.
+    source: Hop,
     reach: Reach,
     listen: Arc<[(Transport, SocketAddr)]>,
 }
@@ -133,6 +135,7 @@ impl Dialog {
             first_route: first_route(&routes),
             routes,
             hop,
+            source: hop,
             reach: seed.reach,
             listen: seed.listen.clone(),
         }
@@ -152,6 +155,7 @@ impl Dialog {
             first_route: first_route(&peer.record_routes),
             routes: peer.record_routes,
             hop: incoming.hop,
+            source: incoming.hop,
             reach: incoming.reach,
             listen: incoming.listen,
         }
@@ -196,9 +200,21 @@ impl Dialog {
         }
     }
 
+    /// A message of the peer came from there.
+    pub fn came_from(&mut self, source: Hop) {
+        self.source = source;
+    }
+
+    /// Where its last message came from.
+    #[must_use]
+    pub fn source(&self) -> &Hop {
+        &self.source
+    }
+
     /// The peer answered on this hop a request that went out on `asked`. A datagram may come from another port than the
     /// peer hears at; a connection leads back.
     pub fn answered_on(&mut self, hop: Hop, asked: Hop) {
+        self.source = hop;
         self.heard_on(if hop.transport == Transport::Udp && self.reach == Reach::AsItCame {
             asked
         } else {

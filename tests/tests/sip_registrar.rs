@@ -9,7 +9,7 @@ use tests::lab::agent::{Agent, Ask, Heard};
 use tests::lab::node::{Config, Node, digest_password};
 use tests::lab::{Lab, SOON, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 const SDP: &str =
@@ -94,8 +94,11 @@ impl Line {
         Line { stream, framer: StreamFramer::default() }
     }
 
+    /// From the lab's address, which is the one in its Contact.
     async fn to(node: &Node) -> Line {
-        Line::of(TcpStream::connect(node.sip).await.expect("the node listens"))
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::new(node.sip.ip(), 0)).expect("a free port");
+        Line::of(socket.connect(node.sip).await.expect("the node listens"))
     }
 
     async fn accepted(listener: &TcpListener) -> Line {

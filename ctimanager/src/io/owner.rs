@@ -4,14 +4,16 @@ use super::counters::Counters;
 use super::cti::{CtiLink, Written};
 use super::password::Passwords;
 use super::queue::{Event, Queued};
-use super::registrations::RegistrationStore;
+use super::registrations::{self, RegistrationStore};
 use super::report;
 use super::sip::SipShell;
 use super::store::Progress;
 use super::store::gate::{Gate, Told};
 use super::{Core, Tap, now, wall};
+use crate::node::registrations::RegistrationRecord;
 use crate::node::{AdminToken, CtiConnection, Frame, Input, Output};
 use serde_json::Value;
+use sip::Hop;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -54,6 +56,8 @@ struct Tables {
     outputs: Vec<Output>,
     /// Connections of which the core knows that their readers are behind.
     behind: BTreeSet<CtiConnection>,
+    /// This step has said that somebody is registered: its answers wait until that is written.
+    registers: bool,
     /// What carrying out an output made known; handled before the next event.
     feedback: VecDeque<Input>,
     pressure: Pressure,
@@ -68,6 +72,8 @@ pub(super) struct Inlets {
     pub(super) rest: mpsc::Receiver<Queued>,
     /// How far the store is.
     pub(super) progress: Option<watch::Receiver<Progress>>,
+    /// How far the registrations are written.
+    pub(super) written: Option<watch::Receiver<u64>>,
 }
 
 impl<C: Core> Owner<C> {
@@ -92,15 +98,17 @@ impl<C: Core> Owner<C> {
             self.fire_due();
             let waits = self.gate.as_ref().is_some_and(|gate| !gate.is_empty());
             if self.tables.stopped && !waits {
-                return;
+                return self.answer_registers(now() + registrations::PATIENCE);
             }
             let patience = self.gate.as_ref().and_then(Gate::deadline);
-            alarm.set(self.core.next_timeout().into_iter().chain(patience).min());
+            let answers = self.registrations.as_ref().and_then(RegistrationStore::deadline);
+            alarm.set([self.core.next_timeout(), patience, answers].into_iter().flatten().min());
             tokio::select! {
                 // The order is drawn anew each time, so neither queue can starve the other.
                 _ = inlets.sip.recv_many(&mut sip, BATCH) => {}
                 _ = inlets.rest.recv_many(&mut rest, BATCH) => {}
                 news = news(&mut inlets.progress) => self.store_says(&news),
+                () = written(&mut inlets.written) => {}
                 () = alarm.rings() => {}
             }
             self.take(&mut sip);
@@ -121,11 +129,26 @@ impl<C: Core> Owner<C> {
 
     fn fire_due(&mut self) {
         self.hear_readers();
+        self.answer_registers(now());
         if self.core.next_timeout().is_some_and(|due| due <= now()) {
             self.feed(Input::Timeout);
         }
         if let Some(input) = self.gate.as_mut().and_then(|gate| gate.look(now())) {
             self.feed(input);
+        }
+    }
+
+    /// Sends the answers to REGISTERs that need not wait any longer.
+    fn answer_registers(&mut self, now: Instant) {
+        while let Some((hop, bytes)) = self.registrations.as_mut().and_then(|store| store.next(now)) {
+            self.send_sip(hop, bytes);
+        }
+        self.digest();
+    }
+
+    fn send_sip(&mut self, hop: Hop, bytes: Vec<u8>) {
+        if let Some(closed) = self.sip.send(hop, bytes) {
+            self.tables.feedback.push_back(Input::SipClosed(closed));
         }
     }
 
@@ -223,6 +246,7 @@ impl<C: Core> Owner<C> {
                 link.begin_farewell();
             }
             self.tables.step += 1;
+            self.tables.registers = false;
             let (now, wall) = (now(), wall());
             if let Some(tap) = &self.tap {
                 tap.input(now, &input);
@@ -274,8 +298,13 @@ impl<C: Core> Owner<C> {
     fn carry_out(&mut self, now: Instant, output: Output) {
         match output {
             Output::Sip { hop, bytes } => {
-                if let Some(closed) = self.sip.send(hop, bytes) {
-                    self.tables.feedback.push_back(Input::SipClosed(closed));
+                let waits = self.registrations.as_mut().filter(|_| self.tables.registers);
+                let free = match waits {
+                    Some(store) => store.hold(now, hop, bytes),
+                    None => Some((hop, bytes)),
+                };
+                if let Some((hop, bytes)) = free {
+                    self.send_sip(hop, bytes);
                 }
             }
             Output::SipConnect(hop) => self.sip.open(hop),
@@ -291,6 +320,7 @@ impl<C: Core> Owner<C> {
                 self.tables.feedback.extend(input);
             }
             Output::Registrations(records) => {
+                self.tables.registers = records.iter().any(|r| matches!(r, RegistrationRecord::Bound(..)));
                 let input = self.registrations.as_mut().and_then(|store| store.keep(records));
                 self.tables.feedback.extend(input);
             }
@@ -332,6 +362,14 @@ impl<C: Core> Owner<C> {
             }
             Written::Queued | Written::Dropped => {}
         }
+    }
+}
+
+/// Whether more registrations are written; never without a store.
+async fn written(progress: &mut Option<watch::Receiver<u64>>) {
+    let Some(receiver) = progress else { return std::future::pending().await };
+    if receiver.changed().await.is_err() {
+        *progress = None;
     }
 }
 

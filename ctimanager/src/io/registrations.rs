@@ -1,4 +1,5 @@
-//! Keeps the phones' registrations in a file of the state directory, on a thread of its own: nothing waits for it.
+//! Keeps the phones' registrations in a file of the state directory, on a thread of its own. The answer to a REGISTER waits
+//! for it, [`PATIENCE`] at the most; no call does.
 //!
 //! `registrations` is a journal: a line for each record, appended as soon as it is said, so that it survives the process
 //! however that ends. When it goes to the disk is the kernel's business: to wait for that would delay the next lines, and a
@@ -11,7 +12,8 @@ use super::{Core, now, report, wall};
 use crate::node::registrations::{Registration, RegistrationNews, RegistrationRecord};
 use crate::node::{Input, Output};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use sip::Hop;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -19,6 +21,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tracing::{error, warn};
 
 /// Steps of the core whose records may wait for the thread; beyond it they are dropped and the core says all anew.
@@ -28,6 +31,11 @@ const MAX_GROUP: usize = 1_024;
 /// How often the thread looks around, and how long it waits after a failure.
 const TICK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(10);
+/// How long the answer to a REGISTER waits until it is written that the phone is registered: what a phone was told is true
+/// even if the process ends the moment after.
+pub(super) const PATIENCE: Duration = Duration::from_millis(200);
+/// Answers that wait at once; one more doesn't.
+const MAX_HELD: usize = 4_096;
 /// A journal is written anew when it is so many times as long as what it says, and longer than this.
 const GROWTH: usize = 4;
 const SMALL: usize = 1024 * 1024;
@@ -82,10 +90,6 @@ pub(super) fn begin<C: Core>(core: &mut C, folder: &Path) -> Option<Journal> {
     let mut journal = Journal { folder, _lock: lock, live, live_bytes, file: None, file_bytes: 0 };
     let mut text = String::new();
     records.into_iter().for_each(|record| journal.apply(record, &mut text));
-    if let Err(error) = journal.write_anew() {
-        // The thread will try again, and tell.
-        warn!(folder = %journal.folder.display(), %error, "registrations can't be written");
-    }
     Some(journal)
 }
 
@@ -165,6 +169,15 @@ fn line(id: u64, bound: Option<&Registration>) -> String {
 }
 
 impl Journal {
+    /// Begins the file of this life before anything is said, lest what is said first be lost with the process while the
+    /// disk is waited for.
+    pub(super) fn prepare(&mut self) {
+        if let Err(error) = self.write_anew() {
+            // The thread tries again, and tells.
+            warn!(folder = %self.folder.display(), %error, "registrations can't be written");
+        }
+    }
+
     fn path(&self) -> PathBuf {
         self.folder.join("registrations")
     }
@@ -220,25 +233,51 @@ impl Journal {
     }
 }
 
+/// The records of one step of the core, by their number.
+type Batch = (u64, Vec<RegistrationRecord>);
+
 /// The owner's end. To drop it ends the thread when all that waits is written.
 #[derive(Debug)]
 pub(super) struct RegistrationStore {
-    batches: SyncSender<Vec<RegistrationRecord>>,
+    batches: SyncSender<Batch>,
     /// Records were dropped: the core is to say all anew once there is room.
     behind: bool,
+    /// The last batch that was sent, and the last that is written.
+    sent: u64,
+    written: watch::Receiver<u64>,
+    held: VecDeque<Held>,
+}
+
+/// An answer that waits.
+#[derive(Debug)]
+struct Held {
+    behind: u64,
+    since: Instant,
+    hop: Hop,
+    bytes: Vec<u8>,
 }
 
 impl RegistrationStore {
     /// Starts the thread. What goes wrong there is told by the queue.
     pub(super) fn start(journal: Journal, queue: Queue) -> Self {
         let (batches, waiting) = sync_channel(MAX_BATCHES);
-        let writer = Writer { journal, queue, failed: None };
+        let (written, how_far) = watch::channel(0);
+        let writer = Writer { journal, queue, written, failed: None };
         let spawned =
             std::thread::Builder::new().name("registrations".into()).spawn(move || writer.run(&waiting));
         if let Err(error) = spawned {
             error!(%error, "the thread that keeps registrations can't be started");
         }
-        Self { batches, behind: false }
+        Self::of(batches, how_far)
+    }
+
+    fn of(batches: SyncSender<Batch>, written: watch::Receiver<u64>) -> Self {
+        Self { batches, behind: false, sent: 0, written, held: VecDeque::new() }
+    }
+
+    /// Tells when more is written.
+    pub(super) fn progress(&self) -> watch::Receiver<u64> {
+        self.written.clone()
     }
 
     /// Takes records of the core; gives what the core is to be told.
@@ -246,10 +285,14 @@ impl RegistrationStore {
         let anew = records.first() == Some(&RegistrationRecord::Anew);
         // An empty batch only asks whether there is room again.
         let records = if self.behind && !anew { Vec::new() } else { records };
-        match self.batches.try_send(records) {
-            Ok(()) if anew => self.behind = false,
-            Ok(()) if self.behind => return Some(Input::Registrations(RegistrationNews::Wanted)),
-            Ok(()) => {}
+        match self.batches.try_send((self.sent + 1, records)) {
+            Ok(()) => {
+                self.sent += 1;
+                if self.behind && !anew {
+                    return Some(Input::Registrations(RegistrationNews::Wanted));
+                }
+                self.behind = false;
+            }
             Err(TrySendError::Full(_)) => {
                 if !std::mem::replace(&mut self.behind, true) {
                     warn!("registrations come faster than they can be kept");
@@ -260,26 +303,53 @@ impl RegistrationStore {
         }
         None
     }
+
+    /// Takes an answer, if it must wait for what was sent last.
+    pub(super) fn hold(&mut self, now: Instant, hop: Hop, bytes: Vec<u8>) -> Option<(Hop, Vec<u8>)> {
+        let lost = self.behind || self.written.has_changed().is_err();
+        if lost || *self.written.borrow() >= self.sent || self.held.len() >= MAX_HELD {
+            return Some((hop, bytes));
+        }
+        self.held.push_back(Held { behind: self.sent, since: now, hop, bytes });
+        None
+    }
+
+    /// The next answer that may leave.
+    pub(super) fn next(&mut self, now: Instant) -> Option<(Hop, Vec<u8>)> {
+        let written = *self.written.borrow();
+        let free = |held: &mut Held| held.behind <= written || held.since + PATIENCE <= now;
+        self.held.pop_front_if(free).map(|held| (held.hop, held.bytes))
+    }
+
+    /// When patience ends.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.held.front().map(|held| held.since + PATIENCE)
+    }
 }
 
 struct Writer {
     journal: Journal,
     queue: Queue,
+    written: watch::Sender<u64>,
     /// Since when it can't write.
     failed: Option<Instant>,
 }
 
 impl Writer {
-    fn run(mut self, batches: &Receiver<Vec<RegistrationRecord>>) {
+    fn run(mut self, batches: &Receiver<Batch>) {
         self.write("");
         loop {
             match batches.recv_timeout(TICK) {
                 Ok(first) => {
-                    let mut text = String::new();
-                    for batch in std::iter::once(first).chain(batches.try_iter()).take(MAX_GROUP) {
-                        batch.into_iter().for_each(|record| self.journal.apply(record, &mut text));
+                    let (mut text, mut last) = (String::new(), 0);
+                    for (number, records) in std::iter::once(first).chain(batches.try_iter()).take(MAX_GROUP)
+                    {
+                        records.into_iter().for_each(|record| self.journal.apply(record, &mut text));
+                        last = number;
                     }
                     self.write(&text);
+                    // Nobody waits for a disk that takes nothing.
+                    self.written.send_replace(last);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,

@@ -265,8 +265,10 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     let passwords = Passwords::new(rest_queue.clone(), setup.limits.password_threads, Arc::clone(&limits));
     let (gate, progress) = setup.store.map(|keeping| (keeping.gate, keeping.progress)).unzip();
     let registrations = setup.registrations.map(|kept| RegistrationStore::start(kept.0, rest_queue.clone()));
+    let written = registrations.as_ref().map(RegistrationStore::progress);
     let owner = Owner::new(core, sip_shell, passwords, Arc::clone(&counters), setup.tap, gate, registrations);
-    let owner = tokio::spawn(owner.run(Inlets { sip: sip_inlet, rest: rest_inlet, progress }));
+    let inlets = Inlets { sip: sip_inlet, rest: rest_inlet, progress, written };
+    let owner = tokio::spawn(owner.run(inlets));
 
     let (reloads, reload_orders) = mpsc::channel(MAX_RELOADS);
     let (want_stop, stop_wanted) = mpsc::channel(1);

@@ -297,11 +297,14 @@ fn life(
     let incarnation = incarnation(state, seed, last);
     let mut core = Node::new(settings, seed, incarnation);
     // Before the sessions, which are told of the phones that are in service.
-    let registrations =
-        state.and_then(|folder| registrations::begin(&mut core, folder)).map(KeptRegistrations);
+    let registrations = state.and_then(|folder| registrations::begin(&mut core, folder));
     let keeping = before.zip(found).map(|((file, folder), found)| {
         let (gate, progress) = store::begin(&mut core, file, found, incarnation, folder);
         Keeping { gate, progress }
+    });
+    let registrations = registrations.map(|mut journal| {
+        journal.prepare();
+        KeptRegistrations(journal)
     });
     (core, keeping, registrations)
 }

@@ -179,7 +179,7 @@ impl Node {
         self.flush(&mut step);
         self.look_for_work(&step);
         self.say_records(&mut step, begin);
-        self.say_registrations(&mut step);
+        self.say_registrations(&mut step, begin);
         self.finish(&mut step);
     }
 

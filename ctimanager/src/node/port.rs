@@ -161,7 +161,7 @@ pub enum Output {
     /// Keep these, all or none of them. What is written to applications from here on, in this step and later ones, tells of
     /// it: it may leave only when they are kept. SIP doesn't wait.
     Persist(Vec<Record>),
-    /// Keep these of the phones' registrations, in their order. Nothing waits for it.
+    /// Keep these of the phones' registrations, in their order. It comes before the answers of its step, and no other waits.
     Registrations(Vec<RegistrationRecord>),
     /// Something to log and count.
     Report(Report),

@@ -2,7 +2,7 @@
 //! what they add up to.
 //!
 //! They are no secret and no session: whoever keeps them (a file, a test) may lose the last moment without harm, for each
-//! phone registers again. Nothing waits for them.
+//! phone registers again. No call waits for them.
 
 use super::kept::{Millis, millis};
 use super::port::Output;
@@ -152,10 +152,11 @@ impl Node {
         }
     }
 
-    pub(super) fn say_registrations(&mut self, step: &mut Step<'_>) {
+    /// Before all else that the step says: the answer to a REGISTER may wait until they are written.
+    pub(super) fn say_registrations(&mut self, step: &mut Step<'_>, from: usize) {
         if !self.registrations.records.is_empty() {
             let records = std::mem::take(&mut self.registrations.records);
-            step.out.push(Output::Registrations(records));
+            step.out.insert(from, Output::Registrations(records));
         }
     }
 }

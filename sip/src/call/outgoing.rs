@@ -478,11 +478,12 @@ impl Branch {
             |to| End::of(&to),
         );
         // A phone's datagram may come from another port than the one that it was called at.
-        let hop = match (self.target.reach, hop.transport) {
+        let way = match (self.target.reach, hop.transport) {
             (Reach::AsItCame, Transport::Udp) => self.target.hop,
             (Reach::AsItCame | Reach::Contact, _) => hop,
         };
-        let dialog = Dialog::of_caller(&self.seed, remote, Peer::of(&response.headers), hop);
+        let mut dialog = Dialog::of_caller(&self.seed, remote, Peer::of(&response.headers), way);
+        dialog.came_from(hop);
         let contact = self.seed.contact.clone();
         Leg::new(dialog, self.describer.clone(), contact, self.session)
     }

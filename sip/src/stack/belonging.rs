@@ -145,7 +145,8 @@ impl Stack {
         let Some(dialog) = slot.call.dialog_with(request.headers.call_id(), tag, peer_tag) else {
             return true;
         };
-        if is_same_way(dialog.peer_hop(), hop) || is_same_way(&dialog.next_hop(&self.core.listed), hop) {
+        let next = dialog.next_hop(&self.core.listed);
+        if [dialog.peer_hop(), dialog.source(), &next].into_iter().any(|way| is_same_way(way, hop)) {
             return true;
         }
         let via_port = request.headers.top_via().map_or(5060, |via| via.port_or_default());

@@ -197,7 +197,9 @@ fn new_dialog(cx: &mut Cx<'_>, server: &Server, source: &Source) -> Option<Dialo
         },
         listen: cx.core.listen.clone(),
     };
-    Some(Dialog::of_callee(incoming, Peer::of(headers)))
+    let mut dialog = Dialog::of_callee(incoming, Peer::of(headers));
+    dialog.came_from(server.hop);
+    Some(dialog)
 }
 
 /// The caller, and the user part of From. A trunk is trusted to assert who calls (RFC 3325), a phone is not.

@@ -149,7 +149,7 @@ fn a_disk_that_takes_nothing_is_told_and_tried_again() {
     let (queue, mut inlet) = queue(8, 1024);
     let mut text = String::new();
     journal.apply(bound(1, "A"), &mut text);
-    let mut writer = Writer { journal, queue, failed: None };
+    let mut writer = Writer { journal, queue, written: watch::channel(0).0, failed: None };
     writer.write(&text);
     let news = |inlet: &mut tokio::sync::mpsc::Receiver<super::super::queue::Queued>| match inlet
         .try_recv()
@@ -171,11 +171,43 @@ fn a_disk_that_takes_nothing_is_told_and_tried_again() {
 #[test]
 fn records_beyond_the_bound_are_said_anew_once_there_is_room() {
     let (batches, waiting) = sync_channel(1);
-    let mut store = RegistrationStore { batches, behind: false };
+    let (_writer, written) = watch::channel(0);
+    let mut store = RegistrationStore::of(batches, written);
     assert!(store.keep(vec![bound(1, "A")]).is_none());
     assert!(store.keep(vec![bound(2, "B")]).is_none(), "dropped");
     waiting.recv().expect("a batch");
     assert!(matches!(store.keep(vec![bound(3, "C")]), Some(Input::Registrations(RegistrationNews::Wanted))));
     waiting.recv().expect("the question for room");
     assert!(store.keep(vec![RegistrationRecord::Anew, bound(1, "A")]).is_none() && !store.behind);
+}
+
+fn hop() -> Hop {
+    let at = |text: &str| text.parse().expect("an address");
+    let (local, remote) = (at("192.0.2.9:5060"), at("192.0.2.1:5060"));
+    Hop { transport: sip::Transport::Udp, local, remote, connection: None }
+}
+
+#[test]
+fn an_answer_waits_until_it_is_true_and_not_for_ever() {
+    let (batches, _waiting) = sync_channel(8);
+    let (writer, written) = watch::channel(0);
+    let mut store = RegistrationStore::of(batches, written);
+    let start = now();
+    store.keep(vec![bound(1, "A")]);
+    assert!(store.hold(start, hop(), b"first".to_vec()).is_none());
+    store.keep(vec![bound(2, "B")]);
+    assert!(store.hold(start, hop(), b"second".to_vec()).is_none());
+    assert!(store.next(start).is_none());
+    writer.send_replace(1);
+    assert_eq!(store.next(start).map(|(_, bytes)| bytes), Some(b"first".to_vec()));
+    assert_eq!((store.next(start), store.deadline()), (None, Some(start + PATIENCE)));
+    assert_eq!(store.next(start + PATIENCE).map(|(_, bytes)| bytes), Some(b"second".to_vec()));
+    store.keep(vec![bound(3, "C")]);
+    for _ in 0..MAX_HELD {
+        assert!(store.hold(start, hop(), Vec::new()).is_none());
+    }
+    assert!(store.hold(start, hop(), Vec::new()).is_some(), "beyond the bound nobody waits");
+    drop(writer);
+    store.held.clear();
+    assert!(store.hold(start, hop(), Vec::new()).is_some(), "nor for a thread that is gone");
 }

@@ -9,6 +9,7 @@ mod matrix;
 mod pages;
 mod persist;
 mod portions;
+mod registrations;
 mod reload;
 mod rights;
 mod world;

@@ -26,6 +26,7 @@ impl Leg {
             Reach::AsItCame => way_back(&server.hop, &request.headers, Some(self.dialog.target())),
             Reach::Contact => server.hop,
         });
+        self.dialog.came_from(server.hop);
         if let Some(reply) = refusals::unacceptable(&server) {
             cx.respond(&server, reply);
             return Flow::On;
