@@ -53,6 +53,7 @@ mod requests;
 mod routing;
 mod settling;
 mod signals;
+mod streams;
 pub mod switch;
 mod timers;
 pub mod view;
