@@ -136,7 +136,7 @@ impl CallControl {
         }
         here.retain(|name| self.has_codec(call, name));
         match here.is_empty() {
-            true => Lookup::Fail(Cause::INCOMPATIBLE_DESTINATION, Some(488)),
+            true => Lookup::Fail(Cause::BEARER_NOT_IMPLEMENTED, Some(488)),
             false => Lookup::Ring(here),
         }
     }

@@ -480,11 +480,12 @@ impl CallControl {
             end.media.version += 1;
         }
         end.media.far = Some(answer);
-        end.media.agreed_with = peer;
+        let strangers = std::mem::replace(&mut end.media.agreed_with, peer) != peer;
         let (Some(end), Some(peer)) = (self.legs.get(&e), peer.and_then(|peer| self.legs.get(&peer))) else {
             return;
         };
-        if !suits(end, peer) {
+        // What phones that talk already make of each other's later offers is theirs to know.
+        if !suits(end, peer) && (strangers || peer.is_application()) {
             let why = Failure { cause: Cause::BEARER_NOT_IMPLEMENTED, status: None };
             return self.end_call(call, why, None);
         }

@@ -101,7 +101,7 @@ fn no_codec_in_common_is_refused_before_any_event() {
     w.dial("A", "6001", Some(sdp(A, &["G729"])));
     assert_snapshot!(w.said(), @r"
     > A dials 6001
-    l1 <- Reject { cause: Cause(88 incompatible_destination), status: Some(488) }
+    l1 <- Reject { cause: Cause(65 bearer_capability_not_implemented), status: Some(488) }
     ");
     quiet(&w);
 }

@@ -274,6 +274,10 @@ fn a_line_that_is_refused_is_no_hold() {
     w.signal(b, Signal::Offer(Some(sdp(B, &["PCMU"]))));
     w.signal(w.leg_at("A"), Signal::Answer(sdp(A, &["PCMU"])));
     assert_snapshot!(w.said());
+    // Fax that is refused by an answer passes, too.
+    w.signal(b, Signal::Offer(Some(fax(B))));
+    w.signal(w.leg_at("A"), Signal::Answer(refused(sdp(A, &["PCMU"]))));
+    assert!(w.heard("AnswerOffer relay 10.0.0.1:0") && !w.heard("Disconnected"));
 }
 
 #[test]
