@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tests::lab::agent::{Agent, Heard};
 use tests::lab::app::{App, Media, media_address};
 use tests::lab::cti::leg_of;
-use tests::lab::node::{Config, Node};
+use tests::lab::node::{Config, Node, PASSWORD};
 use tests::lab::{Lab, SOON};
 
 /// The far side of a trunk, one call at a time.
@@ -425,6 +425,36 @@ async fn input_bears_our_payload_types_and_output_the_far_ends() {
     numbers(&mut app, &leg, [(123, 97), (123, 97)]).await;
     app.cti.call("call.drop", json!({"leg": leg})).await;
     place.peer.is_hung_up().await;
+    place.ends_well().await;
+}
+
+/// The SDK's part of it: an address when it is asked, and media that flow when the call is connected.
+#[tokio::test]
+async fn an_application_of_the_sdk_calls_with_an_address_of_its_own() {
+    let mut place = Place::new("sdk-calls", json!({})).await;
+    let ca_pem = std::fs::read_to_string(place.node.ca()).expect("the lab's authority");
+    let transport = client::Transport::Tls { ca_pem, server_name: None, identity: None };
+    let server = place.node.cti.to_string();
+    let config = client::ProviderConfig::new(&server, transport, "ivr", PASSWORD.to_owned().into(), "sdk");
+    let provider = client::Provider::connect(config).await.expect("the node is there");
+    let terminal = provider.terminal("PORT_001");
+    terminal.open_with_dynamic_media().await.expect("it may");
+    let ip = place.peer.agent.address.ip();
+    let making = client::IvrCall::make(&terminal, "95551234", client::MakeCall::default(), ip);
+    let answering = async {
+        let invite = place.peer.takes("INVITE").await;
+        let answer = place.peer.description(&["m=audio 30000 RTP/AVP 0"]);
+        place.peer.answers(&invite, "200 OK", &answer).await;
+        place.peer.takes("ACK").await;
+        invite
+    };
+    let (call, invite) = tokio::join!(making, answering);
+    let call = call.expect("it is answered");
+    let port = call.endpoint().local_addr().port().to_string();
+    assert_eq!(media_lines(&invite)[0].split(' ').nth(1), Some(port.as_str()), "{}", invite.0);
+    let (hung_up, ()) = tokio::join!(call.hang_up(), place.peer.is_hung_up());
+    hung_up.expect("it is up");
+    provider.close().await.expect("the node is there");
     place.ends_well().await;
 }
 
