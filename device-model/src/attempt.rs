@@ -359,10 +359,11 @@ impl CallControl {
         call.is_some_and(|call| call.anchor == leg && matches!(call.far, Far::Routed { .. }))
     }
 
-    /// Nobody is to be called any more.
+    /// Nobody is to be called any more: without an address another number is no better.
     pub(crate) fn cancel_routing(&mut self, call: CallId) {
         if let Some(call) = self.calls.get_mut(&call) {
             call.far = Far::Nobody;
+            call.alternatives.clear();
         }
     }
 

@@ -29,7 +29,7 @@ fn a_late_offer_that_cannot_be_read_is_refused_line_by_line_and_ended() {
         assert_eq!(lines(&b.take(&mut w, Method::Ack)), refused, "{offer}");
         b.take(&mut w, Method::Bye);
         match w.event() {
-            Event::Refused { call: CALL, status: 488, cause: Some(65), redirect_to: None } => {}
+            Event::Refused { call: CALL, status: 488, cause: Some(65), .. } => {}
             other => panic!("{other:?}"),
         }
         w.all_quiet();
