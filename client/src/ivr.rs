@@ -5,7 +5,7 @@ use crate::media::endpoint::{
     Collected, EndpointClosed, MediaStream, PlayEnd, Playing, Recording, SendDigitsError,
 };
 use crate::media::{AudioCodec, RtpEndpoint};
-use crate::provider::{Error, Events, LegStatus, Observed, TerminalConnection};
+use crate::provider::{Error, Events, LegStatus, MakeCall, Observed, Terminal, TerminalConnection};
 use protocol::wire::{LegState, StartedStream};
 use protocol::{Event, Symbol};
 use std::io;
@@ -74,6 +74,33 @@ impl IvrCall {
         };
         // Whether the answer's reply or the question for the media comes first is the server's affair.
         let ((), channels_answered) = tokio::try_join!(answer, set_media)?;
+        Self::followed(leg, events, endpoint, channels_answered).await
+    }
+
+    /// Calls a number from a port or route point: binds an endpoint at `ip`, gives its address when the server asks for
+    /// one (before the destination is called, or when it has answered), and waits until the call is connected and media
+    /// flow. What the far end plays before it answers is heard by nobody.
+    ///
+    /// # Errors
+    /// [`IvrError`]; [`IvrError::Gone`] when the destination is busy, refuses or doesn't answer.
+    pub async fn make(
+        terminal: &Terminal,
+        destination: &str,
+        how: MakeCall,
+        ip: IpAddr,
+    ) -> Result<Self, IvrError> {
+        let endpoint = Arc::new(RtpEndpoint::bind(ip).await?);
+        let leg = terminal.make_call(destination, how).await?;
+        let events = leg.events();
+        Self::followed(leg, events, endpoint, 0).await
+    }
+
+    async fn followed(
+        leg: TerminalConnection,
+        events: Events<Arc<Event>>,
+        endpoint: Arc<RtpEndpoint>,
+        channels_answered: u64,
+    ) -> Result<Self, IvrError> {
         let mirror = Mirror {
             leg: leg.clone(),
             endpoint: endpoint.clone(),

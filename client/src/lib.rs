@@ -13,8 +13,8 @@ pub use ivr::IvrCall;
 pub use media::RtpEndpoint;
 pub use protocol::{CtiError, Event, Secret, Symbol, wire};
 pub use provider::{
-    Address, Call, Connection, Error, Provider, ProviderConfig, ProviderEvent, ProviderState, Terminal,
-    TerminalConnection, Transport,
+    Address, Call, Connection, Error, MakeCall, Provider, ProviderConfig, ProviderEvent, ProviderState,
+    Terminal, TerminalConnection, Transport,
 };
 
 /// The page for authors is compiled, so that it stays true.

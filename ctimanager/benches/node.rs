@@ -8,8 +8,8 @@
 mod rig;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use device_model::media::{Codec, Description, Direction, Format, MediaTermination};
-use device_model::plan::{DeviceKind, DevicePlan, Forwards, Identity, NumberPlan, Plan};
+use device_model::media::{AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile};
+use device_model::plan::{DeviceKind, DevicePlan, Forwards, Identity, NumberPlan, OfferTime, Plan};
 use device_model::port::Origin;
 use device_model::{
     CallControl, Cause, Input, LegId, Output, Party, Request, RequestToken, SessionId, Signal,
@@ -105,6 +105,7 @@ impl Model {
                 forward: Forwards::default(),
                 auto_accept: false,
                 allow_cti_control: true,
+                offer: OfferTime::Early,
             }],
             devices: vec![DevicePlan {
                 name: "RP".into(),
@@ -113,6 +114,7 @@ impl Model {
                 pool: "Default".into(),
                 lines: vec!["5000".into()],
                 allow_cti_control: true,
+                offer: OfferTime::Early,
             }],
             trunks: vec!["PSTN".into()],
             ..Plan::default()
@@ -163,15 +165,17 @@ impl Model {
 }
 
 fn description() -> Description {
-    Description {
+    let line = AudioLine {
+        place: 0,
+        profile: Profile::Plain,
         address: "127.0.0.1:40000".parse().expect("an address"),
         formats: std::iter::once(Format { payload_type: 0, codec: Codec::from_rtp_name("PCMU") }).collect(),
         dtmf_payload_type: Some(101),
         direction: Direction::SendReceive,
         packet_ms: 20,
         encrypted: false,
-        text: b"v=0".as_slice().into(),
-    }
+    };
+    Description { audio: [line].into_iter().collect(), other_media: false, text: b"v=0".as_slice().into() }
 }
 
 fn model(criterion: &mut Criterion) {

@@ -5,8 +5,8 @@
 #![allow(missing_docs)] // criterion's macro makes a public function without any
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use device_model::media::{Codec, Description, Direction, Format, MediaTermination};
-use device_model::plan::{DeviceKind, DevicePlan, Forwards, Identity, NumberPlan, Plan};
+use device_model::media::{AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile};
+use device_model::plan::{DeviceKind, DevicePlan, Forwards, Identity, NumberPlan, OfferTime, Plan};
 use device_model::port::Origin;
 use device_model::{
     CallControl, Cause, Input, LegId, LegState, Output, Party, Request, RequestToken, SessionId, Signal,
@@ -42,6 +42,7 @@ fn plan(phones: usize) -> Plan {
         pool: "Default".into(),
         lines: vec![dn.into()],
         allow_cti_control: true,
+        offer: OfferTime::Early,
     };
     let mut plan = Plan::default();
     plan.numbers.push(NumberPlan { max_calls: Some(10_000), ..number("5000".into()) });
@@ -54,7 +55,9 @@ fn plan(phones: usize) -> Plan {
 }
 
 fn offer() -> Description {
-    Description {
+    let line = AudioLine {
+        place: 0,
+        profile: Profile::Plain,
         address: "192.0.2.1:4000".parse().expect("an address"),
         formats: [
             Format { payload_type: 0, codec: Codec::Pcmu },
@@ -66,8 +69,8 @@ fn offer() -> Description {
         direction: Direction::SendReceive,
         packet_ms: 20,
         encrypted: false,
-        text: Arc::from(vec![b'x'; 400]),
-    }
+    };
+    Description { audio: [line].into_iter().collect(), other_media: false, text: Arc::from(vec![b'x'; 400]) }
 }
 
 struct Bench {

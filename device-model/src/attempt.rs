@@ -5,11 +5,11 @@ use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
 use crate::ending::Role;
 use crate::ids::{CallId, DeviceName, Dn, LegId, TrunkName};
-use crate::leg::{At, Leg, LegMedia, Told, Wire};
-use crate::media::{Description, MediaTermination};
-use crate::media_exchange::{codecs_of, negotiate};
+use crate::leg::{At, Channel, Leg, LegMedia, Told, Wire};
+use crate::media::{Description, Direction, MediaTermination};
+use crate::media_exchange::{abilities, is_dynamic, local_address, local_offer, said};
 use crate::muting::Muted;
-use crate::plan::DeviceKind;
+use crate::plan::{DeviceKind, OfferTime};
 use crate::port::{Body, Event, LegCommand, RefusalKind, Reply, Target};
 use crate::timers::Timer;
 use crate::view::{LegState, Party, Reason};
@@ -55,9 +55,18 @@ impl CallControl {
     /// Sends the call's other end to a number. `parties.called` is that number already.
     pub(crate) fn route(&mut self, call: CallId, dn: Dn, reason: Reason) {
         let (mut dn, mut reason) = (dn, reason);
+        self.end_early_media(call);
         // Ends, for each round is a hop, whose count is bounded.
         loop {
             match self.look_up(call, &dn) {
+                Lookup::Ring(devices) if self.wants_address(call) && self.offers_early(&devices) => {
+                    return self.ask_first(call, dn, reason);
+                }
+                Lookup::Trunk(trunk, _)
+                    if self.wants_address(call) && self.trunk_offer(&trunk) == OfferTime::Early =>
+                {
+                    return self.ask_first(call, dn, reason);
+                }
                 Lookup::Ring(devices) => return self.ring(call, dn, reason, &devices),
                 Lookup::Trunk(trunk, number) => return self.place_trunk(call, dn, reason, trunk, number),
                 Lookup::Fail(cause, status) => return self.final_failure(call, Failure { cause, status }),
@@ -127,7 +136,7 @@ impl CallControl {
         }
         here.retain(|name| self.has_codec(call, name));
         match here.is_empty() {
-            true => Lookup::Fail(Cause::INCOMPATIBLE_DESTINATION, Some(488)),
+            true => Lookup::Fail(Cause::BEARER_NOT_IMPLEMENTED, Some(488)),
             false => Lookup::Ring(here),
         }
     }
@@ -150,14 +159,11 @@ impl CallControl {
         let Some(anchor) = self.calls.get(&call).and_then(|call| self.legs.get(&call.anchor)) else {
             return false;
         };
-        let Some(codecs) =
-            self.devices.get(name).and_then(|device| device.media.as_deref()).and_then(codecs_of)
-        else {
-            return true;
-        };
-        match (&anchor.media.far, anchor.media.termination.as_deref().and_then(codecs_of)) {
-            (Some(offer), _) => negotiate(offer, codecs).is_some(),
-            (None, Some(own)) => own.iter().any(|codec| codecs.contains(codec)),
+        let media = self.devices.get(name).and_then(|device| device.media.as_deref());
+        let Some(able) = media.and_then(MediaTermination::abilities) else { return true };
+        match (&anchor.media.far, abilities(anchor)) {
+            (Some(offer), _) => able.choose(offer).is_some(),
+            (None, Some(own)) => own.codecs.iter().any(|codec| able.codecs.contains(codec)),
             (None, None) => true,
         }
     }
@@ -228,6 +234,7 @@ impl CallControl {
                 answering: None,
                 refused: None,
                 ringing: false,
+                early: None,
             };
             call.far = Far::Trying(attempt);
         }
@@ -293,25 +300,100 @@ impl CallControl {
         let Some(call) = self.calls.get(&call) else { return };
         let (parties, hops) = (call.parties.clone(), call.hops);
         let Some(anchor) = self.legs.get(&call.anchor) else { return };
-        let told = Told { peer: anchor.id, version: anchor.media.version, silent: false };
-        let offer = self.first_offer(anchor);
+        let silent = anchor.media.held_by_application;
+        let told = Told { peer: anchor.id, version: anchor.media.version, silent };
+        let time = match &target {
+            Target::Phone(device) => self.phone_offer(device),
+            Target::Trunk(trunk, _) => self.trunk_offer(trunk),
+        };
+        let offer = match time {
+            OfferTime::Early => first_offer(anchor, silent),
+            OfferTime::Late => None,
+        };
         if let Some(leg) = self.legs.get_mut(&leg) {
             leg.media.told = offer.is_some().then_some(told);
+            leg.media.said = offer.as_ref().and_then(said);
         }
         let (calling, called, redirecting) = (parties.calling, parties.called, parties.last_redirecting);
         self.command(leg, LegCommand::Call { target, calling, called, redirecting, offer, hops });
     }
 
-    /// What a new destination is offered; `None` leaves the offer to it.
-    fn first_offer(&self, anchor: &Leg) -> Option<Body> {
-        match (&anchor.media.far, anchor.media.termination.as_deref()) {
-            (_, Some(MediaTermination::Static { .. })) => self.local_offer(anchor, None, false),
-            (_, Some(MediaTermination::Dynamic { .. } | MediaTermination::None)) => None,
-            (Some(far), None) => {
-                let fresh = anchor.wire == Wire::Incoming;
-                Some(Body::Relay(far.clone(), (!fresh).then_some(crate::media::Direction::SendReceive)))
-            }
-            (None, None) => None,
+    fn phone_offer(&self, device: &DeviceName) -> OfferTime {
+        self.devices.get(device).map(|device| device.plan.offer).unwrap_or_default()
+    }
+
+    fn trunk_offer(&self, name: &TrunkName) -> OfferTime {
+        let trunk = self.plan.trunks.iter().find(|trunk| trunk.name == *name);
+        trunk.map(|trunk| trunk.offer).unwrap_or_default()
+    }
+
+    /// Whether one of these is a phone that is to be offered media with the call.
+    fn offers_early(&self, devices: &[DeviceName]) -> bool {
+        let phone = |name: &&DeviceName| {
+            self.devices.get(*name).is_some_and(|device| device.plan.kind == DeviceKind::Phone)
+        };
+        devices.iter().filter(phone).any(|name| self.phone_offer(name) == OfferTime::Early)
+    }
+
+    /// Whether the calling application has to say first where it will receive, for there is no offer without that.
+    fn wants_address(&self, call: CallId) -> bool {
+        let caller = self.calls.get(&call).and_then(|call| self.legs.get(&call.anchor));
+        caller.is_some_and(|caller| {
+            is_dynamic(caller) && local_address(caller).is_none() && !caller.media.held_by_application
+        })
+    }
+
+    /// Asks the calling application for its address; the number is called when it is there.
+    fn ask_first(&mut self, call: CallId, dn: Dn, reason: Reason) {
+        self.proceed(call);
+        let Some(call) = self.calls.get_mut(&call) else { return };
+        call.far = Far::Routed { dn, reason };
+        let anchor = call.anchor;
+        if self.legs.get(&anchor).is_some_and(|leg| leg.media.channel == Channel::Closed) {
+            self.ask_for_address(anchor, None);
+        }
+    }
+
+    /// Whether a call waits for this leg's address to call its destination.
+    pub(crate) fn is_awaited(&self, leg: LegId) -> bool {
+        let call = self.legs.get(&leg).and_then(|leg| self.calls.get(&leg.call));
+        call.is_some_and(|call| call.anchor == leg && matches!(call.far, Far::Routed { .. }))
+    }
+
+    /// Nobody is to be called any more: without an address another number is no better.
+    pub(crate) fn cancel_routing(&mut self, call: CallId) {
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.far = Far::Nobody;
+            call.alternatives.clear();
+        }
+    }
+
+    /// The address that a call waited for is there. The number is looked up anew, for time has passed.
+    pub(crate) fn dial_on(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| matches!(call.far, Far::Routed { .. })) else {
+            return;
+        };
+        if let Far::Routed { dn, reason } = std::mem::replace(&mut call.far, Far::Nobody) {
+            self.route(id, dn, reason);
+        }
+    }
+
+    /// Whether a destination that is being tried was offered this leg's address.
+    pub(crate) fn is_offered(&self, leg: LegId) -> bool {
+        let Some(leg) = self.legs.get(&leg).filter(|leg| is_dynamic(leg)) else { return false };
+        let attempt = self.calls.get(&leg.call).and_then(|call| call.attempt());
+        let offered = |branch: &LegId| {
+            let told = self.legs.get(branch).and_then(|branch| branch.media.told);
+            told.is_some_and(|told| (told.peer, told.version) == (leg.id, leg.media.version))
+        };
+        attempt.is_some_and(|attempt| attempt.branches.iter().any(offered))
+    }
+
+    /// Whoever played to the caller before it answered does so no more. What an undecided redirect left plays on.
+    fn end_early_media(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(&id).filter(|call| call.redirecting.is_none()) else { return };
+        if call.pair().is_none() {
+            self.stop_streams(call.anchor);
         }
     }
 
@@ -345,8 +427,15 @@ impl CallControl {
                 self.set_timer(Timer::NoAnswer(call), self.ring_duration(&dn));
             }
         }
+        if let (Some(early), Some(branch)) = (&early, self.legs.get_mut(&leg))
+            && branch.media.told.is_some()
+        {
+            // It may be all of its answer.
+            branch.media.far = Some(early.clone());
+        }
         self.alert_caller(call, anchor, leg, early.filter(|_| alone));
         self.commit_redirect(call);
+        self.update_early_streams(call);
     }
 
     /// It rings while it is being redirected: it will have rung, should the redirect fail.
@@ -387,10 +476,12 @@ impl CallControl {
         let (state, waits) = (caller.state, caller.wire == Wire::Incoming);
         // An early answer makes sense only where an offer was relayed.
         let early = early.filter(|_| caller.is_application() || caller.media.far.is_some());
-        if let (Some(early), Some(branch)) = (&early, self.legs.get_mut(&branch))
-            && branch.media.told.is_some()
+        let offered = self.legs.get(&branch).is_some_and(|branch| branch.media.told.is_some());
+        if let Some(attempt) = self.calls.get_mut(&call).and_then(|call| call.attempt_mut())
+            && early.is_some()
+            && offered
         {
-            branch.media.far = Some(early.clone());
+            attempt.early = Some(branch);
         }
         // After early media plain ringing is news: its stream may have ended, with a forward for instance.
         let plain = early.is_none();
@@ -412,8 +503,10 @@ impl CallControl {
         let Redirecting { session, token, old, .. } = redirecting;
         self.reply(session, token, Ok(Reply::Done));
         let anchor = self.calls.get(&call).map(|call| call.anchor);
-        if let (Far::Talking(_), Some(anchor)) = (&old, anchor) {
-            self.part(anchor);
+        match (&old, anchor) {
+            (Far::Talking(_), Some(anchor)) => self.part(anchor),
+            (Far::Trying(_), Some(anchor)) => self.stop_streams(anchor),
+            (Far::Nobody | Far::Routed { .. }, Some(_)) | (_, None) => {}
         }
         for leg in legs_of(&old) {
             self.end_passive(call, leg);
@@ -438,6 +531,7 @@ impl CallControl {
         let Some(attempt) = self.calls.get_mut(&call_id).and_then(|call| call.attempt_mut()) else { return };
         attempt.branches.retain(|branch| *branch != leg);
         attempt.answering.take_if(|answering| *answering == leg);
+        attempt.early.take_if(|early| *early == leg);
         if attempt.refused.is_none_or(|(cause, _)| cause != Cause::USER_BUSY) {
             attempt.refused = Some((why.cause, why.status));
         }
@@ -446,6 +540,7 @@ impl CallControl {
         }
         let (cause, status) = attempt.refused.unwrap_or((why.cause, why.status));
         let (dn, branches) = (attempt.dn.clone(), std::mem::take(&mut attempt.branches));
+        attempt.early = None;
         for branch in branches {
             self.finish_leg(branch, Cause::NON_SELECTED_USER_CLEARING, None, true);
         }
@@ -536,7 +631,7 @@ impl CallControl {
         self.stop_ringing(call);
         let Some(attempt) = self.calls.get_mut(&call).and_then(|call| call.attempt_mut()) else { return };
         let (dn, branches) = (attempt.dn.clone(), std::mem::take(&mut attempt.branches));
-        attempt.answering = None;
+        (attempt.answering, attempt.early) = (None, None);
         for branch in branches {
             self.finish_leg(branch, Cause::NO_ANSWER, None, true);
         }
@@ -577,7 +672,7 @@ impl CallControl {
         call.alternatives = alternatives;
         call.far = old;
         match &call.far {
-            Far::Nobody => return self.end_call(call_id, why, None),
+            Far::Nobody | Far::Routed { .. } => return self.end_call(call_id, why, None),
             Far::Talking(_) => {}
             Far::Trying(attempt) => {
                 let (dn, ringing) = (attempt.dn.clone(), attempt.ringing);
@@ -604,10 +699,25 @@ impl CallControl {
     }
 }
 
+/// What a new destination is offered; `None` leaves the offer to it.
+fn first_offer(anchor: &Leg, silent: bool) -> Option<Body> {
+    match (&anchor.media.far, anchor.media.termination.as_deref()) {
+        (_, Some(MediaTermination::Static { .. } | MediaTermination::Dynamic { .. })) => {
+            local_offer(anchor, None, silent)
+        }
+        (_, Some(MediaTermination::None)) => None,
+        (Some(far), None) => {
+            let fresh = anchor.wire == Wire::Incoming;
+            Some(Body::Relay(far.clone(), (!fresh).then_some(Direction::SendReceive)))
+        }
+        (None, None) => None,
+    }
+}
+
 /// The legs at an other end.
 pub(crate) fn legs_of(far: &Far) -> SmallVec<[LegId; 2]> {
     match far {
-        Far::Nobody => SmallVec::new(),
+        Far::Nobody | Far::Routed { .. } => SmallVec::new(),
         Far::Trying(attempt) => attempt.branches.clone(),
         Far::Talking(leg) => SmallVec::from_slice(&[*leg]),
     }

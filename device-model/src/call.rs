@@ -2,7 +2,7 @@
 
 use crate::cause::Cause;
 use crate::ids::{CallId, Dn, LegId, RequestToken, SessionId};
-use crate::view::Party;
+use crate::view::{Party, Reason};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub(crate) struct Attempt {
     pub(crate) refused: Option<(Cause, Option<u16>)>,
     /// Some branch rings.
     pub(crate) ringing: bool,
+    /// The branch that plays to the caller before it answers.
+    pub(crate) early: Option<LegId>,
 }
 
 /// What is at the other end of the anchor.
@@ -36,6 +38,13 @@ pub(crate) struct Attempt {
 pub(crate) enum Far {
     /// Nothing yet: the number is being looked up.
     Nobody,
+    /// The number leads somewhere; the caller's application is asked for its address first, which stands in the offer.
+    Routed {
+        /// The number, with its forwards.
+        dn: Dn,
+        /// Why the call goes there.
+        reason: Reason,
+    },
     /// A destination is being tried.
     Trying(Attempt),
     /// The one that answered.
@@ -98,7 +107,7 @@ impl Call {
         let mut legs: SmallVec<[LegId; 4]> = SmallVec::new();
         legs.push(self.anchor);
         let mut add = |far: &Far| match far {
-            Far::Nobody => {}
+            Far::Nobody | Far::Routed { .. } => {}
             Far::Trying(attempt) => legs.extend(attempt.branches.iter().copied()),
             Far::Talking(leg) => legs.push(*leg),
         };
@@ -114,24 +123,34 @@ impl Call {
     pub(crate) fn pair(&self) -> Option<(LegId, LegId)> {
         match (&self.far, &self.redirecting) {
             (Far::Talking(far), _) => Some((self.anchor, *far)),
-            (Far::Nobody | Far::Trying(_), Some(Redirecting { old: Far::Talking(far), .. })) => {
-                Some((self.anchor, *far))
-            }
-            (Far::Nobody | Far::Trying(_), Some(_) | None) => None,
+            (
+                Far::Nobody | Far::Routed { .. } | Far::Trying(_),
+                Some(Redirecting { old: Far::Talking(far), .. }),
+            ) => Some((self.anchor, *far)),
+            (Far::Nobody | Far::Routed { .. } | Far::Trying(_), Some(_) | None) => None,
         }
     }
 
     pub(crate) fn attempt(&self) -> Option<&Attempt> {
         match &self.far {
             Far::Trying(attempt) => Some(attempt),
-            Far::Nobody | Far::Talking(_) => None,
+            Far::Nobody | Far::Routed { .. } | Far::Talking(_) => None,
         }
+    }
+
+    /// Whether somebody plays early media to the anchor.
+    pub(crate) fn plays_early(&self) -> bool {
+        let plays = |far: &Far| match far {
+            Far::Trying(attempt) => attempt.early.is_some(),
+            Far::Nobody | Far::Routed { .. } | Far::Talking(_) => false,
+        };
+        plays(&self.far) || self.redirecting.as_ref().is_some_and(|redirecting| plays(&redirecting.old))
     }
 
     pub(crate) fn attempt_mut(&mut self) -> Option<&mut Attempt> {
         match &mut self.far {
             Far::Trying(attempt) => Some(attempt),
-            Far::Nobody | Far::Talking(_) => None,
+            Far::Nobody | Far::Routed { .. } | Far::Talking(_) => None,
         }
     }
 }

@@ -36,7 +36,7 @@ impl CallControl {
             {
                 return Err(format!("{} has leg {leg}, which isn't its own", call.id));
             }
-            if legs.len() < 2 {
+            if legs.len() < 2 && !matches!(call.far, Far::Routed { .. }) {
                 return Err(format!("{} has one leg only", call.id));
             }
             self.check_waiting(call)?;
@@ -52,6 +52,7 @@ impl CallControl {
         let ends = match &call.far {
             Far::Talking(_) => true,
             Far::Nobody => false,
+            Far::Routed { .. } => self.timers.has(Timer::MediaExchange(call.anchor)),
             Far::Trying(Attempt { answering: Some(leg), .. }) => self.timers.has(Timer::MediaExchange(*leg)),
             Far::Trying(Attempt { answering: None, .. }) => {
                 self.timers.has(Timer::NoAnswer(call.id)) || self.timers.has(Timer::NewCallAccept(call.id))
@@ -77,7 +78,8 @@ impl CallControl {
                 return Err(format!("{id} isn't at its device"));
             }
             let running = leg.media.running.iter().any(Option::is_some);
-            if running && leg.muted.is_none() && self.peer_of(id).is_none() {
+            let early = self.calls.get(&leg.call).is_some_and(|call| call.anchor == id && call.plays_early());
+            if running && leg.muted.is_none() && self.peer_of(id).is_none() && !early {
                 return Err(format!("{id} has streams to nobody"));
             }
             let hidden = leg

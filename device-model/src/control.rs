@@ -5,7 +5,7 @@ use crate::departing::Departing;
 use crate::devices::{Device, Number};
 use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId};
 use crate::leg::{At, Leg};
-use crate::media::MediaTermination;
+use crate::media::{Description, MediaTermination};
 use crate::plan::{Identity, Plan};
 use crate::port::{Event, Input, LegCommand, Output, Refusal, RefusalKind, Reply};
 use crate::routing::Patterns;
@@ -279,7 +279,7 @@ impl CallControl {
             Some(_) | None => None,
         };
         let peer = peer.and_then(|peer| self.legs.get(&peer));
-        let encrypted = |leg: &Leg| leg.media.far.as_ref().is_some_and(|d| d.encrypted);
+        let encrypted = |leg: &Leg| leg.media.far.as_ref().is_some_and(Description::is_encrypted);
         let safe = match peer {
             Some(peer) if leg.is_application() => {
                 encrypted(peer) && leg.media.running.iter().flatten().any(|s| s.encrypted)

@@ -38,7 +38,7 @@ impl CallControl {
         match &call.far {
             Far::Trying(attempt) if attempt.branches.contains(&leg) => return Some(Role::Branch),
             Far::Talking(far) if *far == leg => return Some(Role::Talking),
-            Far::Nobody | Far::Trying(_) | Far::Talking(_) => {}
+            Far::Nobody | Far::Routed { .. } | Far::Trying(_) | Far::Talking(_) => {}
         }
         call.redirecting.as_ref().filter(|r| legs_of(&r.old).contains(&leg)).map(|_| Role::Redirected)
     }
@@ -166,8 +166,11 @@ impl CallControl {
         let mut talked = false;
         if let Some(redirecting) = &mut call.redirecting {
             match &mut redirecting.old {
-                Far::Trying(attempt) => attempt.branches.retain(|branch| *branch != leg),
-                Far::Talking(_) | Far::Nobody => talked = true,
+                Far::Trying(attempt) => {
+                    attempt.branches.retain(|branch| *branch != leg);
+                    attempt.early.take_if(|early| *early == leg);
+                }
+                Far::Talking(_) | Far::Routed { .. } | Far::Nobody => talked = true,
             }
             if legs_of(&redirecting.old).is_empty() || talked {
                 redirecting.old = Far::Nobody;
@@ -235,6 +238,13 @@ impl CallControl {
     /// Nobody gave an address in time: the call fails with cause 47 (reference §3.4).
     fn no_address(&mut self, leg: LegId) {
         let Some(call) = self.legs.get(&leg).map(|leg| leg.call) else { return };
-        self.end_call(call, Failure { cause: Cause::RESOURCE_UNAVAILABLE, status: None }, None);
+        let why = Failure { cause: Cause::RESOURCE_UNAVAILABLE, status: None };
+        if self.is_awaited(leg) {
+            // A redirect goes back to what it left.
+            self.cancel_routing(call);
+            self.close_channel(leg);
+            return self.final_failure(call, why);
+        }
+        self.end_call(call, why, None);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::cause::Cause;
 use crate::ids::{CallId, DeviceName, Dn, LegId, SessionId, TrunkName};
-use crate::media::{Description, MediaTermination, Stream};
+use crate::media::{AudioLine, Description, MediaTermination, Stream};
 use crate::muting::Muted;
 use crate::view::{LegState, Party, Reason};
 use std::net::SocketAddr;
@@ -57,6 +57,16 @@ pub(crate) enum Exchange {
     Offered,
 }
 
+impl Exchange {
+    /// Whether it waits for our answer.
+    pub(crate) fn is_owed(&self) -> bool {
+        match self {
+            Exchange::Owed { .. } => true,
+            Exchange::Idle | Exchange::Offered => false,
+        }
+    }
+}
+
 /// What the signalling was last told of its peer's media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
@@ -89,6 +99,8 @@ pub(crate) struct LegMedia {
     pub(crate) version: u32,
     /// Signalling: what it knows of its peer.
     pub(crate) told: Option<Told>,
+    /// Signalling: the audio that it was told last, where the peer is an application.
+    pub(crate) said: Option<AudioLine>,
     /// Signalling: the peer with whom an exchange was completed.
     pub(crate) agreed_with: Option<LegId>,
     /// Offers that we made on our own account since somebody last wanted something.
@@ -116,6 +128,7 @@ impl LegMedia {
             far: None,
             version: 0,
             told: None,
+            said: None,
             agreed_with: None,
             rounds: 0,
             termination,

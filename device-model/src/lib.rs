@@ -28,7 +28,9 @@
 //! - A phone's leg that another appearance answered can only be watched. A leg that the phone itself holds can only be
 //!   retrieved at the phone. Redirects start from offering, ringing and connected legs, one at a time; a phone that
 //!   picks up while it is being redirected keeps the call.
-//! - A phone that answered with what an application can't speak ends the call with cause 88.
+//! - A phone that answered with what an application can't speak, or with nothing, ends the call with cause 65 (SIP 488).
+//! - A dynamic device that calls a phone or trunk is asked for its address once the number is routed; the number is looked
+//!   up anew when the address is there.
 //! - An offer that crosses another, or comes while an application is asked for its address, is refused as glare.
 //! - A re-INVITE without an offer is offered what the peer last said.
 //! - An application that opens a phone in mid-call sees its legs, and of the streams what changes from then on.
@@ -54,6 +56,7 @@ mod requests;
 mod routing;
 mod settling;
 mod signals;
+mod streams;
 pub mod switch;
 mod timers;
 pub mod view;

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// An audio codec by its RTP name (RFC 3551 and the payload formats' own RFCs).
@@ -18,22 +18,48 @@ pub enum Codec {
     G729,
     /// Opus (RFC 7587), dynamic payload type, 48000/2.
     Opus,
-    /// Anything else that a phone offers; applications can't name it.
+    /// Anything else that a phone offers; applications can't name it. With clock rate (and channels) where these are not
+    /// 8000 Hz and one: `speex/16000`, `PCMU/16000`.
     Other(Arc<str>),
 }
 
 impl Codec {
-    /// The RTP name; comparison is without case.
+    /// The codec behind an `a=rtpmap` value: name (without regard to case), clock rate in Hz and channels. A name that an
+    /// application may give, at a clock or with channels that its RTP format hasn't, is another codec. G.729's Annex A is
+    /// the same stream for either end, and its Annex B is agreed elsewhere (`annexb`), whatever the name says.
+    #[must_use]
+    pub fn from_rtpmap(name: &str, clock_rate: u32, channels: u8) -> Codec {
+        let codec = match name.to_ascii_uppercase().as_str() {
+            "G729A" | "G729B" | "G729AB" => Codec::G729,
+            upper => Codec::from_upper_case(upper).unwrap_or_else(|| Codec::Other(name.into())),
+        };
+        let fits = match codec.defaults() {
+            // `opus/48000` without its `/2` is written, too; the stream is the same (RFC 7587 §7).
+            Some((clock, most, _)) => clock_rate == clock && (1..=most).contains(&channels),
+            None => clock_rate == 8000 && channels == 1,
+        };
+        match (fits, channels) {
+            (true, _) => codec,
+            (false, 0 | 1) => Codec::Other(format!("{name}/{clock_rate}").into()),
+            (false, _) => Codec::Other(format!("{name}/{clock_rate}/{channels}").into()),
+        }
+    }
+
+    /// The RTP name that an application gives; comparison is without case.
     #[must_use]
     pub fn from_rtp_name(name: &str) -> Codec {
-        match name.to_ascii_uppercase().as_str() {
+        Codec::from_upper_case(&name.to_ascii_uppercase()).unwrap_or_else(|| Codec::Other(name.into()))
+    }
+
+    fn from_upper_case(name: &str) -> Option<Codec> {
+        Some(match name {
             "PCMU" => Codec::Pcmu,
             "PCMA" => Codec::Pcma,
             "G722" => Codec::G722,
             "G729" => Codec::G729,
             "OPUS" => Codec::Opus,
-            _ => Codec::Other(name.into()),
-        }
+            _ => return None,
+        })
     }
 
     /// The name on the CTI wire.
@@ -46,6 +72,20 @@ impl Codec {
             Codec::G729 => "G729",
             Codec::Opus => "opus",
             Codec::Other(name) => name,
+        }
+    }
+
+    /// Name, clock rate in Hz and channels, as `a=rtpmap` writes them.
+    #[must_use]
+    pub fn rtpmap(&self) -> (&str, u32, u8) {
+        match self.defaults() {
+            Some((clock_rate, channels, _)) => (self.rtp_name(), clock_rate, channels),
+            None => {
+                let mut parts = self.rtp_name().split('/');
+                let name = parts.next().unwrap_or_default();
+                let clock_rate = parts.next().and_then(|part| part.parse().ok()).unwrap_or(8000);
+                (name, clock_rate, parts.next().and_then(|part| part.parse().ok()).unwrap_or(1))
+            }
         }
     }
 
@@ -117,10 +157,27 @@ impl Direction {
     }
 }
 
-/// What one end of a leg said of its audio (an offer or an answer of RFC 3264), read once at the door.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Description {
-    /// Where it wants to receive; port 0 = audio refused.
+/// What carries a media line, as far as it decides who can speak it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// RTP/AVP and RTP/AVPF.
+    Plain,
+    /// RTP/SAVP and RTP/SAVPF, with keys in the description (RFC 4568).
+    Secure,
+    /// SRTP with keys by DTLS (RFC 5764).
+    Dtls,
+    /// Anything else.
+    Other,
+}
+
+/// One audio line of a description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AudioLine {
+    /// Its place among all media lines of the description, from 0.
+    pub place: usize,
+    /// What carries it.
+    pub profile: Profile,
+    /// Where its describer wants to receive; port 0 = refused.
     pub address: SocketAddr,
     /// What it can receive, preferred first, telephone-event not among them.
     pub formats: SmallVec<[Format; 4]>,
@@ -130,24 +187,96 @@ pub struct Description {
     pub direction: Direction,
     /// Packet length in milliseconds (`ptime`), 20 when it said nothing.
     pub packet_ms: u16,
-    /// Whether the audio of this description is SRTP (an `a=crypto` or a secure profile).
+    /// Whether keys for SRTP are there (an `a=crypto` or a secure profile).
     pub encrypted: bool,
-    /// The whole text, for an end that is to see it (rewritten at its door). Empty when the model made it.
+}
+
+impl AudioLine {
+    /// Whether it is offered or accepted, even if nothing flows.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.address.port() != 0
+    }
+
+    /// Its payload format of a codec.
+    #[must_use]
+    pub fn format_of(&self, codec: &Codec) -> Option<&Format> {
+        self.formats.iter().find(|format| format.codec == *codec)
+    }
+}
+
+/// What one end of a leg said of its media (an offer or an answer of RFC 3264), read once at the door.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Its audio lines in their order, refused ones among them. Lines that nobody here can read are left out.
+    pub audio: SmallVec<[AudioLine; 1]>,
+    /// A line of another kind (video, fax) is there and not refused.
+    pub other_media: bool,
+    /// The whole text, for an end that is to see it (rewritten at its door).
     /// The model passes it on and never looks inside; it may hold key material, so `Debug` keeps silent about it.
     pub text: Arc<[u8]>,
+}
+
+impl Description {
+    /// The first audio line that is not refused.
+    #[must_use]
+    pub fn live_audio(&self) -> Option<&AudioLine> {
+        self.audio.iter().find(|line| line.is_live())
+    }
+
+    /// Whether each of its lines is refused: there is nothing to agree on.
+    #[must_use]
+    pub fn refuses_all(&self) -> bool {
+        !self.other_media && self.live_audio().is_none()
+    }
+
+    /// Whether its audio would be SRTP.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.live_audio().is_some_and(|line| line.encrypted)
+    }
 }
 
 impl fmt::Debug for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Description")
-            .field("address", &self.address)
-            .field("formats", &self.formats)
-            .field("dtmf_payload_type", &self.dtmf_payload_type)
-            .field("direction", &self.direction)
-            .field("packet_ms", &self.packet_ms)
-            .field("encrypted", &self.encrypted)
+            .field("audio", &self.audio)
+            .field("other_media", &self.other_media)
             .field("text", &format_args!("{} bytes", self.text.len()))
             .finish()
+    }
+}
+
+/// What an end whose media the model describes can speak. Of a description's lines the first that it takes is used, each
+/// other is refused in its place (RFC 3264 §6). Phones decide for themselves and have none of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities<'a> {
+    /// Its codecs, a set: the far end's order decides.
+    pub codecs: &'a [Codec],
+    /// What may carry its media.
+    pub profiles: &'a [Profile],
+    /// The address at which it receives, once it is known: no line of the other family fits.
+    pub address: Option<IpAddr>,
+}
+
+impl Abilities<'_> {
+    /// The first line that this end can speak, and the first of its payload formats.
+    #[must_use]
+    pub fn choose<'d>(&self, description: &'d Description) -> Option<(&'d AudioLine, &'d Format)> {
+        description.audio.iter().find_map(|line| Some((line, self.format(line)?)))
+    }
+
+    /// The first payload format of a line that this end can speak; `None` where it can't speak the line.
+    fn format<'d>(&self, line: &'d AudioLine) -> Option<&'d Format> {
+        let takes =
+            line.is_live() && self.profiles.contains(&line.profile) && self.reaches(line.address.ip());
+        line.formats.iter().find(|format| takes && self.codecs.contains(&format.codec))
+    }
+
+    /// 0.0.0.0, an old phone's way to hold, is no address of a family.
+    fn reaches(&self, far: IpAddr) -> bool {
+        let same = |own: IpAddr| own.to_canonical().is_ipv4() == far.to_canonical().is_ipv4();
+        far.is_unspecified() || self.address.is_none_or(same)
     }
 }
 
@@ -172,6 +301,20 @@ pub enum MediaTermination {
         /// SRTP suites by their registered names, sorted.
         srtp: Vec<Arc<str>>,
     },
+}
+
+impl MediaTermination {
+    /// What the application can speak, where it ends media at all. SRTP suites that it names are not used.
+    #[must_use]
+    pub fn abilities(&self) -> Option<Abilities<'_>> {
+        const PROFILES: &[Profile] = &[Profile::Plain];
+        let (codecs, address) = match self {
+            MediaTermination::None => return None,
+            MediaTermination::Static { address, codecs, .. } => (codecs, Some(address.ip())),
+            MediaTermination::Dynamic { codecs, .. } => (codecs, None),
+        };
+        Some(Abilities { codecs, profiles: PROFILES, address })
+    }
 }
 
 /// Seen from the device: `Input` = what it receives, `Output` = what it sends (reference §3.4).

@@ -10,13 +10,13 @@ use crate::cause::Cause;
 use crate::control::CallControl;
 use crate::ids::{CallId, LegId, SessionId};
 use crate::leg::{Channel, Exchange, Leg, Told, Wire};
-use crate::media::{Codec, Description, Direction, Format, MediaTermination, Stream, StreamDirection};
+use crate::media::{Abilities, AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile};
 use crate::port::{Body, Event, LegCommand, OfferRefusal};
+use crate::streams::{Terms, pair_of_lines};
 use crate::timers::Timer;
 use crate::view::LegState;
 use smallvec::{SmallVec, smallvec};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 /// Offers that the model makes on its own account to one end before somebody wants something new. Two ends whose
 /// every answer differs from the one before would otherwise go on for ever; at the limit the last answers stand.
@@ -29,24 +29,25 @@ const PACKET_MS: u16 = 20;
 /// would refuse the stream.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9);
 
-/// The codecs of an application that ends media.
-pub(crate) fn codecs_of(termination: &MediaTermination) -> Option<&[Codec]> {
-    match termination {
-        MediaTermination::None => None,
-        MediaTermination::Static { codecs, .. } | MediaTermination::Dynamic { codecs, .. } => Some(codecs),
-    }
-}
-
-/// The first format of the far end that the application has: the far end's order decides.
-pub(crate) fn negotiate<'a>(far: &'a Description, codecs: &[Codec]) -> Option<&'a Format> {
-    far.formats.iter().find(|format| codecs.contains(&format.codec))
+/// What an application can speak, at the address that it has for this media session.
+pub(crate) fn abilities(leg: &Leg) -> Option<Abilities<'_>> {
+    let abilities = leg.media.termination.as_deref()?.abilities()?;
+    Some(Abilities {
+        address: abilities.address.or(local_address(leg).map(|address| address.ip())),
+        ..abilities
+    })
 }
 
 fn own_codecs(leg: &Leg) -> &[Codec] {
-    leg.media.termination.as_deref().and_then(codecs_of).unwrap_or(&[])
+    abilities(leg).map_or(&[], |abilities| abilities.codecs)
 }
 
-fn is_dynamic(leg: &Leg) -> bool {
+/// A payload format as an application's own offer has it.
+fn own_format(codec: &Codec) -> Option<Format> {
+    codec.defaults().map(|(_, _, payload_type)| Format { payload_type, codec: codec.clone() })
+}
+
+pub(crate) fn is_dynamic(leg: &Leg) -> bool {
     matches!(leg.media.termination.as_deref(), Some(MediaTermination::Dynamic { .. }))
 }
 
@@ -60,32 +61,42 @@ pub(crate) fn local_address(leg: &Leg) -> Option<SocketAddr> {
     }
 }
 
-fn is_silent(x: &Leg, y: &Leg) -> bool {
+pub(crate) fn is_silent(x: &Leg, y: &Leg) -> bool {
     x.media.held_by_application || y.media.held_by_application
 }
 
+/// Whether it says that no audio shall flow, now.
 pub(crate) fn stands_still(description: &Description) -> bool {
-    description.direction == Direction::Inactive || description.address.port() == 0
+    description.live_audio().is_none_or(|line| line.direction == Direction::Inactive)
+}
+
+/// Whether it offers audio and says that none shall flow. A line that is refused holds nobody.
+pub(crate) fn holds(description: &Description) -> bool {
+    description.live_audio().is_some_and(|line| line.direction == Direction::Inactive)
 }
 
 /// What an application will receive from this peer: codec, payload type, packet length.
-fn agreed(leg: &Leg, peer: &Leg) -> Option<(Format, u16, Option<u8>)> {
-    let own = |codec: &Codec| {
-        codec.defaults().map(|(_, _, payload_type)| Format { payload_type, codec: codec.clone() })
-    };
-    let codecs = own_codecs(leg);
+fn agreed(leg: &Leg, peer: &Leg) -> Option<(Format, u16)> {
     match (&peer.media.far, peer.is_application()) {
-        (Some(far), false) => Some((negotiate(far, codecs)?.clone(), far.packet_ms, far.dtmf_payload_type)),
-        (None, false) => Some((own(codecs.first()?)?, PACKET_MS, Some(DTMF_PAYLOAD_TYPE))),
-        (_, true) => {
-            let common = own_codecs(peer).iter().find(|codec| codecs.contains(codec))?;
-            Some((own(common)?, PACKET_MS, Some(DTMF_PAYLOAD_TYPE)))
+        (Some(_), false) => {
+            let terms = Terms::of(leg, peer)?;
+            let types = if peer.media.exchange.is_owed() { terms.output } else { terms.input };
+            Some((Format { payload_type: types.payload_type, codec: terms.codec }, types.packet_ms))
         }
+        (None, false) => Some((own_format(own_codecs(leg).first()?)?, PACKET_MS)),
+        (_, true) => agreed_by_applications(leg, peer).map(|(format, packet_ms, _)| (format, packet_ms)),
     }
 }
 
+/// What two applications say to each other without any signalling: payload format, packet length, telephone-event.
+pub(crate) fn agreed_by_applications(leg: &Leg, peer: &Leg) -> Option<(Format, u16, u8)> {
+    let codecs = own_codecs(leg);
+    let common = own_codecs(peer).iter().find(|codec| codecs.contains(codec))?;
+    Some((own_format(common)?, PACKET_MS, DTMF_PAYLOAD_TYPE))
+}
+
 impl CallControl {
-    fn two(&self, call: CallId) -> Option<(&Leg, &Leg)> {
+    pub(crate) fn two(&self, call: CallId) -> Option<(&Leg, &Leg)> {
         let (x, y) = self.calls.get(&call)?.pair()?;
         Some((self.legs.get(&x)?, self.legs.get(&y)?))
     }
@@ -137,8 +148,11 @@ impl CallControl {
             Exchange::Offered => false,
             Exchange::Owed { holds, .. } => {
                 let holds = *holds;
-                let ready =
-                    peer.is_application() || (peer.media.exchange == Exchange::Idle && knows(peer, end));
+                // Where both have made an offer (a caller's, and that of a destination that was called without one) each is
+                // the other's answer.
+                let ready = peer.is_application()
+                    || (peer.media.exchange == Exchange::Idle && knows(peer, end))
+                    || crossed(end, peer);
                 let Some(body) = self.body(end, peer, true).filter(|_| ready) else { return false };
                 self.answer_owed(e, p, body, truth, holds);
                 true
@@ -163,6 +177,7 @@ impl CallControl {
         end.media.exchange = Exchange::Idle;
         end.media.told = Some(truth);
         end.media.agreed_with = Some(p);
+        end.media.said = said(&body);
         self.command(
             e,
             if first { LegCommand::Answer { media: body } } else { LegCommand::AnswerOffer(body) },
@@ -175,6 +190,7 @@ impl CallControl {
         let first = std::mem::replace(&mut end.wire, Wire::Up) == Wire::Incoming;
         end.media.exchange = Exchange::Offered;
         end.media.told = Some(truth);
+        end.media.said = said(&body);
         end.media.rounds += 1;
         self.command(
             e,
@@ -200,63 +216,17 @@ impl CallControl {
         let silent = is_silent(end, peer);
         if peer.is_application() {
             return match answering {
-                true => self.local_answer(peer, end.media.far.as_ref()?, silent),
-                false => self.local_offer(peer, end.media.far.as_ref(), silent),
+                true => local_answer(peer, end, silent),
+                false => local_offer(peer, Some(end), silent),
             };
         }
-        let live = match peer.media.exchange {
-            Exchange::Owed { .. } => true,
-            Exchange::Idle | Exchange::Offered => false,
-        };
+        let live = peer.media.exchange.is_owed();
         let written = match (silent, answering || live || peer.media.held_by_phone) {
             (true, _) => Some(Direction::Inactive),
             (false, true) => None,
             (false, false) => Some(Direction::SendReceive),
         };
         Some(Body::Relay(peer.media.far.clone()?, written))
-    }
-
-    /// An application's answer: the agreed codec alone, and telephone-event where it was offered.
-    fn local_answer(&self, leg: &Leg, offer: &Description, silent: bool) -> Option<Body> {
-        let format = negotiate(offer, own_codecs(leg))?.clone();
-        let still = silent || stands_still(offer);
-        let address =
-            local_address(leg).or_else(|| still.then(|| leg.media.last_address.unwrap_or(NOWHERE)))?;
-        Some(Body::Local(Description {
-            address,
-            formats: smallvec![format],
-            dtmf_payload_type: offer.dtmf_payload_type,
-            direction: if silent { Direction::Inactive } else { offer.direction.reversed() },
-            packet_ms: offer.packet_ms,
-            encrypted: false,
-            text: Arc::from([]),
-        }))
-    }
-
-    /// An application's offer: its whole set, or what is agreed already with an end whose description is known.
-    pub(crate) fn local_offer(&self, leg: &Leg, far: Option<&Description>, silent: bool) -> Option<Body> {
-        let codecs = own_codecs(leg);
-        let agreed = far.and_then(|far| negotiate(far, codecs));
-        let formats: SmallVec<[Format; 4]> = match agreed {
-            Some(format) => smallvec![format.clone()],
-            None => {
-                let own = |codec: &Codec| {
-                    codec.defaults().map(|(_, _, payload_type)| Format { payload_type, codec: codec.clone() })
-                };
-                codecs.iter().filter_map(own).collect()
-            }
-        };
-        let address =
-            local_address(leg).or_else(|| silent.then(|| leg.media.last_address.unwrap_or(NOWHERE)))?;
-        Some(Body::Local(Description {
-            address,
-            formats,
-            dtmf_payload_type: far.and_then(|far| far.dtmf_payload_type).or(Some(DTMF_PAYLOAD_TYPE)),
-            direction: if silent { Direction::Inactive } else { Direction::SendReceive },
-            packet_ms: far.map_or(PACKET_MS, |far| far.packet_ms),
-            encrypted: false,
-            text: Arc::from([]),
-        }))
     }
 
     /// Opens a dynamic leg's channel when media is about to be, closes it when a media session is over.
@@ -267,7 +237,9 @@ impl CallControl {
         }
         let wanted = !is_silent(end, far) && !is_still_by_itself(far);
         match (end.media.channel, wanted) {
-            (Channel::Closed, true) => self.ask_for_address(leg, peer),
+            (Channel::Closed, true) => self.ask_for_address(leg, Some(peer)),
+            // It was asked for the sake of a destination that is to be called.
+            (Channel::Asked, false) if self.is_awaited(leg) => {}
             (Channel::Open(_) | Channel::Asked, false) => self.close_channel(leg),
             (Channel::Closed, false) | (Channel::Open(_) | Channel::Asked, true) => {}
         }
@@ -280,7 +252,7 @@ impl CallControl {
         let (Some(end), Some(other)) = (self.legs.get(&leg), self.legs.get(&anchor)) else { return };
         if agreed(end, other).is_none() {
             // The caller has changed its codecs since it was offered.
-            let why = Failure { cause: Cause::INCOMPATIBLE_DESTINATION, status: Some(488) };
+            let why = Failure { cause: Cause::BEARER_NOT_IMPLEMENTED, status: Some(488) };
             return self.branch_failed(leg, why, &[], Follow::None, true);
         }
         self.ensure_channel(leg, anchor);
@@ -289,13 +261,19 @@ impl CallControl {
         }
     }
 
-    fn ask_for_address(&mut self, leg: LegId, peer: LegId) {
-        let (Some(end), Some(other)) = (self.legs.get(&leg), self.legs.get(&peer)) else { return };
-        let Some((format, packet_ms, _)) = agreed(end, other) else { return };
-        let far = match &other.media.far {
-            Some(far) => Some(far.address),
-            None => local_address(other),
+    /// Asks the applications of a dynamic leg where they will receive; from whom may not be known yet.
+    pub(crate) fn ask_for_address(&mut self, leg: LegId, peer: Option<LegId>) {
+        let Some(end) = self.legs.get(&leg) else { return };
+        let other = peer.and_then(|peer| self.legs.get(&peer));
+        let asked = match other {
+            Some(other) => agreed(end, other),
+            None => own_codecs(end).first().and_then(own_format).map(|format| (format, PACKET_MS)),
         };
+        let Some((format, packet_ms)) = asked else { return };
+        let far = other.and_then(|other| match other.media.far {
+            Some(_) => line_for(other, end).map(|line| line.address),
+            None => local_address(other),
+        });
         let deadline = self.plan.parameters.media_exchange;
         if let Some(end) = self.legs.get_mut(&leg) {
             end.media.channel = Channel::Asked;
@@ -320,27 +298,31 @@ impl CallControl {
     /// for that: a 200 is repeated for 32 s and no longer (RFC 3261 §13.3.1.4). It is answered with silence.
     pub(crate) fn part(&mut self, anchor: LegId) {
         self.stop_streams(anchor);
-        self.new_media_session(anchor);
+        // The next has been offered its address: it stays.
+        if !self.is_offered(anchor) {
+            self.new_media_session(anchor);
+        }
         let Some(end) = self.legs.get(&anchor) else { return };
         let waits = self.calls.get(&end.call).is_some_and(|call| call.pair().is_none());
-        match (&end.media.exchange, end.media.far.as_ref().and_then(silence)) {
-            (Exchange::Owed { holds, .. }, Some(body)) if waits && end.wire == Wire::Up => {
-                let holds = *holds;
-                if let Some(end) = self.legs.get_mut(&anchor) {
-                    end.media.exchange = Exchange::Idle;
-                    end.media.told = None;
-                    end.media.agreed_with = None;
-                }
-                self.command(anchor, LegCommand::AnswerOffer(body));
-                self.phone_holds(anchor, holds);
-            }
-            (Exchange::Owed { .. } | Exchange::Idle | Exchange::Offered, _) => {}
+        let Exchange::Owed { before, holds } = &end.media.exchange else { return };
+        if !waits || end.wire != Wire::Up {
+            return;
         }
+        let (before, holds, body) = (before.clone(), *holds, end.media.far.as_ref().and_then(silence));
+        let Some(end) = self.legs.get_mut(&anchor) else { return };
+        end.media.exchange = Exchange::Idle;
+        let Some(body) = body else {
+            end.media.far = before.map(|before| *before);
+            return self.command(anchor, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
+        };
+        (end.media.told, end.media.agreed_with, end.media.said) = (None, None, said(&body));
+        self.command(anchor, LegCommand::AnswerOffer(body));
+        self.phone_holds(anchor, holds);
     }
 
     /// What was agreed with the last peer holds no more.
     pub(crate) fn new_media_session(&mut self, leg: LegId) {
-        if self.legs.get(&leg).is_some_and(is_dynamic) {
+        if self.legs.get(&leg).is_some_and(is_dynamic) && !self.is_awaited(leg) {
             self.close_channel(leg);
         }
         if let Some(leg) = self.legs.get_mut(&leg) {
@@ -360,6 +342,20 @@ impl CallControl {
         }
         self.new_media_session(leg);
         self.settle(call);
+    }
+
+    /// Whether the end that a dynamic leg is about to talk to has a line that an address of this family can reach.
+    pub(crate) fn is_reached_from(&self, leg: LegId, address: SocketAddr) -> bool {
+        let Some(end) = self.legs.get(&leg) else { return false };
+        let anchor = self.calls.get(&end.call).map(|call| call.anchor).filter(|anchor| *anchor != leg);
+        let other = self.peer_of(leg).or(anchor).and_then(|other| self.legs.get(&other));
+        let far = other.and_then(|other| other.media.far.as_ref());
+        match (far, abilities(end)) {
+            (Some(far), Some(able)) => {
+                Abilities { address: Some(address.ip()), ..able }.choose(far).is_some()
+            }
+            (Some(_) | None, Some(_) | None) => true,
+        }
     }
 
     /// An application has given its address.
@@ -382,6 +378,7 @@ impl CallControl {
             self.establish(call, leg);
         } else {
             self.settle(call);
+            self.dial_on(call);
         }
     }
 
@@ -397,7 +394,7 @@ impl CallControl {
         };
         let (p, call) = (peer.id, end.call);
         let Some(offer) = offer else { return self.far_asks(e, p) };
-        if peer.is_application() && negotiate(&offer, own_codecs(peer)).is_none() {
+        if abilities(peer).is_some_and(|abilities| abilities.choose(&offer).is_none()) {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
         }
         let holds = lacks(&offer, end, peer);
@@ -458,13 +455,13 @@ impl CallControl {
         let (Some(end), Some(peer)) = (self.legs.get(&e), self.legs.get(&p)) else { return };
         let truth = Told { peer: p, version: peer.media.version, silent: is_silent(end, peer) };
         let still = end.media.far.as_ref().is_some_and(stands_still);
-        let body =
-            self.body(end, peer, false).or_else(|| self.local_offer(peer, end.media.far.as_ref(), still));
+        let body = self.body(end, peer, false).or_else(|| local_offer(peer, Some(end), still));
         let Some(body) = body else {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
         };
         if let Some(end) = self.legs.get_mut(&e) {
             end.media.exchange = Exchange::Offered;
+            end.media.said = said(&body);
             end.media.told = Some(truth);
             end.media.rounds = 0;
         }
@@ -483,17 +480,14 @@ impl CallControl {
             end.media.version += 1;
         }
         end.media.far = Some(answer);
-        end.media.agreed_with = peer;
+        let strangers = std::mem::replace(&mut end.media.agreed_with, peer) != peer;
         let (Some(end), Some(peer)) = (self.legs.get(&e), peer.and_then(|peer| self.legs.get(&peer))) else {
             return;
         };
-        let common = end.media.far.as_ref().and_then(|far| negotiate(far, own_codecs(peer)));
-        if peer.is_application() && common.is_none() {
-            return self.end_call(
-                call,
-                Failure { cause: Cause::INCOMPATIBLE_DESTINATION, status: None },
-                None,
-            );
+        // What phones that talk already make of each other's later offers is theirs to know.
+        if !suits(end, peer) && (strangers || peer.is_application()) {
+            let why = Failure { cause: Cause::BEARER_NOT_IMPLEMENTED, status: None };
+            return self.end_call(call, why, None);
         }
         self.settle(call);
     }
@@ -522,78 +516,107 @@ impl CallControl {
             self.command(p, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
         }
         if strangers {
-            return self.end_call(
-                call,
-                Failure { cause: Cause::INCOMPATIBLE_DESTINATION, status: None },
-                None,
-            );
+            let why = Failure { cause: Cause::BEARER_NOT_IMPLEMENTED, status: None };
+            return self.end_call(call, why, None);
         }
         self.settle(call);
     }
+}
 
-    /// Tells which streams ceased and which began, once both ends have agreed; silence is told at once.
-    pub(crate) fn update_streams(&mut self, call: CallId) {
-        let Some((x, y)) = self.two(call) else { return };
-        let (x_id, y_id) = (x.id, y.id);
-        if is_silent(x, y) {
-            self.stop_streams(x_id);
-            self.stop_streams(y_id);
-            return;
-        }
-        if x.media.exchange != Exchange::Idle
-            || y.media.exchange != Exchange::Idle
-            || x.media.channel == Channel::Asked
-            || y.media.channel == Channel::Asked
-        {
-            return;
-        }
-        let wanted = [(x_id, streams(x, y)), (y_id, streams(y, x))];
-        for (leg, streams) in wanted {
-            self.change_streams(leg, streams);
-        }
-    }
-
-    pub(crate) fn stop_streams(&mut self, leg: LegId) {
-        self.change_streams(leg, [None, None]);
-    }
-
-    fn change_streams(&mut self, id: LegId, wanted: [Option<Stream>; 2]) {
-        // Of a hidden leg the streams stay those that were told.
-        let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.muted.is_none()) else { return };
-        let changes = std::array::from_fn::<bool, 2, _>(|i| !same_stream(&leg.media.running[i], &wanted[i]));
-        let before = std::mem::replace(&mut leg.media.running, wanted.clone());
-        for (i, direction) in [StreamDirection::Input, StreamDirection::Output].into_iter().enumerate() {
-            if changes[i] && before[i].is_some() {
-                self.tell_of(id, |leg| Event::MediaStopped(leg, direction));
-            }
-        }
-        for (i, stream) in wanted.into_iter().enumerate() {
-            if let Some(stream) = stream.filter(|_| changes[i]) {
-                self.tell_of(id, |leg| Event::MediaStarted(leg, stream));
-            }
-        }
+/// The line of a far end's description that counts with this peer.
+fn line_for<'a>(end: &'a Leg, peer: &Leg) -> Option<&'a AudioLine> {
+    let far = end.media.far.as_ref()?;
+    match abilities(peer) {
+        Some(abilities) => abilities.choose(far).map(|(line, _)| line),
+        None => far.live_audio(),
     }
 }
 
-/// The answer to an offer for whose media there is nobody yet.
-fn silence(offer: &Description) -> Option<Body> {
-    Some(Body::Local(Description {
-        address: NOWHERE,
-        formats: smallvec![offer.formats.first()?.clone()],
-        dtmf_payload_type: offer.dtmf_payload_type,
-        direction: Direction::Inactive,
-        packet_ms: offer.packet_ms,
+/// Whether there is anything to talk by with what this end said last.
+pub(crate) fn suits(end: &Leg, peer: &Leg) -> bool {
+    let Some(far) = &end.media.far else { return false };
+    match (abilities(peer), &peer.media.far) {
+        (Some(abilities), _) => abilities.choose(far).is_some(),
+        (None, Some(other)) if far.refuses_all() => other.refuses_all(),
+        (None, Some(other)) if end.media.exchange.is_owed() && peer.media.exchange.is_owed() => {
+            pair_of_lines(far, other).is_some() || (far.other_media && other.other_media)
+        }
+        (None, Some(_)) => true,
+        (None, None) => !far.refuses_all(),
+    }
+}
+
+/// Both have made their first offer, and nobody has answered.
+fn crossed(end: &Leg, peer: &Leg) -> bool {
+    [end, peer].iter().all(|leg| matches!(leg.media.exchange, Exchange::Owed { before: None, .. }))
+}
+
+/// What the model itself said of audio.
+pub(crate) fn said(body: &Body) -> Option<AudioLine> {
+    match body {
+        Body::Local(line) => Some(line.clone()),
+        Body::Relay(..) => None,
+    }
+}
+
+/// An application's answer: the agreed codec alone, and telephone-event where it was offered.
+fn local_answer(leg: &Leg, end: &Leg, silent: bool) -> Option<Body> {
+    let (line, format) = abilities(leg)?.choose(end.media.far.as_ref()?)?;
+    let still = silent || line.direction == Direction::Inactive;
+    let address = local_address(leg).or_else(|| still.then(|| leg.media.last_address.unwrap_or(NOWHERE)))?;
+    Some(Body::Local(AudioLine {
+        address,
+        formats: smallvec![format.clone()],
+        direction: if silent { Direction::Inactive } else { line.direction.reversed() },
         encrypted: false,
-        text: Arc::from([]),
+        ..line.clone()
+    }))
+}
+
+/// An application's offer: its whole set, or what is agreed already with an end whose description is known. A payload
+/// type keeps its meaning (RFC 3264 §8.3.2).
+pub(crate) fn local_offer(leg: &Leg, end: Option<&Leg>, silent: bool) -> Option<Body> {
+    let terms = end.and_then(|end| Terms::of(leg, end));
+    let said = end.and_then(|end| end.media.said.as_ref());
+    let formats: SmallVec<[Format; 4]> = match &terms {
+        Some(terms) => {
+            smallvec![Format { payload_type: terms.input.payload_type, codec: terms.codec.clone() }]
+        }
+        None => own_codecs(leg).iter().filter_map(own_format).collect(),
+    };
+    let address = local_address(leg).or_else(|| silent.then(|| leg.media.last_address.unwrap_or(NOWHERE)))?;
+    let known = said.and_then(|said| said.dtmf_payload_type);
+    let theirs = terms.as_ref().and_then(|terms| terms.output.dtmf_payload_type);
+    let free = |payload_type: &u8| !formats.iter().any(|format| format.payload_type == *payload_type);
+    let mut choices = known.into_iter().chain(theirs).chain([DTMF_PAYLOAD_TYPE]).chain(96..=127);
+    let dtmf_payload_type = choices.find(free);
+    Some(Body::Local(AudioLine {
+        place: terms.as_ref().map_or(0, |terms| terms.place),
+        profile: Profile::Plain,
+        address,
+        formats,
+        dtmf_payload_type,
+        direction: if silent { Direction::Inactive } else { Direction::SendReceive },
+        packet_ms: terms.as_ref().map_or(PACKET_MS, |terms| terms.input.packet_ms),
+        encrypted: false,
+    }))
+}
+
+/// The answer to an offer for whose media there is nobody yet; none for an offer without audio.
+fn silence(offer: &Description) -> Option<Body> {
+    let line = offer.audio.iter().find(|line| line.is_live() && line.profile == Profile::Plain)?;
+    Some(Body::Local(AudioLine {
+        address: NOWHERE,
+        formats: smallvec![line.formats.first()?.clone()],
+        direction: Direction::Inactive,
+        encrypted: false,
+        ..line.clone()
     }))
 }
 
 /// Whether a phone wants no media of its own accord. An inactive answer to our own silence is none.
 fn is_still_by_itself(leg: &Leg) -> bool {
-    let own = match leg.media.exchange {
-        Exchange::Owed { .. } => true,
-        Exchange::Idle | Exchange::Offered => leg.media.held_by_phone,
-    };
+    let own = leg.media.exchange.is_owed() || leg.media.held_by_phone;
     own && leg.media.far.as_ref().is_some_and(stands_still)
 }
 
@@ -604,121 +627,32 @@ fn is_busy(leg: &Leg) -> bool {
         || matches!(leg.wire, Wire::Incoming | Wire::Placed)
 }
 
-/// Whether this offer takes from its peer something that the end would have with what it was told: the phone holds.
+/// Whether this offer takes from its peer something that the end would have with what it was told: the phone holds. An
+/// offer whose audio is refused (fax, T.38) is none that holds.
 fn lacks(offer: &Description, end: &Leg, peer: &Leg) -> bool {
-    let natural = match (is_silent(end, peer), peer.media.held_by_phone, &peer.media.far) {
+    let line = match abilities(peer) {
+        Some(abilities) => abilities.choose(offer).map(|(line, _)| line),
+        None => offer.live_audio(),
+    };
+    let Some(offered) = line.map(|line| line.direction) else { return false };
+    let theirs = peer.media.far.as_ref().and_then(Description::live_audio);
+    let natural = match (is_silent(end, peer), peer.media.held_by_phone, theirs) {
         (true, _, _) => Direction::Inactive,
-        (false, true, Some(far)) => far.direction.reversed(),
+        (false, true, Some(theirs)) => theirs.direction.reversed(),
         (false, true, None) | (false, false, _) => Direction::SendReceive,
     };
-    let offered = if offer.address.port() == 0 { Direction::Inactive } else { offer.direction };
     (natural.sends() && !offered.sends()) || (natural.receives() && !offered.receives())
 }
 
 /// Whether an answer is another for the peer. Its direction answers ours and says nothing new.
 fn moved(before: &Description, now: &Description) -> bool {
-    before.address != now.address
-        || before.formats.first() != now.formats.first()
-        || before.dtmf_payload_type != now.dtmf_payload_type
-        || before.encrypted != now.encrypted
-        || (now.encrypted && before.text != now.text)
-}
-
-/// The mode tells of the other stream too and is no reason to start this one again.
-fn same_stream(a: &Option<Stream>, b: &Option<Stream>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => Stream { mode: b.mode, ..a.clone() } == *b,
-        (None, None) => true,
-        (Some(_), None) | (None, Some(_)) => false,
-    }
-}
-
-/// The streams of a leg, as its device sees them.
-fn streams(leg: &Leg, peer: &Leg) -> [Option<Stream>; 2] {
-    let none = [None, None];
-    if leg.at.line().is_none() {
-        return none;
-    }
-    match (leg.is_application(), peer.is_application()) {
-        (true, false) => application_streams(leg, peer).unwrap_or(none),
-        (true, true) => inner_streams(leg, peer).unwrap_or(none),
-        (false, true) => {
-            let Some([input, output]) = application_streams(peer, leg) else { return none };
-            let (Some(here), Some(there)) =
-                (leg.media.far.as_ref().map(|far| far.address), local_address(peer))
-            else {
-                return none;
-            };
-            // The other way round: what the application sends is what the phone receives.
-            pair_of(output.map(|s| (here, s)), input.map(|s| (there, s)))
-        }
-        (false, false) => relayed_streams(leg, peer).unwrap_or(none),
-    }
-}
-
-fn application_streams(leg: &Leg, peer: &Leg) -> Option<[Option<Stream>; 2]> {
-    let far = peer.media.far.as_ref().filter(|far| far.address.port() != 0)?;
-    let local = local_address(leg)?;
-    let stream = Stream {
-        direction: StreamDirection::Input,
-        address: local,
-        codec: negotiate(far, own_codecs(leg))?.codec.clone(),
-        payload_type: negotiate(far, own_codecs(leg))?.payload_type,
-        packet_ms: far.packet_ms,
-        dtmf_payload_type: far.dtmf_payload_type,
-        mode: Direction::SendReceive,
-        encrypted: false,
+    let told = |description: &Description| {
+        let line = description.live_audio();
+        line.map(|line| {
+            (line.place, line.address, line.formats.first().cloned(), line.dtmf_payload_type, line.encrypted)
+        })
     };
-    let input = far.direction.sends().then(|| (local, stream.clone()));
-    let output = far.direction.receives().then_some((far.address, stream));
-    Some(pair_of(input, output))
-}
-
-fn inner_streams(leg: &Leg, peer: &Leg) -> Option<[Option<Stream>; 2]> {
-    let (here, there) = (local_address(leg)?, local_address(peer)?);
-    let (format, packet_ms, dtmf_payload_type) = agreed(leg, peer)?;
-    let stream = Stream {
-        direction: StreamDirection::Input,
-        address: here,
-        codec: format.codec,
-        payload_type: format.payload_type,
-        packet_ms,
-        dtmf_payload_type,
-        mode: Direction::SendReceive,
-        encrypted: false,
-    };
-    Some(pair_of(Some((here, stream.clone())), Some((there, stream))))
-}
-
-fn relayed_streams(leg: &Leg, peer: &Leg) -> Option<[Option<Stream>; 2]> {
-    let (here, there) = (leg.media.far.as_ref()?, peer.media.far.as_ref()?);
-    if here.address.port() == 0 || there.address.port() == 0 {
-        return None;
-    }
-    let own =
-        here.formats.iter().find(|format| there.formats.iter().any(|other| other.codec == format.codec))?;
-    let other = there.formats.iter().find(|format| format.codec == own.codec)?;
-    let stream = |of: &Description, format: &Format| Stream {
-        direction: StreamDirection::Input,
-        address: of.address,
-        codec: format.codec.clone(),
-        payload_type: format.payload_type,
-        packet_ms: of.packet_ms,
-        dtmf_payload_type: of.dtmf_payload_type,
-        mode: Direction::SendReceive,
-        encrypted: here.encrypted && there.encrypted,
-    };
-    let input =
-        (here.direction.receives() && there.direction.sends()).then(|| (here.address, stream(here, own)));
-    let output =
-        (here.direction.sends() && there.direction.receives()).then(|| (there.address, stream(there, other)));
-    Some(pair_of(input, output))
-}
-
-fn pair_of(input: Option<(SocketAddr, Stream)>, output: Option<(SocketAddr, Stream)>) -> [Option<Stream>; 2] {
-    let mode = Direction::of(output.is_some(), input.is_some());
-    let make = |direction| {
-        move |(address, stream): (SocketAddr, Stream)| Stream { direction, address, mode, ..stream }
-    };
-    [input.map(make(StreamDirection::Input)), output.map(make(StreamDirection::Output))]
+    told(before) != told(now)
+        || before.other_media != now.other_media
+        || (now.is_encrypted() && before.text != now.text)
 }

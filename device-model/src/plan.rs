@@ -13,7 +13,7 @@ pub struct Plan {
     /// Devices.
     pub devices: Vec<DevicePlan>,
     /// Trunks.
-    pub trunks: Vec<TrunkName>,
+    pub trunks: Vec<TrunkPlan>,
     /// Route patterns, as written.
     pub patterns: Vec<PatternPlan>,
     /// Park numbers, ranges expanded.
@@ -100,6 +100,33 @@ pub struct DevicePlan {
     pub lines: Vec<Dn>,
     /// Whether applications may control it.
     pub allow_cti_control: bool,
+    /// Phones: when it is offered media.
+    pub offer: OfferTime,
+}
+
+/// When whom we call is offered media (RFC 3264, RFC 3261 §13.2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OfferTime {
+    /// With the call, where there is anything to offer.
+    #[default]
+    Early,
+    /// Never: it makes the offer itself, with its answer.
+    Late,
+}
+
+/// A trunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrunkPlan {
+    /// Its name.
+    pub name: TrunkName,
+    /// When it is offered media.
+    pub offer: OfferTime,
+}
+
+impl From<&str> for TrunkPlan {
+    fn from(name: &str) -> Self {
+        Self { name: name.into(), offer: OfferTime::default() }
+    }
 }
 
 /// A route pattern and its trunk (`9.!`, digit discard).

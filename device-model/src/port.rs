@@ -5,7 +5,7 @@
 
 use crate::cause::Cause;
 use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId, TrunkName};
-use crate::media::{Codec, Description, MediaTermination, Stream, StreamDirection};
+use crate::media::{AudioLine, Codec, Description, MediaTermination, Stream, StreamDirection};
 use crate::switch::{PreparedPlan, Revocation};
 use crate::view::{DeviceView, LegState, LegView, LineView, Party};
 use std::any::Any;
@@ -234,8 +234,8 @@ pub enum Target {
 pub enum Body {
     /// Somebody else's description, rewritten at the door, with this direction.
     Relay(Description, WrittenDirection),
-    /// A description of the model's own making for an application's media: its `text` is empty.
-    Local(Description),
+    /// Audio of the model's own making, for an application's media: at its place among the lines, each other refused.
+    Local(AudioLine),
 }
 
 /// The direction to write over a relayed description's own; `None` keeps it.

@@ -8,7 +8,6 @@ use crate::ending::Role;
 use crate::ids::{DeviceName, Dn, LegId, RequestToken, SessionId};
 use crate::leg::{At, Channel, Leg, LegMedia, Wire};
 use crate::media::MediaTermination;
-use crate::media_exchange::codecs_of;
 use crate::port::{Event, Refusal, RefusalKind, Reply, Request};
 use crate::view::{LegState, Party, Reason};
 use std::collections::BTreeMap;
@@ -153,7 +152,7 @@ impl CallControl {
         if new.destination.as_str().is_empty() {
             return refusal(R::InvalidParams { field: "destination" }, "whom to call?");
         }
-        if device.media.as_deref().and_then(codecs_of).is_none() {
+        if device.media.as_deref().and_then(MediaTermination::abilities).is_none() {
             return refusal(R::MediaRequired, "the device is open without media: it can't talk");
         }
         if device.line(&dn).is_some_and(|line| line.calls >= line.max_calls)
@@ -345,6 +344,10 @@ impl CallControl {
         }
         if address.ip().is_unspecified() || address.ip().is_multicast() {
             return refusal(RefusalKind::InvalidParams { field: "ip" }, "media needs an address of one host");
+        }
+        if !self.is_reached_from(id, address) {
+            let message = "the other end's media has addresses of the other family alone (IPv4, IPv6)";
+            return refusal(RefusalKind::InvalidParams { field: "ip" }, message);
         }
         let session = asker.session;
         self.done(asker);

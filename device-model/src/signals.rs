@@ -8,7 +8,7 @@ use crate::ending::Role;
 use crate::ids::{CallId, Dn, LegId};
 use crate::leg::{At, Exchange, Leg, LegMedia, Wire};
 use crate::media::Description;
-use crate::media_exchange::{codecs_of, negotiate, stands_still};
+use crate::media_exchange::{holds, suits};
 use crate::plan::DeviceKind;
 use crate::port::{Event, LegCommand, Origin, Signal};
 use crate::view::{LegState, Party, Reason};
@@ -42,7 +42,7 @@ impl CallControl {
         let mut media = LegMedia::new(None);
         if let Some(offer) = offer {
             // Who offers no media holds from the beginning: an application is asked for its address when there is to be some.
-            media.exchange = Exchange::Owed { before: None, holds: stands_still(&offer) };
+            media.exchange = Exchange::Owed { before: None, holds: holds(&offer) };
             media.version = 1;
             media.far = Some(offer);
         }
@@ -175,29 +175,24 @@ impl CallControl {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let call = leg.call;
         leg.wire = Wire::Up;
-        let offered = leg.media.told.is_some();
         leg.media.version += 1;
         if media.is_some() {
             leg.media.far = media;
         }
-        if !offered {
-            leg.media.exchange = Exchange::Owed { before: None, holds: false };
+        match leg.media.told {
+            Some(told) => leg.media.agreed_with = Some(told.peer),
+            None => leg.media.exchange = Exchange::Owed { before: None, holds: false },
         }
-        let why = match leg.media.far.clone() {
-            None => Some(Cause::PROTOCOL_ERROR),
-            Some(far) => self.incompatible(call, &far),
+        let caller = self.calls.get(&call).and_then(|call| self.legs.get(&call.anchor));
+        let why = match (self.legs.get(&id), caller) {
+            (Some(leg), _) if leg.media.far.is_none() => Some(Cause::PROTOCOL_ERROR),
+            (Some(leg), Some(caller)) if suits(leg, caller) => None,
+            (Some(_) | None, Some(_) | None) => Some(Cause::BEARER_NOT_IMPLEMENTED),
         };
         match why {
             Some(cause) => self.branch_failed(id, Failure { cause, status: None }, &[], Follow::None, true),
             None => self.establish(call, id),
         }
-    }
-
-    /// Why the calling application can't talk to this end.
-    fn incompatible(&self, call: CallId, far: &Description) -> Option<Cause> {
-        let anchor = self.legs.get(&self.calls.get(&call)?.anchor)?;
-        let codecs = codecs_of(anchor.media.termination.as_deref()?)?;
-        negotiate(far, codecs).is_none().then_some(Cause::INCOMPATIBLE_DESTINATION)
     }
 
     /// One of the destinations has the call.
@@ -206,7 +201,7 @@ impl CallControl {
         let anchor = call.anchor;
         let losers: SmallVec<[LegId; 2]> = match std::mem::replace(&mut call.far, Far::Talking(winner)) {
             Far::Trying(attempt) => attempt.branches.into_iter().filter(|branch| *branch != winner).collect(),
-            Far::Nobody | Far::Talking(_) => SmallVec::new(),
+            Far::Nobody | Far::Routed { .. } | Far::Talking(_) => SmallVec::new(),
         };
         call.alternatives.clear();
         call.talking_since = self.now;

@@ -353,6 +353,8 @@ pub struct Seed {
     pub contact: Arc<str>,
     /// See [`Reach`].
     pub reach: Reach,
+    /// The INVITE carried an offer; else the 2xx does.
+    pub offered: bool,
     /// Our listening addresses.
     pub listen: Arc<[(Transport, SocketAddr)]>,
 }
@@ -416,6 +418,7 @@ mod tests {
             target: uri("sip:2@first"),
             contact: "sip:1@h".into(),
             reach,
+            offered: true,
             listen: listen(),
         };
         let record_routes = routes.iter().map(ToString::to_string).collect();

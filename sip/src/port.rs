@@ -307,10 +307,20 @@ impl fmt::Debug for Sdp {
 /// A session description that was read: its audio, and the whole text for relaying.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ReadSdp {
-    /// The first audio stream that is not refused; else the first refused one.
-    pub audio: Audio,
+    /// Its audio lines in the order of the text, refused ones among them. One whose address is no IP address is left out.
+    pub audio: Vec<Audio>,
+    /// A line of another kind (video, fax) is there and not refused.
+    pub other_media: bool,
     /// The text as it came.
     pub text: Arc<[u8]>,
+}
+
+impl ReadSdp {
+    /// The first audio line that is not refused, else the first.
+    #[must_use]
+    pub fn first_audio(&self) -> Option<&Audio> {
+        self.audio.iter().find(|audio| audio.address.port() != 0).or(self.audio.first())
+    }
 }
 
 impl fmt::Debug for ReadSdp {
@@ -329,9 +339,26 @@ pub enum MediaDirection {
     Inactive,
 }
 
+/// What a media line is carried by: the `proto` field, as far as it decides who can speak it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// `RTP/AVP` and `RTP/AVPF`. Keys beside it (`a=crypto`, `a=fingerprint`) may be left alone.
+    Plain,
+    /// `RTP/SAVP` and `RTP/SAVPF`: nothing without keys (RFC 4568).
+    Secure,
+    /// `UDP/TLS/RTP/SAVP` and its like: nothing without a DTLS handshake (RFC 5764).
+    Dtls,
+    /// Anything else, RTP over TCP for instance.
+    Other,
+}
+
 /// One audio stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audio {
+    /// Its place among all media lines of the description, from 0.
+    pub line: usize,
+    /// What carries it.
+    pub profile: Profile,
     /// Where the describer receives; port 0 = refused.
     pub address: SocketAddr,
     /// Its payload formats, preferred first, telephone-event not among them.

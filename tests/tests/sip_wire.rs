@@ -157,7 +157,7 @@ async fn a_description_among_other_parts_is_found() {
     node.is_quiet().await;
 }
 
-/// An application has no keys: a caller that insists on them is refused.
+/// An application has no keys: a caller that insists on them is refused, and nobody hears of the call.
 #[tokio::test]
 async fn an_offer_of_encrypted_media_alone_is_refused() {
     let lab = Lab::new("savp");
@@ -166,14 +166,11 @@ async fn an_offer_of_encrypted_media_alone_is_refused() {
     let body = SDP.replace("RTP/AVP", "RTP/SAVP")
         + "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\n";
     let call = Ask { body: &body, ..invite("5000", "savp") };
-    let text = agent.write(&call);
-    agent.send(text.as_bytes()).await;
-    let leg = app.offered().await["leg"].clone();
-    app.cti.send("call.answer", json!({"leg": leg})).await;
-    let refused = agent.final_to(&call, &text).await;
+    let refused = agent.ask(&call).await;
     assert_eq!(refused.status(), 488, "{}", refused.0);
-    let ended = app.cti.expect_leg("call.disconnected", &leg).await;
-    assert_eq!(ended["leg"]["cause"]["code"], 88, "{ended}");
+    assert_eq!(refused.header("Reason"), Some("Q.850;cause=65"), "{}", refused.0);
+    app.cti.call("provider.heartbeat", json!({"last_seq": app.cti.last_seq()})).await;
+    assert!(!app.cti.kept().iter().any(|event| event["type"] == "call.offering"));
     node.is_quiet().await;
 }
 

@@ -1,7 +1,7 @@
 //! The configuration as each room wants it.
 
 use super::{Config, Device, Node, Trunk};
-use device_model::plan::{DevicePlan, NumberPlan, Parameters, PatternPlan, Plan};
+use device_model::plan::{DevicePlan, NumberPlan, Parameters, PatternPlan, Plan, TrunkPlan};
 use security::{DeviceFacts, Policy};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ impl Config {
         Plan {
             numbers: self.numbers.iter().map(number).collect(),
             devices: self.devices.iter().map(device).collect(),
-            trunks: self.trunks.iter().map(|trunk| trunk.name.clone()).collect(),
+            trunks: self.trunks.iter().map(trunk).collect(),
             patterns: self
                 .route_patterns
                 .iter()
@@ -131,6 +131,10 @@ fn number(number: &super::DirectoryNumber) -> NumberPlan {
     }
 }
 
+fn trunk(trunk: &Trunk) -> TrunkPlan {
+    TrunkPlan { name: trunk.name.clone(), offer: trunk.offer }
+}
+
 fn device(device: &Device) -> DevicePlan {
     DevicePlan {
         name: device.name.clone(),
@@ -139,5 +143,6 @@ fn device(device: &Device) -> DevicePlan {
         pool: device.pool.clone(),
         lines: device.lines.clone(),
         allow_cti_control: device.allow_cti_control,
+        offer: device.offer,
     }
 }

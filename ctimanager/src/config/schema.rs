@@ -113,6 +113,7 @@ fn device_schema() -> Value {
         "digest" => reference("digest"),
         "media_encryption" => choice(devices::ENCRYPTIONS, "none"),
         "registration_expiry_maximum" => reference("duration"),
+        "offer" => choice(devices::OFFERS, "early"),
         "allow_cti_control" => json!({"type": "boolean", "default": true}),
         _ => json!({}),
     })
@@ -124,6 +125,7 @@ fn trunk_schema() -> Value {
         "host" => text("The peer's host name or IP address."),
         "port" => json!({"type": "integer", "minimum": 1, "maximum": 65535, "default": 5060}),
         "transport" => choice(numbers::TRANSPORTS, "udp"),
+        "offer" => choice(devices::OFFERS, "early"),
         "digest" => reference("digest"),
         _ => json!({}),
     })

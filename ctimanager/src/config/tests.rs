@@ -1,5 +1,5 @@
 use super::{Config, Loaded, Mistake, load, parse};
-use device_model::plan::DeviceKind;
+use device_model::plan::{DeviceKind, OfferTime};
 use proptest::prelude::*;
 use security::{Action, Actor, Transport};
 use std::fmt::Write as _;
@@ -87,6 +87,22 @@ fn the_headquarters_become_a_plan_a_policy_and_accounts() {
     assert_eq!((&*account.id, &*account.numbers[0]), ("SEP0019E8D3A001", "2001"));
     assert_eq!(account.password.as_str(), "change-me");
     assert_eq!(config.trunks[0].address(), Some("127.0.0.1:5070".parse().expect("an address")));
+}
+
+#[test]
+fn phones_and_trunks_are_offered_media_early_unless_told_otherwise() {
+    let of = |settings: &str| {
+        let lines = format!(
+            "devices: [{{name: A, type: phone, pool: Default{settings}}}]\ntrunks: [{{name: t, host: 127.0.0.1{settings}}}]"
+        );
+        let plan = good(&with("devices", &lines)).plan();
+        (plan.devices[0].offer, plan.trunks[0].offer)
+    };
+    assert_eq!(of(""), (OfferTime::Early, OfferTime::Early));
+    assert_eq!(of(", offer: early"), (OfferTime::Early, OfferTime::Early));
+    assert_eq!(of(", offer: late"), (OfferTime::Late, OfferTime::Late));
+    let wrong = with("", "trunks: [{name: t, host: 127.0.0.1, offer: never}]");
+    assert!(only(&wrong).contains("early"), "{}", only(&wrong));
 }
 
 #[test]
@@ -272,6 +288,7 @@ fn ranges_of_devices_and_lines_are_as_long_as_each_other() {
         ("name: P, lines: [\"1\", \"1\"]", "the device has `1` already"),
         ("name: P, lines: [1]", "write \"1\", in quotes"),
         ("name: P, digest: {user: u, password: p}", "only a phone has `digest`"),
+        ("name: P, offer: late", "only a phone has `offer`"),
     ] {
         let message = only(&device(rest));
         assert!(message.contains(wanted), "{rest}: {message}");

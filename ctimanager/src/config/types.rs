@@ -1,7 +1,7 @@
 //! What a checked configuration holds. The fields are the contract's keys; each item knows its line.
 
 use super::{Place, ServiceParameters};
-use device_model::plan::{DeviceKind, Forwards};
+use device_model::plan::{DeviceKind, Forwards, OfferTime};
 use device_model::{DeviceName, Dn, NodeName, TrunkName};
 use security::{Mode, Secret, User};
 use std::net::IpAddr;
@@ -188,6 +188,8 @@ pub struct Device {
     pub digest: Option<Digest>,
     /// Phones: SRTP.
     pub media_encryption: MediaEncryption,
+    /// Phones: when they are offered media.
+    pub offer: OfferTime,
     /// Whether applications may control it; without, it is restricted.
     pub allow_cti_control: bool,
     /// Phones: the longest registration; `None` = the cluster's `registration_expiry_maximum`.
@@ -226,6 +228,8 @@ pub struct Trunk {
     pub port: u16,
     /// How it is reached.
     pub transport: TrunkTransport,
+    /// When it is offered media.
+    pub offer: OfferTime,
     /// Its digest account.
     pub digest: Option<Digest>,
     /// Where it stands.

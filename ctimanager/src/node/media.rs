@@ -1,25 +1,30 @@
 //! Session descriptions between the two rooms that speak of them: `sip` reads and writes them, `device-model` decides.
 
-use device_model::media::{Codec, Description, Direction, Format};
+use device_model::media::{AudioLine, Codec, Description, Direction, Format, Profile};
 use device_model::port::Body;
 use sip::port::{Audio, MediaDirection, PayloadFormat, ReadSdp, Sdp};
 
 /// What a peer described, for the model.
 #[must_use]
 pub fn description(read: ReadSdp) -> Description {
-    let ReadSdp { audio, text } = read;
-    Description {
+    let ReadSdp { audio, other_media, text } = read;
+    Description { audio: audio.into_iter().map(line).collect(), other_media, text }
+}
+
+fn line(audio: Audio) -> AudioLine {
+    let format = |f: &PayloadFormat| Format {
+        payload_type: f.payload_type,
+        codec: Codec::from_rtpmap(&f.name, f.clock_rate, f.channels),
+    };
+    AudioLine {
+        place: audio.line,
+        profile: profile_in(audio.profile),
         address: audio.address,
-        formats: audio
-            .formats
-            .iter()
-            .map(|f| Format { payload_type: f.payload_type, codec: Codec::from_rtp_name(&f.name) })
-            .collect(),
+        formats: audio.formats.iter().map(format).collect(),
         dtmf_payload_type: audio.dtmf_payload_type,
         direction: direction_in(audio.direction),
         packet_ms: audio.packet_ms,
         encrypted: audio.encrypted,
-        text,
     }
 }
 
@@ -28,30 +33,44 @@ pub fn description(read: ReadSdp) -> Description {
 pub fn body(body: Body) -> Sdp {
     match body {
         Body::Relay(description, written) => Sdp::Relay(description.text, written.map(direction_out)),
-        Body::Local(description) => Sdp::Local(audio(&description)),
+        Body::Local(line) => Sdp::Local(audio(&line)),
     }
 }
 
-fn audio(description: &Description) -> Audio {
+fn audio(line: &AudioLine) -> Audio {
     Audio {
-        address: description.address,
-        formats: description.formats.iter().map(payload_format).collect(),
-        dtmf_payload_type: description.dtmf_payload_type,
-        direction: direction_out(description.direction),
-        packet_ms: description.packet_ms,
-        encrypted: description.encrypted,
+        line: line.place,
+        profile: profile_out(line.profile),
+        address: line.address,
+        formats: line.formats.iter().map(payload_format).collect(),
+        dtmf_payload_type: line.dtmf_payload_type,
+        direction: direction_out(line.direction),
+        packet_ms: line.packet_ms,
+        encrypted: line.encrypted,
+    }
+}
+
+fn profile_in(profile: sip::port::Profile) -> Profile {
+    match profile {
+        sip::port::Profile::Plain => Profile::Plain,
+        sip::port::Profile::Secure => Profile::Secure,
+        sip::port::Profile::Dtls => Profile::Dtls,
+        sip::port::Profile::Other => Profile::Other,
+    }
+}
+
+fn profile_out(profile: Profile) -> sip::port::Profile {
+    match profile {
+        Profile::Plain => sip::port::Profile::Plain,
+        Profile::Secure => sip::port::Profile::Secure,
+        Profile::Dtls => sip::port::Profile::Dtls,
+        Profile::Other => sip::port::Profile::Other,
     }
 }
 
 fn payload_format(format: &Format) -> PayloadFormat {
-    // A codec without defaults never comes from the model: applications can't name it.
-    let (clock_rate, channels, _) = format.codec.defaults().unwrap_or((8000, 1, 0));
-    PayloadFormat {
-        payload_type: format.payload_type,
-        name: format.codec.rtp_name().to_owned(),
-        clock_rate,
-        channels,
-    }
+    let (name, clock_rate, channels) = format.codec.rtpmap();
+    PayloadFormat { payload_type: format.payload_type, name: name.to_owned(), clock_rate, channels }
 }
 
 fn direction_in(direction: MediaDirection) -> Direction {

@@ -49,13 +49,7 @@ fn static_port_answers_holds_and_retrieves() {
     w.request(APP, Request::Accept { leg: p });
     w.request(APP, Request::Answer { leg: p });
     w.request(APP, Request::Hold { leg: p });
-    w.signal(
-        a,
-        Signal::Answer(device_model::media::Description {
-            direction: device_model::media::Direction::Inactive,
-            ..sdp(A, &["PCMA"])
-        }),
-    );
+    w.signal(a, Signal::Answer(directed(device_model::media::Direction::Inactive, sdp(A, &["PCMA"]))));
     w.request(APP, Request::Retrieve { leg: p });
     w.signal(a, Signal::Answer(sdp(A, &["PCMA"])));
     w.request(APP, Request::Drop { leg: p });
@@ -114,11 +108,11 @@ fn port_calls_a_trunk_with_dynamic_media() {
     let mut w = World::new(plan());
     w.open(APP, "P", Some(dynamic(&["PCMU", "PCMA"])));
     w.make_call("P", "9004930");
-    let (p, trunk) = (w.leg_at("P"), w.last_placed());
+    w.set_media(APP, w.leg_at("P"), APP_RTP);
+    let trunk = w.last_placed();
     w.ring(trunk);
     assert!(w.heard("Ringback P"));
     w.answered(trunk, sdp(B, &["PCMA", "PCMU"]));
-    w.set_media(APP, p, APP_RTP);
     w.hang_up(trunk);
     assert_snapshot!(w.said());
     quiet(&w);

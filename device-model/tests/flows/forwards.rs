@@ -101,7 +101,7 @@ fn no_codec_in_common_is_refused_before_any_event() {
     w.dial("A", "6001", Some(sdp(A, &["G729"])));
     assert_snapshot!(w.said(), @r"
     > A dials 6001
-    l1 <- Reject { cause: Cause(88 incompatible_destination), status: Some(488) }
+    l1 <- Reject { cause: Cause(65 bearer_capability_not_implemented), status: Some(488) }
     ");
     quiet(&w);
 }
@@ -224,8 +224,7 @@ fn phone_holds_and_the_application_hears_each_direction() {
     w.request(APP, Request::Answer { leg: p });
     w.set_media(APP, p, APP_RTP);
     w.said();
-    let offer =
-        |direction| Signal::Offer(Some(device_model::media::Description { direction, ..sdp(A, &["PCMU"]) }));
+    let offer = |direction| Signal::Offer(Some(directed(direction, sdp(A, &["PCMU"]))));
     w.signal(a, offer(Direction::SendOnly));
     w.signal(a, offer(Direction::SendReceive));
     w.signal(a, offer(Direction::Inactive));
@@ -262,12 +261,7 @@ fn application_holds_a_phone_that_talks_to_a_phone() {
     let b = w.last_placed();
     w.answered(b, sdp(B, &["PCMU"]));
     w.said();
-    let still = |address| {
-        Signal::Answer(device_model::media::Description {
-            direction: Direction::Inactive,
-            ..sdp(address, &["PCMU"])
-        })
-    };
+    let still = |address| Signal::Answer(directed(Direction::Inactive, sdp(address, &["PCMU"])));
     w.request(APP, Request::Hold { leg: a });
     w.signal(a, still(A));
     w.signal(b, still(B));

@@ -8,6 +8,7 @@ mod forwards;
 mod found;
 mod hops;
 mod muting;
+mod offers;
 mod silence;
 mod tables;
 mod walk;

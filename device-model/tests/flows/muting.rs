@@ -1,7 +1,7 @@
 //! A phone that applications are kept off for a while, and what they are told when they may hear again.
 
 use crate::world::*;
-use device_model::media::{Description, Direction};
+use device_model::media::Direction;
 use device_model::plan::Plan;
 use device_model::{Input, Signal};
 use insta::assert_snapshot;
@@ -36,8 +36,8 @@ fn one_call_up_and_one_ringing() -> (World, [device_model::LegId; 3]) {
 fn what_happens_at_a_restricted_phone_is_told_when_it_is_free_again() {
     let (mut w, [a, b, ringing]) = one_call_up_and_one_ringing();
     restrict(&mut w, true);
-    w.signal(a, Signal::Offer(Some(Description { direction: Direction::SendOnly, ..sdp(A, &["PCMU"]) })));
-    w.signal(b, Signal::Answer(Description { direction: Direction::ReceiveOnly, ..sdp(B, &["PCMU"]) }));
+    w.signal(a, Signal::Offer(Some(directed(Direction::SendOnly, sdp(A, &["PCMU"])))));
+    w.signal(b, Signal::Answer(directed(Direction::ReceiveOnly, sdp(B, &["PCMU"]))));
     w.hang_up(ringing);
     // One that comes and goes, and one that comes and stays.
     let short = w.dial("A", "2003", Some(sdp(A, &["PCMU"])));

@@ -2,6 +2,7 @@
 
 use crate::world::*;
 use device_model::media::{Description, Direction};
+use device_model::plan::OfferTime;
 use device_model::{Cause, Request, Signal};
 use insta::assert_snapshot;
 
@@ -9,7 +10,7 @@ const A: &str = "10.0.0.1:4000";
 const B: &str = "10.0.0.2:4000";
 
 fn still(address: &str) -> Description {
-    Description { direction: Direction::Inactive, ..sdp(address, &["PCMU"]) }
+    directed(Direction::Inactive, sdp(address, &["PCMU"]))
 }
 
 /// P talks to Q, both with an address for each call.
@@ -58,7 +59,9 @@ fn a_call_that_offers_no_media_is_answered() {
 
 #[test]
 fn an_offer_in_a_200_is_answered_though_the_call_is_redirected_first() {
-    let mut w = World::new(plan());
+    let mut plan = plan();
+    plan.devices[0].offer = OfferTime::Late;
+    let mut w = World::new(plan);
     w.open(APP, "P", Some(dynamic(&["PCMU"])));
     w.make_call("P", "2001");
     let a = w.last_placed();

@@ -48,7 +48,7 @@ fn offer() -> Option<Description> {
 }
 
 fn still(address: &str) -> Description {
-    Description { direction: Direction::Inactive, ..sdp(address, &["PCMU"]) }
+    directed(Direction::Inactive, sdp(address, &["PCMU"]))
 }
 
 fn port(media: device_model::media::MediaTermination) -> World {

@@ -2,8 +2,8 @@
 //! told nonsense, every request has one answer, and when all have gone nothing is left.
 
 use crate::world::{dynamic, fixed, plan, sdp};
-use device_model::media::{Direction, StreamDirection};
-use device_model::plan::{DeviceKind, Identity, Plan};
+use device_model::media::{AudioLine, Description, Direction, Profile, StreamDirection};
+use device_model::plan::{DeviceKind, Identity, OfferTime, PatternPlan, Plan, TrunkPlan};
 use device_model::port::{Event, Origin};
 use device_model::{
     CallControl, Cause, DeviceName, Input, LegCommand, LegId, LegState, LegView, Output, Party, PreparedPlan,
@@ -12,11 +12,12 @@ use device_model::{
 use proptest::prelude::*;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const NUMBERS: [&str; 12] =
-    ["2001", "2002", "2003", "2100", "5000", "6001", "6002", "9123", "404", "2005", "2006", "2007"];
+    ["2001", "2002", "2003", "2100", "5000", "6001", "6002", "9123", "404", "2005", "8123", "2007"];
 const DEVICES: [&str; 9] = ["A", "B", "C", "D", "E", "RP", "P", "Q", "NOBODY"];
 const CODECS: [&[&str]; 3] = [&["PCMU"], &["PCMA", "PCMU"], &["G722"]];
 
@@ -40,6 +41,26 @@ enum Exchange {
     TheyOwe,
     WeOwe,
     WeOweAnOffer,
+}
+
+/// Some descriptions have several lines, lines that nobody but a phone can speak, fax, or nothing at all.
+fn unusual(mut description: Description, pick: u8) -> Description {
+    let line = &mut description.audio[0];
+    match pick % 16 {
+        0 => line.address.set_port(0),
+        1 => (line.address, description.other_media) = (SocketAddr::new(line.address.ip(), 0), true),
+        2 => line.profile = Profile::Secure,
+        3 => {
+            let second = AudioLine { place: 1, ..line.clone() };
+            (line.profile, line.encrypted) = (Profile::Dtls, true);
+            description.audio.push(second);
+        }
+        4 => line.address = "[2001:db8::1]:4000".parse().expect("an address"),
+        5 => description.audio.clear(),
+        6 => line.formats.iter_mut().for_each(|format| format.payload_type += 96),
+        _ => {}
+    }
+    description
 }
 
 struct Walk {
@@ -76,6 +97,10 @@ impl Walk {
         plan.numbers[4].forward.unregistered = to("6001");
         plan.numbers[5].forward.on_failure = to("2100");
         plan.numbers[5].max_calls = Some(2);
+        plan.devices[2].offer = OfferTime::Late;
+        plan.trunks.push(TrunkPlan { name: "LATE".into(), offer: OfferTime::Late });
+        let late = PatternPlan { pattern: "8.!".into(), trunk: "LATE".into(), discard_pre_dot: true };
+        plan.patterns.push(late);
         plan.parameters.max_legs = 14;
         let identity = Identity { node: "cm1".into(), incarnation: 7 };
         let in_force = Arc::new(plan.clone());
@@ -326,7 +351,7 @@ impl Walk {
         } else {
             Origin::Phone { device, dn: None }
         };
-        let offer = offered.then(|| sdp(&format!("10.0.1.{x}:4000"), CODECS[z as usize % 3]));
+        let offer = offered.then(|| unusual(sdp(&format!("10.0.1.{x}:4000"), CODECS[z as usize % 3]), x ^ y));
         self.far.insert(leg, FarEnd::Waiting { offered });
         let dialled = NUMBERS[y as usize % NUMBERS.len()].into();
         self.input(Input::IncomingCall { leg, origin, dialled, calling: Party::default(), offer, hops: 0 });
@@ -337,10 +362,12 @@ impl Walk {
         use Exchange as X;
         let Some((leg, far)) = self.some_far(x) else { return };
         let mut media = sdp(&format!("10.0.2.{}:4000", z % 16), CODECS[y as usize % 3]);
-        media.encrypted = z.is_multiple_of(11);
-        media.direction =
+        let line = &mut media.audio[0];
+        line.encrypted = z.is_multiple_of(11);
+        line.direction =
             [Direction::SendReceive, Direction::SendReceive, Direction::SendOnly, Direction::Inactive]
                 [z as usize % 4];
+        let media = unusual(media, x ^ z);
         let (signal, next) = match (far, y % 8) {
             (FarEnd::Waiting { .. }, 0) => (Signal::Released { cause: Cause::NORMAL_CLEARING }, None),
             (FarEnd::Waiting { .. }, _) => return,
@@ -379,7 +406,11 @@ impl Walk {
         let session = u64::from(z % 2) + 1;
         let leg = self.some_leg(x);
         let device: DeviceName = DEVICES[y as usize % 9].into();
-        let address = format!("10.0.3.{}:{}", z % 4, 6000 + u16::from(x)).parse().expect("an address");
+        let address = match z % 16 {
+            15 => format!("[2001:db8::2]:{}", 6000 + u16::from(x)),
+            other => format!("10.0.3.{}:{}", other % 4, 6000 + u16::from(x)),
+        };
+        let address = address.parse().expect("an address");
         let request = match what % 32 {
             15 | 16 => {
                 let media = match (DEVICES[y as usize % 9], z % 5) {

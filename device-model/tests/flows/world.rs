@@ -1,13 +1,18 @@
 //! A small world around the machine: phones, applications and a clock that the test moves. What the machine says is
 //! written down as one line each, so that a flow reads as a ladder.
 
-use device_model::media::{Codec, Description, Direction, Format, MediaTermination, StreamDirection};
-use device_model::plan::{DeviceKind, DevicePlan, Forwards, Identity, NumberPlan, PatternPlan, Plan};
+use device_model::media::{
+    AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile, StreamDirection,
+};
+use device_model::plan::{
+    DeviceKind, DevicePlan, Forwards, Identity, NumberPlan, OfferTime, PatternPlan, Plan,
+};
 use device_model::port::{Body, Event, Origin, Reply, Target};
 use device_model::{
     CallControl, DeviceName, Input, LegCommand, LegId, LegView, News, Output, Party, PreparedPlan, Request,
     RequestToken, Revocation, SessionId, Signal,
 };
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +30,8 @@ pub struct World {
     pub placed: Vec<LegId>,
     /// The leg of the last event.
     pub last_event_leg: Option<LegId>,
+    /// On which line of each leg's description audio was written last.
+    places: BTreeMap<LegId, usize>,
 }
 
 pub const APP: SessionId = SessionId(1);
@@ -51,6 +58,7 @@ pub fn device(name: &str, kind: DeviceKind, lines: &[&str]) -> DevicePlan {
         pool: "Default".into(),
         lines: lines.iter().map(|dn| (*dn).into()).collect(),
         allow_cti_control: true,
+        offer: OfferTime::Early,
     }
 }
 
@@ -82,15 +90,28 @@ pub fn sdp(address: &str, codecs: &[&str]) -> Description {
         let payload_type = codec.defaults().map_or(96 + i as u8, |(_, _, pt)| pt);
         Format { payload_type, codec }
     };
-    Description {
+    let line = AudioLine {
+        place: 0,
+        profile: Profile::Plain,
         address: address.parse().expect("an address"),
         formats: codecs.iter().enumerate().map(format).collect(),
         dtmf_payload_type: Some(101),
         direction: Direction::SendReceive,
         packet_ms: 20,
         encrypted: false,
-        text: address.as_bytes().into(),
-    }
+    };
+    Description { audio: [line].into_iter().collect(), other_media: false, text: address.as_bytes().into() }
+}
+
+/// A description whose only line is other than [`sdp`]'s.
+pub fn altered(description: Description, change: impl FnOnce(&mut AudioLine)) -> Description {
+    let mut description = description;
+    change(&mut description.audio[0]);
+    description
+}
+
+pub fn directed(direction: Direction, description: Description) -> Description {
+    altered(description, |line| line.direction = direction)
 }
 
 pub fn dynamic(codecs: &[&str]) -> MediaTermination {
@@ -114,8 +135,17 @@ impl World {
         let in_force = Arc::new(plan.clone());
         let control = CallControl::new(identity, in_force.clone());
         let log = String::new();
-        let mut world =
-            Self { control, plan, in_force, now, token: 0, log, placed: vec![], last_event_leg: None };
+        let mut world = Self {
+            control,
+            plan,
+            in_force,
+            now,
+            token: 0,
+            log,
+            placed: vec![],
+            last_event_leg: None,
+            places: BTreeMap::new(),
+        };
         for phone in ["A", "B", "C", "D", "E"] {
             world.input(Input::Registered(phone.into()));
         }
@@ -132,6 +162,12 @@ impl World {
         for output in &out {
             match output {
                 Output::Leg(leg, LegCommand::Call { .. }) => self.placed.push(*leg),
+                Output::Leg(
+                    leg,
+                    LegCommand::Answer { media: Body::Local(line) }
+                    | LegCommand::AnswerOffer(Body::Local(line))
+                    | LegCommand::Offer(Some(Body::Local(line))),
+                ) => drop(self.places.insert(*leg, line.place)),
                 Output::Event(_, Event::Leg(view)) => self.last_event_leg = Some(view.leg),
                 _ => {}
             }
@@ -247,6 +283,10 @@ impl World {
         self.now = until;
     }
 
+    pub fn written_place(&self, leg: LegId) -> Option<usize> {
+        self.places.get(&leg).copied()
+    }
+
     pub fn last_placed(&self) -> LegId {
         *self.placed.last().expect("a call was placed")
     }
@@ -302,7 +342,10 @@ fn short(text: &str) -> String {
 
 fn body_line(body: &Body) -> String {
     match body {
-        Body::Relay(d, direction) => format!("relay {} {:?}", d.address, direction.unwrap_or(d.direction)),
+        Body::Relay(d, direction) => match d.audio.iter().find(|line| line.is_live()).or(d.audio.first()) {
+            Some(line) => format!("relay {} {:?}", line.address, direction.unwrap_or(line.direction)),
+            None => "relay no audio".into(),
+        },
         Body::Local(d) => {
             let formats: Vec<String> =
                 d.formats.iter().map(|f| format!("{}/{}", f.codec.rtp_name(), f.payload_type)).collect();
@@ -376,8 +419,11 @@ fn event_line(event: &Event) -> String {
         }
         Event::MediaStarted(leg, s) => {
             let (d, c) = (direction(&s.direction), s.codec.rtp_name());
+            // Only where a codec has a number of its own making are those of events worth a look.
+            let dtmf = s.dtmf_payload_type.map_or("-".into(), |payload_type| payload_type.to_string());
+            let dtmf = if s.codec == Codec::Opus { format!(" dtmf={dtmf}") } else { String::new() };
             format!(
-                "media.started {}:{} {d} {} {c}/{} {:?}",
+                "media.started {}:{} {d} {} {c}/{}{dtmf} {:?}",
                 leg.device, leg.leg, s.address, s.payload_type, s.mode
             )
         }

@@ -133,7 +133,7 @@ impl Incoming {
             Err(error) => {
                 tracing::debug!(call = ?cx.call, %error, "an answer can't be written");
                 cx.refuse(&self.server, 488);
-                cx.event(Event::Ended { call: cx.call, cause: values::INCOMPATIBLE });
+                cx.event(Event::Ended { call: cx.call, cause: values::BEARER_NOT_IMPLEMENTED });
                 return Outcome::Over;
             }
         };

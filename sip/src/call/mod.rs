@@ -317,7 +317,10 @@ fn called_wish(mut incoming: Box<Incoming>, cx: &mut Cx<'_>, wish: Wish) -> Opti
             return None;
         }
         Wish::Offer(sdp) => incoming.leg.offer(cx, sdp),
-        Wish::Answer(sdp) => incoming.leg.answer(cx, &sdp),
+        // Nothing of ours was answered yet, so that what can't be written was refused.
+        Wish::Answer(sdp) => {
+            let _ = incoming.leg.answer(cx, &sdp);
+        }
         Wish::RefuseOffer(status) => incoming.leg.refuse_offer(cx, status),
         Wish::Connected(identity) => incoming.connected(identity),
         Wish::Digit(digit, duration_ms) => incoming.leg.digit(cx, digit, duration_ms),
@@ -329,7 +332,10 @@ fn up_wish(mut leg: Box<Leg>, cx: &mut Cx<'_>, wish: Wish) -> Option<Call> {
     match wish {
         Wish::End(refusal) => return hang_up(leg, cx, refusal),
         Wish::Offer(sdp) => leg.offer(cx, sdp),
-        Wish::Answer(sdp) => leg.answer(cx, &sdp),
+        Wish::Answer(sdp) => {
+            let flow = leg.answer(cx, &sdp);
+            return after(cx, leg, flow);
+        }
         Wish::RefuseOffer(status) => leg.refuse_offer(cx, status),
         Wish::Connected(identity) => leg.connected(cx, identity),
         Wish::Digit(digit, duration_ms) => leg.digit(cx, digit, duration_ms),

@@ -378,10 +378,12 @@ impl Outgoing {
                 leg.await_answer(cseq, read.text.clone());
                 cx.event(Event::Answered(cx.call, Some(read)));
             }
-            (_, Err(_)) => {
-                leg.acknowledge(cx, cseq, None);
-                leg.hang_up(cx, Some(format!("Q.850;cause={}", values::INCOMPATIBLE)));
-                let cause = Some(values::INCOMPATIBLE);
+            (offered, Err(_)) => {
+                // RFC 3261 §13.2.2.4: an offer that is not acceptable gets an answer nevertheless, and then a BYE.
+                let refusal = (!offered).then(|| leg.unchanged(&response.body).ok()).flatten();
+                leg.acknowledge(cx, cseq, refusal);
+                leg.hang_up(cx, Some(format!("Q.850;cause={}", values::BEARER_NOT_IMPLEMENTED)));
+                let cause = Some(values::BEARER_NOT_IMPLEMENTED);
                 cx.event(Event::Refused { call: cx.call, status: 488, cause, redirect_to: vec![] });
                 return Outcome::Over;
             }
@@ -457,7 +459,10 @@ impl Outgoing {
 
     /// [`crate::port::Command::Answer`] to an UPDATE before the answer.
     pub fn answer(&mut self, cx: &mut Cx<'_>, sdp: &Sdp) {
-        self.legs().for_each(|leg| leg.answer(cx, sdp));
+        // Before the answer no offer of a 2xx is open: what can't be written was refused.
+        for leg in self.legs() {
+            let _ = leg.answer(cx, sdp);
+        }
     }
 
     /// [`crate::port::Command::RefuseOffer`].
@@ -559,6 +564,7 @@ fn new_seed(cx: &mut Cx<'_>, plan: &Plan, target: &Target) -> Seed {
         target: target.uri.clone(),
         contact: cx.core.contact(contact_user, &target.hop),
         reach: target.reach,
+        offered: plan.offer.is_some(),
         listen: cx.core.listen.clone(),
     }
 }

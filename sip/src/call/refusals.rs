@@ -3,6 +3,7 @@
 use super::context::Server;
 use super::values::{ACCEPT, ALLOW, SDP, SUPPORTED, is_understood};
 use crate::message::{Method, Response, Scheme};
+use crate::sdp::SdpError;
 
 /// What a request asks that we can't do: another URI scheme (416), an extension (420), another kind of body (415).
 pub(crate) fn unacceptable(server: &Server) -> Option<Response> {
@@ -34,6 +35,15 @@ pub(crate) fn unacceptable(server: &Server) -> Option<Response> {
         return Some(server.reply(415).with("Accept-Encoding", "identity"));
     }
     None
+}
+
+/// 488 to an offer that can't be read, with what is wrong with it (RFC 3261 §20.43).
+pub(crate) fn unreadable(server: &Server, host: &str, error: SdpError) -> Response {
+    let warning = match error {
+        SdpError::Address => format!("301 {host} \"the media's address is no IP address\""),
+        SdpError::Malformed | SdpError::Line | SdpError::TooLong => format!("399 {host} \"{error}\""),
+    };
+    server.reply(488).with("Warning", warning)
 }
 
 fn media_range(element: &str) -> String {

@@ -29,8 +29,8 @@ pub(crate) const OUT_OF_ORDER: u16 = 27;
 pub(crate) const TEMPORARY_FAILURE: u16 = 41;
 /// Q.850: recovery on timer expiry.
 pub(crate) const TIMER_EXPIRY: u16 = 102;
-/// Q.850: incompatible destination.
-pub(crate) const INCOMPATIBLE: u16 = 88;
+/// Q.850: bearer capability not implemented; what 488 stands for.
+pub(crate) const BEARER_NOT_IMPLEMENTED: u16 = 65;
 
 /// Whether this option tag may stand in a `Require`.
 pub(crate) fn is_understood(option: &str) -> bool {

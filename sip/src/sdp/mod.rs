@@ -11,6 +11,7 @@ mod write;
 pub use read::read;
 pub use write::Describer;
 
+use crate::port::Profile;
 use thiserror::Error;
 
 /// Why a session description can't be read or written.
@@ -22,9 +23,9 @@ pub enum SdpError {
     /// A connection address that is no IP address, or none at all.
     #[error("no connection address that can be used")]
     Address,
-    /// An answer to a secure stream was asked for without keys.
-    #[error("the offer's audio is secure and the answer has no keys")]
-    Secure,
+    /// The line of the offer that is to be answered isn't there, is refused, or can't be spoken here.
+    #[error("the offer has no such line that can be answered")]
+    Line,
     /// Larger than [`MAX_LEN`].
     #[error("too long")]
     TooLong,
@@ -44,26 +45,30 @@ fn parse(text: &[u8]) -> Result<sdp_types::Session, SdpError> {
     if text.len() > MAX_LEN {
         return Err(SdpError::TooLong);
     }
-    let session = match std::str::from_utf8(text) {
-        Ok(_) => sdp_types::Session::parse(text),
-        Err(_) => sdp_types::Session::parse(String::from_utf8_lossy(text).as_bytes()),
-    }
-    .map_err(|_| SdpError::Malformed)?;
+    let text = String::from_utf8_lossy(text);
+    let session = sdp_types::Session::parse(text.as_bytes())
+        .or_else(|_| sdp_types::Session::parse(without_origin(&text).as_bytes()))
+        .map_err(|_| SdpError::Malformed)?;
     if session.medias.len() > MAX_MEDIA { Err(SdpError::TooLong) } else { Ok(session) }
+}
+
+/// The text without its origin line. That decides nothing here, ours takes its place in all that is passed on, and phones
+/// write it without an address or with numbers that no integer holds.
+fn without_origin(text: &str) -> String {
+    text.split_inclusive('\n').filter(|line| !line.starts_with("o=")).collect()
 }
 
 fn is_audio(media: &sdp_types::Media) -> bool {
     media.media.eq_ignore_ascii_case("audio")
 }
 
-/// The audio stream that counts: the first that is not refused, else the first.
-fn chosen_audio(session: &sdp_types::Session) -> Option<usize> {
-    let live = session.medias.iter().position(|m| is_audio(m) && m.port != 0);
-    live.or_else(|| session.medias.iter().position(is_audio))
-}
-
-fn is_secure(media: &sdp_types::Media) -> bool {
-    media.proto.to_ascii_uppercase().contains("SAVP")
+fn profile_of(media: &sdp_types::Media) -> Profile {
+    match media.proto.to_ascii_uppercase().as_str() {
+        "RTP/AVP" | "RTP/AVPF" => Profile::Plain,
+        "RTP/SAVP" | "RTP/SAVPF" => Profile::Secure,
+        "UDP/TLS/RTP/SAVP" | "UDP/TLS/RTP/SAVPF" => Profile::Dtls,
+        _ => Profile::Other,
+    }
 }
 
 #[cfg(test)]

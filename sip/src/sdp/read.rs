@@ -1,7 +1,7 @@
 //! Reading a peer's description into what the node decides with.
 
-use super::{MAX_FORMATS, SdpError, chosen_audio, is_secure, parse};
-use crate::port::{Audio, MediaDirection, PayloadFormat, ReadSdp};
+use super::{MAX_FORMATS, SdpError, is_audio, parse, profile_of};
+use crate::port::{Audio, MediaDirection, PayloadFormat, Profile, ReadSdp};
 use sdp_types::{Attribute, Media, Session};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use webrtc_sdp::address::ExplicitlyTypedAddress;
@@ -11,33 +11,30 @@ use webrtc_sdp::{SdpType, parse_sdp_line};
 /// Packet length when a description says nothing (RFC 3551 §4.2), milliseconds.
 const DEFAULT_PACKET_MS: u16 = 20;
 
-/// Reads a session description: its first live audio stream, and the text itself for relaying.
-///
-/// A text without any audio reads as refused audio (port 0).
+/// Reads a session description: its audio lines, and the text itself for relaying.
 ///
 /// # Errors
-/// [`SdpError`]; all of them are the peer's fault.
+/// [`SdpError`]; all of them are the peer's fault. A live audio line whose address is no IP address is one only where no
+/// other audio line can be read.
 pub fn read(text: &[u8]) -> Result<ReadSdp, SdpError> {
     let session = parse(text)?;
-    let audio = match chosen_audio(&session) {
-        Some(index) => read_audio(&session, &session.medias[index])?,
-        None => no_audio(),
-    };
-    Ok(ReadSdp { audio, text: text.into() })
-}
-
-fn no_audio() -> Audio {
-    Audio {
-        address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-        formats: Vec::new(),
-        dtmf_payload_type: None,
-        direction: MediaDirection::Inactive,
-        packet_ms: DEFAULT_PACKET_MS,
-        encrypted: false,
+    let mut audio = Vec::new();
+    let mut unreadable = None;
+    for (line, media) in session.medias.iter().enumerate().filter(|(_, media)| is_audio(media)) {
+        match read_audio(line, &session, media) {
+            Ok(read) => audio.push(read),
+            Err(error) => unreadable = unreadable.or(Some(error)),
+        }
     }
+    let is_live = |audio: &Audio| audio.address.port() != 0;
+    if let Some(error) = unreadable.filter(|_| !audio.iter().any(is_live)) {
+        return Err(error);
+    }
+    let other_media = session.medias.iter().any(|media| !is_audio(media) && media.port != 0);
+    Ok(ReadSdp { audio, other_media, text: text.into() })
 }
 
-fn read_audio(session: &Session, media: &Media) -> Result<Audio, SdpError> {
+fn read_audio(line: usize, session: &Session, media: &Media) -> Result<Audio, SdpError> {
     let connection = media.connections.first().or(session.connection.as_ref());
     let ip = match connection.map(read_connection) {
         Some(Ok(ip)) => ip,
@@ -54,9 +51,12 @@ fn read_audio(session: &Session, media: &Media) -> Result<Audio, SdpError> {
             .or_else(|| direction_of(&session.attributes))
             .unwrap_or(MediaDirection::SendReceive)
     };
-    let encrypted = is_secure(media) || media.has_attribute("crypto") || media.has_attribute("fingerprint");
+    let profile = profile_of(media);
+    let keys = media.has_attribute("crypto") || media.has_attribute("fingerprint");
+    let encrypted = keys || matches!(profile, Profile::Secure | Profile::Dtls);
     let address = SocketAddr::new(ip, media.port);
-    Ok(Audio { address, formats, dtmf_payload_type, direction, packet_ms: read_packet_ms(media), encrypted })
+    let packet_ms = read_packet_ms(media);
+    Ok(Audio { line, profile, address, formats, dtmf_payload_type, direction, packet_ms, encrypted })
 }
 
 /// One line through `webrtc-sdp`; `None` when it doesn't take it.

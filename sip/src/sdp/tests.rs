@@ -1,5 +1,5 @@
 use super::*;
-use crate::port::{Audio, MediaDirection, PayloadFormat, Sdp};
+use crate::port::{Audio, MediaDirection, PayloadFormat, Profile, Sdp};
 use proptest::prelude::*;
 
 const BARESIP: &str = "v=0\r\no=- 1620 9 IN IP4 10.77.0.2\r\ns=-\r\nc=IN IP4 10.77.0.2\r\nt=0 0\r\na=tool:baresip 1.0.0\r\n\
@@ -15,8 +15,18 @@ fn text(lines: &[&str]) -> Vec<u8> {
     all.into_bytes()
 }
 
+fn first_audio(text: &[u8]) -> Audio {
+    read(text).unwrap().first_audio().unwrap().clone()
+}
+
 fn pcmu() -> Audio {
+    at_line(0)
+}
+
+fn at_line(line: usize) -> Audio {
     Audio {
+        line,
+        profile: Profile::Plain,
         address: "192.0.2.9:4000".parse().unwrap(),
         formats: vec![PayloadFormat { payload_type: 0, name: "PCMU".into(), clock_rate: 8000, channels: 1 }],
         dtmf_payload_type: Some(101),
@@ -36,7 +46,7 @@ fn written(text: &[u8]) -> String {
 
 #[test]
 fn a_phones_offer_is_read() {
-    let audio = read(BARESIP.as_bytes()).unwrap().audio;
+    let audio = first_audio(BARESIP.as_bytes());
     assert_eq!(audio.address, "10.77.0.2:19012".parse().unwrap());
     let names: Vec<_> = audio.formats.iter().map(|f| (f.payload_type, f.name.as_str())).collect();
     assert_eq!(names, [(0, "PCMU"), (8, "PCMA")]);
@@ -47,7 +57,7 @@ fn a_phones_offer_is_read() {
 
 #[test]
 fn static_payload_types_need_no_rtpmap() {
-    let audio = read(&text(&["c=IN IP4 192.0.2.1", "t=0 0", "m=audio 4000 RTP/AVP 18 9 96"])).unwrap().audio;
+    let audio = first_audio(&text(&["c=IN IP4 192.0.2.1", "t=0 0", "m=audio 4000 RTP/AVP 18 9 96"]));
     let names: Vec<_> = audio.formats.iter().map(|f| f.name.as_str()).collect();
     assert_eq!(names, ["G729", "G722"]);
     assert_eq!((audio.packet_ms, audio.encrypted), (20, false));
@@ -57,7 +67,7 @@ fn static_payload_types_need_no_rtpmap() {
 fn directions_stand_on_the_session_and_on_the_media() {
     let direction = |session: &str, media: &str, c: &str| {
         let lines = [c, "t=0 0", session, "m=audio 4000 RTP/AVP 0", media];
-        read(&text(&lines)).unwrap().audio.direction
+        first_audio(&text(&lines)).direction
     };
     let here = "c=IN IP4 192.0.2.1";
     assert_eq!(direction("a=sendonly", "a=x", here), MediaDirection::SendOnly);
@@ -69,11 +79,11 @@ fn directions_stand_on_the_session_and_on_the_media() {
 #[test]
 fn the_first_live_audio_counts_and_refused_audio_needs_no_address() {
     let lines = ["t=0 0", "m=video 5000 RTP/AVP 99", "c=IN IP4 192.0.2.3", "m=audio 0 RTP/AVP 8"];
-    let read_one = read(&text(&lines)).unwrap().audio;
+    let read_one = first_audio(&text(&lines));
     assert_eq!((read_one.address.port(), read_one.formats[0].payload_type), (0, 8));
     let mut lines = lines.to_vec();
     lines.extend(["m=audio 6000 RTP/SAVP 0", "c=IN IP6 2001:db8::1"]);
-    let read_two = read(&text(&lines)).unwrap().audio;
+    let read_two = first_audio(&text(&lines));
     assert_eq!(read_two.address, "[2001:db8::1]:6000".parse().unwrap());
     assert!(read_two.encrypted);
 }
@@ -86,7 +96,7 @@ fn what_webrtc_sdp_would_refuse_is_read() {
     bytes.extend(
         b"m=audio 4000 RTP/AVP 0 97\na=rtpmap:97\na=ptime:\nm=image 0 udptl t38\na=T38FaxVersion:0\n",
     );
-    let audio = read(&bytes).unwrap().audio;
+    let audio = first_audio(&bytes);
     assert_eq!((audio.formats.len(), audio.packet_ms), (1, 20));
 }
 
@@ -99,7 +109,8 @@ fn what_is_no_description_is_refused() {
     assert_eq!(read(&named), Err(SdpError::Address));
     let many: Vec<&str> = std::iter::repeat_n("m=audio 0 RTP/AVP 0", MAX_MEDIA + 1).collect();
     assert_eq!(read(&text(&many)), Err(SdpError::TooLong));
-    assert_eq!(read(&text(&["t=0 0"])).unwrap().audio.address.port(), 0);
+    let silent = read(&text(&["t=0 0", "m=image 4000 udptl t38"])).unwrap();
+    assert!(silent.audio.is_empty() && silent.other_media);
 }
 
 #[test]
@@ -140,7 +151,7 @@ fn an_answer_has_the_offers_media_lines() {
         "m=audio 4000 RTP/AVP 0",
         "m=video 4002 RTP/AVP 99",
     ]);
-    let local = written(&describer().answer(&Sdp::Local(pcmu()), &offer).unwrap());
+    let local = written(&describer().answer(&Sdp::Local(at_line(1)), &offer).unwrap());
     let lines: Vec<_> = local.lines().filter(|l| l.starts_with("m=")).collect();
     assert_eq!(lines, ["m=image 0 udptl t38", "m=audio 4000 RTP/AVP 0 101", "m=video 0 RTP/AVP 99"]);
     assert!(
@@ -163,18 +174,118 @@ fn an_answer_stays_within_the_offered_directions() {
         let direction = format!("a={offered}");
         let offer = text(&["c=IN IP4 192.0.2.1", "t=0 0", &direction, "m=audio 4000 RTP/AVP 0"]);
         for answer in [Sdp::Local(pcmu()), Sdp::Relay(BARESIP.as_bytes().into(), None)] {
-            let written = read(&describer().answer(&answer, &offer).unwrap()).unwrap().audio.direction;
+            let written = first_audio(&describer().answer(&answer, &offer).unwrap()).direction;
             let expected =
                 text(&["c=IN IP4 192.0.2.1", "t=0 0", &format!("a={expected}"), "m=audio 1 RTP/AVP 0"]);
-            assert_eq!(written, read(&expected).unwrap().audio.direction, "{offered}");
+            assert_eq!(written, first_audio(&expected).direction, "{offered}");
         }
     }
 }
 
+fn lines(text: &[u8]) -> Vec<String> {
+    written(text).lines().filter(|l| l.starts_with("m=")).map(str::to_owned).collect()
+}
+
+const TWO_PROFILES: &[&str] = &[
+    "c=IN IP4 192.0.2.1",
+    "t=0 0",
+    "m=audio 30000 RTP/SAVP 0",
+    "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0",
+    "m=audio 30002 RTP/AVP 0",
+];
+
 #[test]
-fn an_answer_without_keys_to_secure_audio_is_an_error() {
-    let offer = text(&["c=IN IP4 192.0.2.1", "t=0 0", "m=audio 4000 RTP/SAVP 0"]);
-    assert_eq!(describer().answer(&Sdp::Local(pcmu()), &offer), Err(SdpError::Secure));
+fn an_answer_takes_the_line_that_it_is_told_and_refuses_each_other_in_its_place() {
+    let offer = text(TWO_PROFILES);
+    let profiles: Vec<_> = read(&offer).unwrap().audio.iter().map(|a| (a.line, a.profile)).collect();
+    assert_eq!(profiles, [(0, Profile::Secure), (1, Profile::Plain)]);
+    let mut describer = describer();
+    let answer = describer.answer(&Sdp::Local(at_line(1)), &offer).unwrap();
+    assert_eq!(lines(&answer), ["m=audio 0 RTP/SAVP 0", "m=audio 4000 RTP/AVP 0 101"]);
+    let held = Audio { direction: MediaDirection::Inactive, ..at_line(1) };
+    let held = describer.offer(&Sdp::Local(held)).unwrap();
+    assert_eq!(lines(&held), ["m=audio 0 RTP/SAVP 0", "m=audio 4000 RTP/AVP 0 101"], "the same places");
+    for line in [0, 2] {
+        assert_eq!(describer.answer(&Sdp::Local(at_line(line)), &offer), Err(SdpError::Line), "{line}");
+    }
+}
+
+#[test]
+fn a_profile_is_read_whatever_its_case() {
+    for (proto, profile) in [
+        ("rtp/avp", Profile::Plain),
+        ("RTP/AVPF", Profile::Plain),
+        ("RTP/SAVPF", Profile::Secure),
+        ("UDP/TLS/RTP/SAVPF", Profile::Dtls),
+        ("TCP/RTP/AVP", Profile::Other),
+    ] {
+        let line = format!("m=audio 4000 {proto} 0");
+        assert_eq!(first_audio(&text(&["c=IN IP4 192.0.2.1", "t=0 0", &line])).profile, profile, "{proto}");
+    }
+}
+
+#[test]
+fn every_line_of_an_offer_can_be_refused() {
+    let offer = text(TWO_PROFILES);
+    let refusal = describer().refusal(&offer).unwrap();
+    assert_eq!(lines(&refusal), ["m=audio 0 RTP/SAVP 0", "m=audio 0 RTP/AVP 0"]);
+    assert_eq!(describer().refusal(b"hello"), Err(SdpError::Malformed));
+}
+
+#[test]
+fn a_relayed_offer_keeps_the_places_of_what_was_described_before() {
+    let mut describer = describer();
+    let before = text(&["c=IN IP4 192.0.2.1", "t=0 0", "m=video 5000 RTP/AVP 99", "m=audio 4000 RTP/AVP 0"]);
+    describer.offer(&Sdp::Relay(before.into(), None)).unwrap();
+    let relay = |medias: &[&str]| {
+        let mut all = vec!["c=IN IP4 192.0.2.1", "t=0 0"];
+        all.extend(medias);
+        Sdp::Relay(text(&all).into(), None)
+    };
+    let audio = describer.offer(&relay(&["m=audio 6000 RTP/AVP 8"])).unwrap();
+    assert_eq!(lines(&audio), ["m=video 0 RTP/AVP 99", "m=audio 6000 RTP/AVP 8"]);
+    let fax = describer.offer(&relay(&["m=audio 0 RTP/AVP 8", "m=image 6002 udptl t38"])).unwrap();
+    assert_eq!(lines(&fax), ["m=video 0 RTP/AVP 99", "m=audio 0 RTP/AVP 8", "m=image 6002 udptl t38"]);
+    let secure = describer.offer(&relay(&["m=audio 6000 RTP/SAVP 8"])).unwrap();
+    assert_eq!(
+        lines(&secure),
+        ["m=video 0 RTP/AVP 99", "m=audio 6000 RTP/SAVP 8", "m=image 0 udptl t38"],
+        "a place may change its transport"
+    );
+}
+
+#[test]
+fn an_answer_is_put_where_its_transport_was_offered() {
+    let offer = text(TWO_PROFILES);
+    let plain = text(&["c=IN IP4 192.0.2.5", "t=0 0", "m=audio 6000 RTP/AVP 0"]);
+    let answer = describer().answer(&Sdp::Relay(plain.into(), None), &offer).unwrap();
+    assert_eq!(lines(&answer), ["m=audio 0 RTP/SAVP 0", "m=audio 6000 RTP/AVP 0"]);
+    let feedback = text(&["c=IN IP4 192.0.2.5", "t=0 0", "m=audio 0 RTP/SAVP 0", "m=audio 6000 RTP/AVPF 0"]);
+    let answer = describer().answer(&Sdp::Relay(feedback.into(), None), &offer).unwrap();
+    assert_eq!(lines(&answer), ["m=audio 0 RTP/SAVP 0", "m=audio 6000 RTP/AVP 0"]);
+}
+
+#[test]
+fn an_origin_that_nobody_can_read_is_no_reason_to_refuse() {
+    for origin in ["o=- 1 1", "o=- 1 1 IN IP4", "o=-", "o=", "o=- 1 99999999999999999999999 IN IP4 h x"] {
+        let text =
+            format!("v=0\r\n{origin}\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n");
+        assert_eq!(first_audio(text.as_bytes()).address.port(), 4000, "{origin}");
+        let relayed = describer().offer(&Sdp::Relay(text.into_bytes().into(), None)).unwrap();
+        assert!(written(&relayed).contains("o=- 77 1 IN IP4 198.51.100.1\r\n"), "{origin}");
+    }
+}
+
+#[test]
+fn a_line_at_a_named_host_is_left_out_where_another_can_be_read() {
+    let lines = [
+        "t=0 0",
+        "m=audio 4000 RTP/AVP 0",
+        "c=IN IP4 phone.example.org",
+        "m=audio 4002 RTP/AVP 0",
+        "c=IN IP4 192.0.2.1",
+    ];
+    assert_eq!(read(&text(&lines)).unwrap().audio.iter().map(|a| a.line).collect::<Vec<_>>(), [1]);
 }
 
 proptest! {

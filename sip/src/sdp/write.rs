@@ -1,8 +1,8 @@
 //! Writing our side of a dialog's descriptions.
 
 use super::read::direction_named;
-use super::{SdpError, chosen_audio, is_audio, is_secure, parse};
-use crate::port::{Audio, MediaDirection, Sdp};
+use super::{SdpError, is_audio, parse, profile_of};
+use crate::port::{Audio, MediaDirection, Profile, Sdp};
 use sdp_types::{Attribute, Connection, Media, MediaType, Origin, Session, Time, TransportProto};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -45,26 +45,27 @@ impl Describer {
         self.last.as_ref().map(|written| written.text.clone())
     }
 
-    /// Writes an offer.
+    /// Writes an offer. What was described before keeps its places (RFC 3264 §8).
     ///
     /// # Errors
     /// A relayed text that is no session description.
     pub fn offer(&mut self, sdp: &Sdp) -> Result<Arc<[u8]>, SdpError> {
-        let mut session = match sdp {
-            Sdp::Relay(text, direction) => relayed(text, *direction)?,
-            Sdp::Local(audio) => with_medias(vec![local_media(audio, "RTP/AVP")], audio.address.ip()),
+        let places = self.last.as_ref().map_or(&[][..], |last| &last.session.medias);
+        let session = match sdp {
+            Sdp::Relay(text, direction) => {
+                let mut session = relayed(text, *direction)?;
+                session.medias = placed(std::mem::take(&mut session.medias), places);
+                session
+            }
+            Sdp::Local(audio) => with_medias(local_offer(audio, places), audio.address.ip()),
         };
-        // RFC 3264 §8: a later offer never has fewer media lines than the description before.
-        if let Some(last) = &self.last {
-            session.medias.extend(last.session.medias.iter().skip(session.medias.len()).map(refused));
-        }
         Ok(self.finish(session))
     }
 
     /// Writes the answer to `offer`: as many media lines as it has, of the same kinds in the same order.
     ///
     /// # Errors
-    /// A text that is no session description, or an offer of secure audio only where we have no keys.
+    /// A text that is no session description, or a line to be answered that the offer hasn't.
     pub fn answer(&mut self, sdp: &Sdp, offer: &[u8]) -> Result<Arc<[u8]>, SdpError> {
         let offer = parse(offer)?;
         let session = match sdp {
@@ -76,6 +77,16 @@ impl Describer {
             Sdp::Local(audio) => local_answer(audio, &offer)?,
         };
         Ok(self.finish(within(session, &offer)))
+    }
+
+    /// Writes an answer that refuses each line of `offer`, for an offer that can't be refused otherwise: that of a 2xx
+    /// (RFC 3261 §13.2.2.4).
+    ///
+    /// # Errors
+    /// An offer that is no session description.
+    pub fn refusal(&mut self, offer: &[u8]) -> Result<Arc<[u8]>, SdpError> {
+        let medias = parse(offer)?.medias.iter().map(refused).collect();
+        Ok(self.finish(with_medias(medias, self.address)))
     }
 
     /// Puts our origin line over it; the version grows when anything below that line changed.
@@ -120,32 +131,64 @@ fn relayed(text: &[u8], direction: Option<MediaDirection>) -> Result<Session, Sd
     Ok(session)
 }
 
-/// Deals the answered streams out over the offer's media lines: the one at the same place if it is of the same kind,
-/// else the next of that kind, else a refusal.
+/// Deals streams out over the places of media lines: the one at the same place if it fits there, else the next that does.
+fn dealt(
+    streams: &mut [Option<Media>],
+    places: &[Media],
+    fits: impl Fn(&Media, &Media) -> bool,
+) -> Vec<Option<Media>> {
+    let fits = |stream: &Option<Media>, place: &Media| stream.as_ref().is_some_and(|s| fits(s, place));
+    // First those in place, so that a line doesn't lose its own stream to an earlier one of its kind.
+    let in_place = places.iter().enumerate();
+    let mut dealt: Vec<Option<Media>> = in_place
+        .map(|(i, place)| streams.get_mut(i).filter(|s| fits(s, place)).and_then(Option::take))
+        .collect();
+    for (slot, place) in dealt.iter_mut().zip(places).filter(|(slot, _)| slot.is_none()) {
+        *slot = streams.iter_mut().find(|s| fits(s, place)).and_then(Option::take);
+    }
+    dealt
+}
+
+fn same_kind(one: &Media, other: &Media) -> bool {
+    one.media.eq_ignore_ascii_case(&other.media)
+}
+
+/// An answer's transport is the offer's (RFC 3264 §6); with feedback or without is the same to who doesn't use it.
+fn same_transport(one: &Media, other: &Media) -> bool {
+    match (profile_of(one), profile_of(other)) {
+        (Profile::Other, Profile::Other) => one.proto.eq_ignore_ascii_case(&other.proto),
+        (one, other) => one == other,
+    }
+}
+
+/// The answered streams on the offer's media lines; a line without one is refused.
 fn fitted(answered: Vec<Media>, offered: &[Media]) -> Vec<Media> {
     let mut answered: Vec<Option<Media>> = answered.into_iter().map(Some).collect();
-    let same_kind = |a: &Option<Media>, offer: &Media| {
-        a.as_ref().is_some_and(|a| a.media.eq_ignore_ascii_case(&offer.media))
+    // RFC 3264 §6: a stream that was offered with port 0 can only be refused.
+    let fits = |stream: &Media, offer: &Media| {
+        offer.port != 0 && same_kind(stream, offer) && same_transport(stream, offer)
     };
-    // First those in place, so that an audio line doesn't lose its own answer to an earlier one of its kind.
-    let mut fitted: Vec<Option<Media>> = offered
-        .iter()
-        .enumerate()
-        .map(|(i, offer)| answered.get_mut(i).filter(|a| same_kind(a, offer)).and_then(Option::take))
-        .collect();
-    for (slot, offer) in fitted.iter_mut().zip(offered) {
-        if slot.is_none() && offer.port != 0 {
-            *slot = answered.iter_mut().find(|a| same_kind(a, offer)).and_then(Option::take);
-        }
-    }
-    let pairs = fitted.into_iter().zip(offered);
-    pairs
-        .map(|(media, offer)| match media {
-            // RFC 3264 §6: a stream that was offered with port 0 can only be refused.
-            Some(media) if offer.port != 0 => media,
-            Some(_) | None => refused(offer),
+    let fitted = dealt(&mut answered, offered, fits).into_iter().zip(offered);
+    fitted
+        .map(|(media, offer)| match media.filter(|media| media.port != 0) {
+            Some(media) => Media { proto: offer.proto.clone(), ..media },
+            None => refused(offer),
         })
         .collect()
+}
+
+/// Offered streams on the places that the description before had; new ones come after them.
+fn placed(offered: Vec<Media>, places: &[Media]) -> Vec<Media> {
+    let mut offered: Vec<Option<Media>> = offered.into_iter().map(Some).collect();
+    let exact = |stream: &Media, place: &Media| same_kind(stream, place) && same_transport(stream, place);
+    let mut placed = dealt(&mut offered, places, exact);
+    let rest: Vec<Media> =
+        places.iter().zip(&placed).filter(|(_, p)| p.is_none()).map(|(m, _)| m.clone()).collect();
+    // A place may change its transport, but not its kind.
+    let mut others = dealt(&mut offered, &rest, same_kind).into_iter();
+    placed.iter_mut().filter(|slot| slot.is_none()).for_each(|slot| *slot = others.next().flatten());
+    let placed = placed.into_iter().zip(places).map(|(media, place)| media.unwrap_or_else(|| refused(place)));
+    placed.chain(offered.into_iter().flatten().filter(|media| places.is_empty() || media.port != 0)).collect()
 }
 
 /// Keeps the answered directions within the offered ones (RFC 3264 §6.1): where one end does not send, the other does
@@ -200,21 +243,27 @@ fn refused(media: &Media) -> Media {
 }
 
 fn local_answer(audio: &Audio, offer: &Session) -> Result<Session, SdpError> {
-    let chosen = chosen_audio(offer).filter(|i| offer.medias[*i].port != 0 && audio.address.port() != 0);
-    if chosen.is_some_and(|i| is_secure(&offer.medias[i])) {
-        return Err(SdpError::Secure);
+    let chosen = offer.medias.get(audio.line).ok_or(SdpError::Line)?;
+    if !is_audio(chosen) || chosen.port == 0 || profile_of(chosen) != audio.profile {
+        return Err(SdpError::Line);
     }
     let medias = offer.medias.iter().enumerate();
     let medias = medias
-        .map(|(i, media)| {
-            if Some(i) == chosen && is_audio(media) {
-                local_media(audio, &media.proto)
-            } else {
-                refused(media)
-            }
-        })
+        .map(|(i, media)| if i == audio.line { local_media(audio, &media.proto) } else { refused(media) })
         .collect();
     Ok(with_medias(medias, audio.address.ip()))
+}
+
+fn local_offer(audio: &Audio, places: &[Media]) -> Vec<Media> {
+    let line = audio.line.min(places.len());
+    let mut medias: Vec<Media> = places.iter().map(refused).collect();
+    let proto = places.get(line).filter(|media| profile_of(media) == Profile::Plain);
+    let media = local_media(audio, proto.map_or("RTP/AVP", |media| &media.proto));
+    match medias.get_mut(line) {
+        Some(place) => *place = media,
+        None => medias.push(media),
+    }
+    medias
 }
 
 fn with_medias(medias: Vec<Media>, address: IpAddr) -> Session {

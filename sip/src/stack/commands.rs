@@ -2,6 +2,7 @@
 
 use super::belonging::Pace;
 use super::{Slot, Stack};
+use crate::call::values;
 use crate::call::{Call, Cx, Outgoing, Plan, Target, Wish};
 use crate::dialog::Reach;
 use crate::message::Uri;
@@ -12,7 +13,6 @@ use std::time::Instant;
 /// Q.850 of a call that can't even be placed.
 const SUBSCRIBER_ABSENT: u16 = 20;
 const NO_CIRCUIT: u16 = 34;
-const INCOMPATIBLE: u16 = 88;
 
 impl Stack {
     pub(super) fn command(
@@ -78,7 +78,7 @@ impl Stack {
             }
             Err(error) => {
                 tracing::debug!(?call, %error, "an offer can't be written");
-                out.push(refused(488, INCOMPATIBLE));
+                out.push(refused(488, values::BEARER_NOT_IMPLEMENTED));
             }
         }
     }

@@ -314,8 +314,8 @@ impl Stack {
         let Some(client) = client else { return };
         if let Some(abandoned) = self.core.abandoned.get_mut(&client) {
             if response.is_success() {
-                let dialog = abandoned.unwanted(response, hop);
-                self.end_unwanted(now, dialog, response, out);
+                let (dialog, late) = (abandoned.unwanted(response, hop), !abandoned.seed.offered);
+                self.end_unwanted(now, dialog, response, late, out);
             } else if !response.is_provisional() && abandoned.winner.is_none() {
                 self.core.abandoned.remove(&client);
             }
@@ -339,12 +339,13 @@ impl Stack {
         self.core.acknowledge_again(&key, out)
     }
 
-    /// A dialog that nobody wants: ACK and BYE.
+    /// A dialog that nobody wants: ACK and BYE. The offer of a 2xx is answered with a refusal (RFC 3261 §13.2.2.4).
     fn end_unwanted(
         &mut self,
         now: Instant,
         dialog: Option<Dialog>,
         response: &Response,
+        late_offer: bool,
         out: &mut Vec<Output>,
     ) {
         let (Some(dialog), Ok(cseq)) = (dialog, response.headers.cseq()) else { return };
@@ -353,7 +354,8 @@ impl Stack {
         let session = crate::call::SessionTimer::new(config.session_expires, config.min_session_expires);
         let mut leg = crate::call::Leg::new(dialog, describer, "".into(), session);
         let mut cx = Cx { core: &mut self.core, now, call: CallHandle(0), out, muted: true };
-        leg.acknowledge(&mut cx, cseq.number, None);
+        let refusal = late_offer.then(|| leg.unchanged(&response.body).ok()).flatten();
+        leg.acknowledge(&mut cx, cseq.number, refusal);
         leg.hang_up(&mut cx, Some(format!("Q.850;cause={}", crate::call::values::NORMAL_CLEARING)));
     }
 

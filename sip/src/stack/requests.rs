@@ -112,7 +112,10 @@ impl Stack {
         let mut cx = self.cx(now, out);
         let offer = match read_offer(&request) {
             Ok(offer) => offer,
-            Err(_) => return cx.refuse(&server, 488),
+            Err(error) => {
+                let reply = refusals::unreadable(&server, &cx.core.own_host(&server.hop), error);
+                return cx.respond(&server, reply);
+            }
         };
         let dialled = values::user_of(&request.uri);
         if dialled.is_empty() {

@@ -33,7 +33,7 @@ fn rings_is_answered_and_hangs_up() {
                 ("T", "5000", "2001", 70)
             );
             assert_eq!((from.number.as_str(), from.name.as_deref()), ("777", Some("Eve")));
-            assert_eq!(offer.unwrap().audio.address.port(), 4000);
+            assert_eq!(offer.unwrap().audio[0].address.port(), 4000);
             call
         }
         other => panic!("{other:?}"),
@@ -150,7 +150,7 @@ fn a_late_offer_is_answered_in_the_ack() {
     assert!(body(&a.expect(&mut w, 200).body).contains("m=audio 4000"));
     a.request(&mut w, "ACK", &[], ANSWER);
     match w.event() {
-        Event::Answer(got, read) => assert_eq!((got, read.audio.address.port()), (call, 5000)),
+        Event::Answer(got, read) => assert_eq!((got, read.audio[0].address.port()), (call, 5000)),
         other => panic!("{other:?}"),
     }
     a.hangs_up(&mut w);

@@ -8,6 +8,7 @@ mod incoming;
 mod intervals;
 mod mid_call;
 mod network;
+mod offers;
 mod outgoing;
 mod phones;
 mod registrations;

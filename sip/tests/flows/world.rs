@@ -3,7 +3,7 @@
 use sip::message::{self, Message, Method, Request, Response};
 use sip::port::{
     Account, Audio, BindingRecord, CallHandle, Command, Config, ConnectionId, Destination, Directory, Event,
-    Hop, Identity, Input, MediaDirection, Output, PayloadFormat, Refusal, Refused, Sdp, Transport,
+    Hop, Identity, Input, MediaDirection, Output, PayloadFormat, Profile, Refusal, Refused, Sdp, Transport,
 };
 use sip::stack::Stack;
 use std::collections::{HashMap, VecDeque};
@@ -210,6 +210,8 @@ impl World {
 
 pub fn local() -> Sdp {
     Sdp::Local(Audio {
+        line: 0,
+        profile: Profile::Plain,
         address: "192.0.2.9:4000".parse().unwrap(),
         formats: vec![PayloadFormat { payload_type: 0, name: "PCMU".into(), clock_rate: 8000, channels: 1 }],
         dtmf_payload_type: None,

@@ -21,7 +21,9 @@ pub(super) fn sdp(data: &[u8]) {
         return;
     };
     assert_eq!(&*read.text, first, "the text comes back as it is");
-    assert!(read.audio.packet_ms > 0 && read.audio.formats.iter().all(|format| format.payload_type < 128));
+    for audio in &read.audio {
+        assert!(audio.packet_ms > 0 && audio.formats.iter().all(|format| format.payload_type < 128));
+    }
     for direction in [None, Some(MediaDirection::SendOnly), Some(MediaDirection::Inactive)] {
         relayed(&read.text, direction);
     }
@@ -41,13 +43,16 @@ fn relayed(text: &Arc<[u8]>, direction: Option<MediaDirection>) {
     assert_eq!(written, again, "the same description again is the same text, byte for byte");
     let back = sdp::read(&written).expect("what we write can be read");
     let before = sdp::read(text).expect("read before");
-    assert_eq!(back.audio.address, before.audio.address, "the media's address passes");
-    assert_eq!(back.audio.formats, before.audio.formats, "the formats pass");
-    assert_eq!(back.audio.encrypted, before.audio.encrypted);
-    if let Some(direction) =
-        direction.filter(|_| back.audio.address.port() != 0 && !back.audio.address.ip().is_unspecified())
-    {
-        assert_eq!(back.audio.direction, direction);
+    assert_eq!(back.audio.len(), before.audio.len(), "audio lines pass");
+    for (back, before) in back.audio.iter().zip(&before.audio) {
+        assert_eq!((back.line, back.profile), (before.line, before.profile), "lines keep their places");
+        assert_eq!(back.address, before.address, "the media's address passes");
+        assert_eq!(back.formats, before.formats, "the formats pass");
+        assert_eq!(back.encrypted, before.encrypted);
+        let live = back.address.port() != 0 && !back.address.ip().is_unspecified();
+        if let Some(direction) = direction.filter(|_| live) {
+            assert_eq!(back.direction, direction);
+        }
     }
     let count =
         |text: &[u8], line: &[u8]| text.split(|byte| *byte == b'\n').filter(|l| l.starts_with(line)).count();
@@ -59,7 +64,7 @@ fn relayed(text: &Arc<[u8]>, direction: Option<MediaDirection>) {
     assert_eq!(written_twice, written, "rewriting what was rewritten changes nothing");
 }
 
-fn answered(offer: &[u8], answer: &[u8], audio: &Audio) {
+fn answered(offer: &[u8], answer: &[u8], audio: &[Audio]) {
     let medias = |text: &[u8]| {
         let text = String::from_utf8_lossy(text).into_owned();
         text.lines()
@@ -68,11 +73,14 @@ fn answered(offer: &[u8], answer: &[u8], audio: &Audio) {
             .collect::<Vec<_>>()
     };
     let kinds = medias(&Describer::new(1, OWN).offer(&Sdp::Relay(offer.into(), None)).expect("it was read"));
-    for sdp in [Sdp::Relay(answer.into(), None), Sdp::Local(audio.clone())] {
+    let locals = audio.iter().cloned().map(Sdp::Local);
+    for sdp in locals.chain([Sdp::Relay(answer.into(), None)]) {
         if let Ok(written) = Describer::new(2, OWN).answer(&sdp, offer) {
             assert_eq!(medias(&written), kinds, "an answer has the offer's media lines (RFC 3264 §6)");
         }
     }
+    let refusal = Describer::new(2, OWN).refusal(offer).expect("what was read can be refused");
+    assert_eq!(medias(&refusal), kinds);
 }
 
 /// A datagram.

@@ -4,7 +4,7 @@ use super::food::steps;
 use super::wire::Wire;
 use sip::digest::{Authenticator, Login, Verdict};
 use sip::message::{self, CSeq, Message, Method, NameAddr, Params, Request, Uri, Via};
-use sip::port::{Audio, ConnectionId, MediaDirection, PayloadFormat, Refusal, Sdp};
+use sip::port::{Audio, ConnectionId, MediaDirection, PayloadFormat, Profile, Refusal, Sdp};
 use sip::{Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Output, Stack, Transport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -303,6 +303,8 @@ impl World {
 
 fn audio() -> Audio {
     Audio {
+        line: 0,
+        profile: Profile::Plain,
         address: "10.0.0.1:4000".parse().expect("an address"),
         formats: vec![PayloadFormat { payload_type: 0, name: "PCMU".into(), clock_rate: 8000, channels: 1 }],
         dtmf_payload_type: None,

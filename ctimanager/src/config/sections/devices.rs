@@ -7,7 +7,7 @@ use crate::config::mistake::Report;
 use crate::config::names::{Kind, Names};
 use crate::config::parameters::REGISTRATION_EXPIRY;
 use crate::config::{Device, Digest, MediaEncryption, PhoneProtocol};
-use device_model::plan::DeviceKind;
+use device_model::plan::{DeviceKind, OfferTime};
 use security::Secret;
 use security::devices::NumberRange;
 use std::io::Read;
@@ -23,6 +23,7 @@ pub(in crate::config) const DEVICE_KEYS: &[&str] = &[
     "lines",
     "digest",
     "media_encryption",
+    "offer",
     "allow_cti_control",
     "registration_expiry_maximum",
 ];
@@ -39,6 +40,9 @@ pub(in crate::config) const ENCRYPTIONS: &[(&str, MediaEncryption)] = &[
     ("optional", MediaEncryption::Optional),
     ("required", MediaEncryption::Required),
 ];
+
+pub(in crate::config) const OFFERS: &[(&str, OfferTime)] =
+    &[("early", OfferTime::Early), ("late", OfferTime::Late)];
 
 /// The most devices of a cluster, and lines of a device.
 const MAX_DEVICES: u64 = 100_000;
@@ -96,6 +100,7 @@ struct Common<'a> {
     description: &'a str,
     protocol: Option<PhoneProtocol>,
     media_encryption: MediaEncryption,
+    offer: OfferTime,
     allow_cti_control: bool,
     registration_expiry_maximum: Option<Duration>,
     digest: Option<RangedDigest<'a>>,
@@ -170,6 +175,7 @@ fn device(
         lines: lines.iter().map(|(_, line)| line.text(index).into()).collect(),
         digest,
         media_encryption: common.media_encryption,
+        offer: common.offer,
         allow_cti_control: common.allow_cti_control,
         registration_expiry_maximum: common.registration_expiry_maximum,
         place: at.place(),
@@ -186,13 +192,14 @@ fn common<'a>(fields: &Fields<'a>, names: &mut Names, report: &mut Report) -> Op
     let description = fields.get("description").and_then(|at| at.name(128, report)).unwrap_or_default();
     let protocol = fields.get("protocol").and_then(|at| at.choice(PROTOCOLS, report));
     let media_encryption = fields.get("media_encryption").and_then(|at| at.choice(ENCRYPTIONS, report));
+    let offer = fields.get("offer").and_then(|at| at.choice(OFFERS, report));
     let allow = fields.get("allow_cti_control").and_then(|at| at.boolean(report));
     let expiry = fields.get("registration_expiry_maximum");
     let expiry = expiry.and_then(|at| at.duration(REGISTRATION_EXPIRY, report));
     let digest = fields.get("digest").and_then(|at| ranged_digest(at, report));
     let kind = kind?;
     if kind != DeviceKind::Phone {
-        for key in ["protocol", "digest", "media_encryption", "registration_expiry_maximum"] {
+        for key in ["protocol", "digest", "media_encryption", "offer", "registration_expiry_maximum"] {
             if let Some(at) = fields.get(key) {
                 at.wrong(report, format!("only a phone has `{key}`"));
             }
@@ -204,6 +211,7 @@ fn common<'a>(fields: &Fields<'a>, names: &mut Names, report: &mut Report) -> Op
         description,
         protocol: (kind == DeviceKind::Phone).then(|| protocol.unwrap_or(PhoneProtocol::Sip)),
         media_encryption: media_encryption.unwrap_or_default(),
+        offer: offer.unwrap_or_default(),
         allow_cti_control: allow.unwrap_or(true),
         registration_expiry_maximum: expiry,
         digest,

@@ -23,7 +23,7 @@ pub(in crate::config) const NUMBER_KEYS: &[&str] = &[
 ];
 pub(in crate::config) const FORWARD_KEYS: &[&str] =
     &["all", "busy", "no_answer", "unregistered", "on_failure"];
-pub(in crate::config) const TRUNK_KEYS: &[&str] = &["name", "host", "port", "transport", "digest"];
+pub(in crate::config) const TRUNK_KEYS: &[&str] = &["name", "host", "port", "transport", "offer", "digest"];
 pub(in crate::config) const PATTERN_KEYS: &[&str] = &["pattern", "trunk", "discard"];
 pub(in crate::config) const TRANSPORTS: &[(&str, TrunkTransport)] =
     &[("udp", TrunkTransport::Udp), ("tcp", TrunkTransport::Tcp), ("tls", TrunkTransport::Tls)];
@@ -107,12 +107,14 @@ pub(in crate::config) fn trunk(at: &At<'_>, names: &mut Names, report: &mut Repo
     let transport = fields.get("transport").and_then(|at| at.choice(TRANSPORTS, report)).unwrap_or_default();
     let port = fields.get("port").and_then(|at| at.integer(PORT, report)).and_then(|n| u16::try_from(n).ok());
     let usual = if transport == TrunkTransport::Tls { 5061 } else { 5060 };
+    let offer = fields.get("offer").and_then(|at| at.choice(devices::OFFERS, report)).unwrap_or_default();
     let digest = fields.get("digest").and_then(|at| devices::digest(&at, names, report));
     Some(Trunk {
         name: name?.into(),
         host: host?.into(),
         port: port.unwrap_or(usual),
         transport,
+        offer,
         digest,
         place: at.place(),
     })

@@ -246,13 +246,20 @@ impl Leg {
         self.ours = Ours::Sent { client, carrier, purpose, cseq };
     }
 
-    /// [`crate::port::Command::Answer`]: the answer to the peer's offer, or the offer it asked for.
-    pub fn answer(&mut self, cx: &mut Cx<'_>, sdp: &Sdp) {
+    /// [`crate::port::Command::Answer`]: the answer to the peer's offer, or the offer it asked for. What can't be written is
+    /// refused; where that isn't possible, the dialog is lost.
+    pub fn answer(&mut self, cx: &mut Cx<'_>, sdp: &Sdp) -> Flow {
         if let Some((cseq, offer)) = self.take_answer_due() {
-            let body = self.describer.answer(sdp, &offer).or_else(|_| self.unchanged(&offer)).ok();
-            self.acknowledge(cx, cseq, body);
+            let Ok(body) = self.describer.answer(sdp, &offer) else {
+                tracing::debug!(call = ?cx.call, "the answer to the offer of a 2xx can't be written");
+                let refusal = self.describer.refusal(&offer).ok();
+                self.acknowledge(cx, cseq, refusal);
+                return Flow::Lost(values::BEARER_NOT_IMPLEMENTED);
+            };
+            self.acknowledge(cx, cseq, Some(body));
             self.agreed = true;
-            return self.flush(cx);
+            self.flush(cx);
+            return Flow::On;
         }
         match std::mem::replace(&mut self.theirs, Theirs::Idle) {
             Theirs::Asked { server, offer } => {
@@ -276,6 +283,7 @@ impl Leg {
             }
             other @ (Theirs::Idle | Theirs::AckDue { .. }) => self.theirs = other,
         }
+        Flow::On
     }
 
     fn take_answer_due(&mut self) -> Option<(u32, Arc<[u8]>)> {
@@ -288,10 +296,13 @@ impl Leg {
         }
     }
 
-    /// Our last description again, as the answer where a real one can't be given.
-    fn unchanged(&mut self, offer: &[u8]) -> Result<Arc<[u8]>, sdp::SdpError> {
-        let last = self.describer.last().ok_or(sdp::SdpError::Malformed)?;
-        self.describer.answer(&Sdp::Relay(last, None), offer)
+    /// Our last description again, as the answer where a real one can't be given; a refusal of each line where there was
+    /// none before.
+    pub fn unchanged(&mut self, offer: &[u8]) -> Result<Arc<[u8]>, sdp::SdpError> {
+        match self.describer.last() {
+            Some(last) => self.describer.answer(&Sdp::Relay(last, None), offer),
+            None => self.describer.refusal(offer),
+        }
     }
 
     /// [`crate::port::Command::RefuseOffer`].

@@ -100,7 +100,8 @@ impl Leg {
             }
             Err(error) => {
                 tracing::debug!(call = ?cx.call, %error, "an offer can't be read");
-                cx.refuse(&server, 488);
+                let reply = refusals::unreadable(&server, &cx.core.own_host(&server.hop), error);
+                cx.respond(&server, reply);
             }
         }
     }
@@ -264,7 +265,8 @@ impl Leg {
                     cx.event(Event::Offer(cx.call, Some(read)));
                 }
                 Err(_) => {
-                    self.acknowledge(cx, cseq, None);
+                    let body = self.unchanged(&response.body).ok();
+                    self.acknowledge(cx, cseq, body);
                     cx.event(Event::OfferRefused(cx.call, 488));
                 }
             },

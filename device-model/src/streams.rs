@@ -1,0 +1,229 @@
+//! Streams: what runs from whom to whom, and who is told.
+
+use crate::control::CallControl;
+use crate::ids::{CallId, LegId};
+use crate::leg::{Channel, Exchange, Leg, Wire};
+use crate::media::{AudioLine, Codec, Description, Direction, Format, Stream, StreamDirection};
+use crate::media_exchange::{abilities, agreed_by_applications, is_silent, local_address};
+use crate::port::Event;
+use std::net::SocketAddr;
+
+/// What an application and the far end of its peer's signalling have agreed on.
+pub(crate) struct Terms {
+    pub(crate) codec: Codec,
+    /// The place of the audio line.
+    pub(crate) place: usize,
+    /// What the application receives: as it was written to the far end.
+    pub(crate) input: Types,
+    /// What the application sends: as the far end says.
+    pub(crate) output: Types,
+    /// Where the far end receives.
+    far: SocketAddr,
+    /// The far end's direction.
+    direction: Direction,
+}
+
+/// How one direction's packets look.
+#[derive(Clone, Copy)]
+pub(crate) struct Types {
+    pub(crate) payload_type: u8,
+    pub(crate) dtmf_payload_type: Option<u8>,
+    pub(crate) packet_ms: u16,
+}
+
+impl Types {
+    fn of(line: &AudioLine, format: &Format) -> Types {
+        let (payload_type, packet_ms) = (format.payload_type, line.packet_ms);
+        Types { payload_type, dtmf_payload_type: line.dtmf_payload_type, packet_ms }
+    }
+}
+
+impl Terms {
+    /// `None` where the application can't speak what the far end said last, or it said nothing yet.
+    pub(crate) fn of(application: &Leg, end: &Leg) -> Option<Terms> {
+        let (line, format) = abilities(application)?.choose(end.media.far.as_ref()?)?;
+        let output = Types::of(line, format);
+        let written =
+            end.media.said.as_ref().and_then(|said| Some(Types::of(said, said.format_of(&format.codec)?)));
+        // Events are agreed on where both know them.
+        let input = written.map_or(output, |written| Types {
+            dtmf_payload_type: written.dtmf_payload_type.filter(|_| output.dtmf_payload_type.is_some()),
+            ..written
+        });
+        let (codec, place, far) = (format.codec.clone(), line.place, line.address);
+        Some(Terms { codec, place, input, output, far, direction: line.direction })
+    }
+
+    fn stream(&self, types: Types) -> Stream {
+        Stream {
+            direction: StreamDirection::Input,
+            address: self.far,
+            codec: self.codec.clone(),
+            payload_type: types.payload_type,
+            packet_ms: types.packet_ms,
+            dtmf_payload_type: types.dtmf_payload_type,
+            mode: Direction::SendReceive,
+            encrypted: false,
+        }
+    }
+}
+
+impl CallControl {
+    /// Tells which streams ceased and which began, once both ends have agreed; silence is told at once.
+    pub(crate) fn update_streams(&mut self, call: CallId) {
+        let Some((x, y)) = self.two(call) else { return };
+        let (x_id, y_id) = (x.id, y.id);
+        if is_silent(x, y) {
+            self.stop_streams(x_id);
+            self.stop_streams(y_id);
+            return;
+        }
+        if x.media.exchange != Exchange::Idle
+            || y.media.exchange != Exchange::Idle
+            || x.media.channel == Channel::Asked
+            || y.media.channel == Channel::Asked
+        {
+            return;
+        }
+        let wanted = [(x_id, streams(x, y)), (y_id, streams(y, x))];
+        for (leg, streams) in wanted {
+            self.change_streams(leg, streams);
+        }
+    }
+
+    pub(crate) fn stop_streams(&mut self, leg: LegId) {
+        self.change_streams(leg, [None, None]);
+    }
+
+    fn change_streams(&mut self, id: LegId, wanted: [Option<Stream>; 2]) {
+        // Of a hidden leg the streams stay those that were told.
+        let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.muted.is_none()) else { return };
+        let changes = std::array::from_fn::<bool, 2, _>(|i| !same_stream(&leg.media.running[i], &wanted[i]));
+        let before = std::mem::replace(&mut leg.media.running, wanted.clone());
+        for (i, direction) in [StreamDirection::Input, StreamDirection::Output].into_iter().enumerate() {
+            if changes[i] && before[i].is_some() {
+                self.tell_of(id, |leg| Event::MediaStopped(leg, direction));
+            }
+        }
+        for (i, stream) in wanted.into_iter().enumerate() {
+            if let Some(stream) = stream.filter(|_| changes[i]) {
+                self.tell_of(id, |leg| Event::MediaStarted(leg, stream));
+            }
+        }
+    }
+
+    /// Early media: the only one who was called plays to the caller before it answers. Only the caller's streams are
+    /// told, the other's leg is not connected.
+    pub(crate) fn update_early_streams(&mut self, call: CallId) {
+        let Some(call) = self.calls.get(&call) else { return };
+        let early = call.attempt().and_then(|attempt| attempt.early);
+        let (Some(caller), Some(branch)) =
+            (self.legs.get(&call.anchor), early.and_then(|leg| self.legs.get(&leg)))
+        else {
+            return;
+        };
+        let hears =
+            caller.is_application() && local_address(caller).is_some() || caller.wire == Wire::Incoming;
+        if hears && !caller.media.held_by_application {
+            let (id, streams) = (caller.id, streams(caller, branch));
+            self.change_streams(id, streams);
+        }
+    }
+}
+
+/// The mode tells of the other stream too and is no reason to start this one again.
+fn same_stream(a: &Option<Stream>, b: &Option<Stream>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Stream { mode: b.mode, ..a.clone() } == *b,
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// The streams of a leg, as its device sees them.
+fn streams(leg: &Leg, peer: &Leg) -> [Option<Stream>; 2] {
+    let none = [None, None];
+    if leg.at.line().is_none() {
+        return none;
+    }
+    let streams = match (leg.is_application(), peer.is_application()) {
+        (true, false) => application_streams(leg, peer),
+        (true, true) => inner_streams(leg, peer),
+        // The other way round: what the application sends is what the phone receives.
+        (false, true) => application_streams(peer, leg).and_then(|[input, output]| {
+            let (here, there) = (Terms::of(peer, leg)?.far, local_address(peer)?);
+            Some(pair_of(output.map(|s| (here, s)), input.map(|s| (there, s))))
+        }),
+        (false, false) => relayed_streams(leg, peer),
+    };
+    streams.unwrap_or(none)
+}
+
+fn application_streams(leg: &Leg, peer: &Leg) -> Option<[Option<Stream>; 2]> {
+    let (terms, local) = (Terms::of(leg, peer)?, local_address(leg)?);
+    let input = terms.direction.sends().then(|| (local, terms.stream(terms.input)));
+    let output = terms.direction.receives().then(|| (terms.far, terms.stream(terms.output)));
+    Some(pair_of(input, output))
+}
+
+fn inner_streams(leg: &Leg, peer: &Leg) -> Option<[Option<Stream>; 2]> {
+    let (here, there) = (local_address(leg)?, local_address(peer)?);
+    let (format, packet_ms, dtmf_payload_type) = agreed_by_applications(leg, peer)?;
+    let stream = Stream {
+        direction: StreamDirection::Input,
+        address: here,
+        codec: format.codec,
+        payload_type: format.payload_type,
+        packet_ms,
+        dtmf_payload_type: Some(dtmf_payload_type),
+        mode: Direction::SendReceive,
+        encrypted: false,
+    };
+    Some(pair_of(Some((here, stream.clone())), Some((there, stream))))
+}
+
+/// The audio lines by which two ends that see each other's descriptions talk: those at the same place, else the first
+/// that fit each other.
+pub(crate) fn pair_of_lines<'a>(
+    here: &'a Description,
+    there: &'a Description,
+) -> Option<(&'a AudioLine, &'a AudioLine)> {
+    let live = |description: &'a Description| description.audio.iter().filter(|line| line.is_live());
+    let pairs = || live(here).flat_map(|a| live(there).map(move |b| (a, b)));
+    let fits = |(a, b): &(&AudioLine, &AudioLine)| a.profile == b.profile && best_of(a, b).is_some();
+    let in_place = pairs().filter(|(a, b)| a.place == b.place).find(fits);
+    in_place.or_else(|| pairs().find(fits))
+}
+
+/// What is sent to a line: its first format that the sender has, too.
+fn best_of<'a>(receiver: &'a AudioLine, sender: &AudioLine) -> Option<&'a Format> {
+    receiver.formats.iter().find(|format| sender.format_of(&format.codec).is_some())
+}
+
+fn relayed_streams(leg: &Leg, peer: &Leg) -> Option<[Option<Stream>; 2]> {
+    let (here, there) = pair_of_lines(leg.media.far.as_ref()?, peer.media.far.as_ref()?)?;
+    let stream = |of: &AudioLine, format: &Format| Stream {
+        direction: StreamDirection::Input,
+        address: of.address,
+        codec: format.codec.clone(),
+        payload_type: format.payload_type,
+        packet_ms: of.packet_ms,
+        dtmf_payload_type: of.dtmf_payload_type,
+        mode: Direction::SendReceive,
+        encrypted: here.encrypted && there.encrypted,
+    };
+    let (own, other) = (best_of(here, there)?, best_of(there, here)?);
+    let input =
+        (here.direction.receives() && there.direction.sends()).then(|| (here.address, stream(here, own)));
+    let output =
+        (here.direction.sends() && there.direction.receives()).then(|| (there.address, stream(there, other)));
+    Some(pair_of(input, output))
+}
+
+fn pair_of(input: Option<(SocketAddr, Stream)>, output: Option<(SocketAddr, Stream)>) -> [Option<Stream>; 2] {
+    let mode = Direction::of(output.is_some(), input.is_some());
+    let make = |direction| {
+        move |(address, stream): (SocketAddr, Stream)| Stream { direction, address, mode, ..stream }
+    };
+    [input.map(make(StreamDirection::Input)), output.map(make(StreamDirection::Output))]
+}
