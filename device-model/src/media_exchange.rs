@@ -216,7 +216,7 @@ impl CallControl {
         let silent = is_silent(end, peer);
         if peer.is_application() {
             return match answering {
-                true => local_answer(peer, end, silent),
+                true => local_answer(peer, end.media.far.as_ref()?, silent),
                 false => local_offer(peer, Some(end), silent),
             };
         }
@@ -419,12 +419,12 @@ impl CallControl {
         let (Some(end), Some(peer), Some(offer)) = (self.legs.get(&e), peer, offer) else {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::Glare));
         };
-        let common =
-            |far: &Description| far.formats.iter().any(|f| offer.formats.iter().any(|o| o.codec == f.codec));
+        let common = |far: &Description| pair_of_lines(far, &offer).is_some();
         let body = match peer.is_application() {
-            true => self.local_answer(peer, &offer, false),
+            true => local_answer(peer, &offer, false),
             false => peer.media.far.clone().filter(common).map(|far| Body::Relay(far, None)),
         };
+        let call = end.call;
         let told = Told { peer: peer.id, version: peer.media.version, silent: is_silent(end, peer) };
         let Some(body) = body else {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
@@ -433,8 +433,10 @@ impl CallControl {
             end.media.far = Some(offer);
             end.media.version += 1;
             end.media.told = Some(told);
+            end.media.said = said(&body);
         }
         self.command(e, LegCommand::AnswerOffer(body));
+        self.update_early_streams(call);
     }
 
     /// With whom an unanswered end has early media: the caller with the only destination that has sent some, and that
@@ -560,8 +562,8 @@ pub(crate) fn said(body: &Body) -> Option<AudioLine> {
 }
 
 /// An application's answer: the agreed codec alone, and telephone-event where it was offered.
-fn local_answer(leg: &Leg, end: &Leg, silent: bool) -> Option<Body> {
-    let (line, format) = abilities(leg)?.choose(end.media.far.as_ref()?)?;
+fn local_answer(leg: &Leg, offer: &Description, silent: bool) -> Option<Body> {
+    let (line, format) = abilities(leg)?.choose(offer)?;
     let still = silent || line.direction == Direction::Inactive;
     let address = local_address(leg).or_else(|| still.then(|| leg.media.last_address.unwrap_or(NOWHERE)))?;
     Some(Body::Local(AudioLine {
