@@ -158,7 +158,7 @@ fn a_late_offers_answer_comes_from_the_caller_or_not_at_all() {
     imposter.nothing(&w);
     a.request(&mut w, "ACK", &[], ANSWER);
     match w.event() {
-        Event::Answer(_, read) => assert_eq!(read.audio.address.ip().to_string(), "203.0.113.2"),
+        Event::Answer(_, read) => assert_eq!(read.audio[0].address.ip().to_string(), "203.0.113.2"),
         other => panic!("{other:?}"),
     }
     a.hangs_up(&mut w);

@@ -148,7 +148,7 @@ fn an_offer_after_an_acknowledged_answer_is_no_glare() {
             a.request(&mut w, "PRACK", &[&rack], &offer(4004));
         }
         match w.event() {
-            Event::Offer(got, Some(read)) => assert_eq!((got, read.audio.address.port()), (call, 4004)),
+            Event::Offer(got, Some(read)) => assert_eq!((got, read.audio[0].address.port()), (call, 4004)),
             other => panic!("{carrier}: {other:?}"),
         }
         w.command(Command::Answer(call, relay(ANSWER)));
