@@ -134,7 +134,8 @@ impl Dn {
 /// Whether people write this character into numbers to make them legible, and for nothing else.
 #[must_use]
 pub fn is_visual_separator(c: char) -> bool {
-    matches!(c, '-' | '.' | '(' | ')' | '\u{2010}'..='\u{2015}' | '\u{2212}') || c.is_whitespace()
+    matches!(c, '-' | '.' | '(' | ')' | '\u{2010}'..='\u{2015}' | '\u{2212}')
+        || (c.is_whitespace() && !c.is_control())
 }
 
 #[cfg(test)]

@@ -176,6 +176,7 @@ fn is_digit(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Pattern, number, park_range};
+    use device_model::Dn;
 
     #[test]
     fn numbers_are_what_can_be_dialled() {
@@ -210,6 +211,16 @@ mod tests {
         }
         for bad in ["", ".", "9.1.!", "[", "[]", "[^]", "[3-1]", "[a]", "9@", "9x", "1+2", &"X".repeat(51)] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_signalling_reads_numbers_as_applications_and_the_configuration_do() {
+        for text in
+            ["+1 (555) 01-00", "555.0100", "a-b", "*21*", "12\u{2013}34", "1\r\n2", "B.D", "++1-2", ""]
+        {
+            let heard = sip::message::text::plain_number(text);
+            assert_eq!(heard, Dn::written(text).as_str(), "{text:?}");
         }
     }
 

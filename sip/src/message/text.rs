@@ -120,7 +120,7 @@ pub fn plain_number(text: &str) -> Cow<'_, str> {
 
 fn is_separator(character: char) -> bool {
     matches!(character, '-' | '.' | '(' | ')' | '\u{2010}'..='\u{2015}' | '\u{2212}')
-        || character.is_whitespace()
+        || (character.is_whitespace() && !character.is_control())
 }
 
 /// Whether a character can make a reader see something else than what is written: control characters, and those that
