@@ -98,7 +98,7 @@ impl Model {
         let plan = Plan {
             numbers: vec![NumberPlan {
                 dn: "5000".into(),
-                description: "".into(),
+                display: "".into(),
                 max_calls: None,
                 busy_trigger: None,
                 ring_duration: None,
@@ -143,7 +143,15 @@ impl Model {
         let origin = Origin::Trunk("PSTN".into());
         let calling = Party { number: "0301234".into(), ..Party::default() };
         let offer = Some(description());
-        self.input(Input::IncomingCall { leg, origin, dialled: "5000".into(), calling, offer, hops: 0 })
+        self.input(Input::IncomingCall {
+            leg,
+            origin,
+            dialled: "5000".into(),
+            calling,
+            diverted: None,
+            offer,
+            hops: 0,
+        })
     }
 
     /// The leg at the route point is the one that the last event was about.

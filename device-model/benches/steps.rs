@@ -27,7 +27,7 @@ const STEPS: u64 = 4;
 fn plan(phones: usize) -> Plan {
     let number = |dn: String| NumberPlan {
         dn: dn.into(),
-        description: "Somebody".into(),
+        display: "Somebody".into(),
         max_calls: None,
         busy_trigger: None,
         ring_duration: None,
@@ -124,6 +124,7 @@ impl Bench {
             origin: Origin::Trunk("PSTN".into()),
             dialled,
             calling,
+            diverted: None,
             offer,
             hops: 0,
         });

@@ -1,6 +1,6 @@
 //! Trying destinations: look a number up, ring its appearances, follow its forwards, and what happens when all refuse.
 
-use crate::call::{Alternative, Attempt, Far, Redirecting};
+use crate::call::{Alternative, Attempt, Far, Parties, Redirecting};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
 use crate::ending::Role;
@@ -10,7 +10,7 @@ use crate::media::{Description, Direction, MediaTermination};
 use crate::media_exchange::{abilities, is_dynamic, local_address, local_offer, said};
 use crate::muting::Muted;
 use crate::plan::{DeviceKind, OfferTime};
-use crate::port::{Body, Event, LegCommand, RefusalKind, Reply, Target};
+use crate::port::{Body, Diverted, Event, LegCommand, RefusalKind, Reply, Target};
 use crate::timers::Timer;
 use crate::view::{LegState, Party, Reason};
 use smallvec::SmallVec;
@@ -310,12 +310,16 @@ impl CallControl {
             OfferTime::Early => first_offer(anchor, silent),
             OfferTime::Late => None,
         };
-        if let Some(leg) = self.legs.get_mut(&leg) {
-            leg.media.told = offer.is_some().then_some(told);
-            leg.media.said = offer.as_ref().and_then(said);
-        }
-        let (calling, called, redirecting) = (parties.calling, parties.called, parties.last_redirecting);
-        self.command(leg, LegCommand::Call { target, calling, called, redirecting, offer, hops });
+        let Some(placed) = self.legs.get_mut(&leg) else { return };
+        placed.media.told = offer.is_some().then_some(told);
+        placed.media.said = offer.as_ref().and_then(said);
+        let reason = placed.reason;
+        let Parties { calling, called, original_called, last_redirecting } = parties;
+        let diverted = last_redirecting.map(|by| {
+            let original = original_called.unwrap_or_else(|| by.clone());
+            Diverted { by, original }
+        });
+        self.command(leg, LegCommand::Call { target, calling, called, diverted, reason, offer, hops });
     }
 
     fn phone_offer(&self, device: &DeviceName) -> OfferTime {
@@ -474,6 +478,7 @@ impl CallControl {
     fn alert_caller(&mut self, call: CallId, anchor: LegId, branch: LegId, early: Option<Description>) {
         let Some(caller) = self.legs.get(&anchor) else { return };
         let (state, waits) = (caller.state, caller.wire == Wire::Incoming);
+        let is_trunk = matches!(caller.at, At::Trunk { .. });
         // An early answer makes sense only where an offer was relayed.
         let early = early.filter(|_| caller.is_application() || caller.media.far.is_some());
         let offered = self.legs.get(&branch).is_some_and(|branch| branch.media.told.is_some());
@@ -488,6 +493,9 @@ impl CallControl {
         let alerted =
             self.calls.get_mut(&call).is_some_and(|call| std::mem::replace(&mut call.alerted, plain));
         if waits && !(alerted && plain) {
+            if let Some(ringing) = self.legs.get(&branch).filter(|_| is_trunk).map(|leg| leg.party.clone()) {
+                self.command(anchor, LegCommand::Connected(ringing));
+            }
             self.command(anchor, LegCommand::Alert { early: early.map(|early| Body::Relay(early, None)) });
         }
         if matches!(state, LegState::Dialing | LegState::Proceeding) {

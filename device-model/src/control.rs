@@ -10,6 +10,7 @@ use crate::plan::{Identity, Plan};
 use crate::port::{Event, Input, LegCommand, Output, Refusal, RefusalKind, Reply};
 use crate::routing::Patterns;
 use crate::settling::Settling;
+use crate::signals::NewCall;
 use crate::switch::PreparedPlan;
 use crate::timers::{Timer, Timers};
 use crate::view::{DeviceView, LegState, LegView, Party, Security};
@@ -105,8 +106,8 @@ impl CallControl {
             Input::Depart { devices, legs } => self.depart(devices, legs),
             Input::Registered(device) => self.registered(&device, true),
             Input::Unregistered(device) => self.registered(&device, false),
-            Input::IncomingCall { leg, origin, dialled, calling, offer, hops } => {
-                self.incoming_call(leg, origin, dialled, calling, offer, hops)
+            Input::IncomingCall { leg, origin, dialled, calling, diverted, offer, hops } => {
+                self.incoming_call(NewCall { leg, origin, dialled, calling, diverted, offer, hops })
             }
             Input::Signal(leg, signal) => self.signal(leg, signal),
             Input::Request { session, token, request } => self.request(session, token, request),
@@ -367,8 +368,7 @@ impl CallControl {
 
     /// The party of a number of ours, or just a number.
     pub(crate) fn party(&self, dn: &Dn) -> Party {
-        let name =
-            self.numbers.get(dn).map(|number| &number.plan.description).filter(|text| !text.is_empty());
+        let name = self.numbers.get(dn).map(|number| &number.plan.display).filter(|text| !text.is_empty());
         Party { number: dn.as_str().into(), name: name.cloned(), restricted: false }
     }
 }

@@ -116,9 +116,47 @@ number!(
     RequestToken, "r"
 );
 
+impl Dn {
+    /// A number as a person or a program wrote it: `tel:` and its parameters go, and so do visual separators (RFC 3966
+    /// §5.1.1; also spaces, and the dashes of other keyboards). What is no number then stays as it is.
+    #[must_use]
+    pub fn written(text: &str) -> Self {
+        let is_tel = text.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("tel:"));
+        let number = if is_tel { text[4..].split(';').next().unwrap_or("") } else { text };
+        let plain: String = number.chars().filter(|c| !is_visual_separator(*c)).collect();
+        let digits = plain.strip_prefix('+').unwrap_or(&plain);
+        let is_number = digits.contains(|c: char| c.is_ascii_digit())
+            && digits.chars().all(|c| matches!(c, '0'..='9' | 'A'..='D' | '*' | '#'));
+        if is_number { plain.into() } else { text.into() }
+    }
+}
+
+/// Whether people write this character into numbers to make them legible, and for nothing else.
+#[must_use]
+pub fn is_visual_separator(c: char) -> bool {
+    matches!(c, '-' | '.' | '(' | ')' | '\u{2010}'..='\u{2015}' | '\u{2212}')
+        || (c.is_whitespace() && !c.is_control())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_read_as_people_write_them() {
+        for (written, plain) in [
+            ("tel:+1-555-0100", "+15550100"),
+            ("TEL:555.0100;phone-context=+1;ext=9", "5550100"),
+            ("+49 (30) 123\u{2013}4", "+49301234"),
+            ("*21*", "*21*"),
+            ("B.D", "B.D"),
+            ("alice.smith", "alice.smith"),
+            ("tel:x-1", "tel:x-1"),
+            ("", ""),
+        ] {
+            assert_eq!(Dn::written(written).as_str(), plain, "{written:?}");
+        }
+    }
 
     #[test]
     fn ids_read_back_what_they_wrote_and_nothing_else() {

@@ -33,6 +33,8 @@
 //!   up anew when the address is there.
 //! - An offer that crosses another, or comes while an application is asked for its address, is refused as glare.
 //! - A re-INVITE without an offer is offered what the peer last said.
+//! - Number and name of a calling phone are its line's. Whom a trunk asserts in mid-call is told to both sides; while it
+//!   rings, another caller is told, another callee when it answers.
 //! - An application that opens a phone in mid-call sees its legs, and of the streams what changes from then on.
 //!
 //! The words are those of CUCM, JTAPI (a [`LegView`] is a TerminalConnection with its Connection) and TAPI (an hCall).
@@ -63,7 +65,9 @@ pub mod view;
 
 pub use cause::Cause;
 pub use control::{CallControl, Counts};
-pub use ids::{CallId, DeviceName, Dn, LegId, NodeName, RequestToken, SessionId, TrunkName};
+pub use ids::{
+    CallId, DeviceName, Dn, LegId, NodeName, RequestToken, SessionId, TrunkName, is_visual_separator,
+};
 pub use port::{Input, LegCommand, News, Output, Refusal, RefusalKind, Reply, Request, Signal};
 pub use switch::{PreparedPlan, Revocation, RevokedDevices};
 pub use view::{DeviceView, LegState, LegView, LineView, Party, Reason};

@@ -27,8 +27,8 @@ pub struct Plan {
 pub struct NumberPlan {
     /// The number.
     pub dn: Dn,
-    /// Shown as the party's name.
-    pub description: Arc<str>,
+    /// The name that others see; empty = none.
+    pub display: Arc<str>,
     /// Calls on the line at once, in and out. `None`: 4 on phones and ports, 5000 on route points.
     pub max_calls: Option<u32>,
     /// Incoming calls beyond this many are busy. `None`: `max_calls`.
@@ -48,7 +48,7 @@ impl NumberPlan {
     pub(crate) fn plain(dn: &Dn) -> Self {
         Self {
             dn: dn.clone(),
-            description: "".into(),
+            display: "".into(),
             max_calls: None,
             busy_trigger: None,
             ring_duration: None,

@@ -7,7 +7,7 @@ use crate::cause::Cause;
 use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId, TrunkName};
 use crate::media::{AudioLine, Codec, Description, MediaTermination, Stream, StreamDirection};
 use crate::switch::{PreparedPlan, Revocation};
-use crate::view::{DeviceView, LegState, LegView, LineView, Party};
+use crate::view::{DeviceView, LegState, LegView, LineView, Party, Reason};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -50,8 +50,11 @@ pub enum Input {
         origin: Origin,
         /// What was dialled.
         dialled: Dn,
-        /// The calling party as the signalling has authenticated or been told it.
+        /// The calling party, by the word of a trunk. Of a phone only whether it wants to be hidden: number and name are
+        /// its line's.
         calling: Party,
+        /// Who sent the call on before it came to us.
+        diverted: Option<Diverted>,
         /// The offer; `None` = the callee's side makes it (late offer).
         offer: Option<Description>,
         /// How often it was forwarded or redirected before it came here.
@@ -108,6 +111,15 @@ pub enum Origin {
     Trunk(TrunkName),
 }
 
+/// Who sent a call on; of several the last and the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diverted {
+    /// The last that did.
+    pub by: Party,
+    /// For whom the call was at first.
+    pub original: Party,
+}
+
 /// What the signalling reports of a leg.
 #[derive(Clone, Debug)]
 pub enum Signal {
@@ -145,6 +157,8 @@ pub enum Signal {
         /// Why.
         cause: Cause,
     },
+    /// Somebody else is at the end of a trunk's leg than was known before.
+    Identified(Party),
     /// A digit that the signalling itself carried (SIP INFO).
     Digit {
         /// 0-9, A-D, * and #.
@@ -165,8 +179,10 @@ pub enum LegCommand {
         calling: Party,
         /// The number that is called.
         called: Party,
-        /// The party that sent it here by forward or redirect, and whom it was for at first.
-        redirecting: Option<Party>,
+        /// Who sent it here by forward or redirect.
+        diverted: Option<Diverted>,
+        /// Why the last of them did.
+        reason: Reason,
         /// `None` = late offer.
         offer: Option<Body>,
         /// How often the call was forwarded or redirected by now.

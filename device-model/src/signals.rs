@@ -10,21 +10,25 @@ use crate::leg::{At, Exchange, Leg, LegMedia, Wire};
 use crate::media::Description;
 use crate::media_exchange::{holds, suits};
 use crate::plan::DeviceKind;
-use crate::port::{Event, LegCommand, Origin, Signal};
+use crate::port::{Diverted, Event, LegCommand, Origin, Signal};
 use crate::view::{LegState, Party, Reason};
 use smallvec::SmallVec;
 
+/// A call that comes in; see [`crate::port::Input::IncomingCall`].
+pub(crate) struct NewCall {
+    pub(crate) leg: LegId,
+    pub(crate) origin: Origin,
+    pub(crate) dialled: Dn,
+    pub(crate) calling: Party,
+    pub(crate) diverted: Option<Diverted>,
+    pub(crate) offer: Option<Description>,
+    pub(crate) hops: u32,
+}
+
 impl CallControl {
     /// Somebody dials. A call that can't begin is refused without having existed.
-    pub(crate) fn incoming_call(
-        &mut self,
-        leg: LegId,
-        origin: Origin,
-        dialled: Dn,
-        calling: Party,
-        offer: Option<Description>,
-        hops: u32,
-    ) {
+    pub(crate) fn incoming_call(&mut self, new: NewCall) {
+        let NewCall { leg, origin, dialled, calling, diverted, offer, hops } = new;
         if self.legs.contains_key(&leg) {
             return;
         }
@@ -39,6 +43,10 @@ impl CallControl {
                 return self.command(leg, LegCommand::Reject { cause: why.cause, status: why.status });
             }
         };
+        let calling = match &at {
+            At::Phone { dn, .. } => Party { restricted: calling.restricted, ..self.party(dn) },
+            At::Application { .. } | At::Trunk { .. } => calling,
+        };
         let mut media = LegMedia::new(None);
         if let Some(offer) = offer {
             // Who offers no media holds from the beginning: an application is asked for its address when there is to be some.
@@ -49,6 +57,10 @@ impl CallControl {
         let call = self.begin_call(leg, at, calling, &dialled, Wire::Incoming, media);
         if let Some(call) = self.calls.get_mut(&call) {
             call.hops = hops;
+            if let Some(Diverted { by, original }) = diverted {
+                call.parties.original_called = Some(original);
+                call.parties.last_redirecting = Some(by);
+            }
         }
         self.tell_of(leg, Event::Leg);
         self.route(call, dialled, Reason::Normal);
@@ -145,7 +157,33 @@ impl CallControl {
             (Signal::Offer(offer), _) => self.far_offers(leg, offer),
             (Signal::Answer(answer), _) => self.far_answers(leg, answer),
             (Signal::OfferRejected { .. }, _) => self.offer_rejected(leg),
+            (Signal::Identified(party), _) => self.identified(leg, party),
             (Signal::Digit { digit, duration_ms }, _) => self.digit(leg, digit, duration_ms),
+        }
+    }
+
+    /// Somebody else is at the end of a trunk: whom the others talk to or, before they do, who calls.
+    fn identified(&mut self, id: LegId, party: Party) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if !matches!(leg.at, At::Trunk { .. }) || leg.party == party {
+            return;
+        }
+        leg.party = party.clone();
+        let Some(call) = self.calls.get_mut(&leg.call) else { return };
+        let talks = call.pair().is_some_and(|(x, y)| x == id || y == id);
+        if !talks && call.anchor != id {
+            // One of those that ring: it is told should it answer.
+            return;
+        }
+        if !talks {
+            call.parties.calling = party.clone();
+        }
+        let others: SmallVec<[LegId; 4]> = call.legs().into_iter().filter(|leg| *leg != id).collect();
+        for other in others {
+            if talks && self.legs.get(&other).is_some_and(|leg| leg.wire == Wire::Up) {
+                self.command(other, LegCommand::Connected(party.clone()));
+            }
+            self.tell_of(other, Event::LegChanged);
         }
     }
 
@@ -208,26 +246,38 @@ impl CallControl {
         self.stop_ringing(id);
         self.commit_redirect(id);
         self.new_media_round(anchor, winner);
-        let Some(caller) = self.legs.get(&anchor) else { return };
-        let (moved, signalled) = (
-            self.calls.get(&id).is_some_and(|call| call.parties.last_redirecting.is_some()),
-            !caller.is_application(),
-        );
-        if moved && signalled {
-            let party = self.legs.get(&winner).map(|leg| leg.party.clone()).unwrap_or_default();
-            self.command(anchor, LegCommand::Connected(party));
-        }
+        let Some(news) = self.tell_caller(id, anchor, winner) else { return };
         self.settle_wire(id);
         self.enter(winner, LegState::Connected);
         match self.legs.get(&anchor).map(|leg| leg.state) {
             Some(LegState::Connected | LegState::Held) => self.tell_of(anchor, Event::LegChanged),
-            Some(_) => self.enter(anchor, LegState::Connected),
+            Some(_) => {
+                self.enter(anchor, LegState::Connected);
+                if news {
+                    self.tell_of(anchor, Event::LegChanged);
+                }
+            }
             None => {}
         }
         for loser in losers {
             self.watch(id, winner, loser);
         }
         self.settle(id);
+    }
+
+    /// Says to the caller who has answered, where its signalling does not know: a trunk is always told, a phone when the
+    /// call was sent on or when a trunk asserts another party than was called. Whether that is so: an application hears it.
+    fn tell_caller(&mut self, call: CallId, anchor: LegId, winner: LegId) -> Option<bool> {
+        let (caller, winner) = (self.legs.get(&anchor)?, self.legs.get(&winner)?);
+        let parties = &self.calls.get(&call)?.parties;
+        let other = matches!(winner.at, At::Trunk { .. }) && winner.party != parties.called;
+        let is_trunk = matches!(caller.at, At::Trunk { .. });
+        let moved = is_trunk || other || parties.last_redirecting.is_some();
+        if moved && !caller.is_application() {
+            let party = winner.party.clone();
+            self.command(anchor, LegCommand::Connected(party));
+        }
+        Some(other)
     }
 
     fn new_media_round(&mut self, anchor: LegId, winner: LegId) {

@@ -223,15 +223,15 @@ impl Param for DeviceName {
     }
 }
 
-/// A number as people dial it. What could end or split a SIP address is refused here, at the door.
+/// A number as people write it: `+1 (555) 555-0100` and `tel:+1-555-555-0100` are `+15555550100`. What could end or split a SIP address is refused here, at the door.
 impl Param for Dn {
     fn read(value: Value) -> Result<Self, CtiError> {
-        let number = string(value, 64)?;
+        let number = Dn::written(&string(value, 64)?);
         let dialable = |c: char| c.is_ascii_alphanumeric() || "+*#._-!$&()%~'".contains(c);
-        if number.is_empty() || !number.chars().all(dialable) {
+        if number.as_str().is_empty() || !number.as_str().chars().all(dialable) {
             return Err(wrong("must be a number of 1 to 64 characters: digits, letters, + * # . _ -"));
         }
-        Ok(number.into())
+        Ok(number)
     }
     fn write(&self) -> Value {
         self.as_str().into()

@@ -9,6 +9,9 @@ use rcgen::{
 };
 use std::time::{Duration, SystemTime};
 
+/// The object identifier of a common name, and its longest value (RFC 5280 appendix A.1).
+const COMMON_NAME: [u64; 4] = [2, 5, 4, 3];
+const MAX_COMMON_NAME: usize = 64;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long an authority is good for.
 pub const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -83,7 +86,9 @@ impl Authority {
     }
 
     /// A node's certificate, for servers and for the mutual TLS between nodes. Its names are the node's hosts,
-    /// `localhost`, 127.0.0.1 and ::1.
+    /// `localhost`, 127.0.0.1 and ::1. It has two common names: first the node's, by which nodes know each other, then its
+    /// first host's, by which other telephone systems know a trunk's peer. No user is known by such a certificate, for a
+    /// user's has one.
     ///
     /// # Errors
     /// When a host is neither a DNS name nor an address.
@@ -95,7 +100,8 @@ impl Authority {
             }
         }
         let usages = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        self.issue(name, &names, &usages, now)
+        let host = hosts.first().copied().filter(|host| *host != name && host.len() <= MAX_COMMON_NAME);
+        self.issue(name, host, &names, &usages, now)
     }
 
     /// An application's certificate; its CN is the user's id (protocol §2, `provider.open`).
@@ -103,7 +109,7 @@ impl Authority {
     /// # Errors
     /// When the id can't be in a certificate.
     pub fn issue_client(&self, user: &str, now: SystemTime) -> Result<Issued, PkiError> {
-        self.issue(user, &[], &[ExtendedKeyUsagePurpose::ClientAuth], now)
+        self.issue(user, None, &[], &[ExtendedKeyUsagePurpose::ClientAuth], now)
     }
 
     /// The list of certificates that are taken back (PEM, RFC 5280 §5), each with the time at which it was; `number` grows
@@ -137,11 +143,16 @@ impl Authority {
     fn issue(
         &self,
         common_name: &str,
+        second_name: Option<&str>,
         names: &[&str],
         usages: &[ExtendedKeyUsagePurpose],
         now: SystemTime,
     ) -> Result<Issued, PkiError> {
         let mut params = params(common_name, names, now, CERTIFICATE_LIFE)?;
+        if let Some(second) = second_name {
+            // The same kind of name once more; `DnType::CommonName` could stand there once only.
+            params.distinguished_name.push(DnType::CustomDnType(COMMON_NAME.to_vec()), second);
+        }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = usages.to_vec();
         params.use_authority_key_identifier_extension = true;

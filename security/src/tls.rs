@@ -1,16 +1,22 @@
 //! TLS policy: rustls configurations with ring, TLS 1.2 and 1.3, and what a certificate says.
 
 use crate::secret::Secret;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer, GeneralName, X509Certificate};
 
 /// Why a configuration can't be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,6 +128,9 @@ pub enum ClientCertificates {
     Ignored,
     /// One may be shown; it must be of this authority (PEM) then.
     Optional(String),
+    /// One may be shown, of whatever authority; who goes by it asks a [`Trust`] first. The peer has proved that the key is
+    /// its own.
+    Noted,
     /// One of this authority must be shown: between nodes.
     Required(String),
 }
@@ -157,6 +166,7 @@ pub fn server(
         ClientCertificates::Optional(ca) => {
             verifier(ca, revocation_lists)?.allow_unauthenticated().build().map_err(refused)?
         }
+        ClientCertificates::Noted => Arc::new(AnyClient(provider())),
         ClientCertificates::Required(ca) => verifier(ca, revocation_lists)?.build().map_err(refused)?,
     };
     let mut config = builder
@@ -190,6 +200,124 @@ pub fn client(ca: &str, identity: Option<Identity>) -> Result<Arc<ClientConfig>,
         Some(identity) => builder.with_client_auth_cert(identity.chain, identity.key).map_err(refused)?,
     };
     Ok(Arc::new(config))
+}
+
+/// Takes any client certificate, and none.
+#[derive(Debug)]
+struct AnyClient(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for AnyClient {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// An authority that is asked of certificates after the handshake.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    clients: Arc<dyn ClientCertVerifier>,
+    servers: Arc<dyn ServerCertVerifier>,
+}
+
+impl Trust {
+    /// In this authority (PEM), but for what its revocation lists (PEM) take back.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn of(ca: &str, revocation_lists: Option<&str>) -> Result<Self, TlsError> {
+        let clients = verifier(ca, revocation_lists)?.build();
+        let lists = revocation_lists.map(self::revocation_lists).transpose()?.unwrap_or_default();
+        let servers = WebPkiServerVerifier::builder_with_provider(roots(ca)?, provider())
+            .with_crls(lists)
+            .only_check_end_entity_revocation()
+            .allow_unknown_revocation_status()
+            .build();
+        Ok(Self { clients: clients.map_err(refused)?, servers: servers.map_err(refused)? })
+    }
+
+    /// Whether a chain (the certificate itself first) is of this authority, at this time. A certificate that was made for
+    /// servers alone is as good: carriers have no others.
+    #[must_use]
+    pub fn vouches_for(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> bool {
+        let Some((first, rest)) = chain.split_first() else { return false };
+        let now = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        if self.clients.verify_client_cert(first, rest, now).is_ok() {
+            return true;
+        }
+        // Whatever name it has: who asks compares the names.
+        let own = names(chain).into_iter().find_map(|name| ServerName::try_from(name).ok());
+        own.is_some_and(|own| self.servers.verify_server_cert(first, rest, &own, &[], now).is_ok())
+    }
+}
+
+/// The names in a certificate (the first of the chain): DNS names, addresses and SIP domains (RFC 5922 §7.1) of its
+/// alternative names, then its common names. None when it can't be read.
+#[must_use]
+pub fn names(chain: &[CertificateDer<'_>]) -> Vec<String> {
+    let Some(first) = chain.first() else { return Vec::new() };
+    let Ok((_, certificate)) = X509Certificate::from_der(first) else { return Vec::new() };
+    let mut names = Vec::new();
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    for name in alternative.into_iter().flat_map(|extension| &extension.value.general_names) {
+        match name {
+            GeneralName::DNSName(name) => names.push((*name).to_owned()),
+            GeneralName::IPAddress(octets) => names.extend(address(octets).map(|ip| ip.to_string())),
+            GeneralName::URI(uri) => {
+                let domain = uri.strip_prefix("sip:").or_else(|| uri.strip_prefix("sips:"));
+                names.extend(domain.filter(|domain| !domain.contains('@')).map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+    names.extend(
+        certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()).map(str::to_owned),
+    );
+    names
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
+        _ => None,
+    }
 }
 
 /// What a certificate says of its owner.

@@ -78,9 +78,12 @@ impl fmt::Debug for CallHandle {
 pub trait Directory {
     /// The account of a digest user name.
     fn account(&self, user: &str) -> Option<Account>;
-    /// The trunk that lives at this hop; `via_port` is the port of the topmost Via's sent-by, since a TCP or TLS
-    /// connection comes from a port of its own.
-    fn trunk(&self, hop: &Hop, via_port: u16) -> Option<Arc<str>>;
+    /// The trunk whose messages come this way, and by what it is known. What a message says of its sender proves nothing.
+    fn trunk(&self, hop: &Hop) -> Option<KnownTrunk>;
+    /// The trunk at whose address somebody is that is not known as the trunk: for the log.
+    fn trunk_of_address(&self, _hop: &Hop) -> Option<Arc<str>> {
+        None
+    }
     /// Our credentials at the peer of this hop, for the requests of ours that it challenges (401, 407).
     fn login(&self, _hop: &Hop) -> Option<Login> {
         None
@@ -96,6 +99,36 @@ pub trait Directory {
     /// Whether a new call from outside may begin now; `Err` gives the seconds for Retry-After (503).
     fn admit(&self) -> Result<(), u32> {
         Ok(())
+    }
+}
+
+/// A trunk that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownTrunk {
+    /// Its name.
+    pub name: Arc<str>,
+    /// By what.
+    pub by: Proof,
+}
+
+/// By what a trunk is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Proof {
+    AddressAndPort,
+    Address,
+    Certificate,
+    Digest,
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Proof::AddressAndPort => "address and port",
+            Proof::Address => "address",
+            Proof::Certificate => "certificate",
+            Proof::Digest => "digest",
+        })
     }
 }
 
@@ -253,6 +286,44 @@ pub struct Identity {
     pub restricted: bool,
 }
 
+/// Who sent a call on before it came to where it is (RFC 5806); of several the last and the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diverted {
+    /// The last that did.
+    pub by: Identity,
+    /// For whom the call was at first.
+    pub original: Identity,
+}
+
+/// Why a call was sent on, as Diversion says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names are the header's own
+pub enum DiversionReason {
+    Unknown,
+    Unconditional,
+    UserBusy,
+    NoAnswer,
+    Unavailable,
+    OutOfService,
+    Deflection,
+}
+
+impl DiversionReason {
+    /// The word in the header.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            DiversionReason::Unknown => "unknown",
+            DiversionReason::Unconditional => "unconditional",
+            DiversionReason::UserBusy => "user-busy",
+            DiversionReason::NoAnswer => "no-answer",
+            DiversionReason::Unavailable => "unavailable",
+            DiversionReason::OutOfService => "out-of-service",
+            DiversionReason::Deflection => "deflection",
+        }
+    }
+}
+
 /// Who sent us a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -400,8 +471,8 @@ pub enum Command {
         from: Identity,
         /// The called party, for `To`.
         called: Identity,
-        /// `Diversion` (RFC 5806): who sent it here.
-        diverted_by: Option<Identity>,
+        /// Who sent it here, and why the last one did: `Diversion`.
+        diverted: Option<(Diverted, DiversionReason)>,
         /// `None` = late offer.
         offer: Option<Sdp>,
         /// What is left for this leg.
@@ -423,7 +494,8 @@ pub enum Command {
     Answer(CallHandle, Sdp),
     /// 491 or 488 to re-INVITE or UPDATE.
     RefuseOffer(CallHandle, u16),
-    /// P-Asserted-Identity of whom the peer talks to: with the next message, or by an UPDATE if it supports that.
+    /// Whom the peer talks to: P-Asserted-Identity and, of a trunk, Remote-Party-ID with the next message, or by an UPDATE
+    /// if it supports that.
     Connected(CallHandle, Identity),
     /// `application/dtmf-relay` by INFO.
     Digit(CallHandle, char, u32),
@@ -446,6 +518,7 @@ pub struct Refusal {
 
 /// What the node is told.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // made and taken apart at once, never stored in number
 pub enum Event {
     /// The contacts of an account's number changed.
     Registration {
@@ -462,10 +535,11 @@ pub enum Event {
         source: Source,
         /// User part of the request URI: what was dialled.
         dialled: String,
-        /// The caller: P-Asserted-Identity from trunks, From otherwise.
+        /// The caller. Of a trunk whom it asserts, else From. Of a phone the number by which it names one of its lines,
+        /// which proves nothing, and whether it wants to be hidden.
         from: Identity,
-        /// The user part of the From URI (which line of the phone).
-        from_user: String,
+        /// Who sent the call on before, by a trunk's word.
+        diverted: Option<Diverted>,
         /// The offer.
         offer: Option<ReadSdp>,
         /// As received.
@@ -473,6 +547,9 @@ pub enum Event {
         /// How often it was sent on before, as Diversion or History-Info say.
         hops: u32,
     },
+    /// A trunk asserts that somebody else is at its end than before: by P-Asserted-Identity or Remote-Party-ID in an answer,
+    /// re-INVITE or UPDATE.
+    Identified(CallHandle, Identity),
     /// 180–183 to our INVITE.
     Ringing(CallHandle, Option<ReadSdp>),
     /// 200 to our INVITE. A late offer wants [`Command::Answer`]. `None` when the answer came with a reliable 183.

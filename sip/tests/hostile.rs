@@ -6,7 +6,6 @@ use sip::message::{self, Message, Method, NameAddr, Params, Request, Uri, Via};
 use sip::port::ConnectionId;
 use sip::transaction::{Settings, Transactions, TuEvent};
 use sip::{Account, Config, Directory, Hop, Input, Output, Stack, Transport};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const LINES: [&str; 40] = [
@@ -215,7 +214,7 @@ impl Directory for Nobody {
         None
     }
 
-    fn trunk(&self, _: &Hop, _: u16) -> Option<Arc<str>> {
+    fn trunk(&self, _: &Hop) -> Option<sip::port::KnownTrunk> {
         None
     }
 }

@@ -4,9 +4,8 @@
 //! is shorter than in the RFC, and so it comes without Content-Length; of `unreason` the phrase has one more space.
 
 use sip::message::{self, Malformed};
-use sip::port::ConnectionId;
+use sip::port::{ConnectionId, KnownTrunk, Proof};
 use sip::{Account, Config, Directory, Event, Hop, Input, Output, Stack, Transport};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the screen makes of a message.
@@ -144,8 +143,8 @@ impl Directory for Peers {
         None
     }
 
-    fn trunk(&self, _: &Hop, _: u16) -> Option<Arc<str>> {
-        Some("trunk".into())
+    fn trunk(&self, _: &Hop) -> Option<KnownTrunk> {
+        Some(KnownTrunk { name: "trunk".into(), by: Proof::AddressAndPort })
     }
 }
 

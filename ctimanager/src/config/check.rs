@@ -48,6 +48,7 @@ fn add_numbers_of_lines(config: &mut Config) {
                 config.numbers.push(DirectoryNumber {
                     dn: dn.clone(),
                     description: "".into(),
+                    display: None,
                     max_calls: None,
                     busy_trigger: None,
                     ring_duration: None,

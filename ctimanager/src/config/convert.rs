@@ -3,6 +3,7 @@
 use super::{Config, Device, Node, Trunk};
 use device_model::plan::{DevicePlan, NumberPlan, Parameters, PatternPlan, Plan, TrunkPlan};
 use security::{DeviceFacts, Policy};
+use sip::message::text::shown_name;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -121,7 +122,10 @@ fn address(host: &str) -> Option<IpAddr> {
 fn number(number: &super::DirectoryNumber) -> NumberPlan {
     NumberPlan {
         dn: number.dn.clone(),
-        description: number.description.clone(),
+        display: number.display.clone().unwrap_or_else(|| {
+            // A description may be longer than a name.
+            shown_name(&number.description).unwrap_or_default().into()
+        }),
         max_calls: number.max_calls,
         busy_trigger: number.busy_trigger,
         ring_duration: number.ring_duration,

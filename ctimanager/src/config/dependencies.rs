@@ -1,6 +1,6 @@
 //! What refers to a number or a device (CUCM's Dependency Records).
 
-use super::dial::Pattern;
+use super::dial::{self, Pattern};
 use super::{Config, Place};
 use device_model::{DeviceName, Dn};
 use serde::Serialize;
@@ -22,10 +22,15 @@ pub struct Dependency {
 impl Config {
     /// Everything that refers to this number, or to the device of this name.
     #[must_use]
-    pub fn dependencies(&self, what: &str) -> Vec<Dependency> {
+    pub fn dependencies(&self, written: &str) -> Vec<Dependency> {
+        let what = written;
+        let plain = Dn::written(what);
+        // The name of a device may look like a number with separators in it.
+        let is_name = self.devices.iter().any(|device| device.name.as_str() == what);
+        let what = if is_name { what } else { plain.as_str() };
         let mut found = self.devices_with(what);
         found.extend(self.forwards_to(what));
-        found.extend(self.patterns_for(what));
+        found.extend(self.patterns_for(&dial::plain_pattern(written), what));
         let parks = self.park_numbers.iter().filter(|number| number.as_str() == what);
         found.extend(parks.map(|number| Dependency {
             kind: "park_number",
@@ -72,9 +77,11 @@ impl Config {
         forwards.collect()
     }
 
-    fn patterns_for(&self, dn: &str) -> Vec<Dependency> {
+    /// The pattern that is written so, and those that match the number.
+    fn patterns_for(&self, pattern: &str, dn: &str) -> Vec<Dependency> {
         let matching = self.route_patterns.iter().filter(|route| {
-            &*route.pattern == dn || Pattern::parse(&route.pattern).is_ok_and(|pattern| pattern.matches(dn))
+            *route.pattern == *pattern
+                || Pattern::parse(&route.pattern).is_ok_and(|pattern| pattern.matches(dn))
         });
         let found = matching.map(|route| Dependency {
             kind: "route_pattern",
@@ -154,6 +161,8 @@ users:
         );
         assert_eq!(told("RP_MAIN"), ["user bob: controls RP_MAIN by RP_MAIN (18)"]);
         assert_eq!(told("8802"), ["park_number 8802: calls are parked there (0)"]);
+        assert_eq!(told("(88) 02"), told("8802"));
+        assert_eq!(told("tel:51-01"), told("5101"));
         assert_eq!(told("51XX"), ["route_pattern 51XX: matches, to trunk pstn (12)"]);
         assert_eq!(told("1"), Vec::<String>::new());
     }

@@ -1,5 +1,6 @@
 //! What is dialled: directory numbers, and CUCM's route pattern language.
 
+use device_model::{Dn, is_visual_separator};
 use security::devices::{NumberRange, PatternError};
 
 /// The longest number or pattern, in characters.
@@ -7,26 +8,40 @@ pub(super) const MAX_DIGITS: usize = 50;
 /// The most park numbers of a cluster.
 pub(super) const MAX_PARK_NUMBERS: u64 = 10_000;
 
-/// Checks a directory number: digits, A to D, `*` and `#`, with `+` at the beginning alone.
-pub(super) fn number(text: &str) -> Result<(), String> {
-    let digits = text.strip_prefix('+').unwrap_or(text);
-    if digits.is_empty() || text.len() > MAX_DIGITS {
+/// Reads a directory number: digits, A to D, `*` and `#`, with `+` at the beginning alone, and whatever people write
+/// between digits to make them legible.
+pub(super) fn number(text: &str) -> Result<Dn, String> {
+    let number = Dn::written(text);
+    let digits = number.as_str().strip_prefix('+').unwrap_or(number.as_str());
+    if digits.is_empty() || number.as_str().len() > MAX_DIGITS {
         return Err(format!("a number has 1 to {MAX_DIGITS} digits"));
     }
     match digits.chars().find(|c| !is_digit(*c)) {
-        None => Ok(()),
+        None => Ok(number),
         Some(other) => Err(format!(
             "`{other}` can't be dialled: a number has 0-9, *, #, A-D, and + at the beginning alone"
         )),
     }
 }
 
-/// A range of park numbers, or one: `8801-8810`, `8801`.
+/// A pattern without what people write into it to make it legible: spaces and parentheses, and hyphens outside of sets.
+/// The dot has a meaning here.
+pub(super) fn plain_pattern(text: &str) -> String {
+    let mut in_set = false;
+    let keep = |c: &char| {
+        in_set = (in_set || *c == '[') && *c != ']';
+        *c == '.' || !is_visual_separator(*c) || (in_set && *c == '-')
+    };
+    text.chars().filter(keep).collect()
+}
+
+/// A range of park numbers, or one: `8801-8810`, `8801`. A hyphen makes a range here.
 pub(super) fn park_range(text: &str) -> Result<Vec<String>, String> {
     if !text.contains('-') {
-        return number(text).map(|()| vec![text.to_owned()]);
+        return number(text).map(|number| vec![number.to_string()]);
     }
-    let range = NumberRange::parse(text).map_err(|error| match error {
+    let plain: String = text.chars().filter(|c| *c == '-' || !is_visual_separator(*c)).collect();
+    let range = NumberRange::parse(&plain).map_err(|error| match error {
         PatternError::Width => {
             "both ends of a range have the same number of digits: \"8801-8810\"".to_owned()
         }
@@ -161,13 +176,17 @@ fn is_digit(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Pattern, number, park_range};
+    use device_model::Dn;
 
     #[test]
     fn numbers_are_what_can_be_dialled() {
         for good in ["5000", "+4930123", "0049", "*8", "#1", "A1"] {
-            assert_eq!(number(good), Ok(()), "{good}");
+            assert_eq!(number(good), Ok(good.into()), "{good}");
         }
-        for bad in ["", "+", "50 00", "5000x", "1+2", "alice", "9.!", &"1".repeat(51)] {
+        for written in ["+1-555-0100", "+1 (555) 01.00", "tel:+1-555-0100;ext=1"] {
+            assert_eq!(number(written), Ok("+15550100".into()), "{written}");
+        }
+        for bad in ["", "+", "-", "5000x", "1+2", "alice", "9.!", &"1".repeat(51)] {
             assert!(number(bad).is_err(), "{bad}");
         }
     }
@@ -196,9 +215,32 @@ mod tests {
     }
 
     #[test]
+    fn the_signalling_reads_numbers_as_applications_and_the_configuration_do() {
+        for text in
+            ["+1 (555) 01-00", "555.0100", "a-b", "*21*", "12\u{2013}34", "1\r\n2", "B.D", "++1-2", ""]
+        {
+            let heard = sip::message::text::plain_number(text);
+            assert_eq!(heard, Dn::written(text).as_str(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn patterns_may_be_written_legibly() {
+        for (written, plain) in [
+            ("9.1-555-XXXX", "9.1555XXXX"),
+            (r"\+1 (555) [2-4]X-[^1-3]!", r"\+1555[2-4]X[^1-3]!"),
+            ("0.!", "0.!"),
+        ] {
+            assert_eq!(super::plain_pattern(written), plain);
+            assert!(Pattern::parse(plain).is_ok(), "{plain}");
+        }
+    }
+
+    #[test]
     fn park_ranges_are_expanded_within_a_bound() {
         assert_eq!(park_range("8809-8811").unwrap(), ["8809", "8810", "8811"]);
         assert_eq!(park_range("8801").unwrap(), ["8801"]);
+        assert_eq!(park_range("(88) 01 - (88) 02").unwrap(), ["8801", "8802"]);
         for bad in ["8810-8801", "1-99999", "8801-", "x", "00000-99999"] {
             assert!(park_range(bad).is_err(), "{bad}");
         }

@@ -4,6 +4,7 @@ use super::Place;
 use super::mistake::Report;
 use super::units;
 use super::yaml::{Entry, Node, Value};
+use sip::message::text::misleads;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -69,8 +70,11 @@ impl<'a> At<'a> {
             self.wrong(report, format!("must have 1 to {most} characters"));
             return None;
         }
-        if text.chars().any(char::is_control) || text.trim() != text {
-            self.wrong(report, "must not begin or end with a space or hold control characters");
+        if text.chars().any(misleads) || text.trim() != text {
+            self.wrong(
+                report,
+                "must not begin or end with a space or hold control characters, or those that turn or hide text",
+            );
             return None;
         }
         Some(text)

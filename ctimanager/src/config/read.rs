@@ -34,7 +34,7 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Mistake>> {
             for path in paths {
                 match text(&path) {
                     Ok(text) => texts.push((path.display().to_string(), text)),
-                    Err(message) => report.mistake(whole(&path), "", message),
+                    Err(why) => report.mistake(why.place(&path), "", why.message),
                 }
             }
         }
@@ -50,7 +50,7 @@ pub fn state_dir(path: &Path, node: Option<&str>) -> Option<PathBuf> {
     let mut report = Report::default();
     let mut root = None;
     for path in files(path).ok()? {
-        let text = text(&path).ok();
+        let text = text(&path).ok().map(|text| text.replace(BYTE_ORDER_MARK, ""));
         let tree = text.and_then(|text| yaml::parse(&path.display().to_string().into(), &text, &mut report));
         root = match tree {
             Some(tree) => merge(root, tree, &mut report),
@@ -86,6 +86,13 @@ fn read<'a>(
         let file: Arc<str> = name.into();
         first.get_or_insert_with(|| file.clone());
         let before = report.count();
+        if let Some(at) = text.find(BYTE_ORDER_MARK) {
+            let Unreadable { line, column, .. } = Unreadable::at(&text[..at], String::new());
+            let message = "a byte order mark (U+FEFF), which nobody sees, stands here: save the file as UTF-8 without it";
+            report.mistake(Place { file: file.clone(), line, column }, "", message);
+            whole = false;
+            continue;
+        }
         match yaml::parse(&file, text, &mut report) {
             Some(node) => root = merge(root, node, &mut report),
             // Only comments, or nothing at all: that is no mistake in one of several files.
@@ -161,25 +168,69 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
+/// What some editors write before the first line (BOM).
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// Why a file holds no text, and where; line and column 0 = as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    pub(super) line: u32,
+    pub(super) column: u32,
+    pub(super) message: String,
+}
+
+impl Unreadable {
+    fn whole(message: String) -> Self {
+        Self { line: 0, column: 0, message }
+    }
+
+    /// Behind this text.
+    fn at(before: &str, message: String) -> Self {
+        let number = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
+        let last = before.rsplit('\n').next().unwrap_or_default();
+        Self { line: number(before.matches('\n').count()), column: number(last.chars().count()), message }
+    }
+
+    fn place(&self, path: &Path) -> Place {
+        Place { line: self.line, column: self.column, ..whole(path) }
+    }
+}
+
 /// Reads at most as much as a file may hold: `path` could be a device that never ends.
-fn text(path: &Path) -> Result<String, String> {
-    let unreadable = |e: std::io::Error| format!("can't be read: {e}");
+fn text(path: &Path) -> Result<String, Unreadable> {
+    let unreadable = |e: std::io::Error| Unreadable::whole(format!("can't be read: {e}"));
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     file.take(yaml::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > yaml::MAX_BYTES {
-        return Err(format!("larger than {} MiB", yaml::MAX_BYTES >> 20));
+        return Err(Unreadable::whole(format!("larger than {} MiB", yaml::MAX_BYTES >> 20)));
     }
     decode(bytes)
 }
 
 /// Configurations are UTF-8.
-pub(super) fn decode(bytes: Vec<u8>) -> Result<String, String> {
+pub(super) fn decode(bytes: Vec<u8>) -> Result<String, Unreadable> {
+    if let Some(encoding) = foreign_encoding(&bytes) {
+        return Err(Unreadable::at("", format!("the file is encoded as {encoding}: save it as UTF-8")));
+    }
     String::from_utf8(bytes).map_err(|e| {
-        let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|b| **b == b'\n').count() + 1;
-        format!("not UTF-8 (in line {line})")
+        let (before, rest) = e.as_bytes().split_at(e.utf8_error().valid_up_to());
+        let byte = rest.first().copied().unwrap_or_default();
+        let before = String::from_utf8_lossy(before);
+        Unreadable::at(&before, format!("not UTF-8 (a byte 0x{byte:02X}): save the file as UTF-8"))
     })
+}
+
+/// By its byte order mark or, without one, by the zeros beside the first character of a text in Latin script.
+fn foreign_encoding(bytes: &[u8]) -> Option<&'static str> {
+    let zeros: Vec<bool> = bytes.iter().take(4).map(|byte| *byte == 0).collect();
+    match (bytes, zeros.as_slice()) {
+        ([0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..], _) => Some("UTF-32"),
+        (_, [true, true, true, false] | [false, true, true, true]) => Some("UTF-32"),
+        ([0xFF, 0xFE, ..] | [0xFE, 0xFF, ..], _) => Some("UTF-16"),
+        (_, [true, false, true, false] | [false, true, false, true]) => Some("UTF-16"),
+        _ => None,
+    }
 }
 
 fn whole(path: &Path) -> Place {

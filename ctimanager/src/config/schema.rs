@@ -33,7 +33,7 @@ pub fn json_schema() -> Value {
         "duration": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$", "examples": ["4s", "250ms", "5m"]},
         "size": {"type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$", "examples": ["64KiB", "16MiB"]},
         "port": {"type": "integer", "minimum": 0, "maximum": 65535},
-        "number": {"type": "string", "pattern": "^[+]?[0-9A-D*#]+$", "description": "Always in quotes."},
+        "number": {"type": "string", "pattern": "^[+(]?[0-9A-D*#() .-]+$", "description": "Always in quotes."},
         "digest": object(devices::DIGEST_KEYS, &["user"], |key| text(match key {
             "user" => "The digest user name.",
             "password" => "The password; better in a password_file.",
@@ -92,7 +92,8 @@ fn number_schema() -> Value {
     let (least, most) = (numbers::MAX_CALLS.start(), numbers::MAX_CALLS.end());
     object(numbers::NUMBER_KEYS, &["dn"], |key| match key {
         "dn" => reference("number"),
-        "description" => text("Shown as the party's name."),
+        "description" => text("For people; the party's name where there is no `display`."),
+        "display" => text("The name that others see of who has the number, 64 characters at most."),
         "max_calls" | "busy_trigger" => json!({"type": "integer", "minimum": least, "maximum": most}),
         "ring_duration" => reference("duration"),
         "forward" => object(numbers::FORWARD_KEYS, &[], |_| reference("number")),
@@ -127,6 +128,14 @@ fn trunk_schema() -> Value {
         "transport" => choice(numbers::TRANSPORTS, "udp"),
         "offer" => choice(devices::OFFERS, "early"),
         "digest" => reference("digest"),
+        "source_port" => json!({
+            "description": "UDP and TCP: where its requests come from, if not from `port`.",
+            "anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, {"const": "any"}, {"type": "null"}],
+        }),
+        "ca" => text("TLS: a PEM file with the authority of its certificate, if not the cluster's own."),
+        "tls_subject" => {
+            text("TLS: the name in its certificate (CN or SAN) where it calls us, if not `host`.")
+        }
         _ => json!({}),
     })
 }

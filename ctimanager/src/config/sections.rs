@@ -10,6 +10,7 @@ use super::mistake::Report;
 use super::names::Names;
 use super::yaml::Node;
 use super::{Config, Places, ServiceParameters};
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 /// The keys of the file.
@@ -83,6 +84,19 @@ fn items<'a, T>(
 ) -> Vec<T> {
     let items = at.map(|at| at.items(report)).unwrap_or_default();
     items.iter().filter_map(|item| read(item, names, report)).collect()
+}
+
+/// The text of a file. Only of a regular one: a pipe or a device may never end.
+fn short_file(path: &Path, most: u64) -> Result<String, String> {
+    let shown = path.display();
+    let unreadable = |e: std::io::Error| format!("{shown} can't be read: {e}");
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(format!("{shown} is no file"));
+    }
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(most + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > most { Err(format!("{shown} is longer than {most} bytes")) } else { Ok(text) }
 }
 
 /// A path as it is meant: relative ones start at the folder of the file that they stand in.

@@ -515,7 +515,88 @@ fn what_cant_be_read_is_named() {
     assert!(first(&folder.0).contains("no *.yaml in this folder"));
     assert!(first(&folder.0.join("none.yaml")).contains("none.yaml:0:0: can't be read"));
     std::fs::write(folder.0.join("latin1.yaml"), b"cluster:\n  name: caf\xe9\n").expect("a file");
-    assert!(first(&folder.0).contains("not UTF-8 (in line 2)"));
+    assert!(first(&folder.0).contains(":2:12: not UTF-8 (a byte 0xE9)"), "{}", first(&folder.0));
+}
+
+#[test]
+fn another_encoding_is_named_with_its_place() {
+    let folder = Folder::new("encodings");
+    let file = folder.0.join("hq.yaml");
+    let first = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).expect("a file");
+        load(&file).map(|_| ()).expect_err("bad")[0].to_string()
+    };
+    let text = with("", "");
+    let marked = first(format!("\u{feff}{text}").as_bytes());
+    assert!(marked.contains("hq.yaml:1:1: a byte order mark (U+FEFF)"), "{marked}");
+    let within = first(format!("# ä\n  \u{feff}{text}").as_bytes());
+    assert!(within.contains(":2:3: a byte order mark"), "{within}");
+    let wide = |big: bool, mark: bool| -> Vec<u8> {
+        let units = mark.then_some(0xfeff).into_iter().chain(text.encode_utf16());
+        units.flat_map(|unit: u16| if big { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
+    };
+    for bytes in [wide(true, true), wide(true, false), wide(false, true), wide(false, false)] {
+        let said = first(&bytes);
+        assert!(said.contains("hq.yaml:1:1: the file is encoded as UTF-16: save it as UTF-8"), "{said}");
+    }
+    let wider: Vec<u8> = text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+    assert!(first(&wider).contains("UTF-32"));
+    std::fs::write(&file, text).expect("a file");
+    assert!(load(&file).is_ok());
+}
+
+#[test]
+fn numbers_may_be_written_as_people_write_them() {
+    let text = r#"directory_numbers:
+  - {dn: "(555) 0100", display: Ann, description: "Room 1", forward: {busy: "tel:5-55-0101"}}
+  - {dn: "555-0101", description: "\u202Eread backwards"}
+devices:
+  - {name: "P_[1-2]", type: cti_port, pool: Default, lines: ["555-[0100-0101]", "+1-555-0199"]}
+trunks: [{name: pstn, host: 127.0.0.1}]
+route_patterns: [{pattern: "9.1-555-[2-4]XXX", trunk: pstn, discard: pre_dot}]
+park_numbers: ["88 01-88 03"]
+"#;
+    let said = mistakes(&with("devices", text));
+    assert!(said.len() == 1 && said[0].contains("directory_numbers[1].description"), "{said:?}");
+    let config = good(&with("devices", &text.replace("\\u202Eread backwards", "Bob")));
+    let lines: Vec<Vec<&str>> =
+        config.devices.iter().map(|device| device.lines.iter().map(|dn| dn.as_str()).collect()).collect();
+    assert_eq!(lines, [["5550100", "+15550199"], ["5550101", "+15550199"]]);
+    let plan = config.plan();
+    let shown: Vec<(&str, &str)> = plan.numbers.iter().map(|n| (n.dn.as_str(), &*n.display)).collect();
+    assert_eq!(shown, [("5550100", "Ann"), ("5550101", "Bob"), ("+15550199", "")]);
+    assert_eq!(plan.numbers[0].forward.busy.as_ref().map(|dn| dn.as_str()), Some("5550101"));
+    assert_eq!(&*plan.patterns[0].pattern, "9.1555[2-4]XXX");
+    assert_eq!(config.park_numbers.len(), 3);
+    let twice = text.replace("(555) 0100", "555.0101").replace("\\u202Eread backwards", "Bob");
+    assert!(mistakes(&with("devices", &twice))[0].contains("`5550101` is there twice"));
+}
+
+#[test]
+fn a_trunk_is_told_by_what_fits_its_transport() {
+    let trunk = |keys: &str| with("", &format!("trunks: [{{name: t, host: sbc.example.com, {keys}}}]\n"));
+    let config = good(&trunk("transport: tcp, source_port: any"));
+    assert_eq!(config.trunks[0].source_port, Some(super::SourcePort::Any));
+    let config = good(&trunk("source_port: 5099"));
+    assert_eq!(config.trunks[0].source_port, Some(super::SourcePort::Port(5099)));
+    let config = good(&trunk("transport: tls, tls_subject: carrier"));
+    assert_eq!(config.trunks[0].tls_subject.as_deref(), Some("carrier"));
+    for (keys, wrong) in [
+        ("source_port: 0", "0 is out of range"),
+        ("source_port: all", "a whole number"),
+        ("transport: tls, source_port: any", "its certificate tells"),
+        ("tls_subject: x", "only over TLS"),
+        ("transport: tls, ca: none.pem", "none.pem can't be read"),
+        ("transport: tls, ca: .", "is no file"),
+    ] {
+        let said = only(&trunk(keys));
+        assert!(said.contains(wrong), "{keys}: {said}");
+    }
+    let folder = Folder::new("trunk-authority");
+    std::fs::write(folder.0.join("ca.txt"), "no certificate").expect("a file");
+    folder.write("a.yaml", &trunk("transport: tls, ca: ca.txt"));
+    let said = load(&folder.0).map(|_| ()).expect_err("bad")[0].to_string();
+    assert!(said.contains("trunks[0].ca") && said.contains("there is no certificate in it"), "{said}");
 }
 
 #[test]

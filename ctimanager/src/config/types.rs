@@ -133,8 +133,10 @@ pub struct DevicePool {
 pub struct DirectoryNumber {
     /// The number.
     pub dn: Dn,
-    /// Shown as the party's name.
+    /// For people who read the file; the party's name where there is no `display`.
     pub description: Arc<str>,
+    /// The name that others see of who has the number.
+    pub display: Option<Arc<str>>,
     /// Calls at once; `None` = the default of the device's kind.
     pub max_calls: Option<u32>,
     /// From this many on it is busy; `None` = `max_calls`.
@@ -217,7 +219,17 @@ pub enum TrunkTransport {
     Tls,
 }
 
-/// A SIP trunk. It is known by its address, and by digest where it has one.
+/// The port that a trunk's requests come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourcePort {
+    /// This one.
+    Port(u16),
+    /// Any: every process at its address is the trunk.
+    Any,
+}
+
+/// A SIP trunk. Over UDP and TCP it is known by its address and port, over TLS by its certificate, and everywhere by digest
+/// where it has one.
 #[derive(Clone, Debug)]
 pub struct Trunk {
     /// Its name.
@@ -232,6 +244,12 @@ pub struct Trunk {
     pub offer: OfferTime,
     /// Its digest account.
     pub digest: Option<Digest>,
+    /// UDP and TCP: where its requests come from, if not from `port`.
+    pub source_port: Option<SourcePort>,
+    /// TLS: the authority of its certificate (PEM), if not the cluster's own.
+    pub ca: Option<Arc<str>>,
+    /// TLS: the name that its certificate must have where it calls us, if not `host`.
+    pub tls_subject: Option<Arc<str>>,
     /// Where it stands.
     pub place: Place,
 }

@@ -1,14 +1,16 @@
 //! A node's certificates: the files that `ctimanager pki init` made.
 
-use super::tls::TlsConfigs;
+use super::tls::{SipPeers, TlsConfigs};
 use super::wall;
-use crate::config::{self, Config};
+use crate::config::{self, Config, TrunkTransport};
+use rustls::pki_types::ServerName;
 use security::Secret;
 use security::pki::{Authority, Issued, PkiError};
-use security::tls::{self, ClientCertificates, Identity, TlsError};
+use security::tls::{self, ClientCertificates, Identity, TlsError, Trust};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tracing::warn;
 
 /// The certificates that are taken back, beside the authority's own (PEM, one list or more); it may be missing.
 pub const REVOCATION_LISTS: &str = "crl.pem";
@@ -35,7 +37,8 @@ pub enum CertificateError {
 pub fn of_node(config: &Config, node: &config::Node) -> Result<TlsConfigs, CertificateError> {
     let folder = &config.cluster.pki;
     let name = node.name.as_str();
-    let uses_tls = (node.callmanager && node.sip.tls.is_some())
+    let uses_tls = config.trunks.iter().any(|trunk| trunk.transport == TrunkTransport::Tls)
+        || (node.callmanager && node.sip.tls.is_some())
         || (node.ctimanager && node.cti.tls.is_some())
         || node.web.is_some();
     if !uses_tls && !folder.join("ca.pem").exists() {
@@ -51,8 +54,29 @@ pub fn of_node(config: &Config, node: &config::Node) -> Result<TlsConfigs, Certi
     };
     let certificate = read(folder, &format!("{name}.pem"))?;
     let key = Secret::new(read(folder, &format!("{name}.key"))?);
-    with_lists(&ca, &Issued { certificate, key }, lists.as_deref())
-        .map_err(|error| CertificateError::Bad { folder: folder.clone(), error })
+    let issued = Issued { certificate, key };
+    let made =
+        with_lists(&ca, &issued, lists.as_deref()).and_then(|tls| with_trunks(tls, config, &ca, &issued));
+    made.map_err(|error| CertificateError::Bad { folder: folder.clone(), error })
+}
+
+/// With those that TLS trunks are to be. A trunk's own authority takes the place of the cluster's for it.
+fn with_trunks(tls: TlsConfigs, config: &Config, ca: &str, node: &Issued) -> Result<TlsConfigs, TlsError> {
+    let mut peers = tls.sip_peers;
+    for trunk in config.trunks.iter().filter(|trunk| trunk.transport == TrunkTransport::Tls) {
+        let identity = Identity::from_pem(&node.certificate, &node.key)?;
+        let client = tls::client(trunk.ca.as_deref().unwrap_or(ca), Some(identity))?;
+        let Ok(host) = ServerName::try_from(trunk.host.to_string()) else {
+            // It is one for the resolver alone (`sbc_1`); no certificate can have it, so that no peer is the trunk.
+            warn!(trunk = %trunk.name, host = %trunk.host, "no certificate can name this host");
+            continue;
+        };
+        peers.trunks.push((trunk.name.clone(), host, client));
+        if trunk.ca.is_some() && peers.authorities.iter().all(|(one, _)| *one != trunk.ca) {
+            peers.authorities.push((trunk.ca.clone(), Trust::of(trunk.ca.as_deref().unwrap_or(ca), None)?));
+        }
+    }
+    Ok(TlsConfigs { sip_peers: peers, ..tls })
 }
 
 /// The configurations of a node from its authority's certificate (PEM) and its own.
@@ -68,9 +92,10 @@ fn with_lists(ca: &str, node: &Issued, lists: Option<&str>) -> Result<TlsConfigs
     let applications = ClientCertificates::Optional(ca.to_owned());
     Ok(TlsConfigs {
         cti: tls::server(identity()?, &applications, lists, &[])?,
-        // Phones show no certificates; those that do are no less welcome.
-        sip_server: tls::server(identity()?, &ClientCertificates::Ignored, lists, &[])?,
+        // Phones show no certificates, or such as their makers gave them; a trunk shows its own.
+        sip_server: tls::server(identity()?, &ClientCertificates::Noted, lists, &[])?,
         sip_client: tls::client(ca, Some(identity()?))?,
+        sip_peers: SipPeers { authorities: vec![(None, Trust::of(ca, lists)?)], ..SipPeers::default() },
         web: tls::server(identity()?, &applications, lists, &["http/1.1"])?,
         revoked: Arc::new(lists.map(tls::revoked).transpose()?.unwrap_or_default().into_keys().collect()),
         ends: tls::not_after(&node.certificate)?,

@@ -40,7 +40,7 @@ pub use run::{
     raise_file_limit, start,
 };
 pub use start::{Launch, RunOptions, StartError, listen, run, run_core};
-pub use tls::TlsConfigs;
+pub use tls::{SipPeers, TlsConfigs};
 pub use web::WebDoor;
 
 use crate::node::{Input, Output};

@@ -208,6 +208,7 @@ impl<C: Core> Owner<C> {
             | Input::PasswordBusy(connection) => self.tables.cti.contains_key(connection),
             Input::CtiClosed(connection) => self.tables.cti.remove(connection).is_some(),
             Input::Sip { hop, .. } => hop.connection.is_none_or(|id| self.sip.is_open(id)),
+            Input::SipCertified(connection, _) => self.sip.is_open(*connection),
             Input::SipClosed(_) | Input::SipUnreachable(_) | Input::SipUndelivered { .. } => true,
             Input::CtiOpened { .. } | Input::CtiOverflow(_) => true,
             Input::Configure(_) | Input::Admin(..) | Input::Pressure(_) | Input::Stop | Input::Timeout => {

@@ -3,6 +3,7 @@
 use super::certificates;
 use super::run::{NotReloaded, Reload, Reloaded};
 use super::start::{limits, lines, look_up_trunks};
+use super::tls::TlsConfigs;
 use crate::config::{self, Config, Mistake};
 use crate::node::{Settings, Surroundings, Switch};
 use std::path::PathBuf;
@@ -54,6 +55,8 @@ impl Reload for FileReload {
         }
         let tls = certificates::of_node(&config, node).map_err(|error| error.to_string())?;
         self.surroundings.resolved = look_up_trunks(&config);
+        let sip_peers = tls.sip_peers.clone().located(&config, &self.surroundings.resolved);
+        let tls = TlsConfigs { sip_peers, ..tls };
         self.surroundings.certificate_ends = Some(tls.ends);
         self.surroundings.revoked = Arc::clone(&tls.revoked);
         let settings = Arc::new(Settings::of(&config, node, &self.surroundings));

@@ -152,6 +152,7 @@ impl Launch {
             let config = Arc::clone(&config);
             blocking(move || look_up_trunks(&config)).await
         };
+        let tls = TlsConfigs { sip_peers: tls.sip_peers.clone().located(&config, &resolved), ..tls };
         let surroundings = Surroundings {
             certificate_ends: Some(tls.ends),
             revoked: Arc::clone(&tls.revoked),

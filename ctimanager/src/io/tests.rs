@@ -48,6 +48,7 @@ impl Core for Echo {
     fn handle(&mut self, now: Instant, _wall: SystemTime, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Sip { hop, bytes } => self.sip(hop, bytes, out),
+            Input::SipCertified(..) => {}
             Input::Registrations(news) => self.see(format!("{news:?}")),
             Input::SipClosed(hop) | Input::SipUnreachable(hop) => {
                 self.see(format!("sip closed {} {:?}", hop.remote, hop.connection))
@@ -261,6 +262,7 @@ fn tls_of(authority: &Authority) -> TlsConfigs {
         cti: server(ClientCertificates::Optional(ca.clone()), &[]),
         sip_server: server(ClientCertificates::Ignored, &[]),
         sip_client: security::tls::client(&ca, None).expect("a client"),
+        sip_peers: SipPeers::default(),
         web: server(ClientCertificates::Optional(ca), &["http/1.1"]),
         revoked: Arc::default(),
         ends: security::tls::not_after(&node.certificate).expect("just made"),

@@ -2,11 +2,14 @@
 
 use super::counters::Counters;
 use super::places::{SharedPlace, SharedPlaces};
-use crate::node::CtiTransport;
+use crate::config::{Config, TrunkTransport};
+use crate::node::{Certified, CtiTransport};
 use arc_swap::ArcSwap;
+use device_model::TrunkName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
-use security::tls::Serial;
-use std::collections::BTreeSet;
+use security::tls::{Serial, Trust};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,12 +30,59 @@ pub struct TlsConfigs {
     pub sip_server: Arc<ServerConfig>,
     /// SIP over TLS, as the client.
     pub sip_client: Arc<ClientConfig>,
+    /// SIP over TLS: whom trunks are to be.
+    pub sip_peers: SipPeers,
     /// HTTPS and WebSocket.
     pub web: Arc<ServerConfig>,
     /// When the node's certificate ends.
     pub ends: SystemTime,
     /// Certificates that are taken back: who has come with one is closed.
     pub revoked: Arc<BTreeSet<Serial>>,
+}
+
+/// Whom the peers of SIP connections over TLS are to be.
+#[derive(Clone, Debug, Default)]
+pub struct SipPeers {
+    /// Who vouches for them: the cluster's authority (`None`) and those of trunks.
+    pub authorities: Vec<(Option<Arc<str>>, Trust)>,
+    /// The trunks: their host, and how to connect there.
+    pub trunks: Vec<(TrunkName, ServerName<'static>, Arc<ClientConfig>)>,
+    /// Which of them is at an address.
+    pub at: HashMap<SocketAddr, TrunkName>,
+}
+
+impl SipPeers {
+    /// With the addresses of those trunks.
+    #[must_use]
+    pub fn located(mut self, config: &Config, resolved: &HashMap<TrunkName, SocketAddr>) -> Self {
+        let tls = config.trunks.iter().filter(|trunk| trunk.transport == TrunkTransport::Tls);
+        let found = tls.filter_map(|trunk| {
+            Some((trunk.address().or_else(|| resolved.get(&trunk.name).copied())?, trunk.name.clone()))
+        });
+        self.at = found.collect();
+        self
+    }
+
+    /// What the certificate that the peer has shown proves; `None` when it has shown none that any of our authorities
+    /// vouches for.
+    pub(super) fn certified(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Option<Certified> {
+        let vouch = self.authorities.iter().filter(|(_, trust)| trust.vouches_for(chain, now));
+        let authorities: Vec<_> = vouch.map(|(authority, _)| authority.clone()).collect();
+        (!authorities.is_empty()).then(|| Certified { authorities, names: security::tls::names(chain) })
+    }
+}
+
+impl TlsConfigs {
+    /// The name that the peer at this address must have in its certificate, and the configuration to ask it with: a trunk's
+    /// host, else the address itself.
+    pub(super) fn sip_client_for(&self, remote: SocketAddr) -> (ServerName<'static>, Arc<ClientConfig>) {
+        let peers = &self.sip_peers;
+        let trunk = peers.at.get(&remote).and_then(|name| peers.trunks.iter().find(|(one, ..)| one == name));
+        match trunk {
+            Some((_, host, config)) => (host.clone(), Arc::clone(config)),
+            None => (ServerName::IpAddress(remote.ip().into()), Arc::clone(&self.sip_client)),
+        }
+    }
 }
 
 /// Where the tasks look for the configuration of the next handshake.

@@ -3,8 +3,10 @@
 
 use super::{media, status};
 use device_model::port::{LegCommand, OfferRefusal, Origin, Signal, Target};
-use device_model::{Cause, DeviceName, Dn, Input, LegId, Party, TrunkName};
-use sip::port::{CallHandle, Command, Destination, Event, Identity, Refusal, Source};
+use device_model::{Cause, DeviceName, Dn, Input, LegId, Party, Reason, TrunkName};
+use sip::port::{
+    CallHandle, Command, Destination, DiversionReason, Diverted, Event, Identity, Refusal, Source,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -19,6 +21,62 @@ pub struct TrunkPeer {
     pub host: String,
     /// Who we are there, should it ask.
     pub login: Option<sip::Login>,
+    /// By what its own requests are known.
+    pub proof: PeerProof,
+}
+
+/// By what a trunk's requests are known, beside its digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerProof {
+    /// UDP and TCP: they come from its address, and from this port or the one that it is called at.
+    Port(u16),
+    /// UDP and TCP: they come from its address.
+    Address,
+    /// TLS: they come on a connection whose peer has shown a certificate.
+    Certificate {
+        /// Of this authority (PEM); `None` = the cluster's.
+        authority: Option<Arc<str>>,
+        /// With this name: CN or SAN.
+        name: Arc<str>,
+    },
+}
+
+/// What the certificate of a SIP connection's peer says, verified by the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified {
+    /// The authorities that vouch for it: `None` = the cluster's, else a trunk's (PEM).
+    pub authorities: Vec<Option<Arc<str>>>,
+    /// Its names.
+    pub names: Vec<String>,
+}
+
+impl Certified {
+    fn proves(&self, authority: Option<&Arc<str>>, name: &str) -> bool {
+        let address: Option<std::net::IpAddr> = name.parse().ok();
+        let is_name = |one: &String| {
+            one.eq_ignore_ascii_case(name) || (address.is_some() && one.parse().ok() == address)
+        };
+        self.authorities.iter().any(|one| one.as_ref() == authority) && self.names.iter().any(is_name)
+    }
+}
+
+impl TrunkPeer {
+    /// Whether a request that came this way is the trunk's; `certified` says who is at the other end of its connection.
+    #[must_use]
+    pub fn is_at(&self, hop: &sip::Hop, certified: Option<&Certified>) -> bool {
+        let same_host = self.remote.ip().to_canonical() == hop.remote.ip().to_canonical();
+        self.transport == hop.transport
+            && match &self.proof {
+                // Also of a connection that we made to it.
+                PeerProof::Port(port) => {
+                    same_host && [*port, self.remote.port()].contains(&hop.remote.port())
+                }
+                PeerProof::Address => same_host,
+                PeerProof::Certificate { authority, name } => {
+                    certified.is_some_and(|certified| certified.proves(authority.as_ref(), name))
+                }
+            }
+    }
 }
 
 /// A trunk without an address: its host's name was not found.
@@ -116,20 +174,17 @@ impl Bridge {
                     Input::Unregistered(device)
                 });
             }
-            Event::Incoming { call, source, dialled, from, from_user, offer, max_forwards, hops } => {
+            Event::Incoming { call, source, dialled, from, diverted, offer, max_forwards, hops } => {
                 let leg = new_leg();
                 self.incoming.insert(leg, Incoming { call, hops: max_forwards });
                 self.legs.insert(call, leg);
-                let (origin, calling) = caller(source, from, from_user, is_line);
-                let offer = offer.map(media::description);
-                return Some(Input::IncomingCall {
-                    leg,
-                    origin,
-                    dialled: Dn::from(dialled),
-                    calling,
-                    offer,
-                    hops,
+                let (origin, calling) = caller(source, &from, is_line);
+                let diverted = diverted.map(|Diverted { by, original }| device_model::port::Diverted {
+                    by: party(&by),
+                    original: party(&original),
                 });
+                let (dialled, offer) = (Dn::from(dialled), offer.map(media::description));
+                return Some(Input::IncomingCall { leg, origin, dialled, calling, diverted, offer, hops });
             }
             Event::Ringing(call, early) => (call, Signal::Ringing { early: early.map(media::description) }),
             Event::Answered(call, answer) => {
@@ -155,6 +210,7 @@ impl Bridge {
             Event::OfferRefused(call, status) => {
                 (call, Signal::OfferRejected { cause: status::to_cause(status) })
             }
+            Event::Identified(call, who) => (call, Signal::Identified(party(&who))),
             Event::Digit(call, digit, duration_ms) => (call, Signal::Digit { digit, duration_ms }),
         };
         self.legs.get(&call).map(|leg| Input::Signal(*leg, signal))
@@ -169,7 +225,7 @@ impl Bridge {
         trunk: impl Fn(&TrunkName) -> Option<TrunkPeer>,
         max_forwards: u8,
     ) -> Result<Option<Command>, NoWay> {
-        if let LegCommand::Call { target, calling, called, redirecting, offer, hops } = command {
+        if let LegCommand::Call { target, calling, called, diverted, reason, offer, hops } = command {
             let to = destination(target, &called, trunk)?;
             let call = CallHandle(leg.0);
             self.legs.insert(call, leg);
@@ -178,7 +234,9 @@ impl Bridge {
                 to,
                 from: identity(&calling),
                 called: identity(&called),
-                diverted_by: redirecting.as_ref().map(identity),
+                diverted: diverted.map(|d| {
+                    (Diverted { by: identity(&d.by), original: identity(&d.original) }, diversion(reason))
+                }),
                 offer: offer.map(media::body),
                 max_forwards,
                 hops,
@@ -221,31 +279,46 @@ fn refusal(cause: Cause, status: Option<u16>) -> Refusal {
 /// Seconds after which a caller that we could not serve may try again.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
-fn caller(
-    source: Source,
-    from: Identity,
-    from_user: String,
-    is_line: impl Fn(&str, &str) -> bool,
-) -> (Origin, Party) {
+/// Where a call comes from, and who calls. Of a phone that is its line's number and name, which the model knows: what it
+/// says itself chooses among its lines at most.
+fn caller(source: Source, from: &Identity, is_line: impl Fn(&str, &str) -> bool) -> (Origin, Party) {
     match source {
         Source::Account(id) => {
-            let dn = is_line(&id, &from_user).then(|| Dn::from(from_user));
+            let dn = is_line(&id, &from.number).then(|| Dn::from(from.number.as_str()));
             let device = DeviceName::from(&*id);
-            let party = party(&from, dn.as_ref().map_or("", Dn::as_str));
-            (Origin::Phone { device, dn }, party)
+            (Origin::Phone { device, dn }, Party { restricted: from.restricted, ..Party::default() })
         }
-        Source::Trunk(name) => {
-            let party = party(&from, &from.number);
-            (Origin::Trunk(TrunkName::from(&*name)), party)
-        }
+        Source::Trunk(name) => (Origin::Trunk(TrunkName::from(&*name)), party(from)),
     }
 }
 
-fn party(identity: &Identity, number: &str) -> Party {
+fn party(identity: &Identity) -> Party {
     Party {
-        number: number.into(),
+        number: identity.number.as_str().into(),
         name: identity.name.as_deref().map(Arc::from),
         restricted: identity.restricted,
+    }
+}
+
+/// The word of Diversion for the reason of the leg that the call came to.
+fn diversion(reason: Reason) -> DiversionReason {
+    match reason {
+        Reason::ForwardAll => DiversionReason::Unconditional,
+        Reason::ForwardBusy => DiversionReason::UserBusy,
+        Reason::ForwardNoAnswer => DiversionReason::NoAnswer,
+        Reason::ForwardUnregistered => DiversionReason::Unavailable,
+        Reason::ForwardOnFailure => DiversionReason::OutOfService,
+        Reason::Redirect => DiversionReason::Deflection,
+        Reason::Normal
+        | Reason::Transfer
+        | Reason::BlindTransfer
+        | Reason::Conference
+        | Reason::Park
+        | Reason::Unpark
+        | Reason::ParkReversion
+        | Reason::Pickup
+        | Reason::Barge
+        | Reason::SilentMonitoring => DiversionReason::Unknown,
     }
 }
 

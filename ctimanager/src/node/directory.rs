@@ -1,8 +1,9 @@
 //! What the SIP stack may ask: accounts by digest user, trunks by address, and whether new calls are taken now.
 
-use super::bridge::TrunkPeer;
+use super::bridge::{Certified, PeerProof, TrunkPeer};
 use device_model::TrunkName;
-use sip::{Account, Hop, Login, Transport};
+use sip::port::{ConnectionId, KnownTrunk, Proof};
+use sip::{Account, Hop, Login};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -62,6 +63,8 @@ impl Accounts {
 pub struct Directory {
     accounts: Arc<Accounts>,
     trunks: Vec<(Arc<str>, TrunkPeer)>,
+    /// Whose certificates the peers of TLS connections have shown; bounded by those connections.
+    certified: HashMap<ConnectionId, Certified>,
     pressed: bool,
     draining: bool,
 }
@@ -75,6 +78,16 @@ impl Directory {
     ) {
         self.accounts = accounts;
         self.trunks = trunks.into_iter().map(|(name, peer)| (name.as_str().into(), peer)).collect();
+    }
+
+    /// The peer of a connection has shown this certificate.
+    pub fn certify(&mut self, connection: ConnectionId, certified: Certified) {
+        self.certified.insert(connection, certified);
+    }
+
+    /// A connection is over.
+    pub fn forget(&mut self, connection: ConnectionId) {
+        self.certified.remove(&connection);
     }
 
     /// The shell's word on how far behind it is. True when this changed whether new calls are taken.
@@ -131,19 +144,22 @@ impl sip::Directory for Directory {
         self.accounts.users.get(user).cloned()
     }
 
-    /// A trunk is known by its address and port. A TCP or TLS connection comes from a port of its own, so there the
-    /// port that the peer says it listens on (its Via) stands for it; the address is the connection's in any case.
-    fn trunk(&self, hop: &Hop, via_port: u16) -> Option<Arc<str>> {
-        let port = match hop.transport {
-            Transport::Udp => hop.remote.port(),
-            Transport::Tcp | Transport::Tls => via_port,
+    fn trunk(&self, hop: &Hop) -> Option<KnownTrunk> {
+        let certified = hop.connection.and_then(|connection| self.certified.get(&connection));
+        let (name, peer) = self.trunks.iter().find(|(_, peer)| peer.is_at(hop, certified))?;
+        let by = match peer.proof {
+            PeerProof::Port(_) => Proof::AddressAndPort,
+            PeerProof::Address => Proof::Address,
+            PeerProof::Certificate { .. } => Proof::Certificate,
         };
-        let matches = |peer: &TrunkPeer| {
-            peer.transport == hop.transport
-                && same_host(peer.remote.ip(), hop.remote.ip())
-                && peer.remote.port() == port
+        Some(KnownTrunk { name: name.clone(), by })
+    }
+
+    fn trunk_of_address(&self, hop: &Hop) -> Option<Arc<str>> {
+        let there = |peer: &TrunkPeer| {
+            peer.transport == hop.transport && same_host(peer.remote.ip(), hop.remote.ip())
         };
-        self.trunks.iter().find(|(_, peer)| matches(peer)).map(|(name, _)| name.clone())
+        self.trunks.iter().find(|(_, peer)| there(peer)).map(|(name, _)| name.clone())
     }
 
     /// Credentials go only where the trunk was configured to be, whoever asks for them.
@@ -177,33 +193,91 @@ fn same_host(a: IpAddr, b: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sip::Directory as _;
+    use sip::{Directory as _, Transport};
 
     fn hop(transport: Transport, remote: &str) -> Hop {
         let local = "127.0.0.1:5060".parse().expect("an address");
         Hop { transport, local, remote: remote.parse().expect("an address"), connection: None }
     }
 
+    fn peer(transport: Transport, proof: PeerProof) -> TrunkPeer {
+        let remote = "127.0.0.1:5070".parse().expect("an address");
+        TrunkPeer { transport, remote, host: "127.0.0.1".into(), login: None, proof }
+    }
+
+    fn known(directory: &Directory, hop: &Hop) -> Option<String> {
+        directory.trunk(hop).map(|trunk| format!("{} by {}", trunk.name, trunk.by))
+    }
+
     #[test]
     fn a_trunk_is_its_address_and_port() {
         let mut directory = Directory::default();
-        let peer = |transport| TrunkPeer {
-            transport,
-            remote: "127.0.0.1:5070".parse().expect("an address"),
-            host: "127.0.0.1".into(),
-            login: None,
+        directory.configure(
+            Arc::default(),
+            [
+                ("udp".into(), peer(Transport::Udp, PeerProof::Port(5070))),
+                ("tcp".into(), peer(Transport::Tcp, PeerProof::Port(5099))),
+            ],
+        );
+        let known = |transport, remote: &str| known(&directory, &hop(transport, remote));
+        let udp = Some("udp by address and port".to_owned());
+        assert_eq!(known(Transport::Udp, "127.0.0.1:5070"), udp);
+        assert_eq!(known(Transport::Udp, "[::ffff:127.0.0.1]:5070"), udp);
+        assert_eq!(known(Transport::Udp, "127.0.0.1:5071"), None);
+        assert_eq!(known(Transport::Udp, "127.0.0.2:5070"), None);
+        let tcp = Some("tcp by address and port".to_owned());
+        assert_eq!(known(Transport::Tcp, "127.0.0.1:5099"), tcp);
+        assert_eq!(known(Transport::Tcp, "127.0.0.1:5070"), tcp, "a connection of ours");
+        assert_eq!(known(Transport::Tcp, "127.0.0.1:40000"), None);
+        assert_eq!(known(Transport::Tls, "127.0.0.1:5070"), None);
+    }
+
+    #[test]
+    fn a_trunk_may_be_every_port_of_its_address() {
+        let mut directory = Directory::default();
+        directory.configure(Arc::default(), [("tcp".into(), peer(Transport::Tcp, PeerProof::Address))]);
+        let any = known(&directory, &hop(Transport::Tcp, "127.0.0.1:40000"));
+        assert_eq!(any.as_deref(), Some("tcp by address"));
+        assert_eq!(known(&directory, &hop(Transport::Tcp, "127.0.0.2:40000")), None);
+        assert_eq!(directory.trunk_of_address(&hop(Transport::Tcp, "127.0.0.1:1")).as_deref(), Some("tcp"));
+        assert_eq!(directory.trunk_of_address(&hop(Transport::Udp, "127.0.0.1:1")), None);
+    }
+
+    #[test]
+    fn a_tls_trunk_is_whose_certificate_names_it() {
+        let mut directory = Directory::default();
+        let of = |authority: Option<&str>, name: &str| PeerProof::Certificate {
+            authority: authority.map(Into::into),
+            name: name.into(),
         };
         directory.configure(
             Arc::default(),
-            [("udp".into(), peer(Transport::Udp)), ("tcp".into(), peer(Transport::Tcp))],
+            [
+                ("ours".into(), peer(Transport::Tls, of(None, "sbc.example.com"))),
+                ("carrier".into(), peer(Transport::Tls, of(Some("CA"), "2001:db8::1"))),
+            ],
         );
-        assert_eq!(directory.trunk(&hop(Transport::Udp, "127.0.0.1:5070"), 9).as_deref(), Some("udp"));
-        assert_eq!(directory.trunk(&hop(Transport::Udp, "127.0.0.1:5071"), 5070), None);
-        assert_eq!(directory.trunk(&hop(Transport::Tcp, "127.0.0.1:40000"), 5070).as_deref(), Some("tcp"));
-        assert_eq!(directory.trunk(&hop(Transport::Tcp, "127.0.0.2:5070"), 5070), None);
+        let mut way = hop(Transport::Tls, "192.0.2.9:40000");
+        way.connection = Some(ConnectionId(7));
+        for (authority, name, expected) in [
+            (None, "SBC.example.com", Some("ours by certificate")),
+            (None, "2001:db8::1", None),
+            (Some("CA"), "sbc.example.com", None),
+            (Some("CA"), "2001:DB8:0::1", Some("carrier by certificate")),
+            (Some("other CA"), "2001:db8::1", None),
+            (None, "evil.sbc.example.com", None),
+        ] {
+            let names = vec!["else.example".to_owned(), name.to_owned()];
+            let authorities = vec![authority.map(Arc::from)];
+            directory.certify(ConnectionId(7), Certified { authorities, names });
+            assert_eq!(known(&directory, &way).as_deref(), expected, "{authority:?} {name}");
+        }
+        directory.forget(ConnectionId(7));
+        assert_eq!(known(&directory, &way), None);
         assert_eq!(
-            directory.trunk(&hop(Transport::Udp, "[::ffff:127.0.0.1]:5070"), 0).as_deref(),
-            Some("udp")
+            known(&directory, &hop(Transport::Tls, "127.0.0.1:5070")),
+            None,
+            "an address proves nothing"
         );
     }
 

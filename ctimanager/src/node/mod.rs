@@ -27,7 +27,7 @@ mod settings;
 mod status;
 mod unopened;
 
-pub use bridge::TrunkPeer;
+pub use bridge::{Certified, PeerProof, TrunkPeer};
 pub use directory::Accounts;
 pub use port::{
     AdminRequest, AdminToken, CtiConnection, CtiTransport, Frame, Input, Output, Report, Severity,
@@ -146,7 +146,13 @@ impl Node {
         }
         match input {
             Input::Sip { hop, bytes } => self.sip(&mut step, sip::Input::Received { hop, bytes }),
-            Input::SipClosed(hop) => self.sip(&mut step, sip::Input::Closed(hop)),
+            Input::SipCertified(connection, certified) => self.directory.certify(connection, certified),
+            Input::SipClosed(hop) => {
+                if let Some(connection) = hop.connection {
+                    self.directory.forget(connection);
+                }
+                self.sip(&mut step, sip::Input::Closed(hop));
+            }
             Input::SipUnreachable(hop) => self.sip(&mut step, sip::Input::Unreachable(hop)),
             Input::SipUndelivered { hop, quoted } => {
                 self.sip(&mut step, sip::Input::Undelivered { hop, quoted });

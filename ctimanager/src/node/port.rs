@@ -3,6 +3,7 @@
 //! The shell (`io`) owns sockets, files, clock and entropy. It hands the node one [`Input`] at a time, each with the
 //! time, and carries out the [`Output`]s in their order.
 
+use super::bridge::Certified;
 use super::kept::{Kept, Record};
 use super::registrations::{RegistrationNews, RegistrationRecord};
 use super::reload::Switch;
@@ -50,6 +51,8 @@ pub enum Input {
         /// Its bytes.
         bytes: Vec<u8>,
     },
+    /// The peer of a SIP connection has shown a certificate; before its first message.
+    SipCertified(SipConnection, Certified),
     /// A SIP connection ended, or there was no room for it.
     SipClosed(Hop),
     /// A SIP connection could not be made.

@@ -1,6 +1,6 @@
 //! What the node takes of a configuration, in the values that its rooms use.
 
-use super::bridge::TrunkPeer;
+use super::bridge::{PeerProof, TrunkPeer};
 use super::directory::Accounts;
 use crate::config::{self, Config};
 use device_model::plan::Plan;
@@ -155,7 +155,20 @@ fn peer(trunk: &config::Trunk, surroundings: &Surroundings) -> Option<(TrunkName
         user: digest.user.to_string(),
         password: digest.password.clone().into_zeroizing(),
     });
-    Some((trunk.name.clone(), TrunkPeer { transport, remote, host: trunk.host.to_string(), login }))
+    let proof = match (trunk.transport, trunk.source_port) {
+        (config::TrunkTransport::Tls, _) => PeerProof::Certificate {
+            authority: trunk.ca.clone(),
+            name: trunk.tls_subject.clone().unwrap_or_else(|| trunk.host.clone()),
+        },
+        (config::TrunkTransport::Udp | config::TrunkTransport::Tcp, Some(config::SourcePort::Any)) => {
+            PeerProof::Address
+        }
+        (config::TrunkTransport::Udp | config::TrunkTransport::Tcp, Some(config::SourcePort::Port(port))) => {
+            PeerProof::Port(port)
+        }
+        (config::TrunkTransport::Udp | config::TrunkTransport::Tcp, None) => PeerProof::Port(remote.port()),
+    };
+    Some((trunk.name.clone(), TrunkPeer { transport, remote, host: trunk.host.to_string(), login, proof }))
 }
 
 fn session_parameters(parameters: &config::ServiceParameters) -> SessionParameters {

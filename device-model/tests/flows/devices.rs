@@ -243,7 +243,7 @@ fn ten_thousand_devices_and_fifty_thousand_legs() {
         let (dialled, calling, offer) = ("5000".into(), Default::default(), Some(sdp(A, &["PCMU"])));
         w.control.handle(
             now,
-            Input::IncomingCall { leg, origin, dialled, calling, offer, hops: 0 },
+            Input::IncomingCall { leg, origin, dialled, calling, diverted: None, offer, hops: 0 },
             &mut out,
         );
         legs.push(leg);

@@ -285,7 +285,7 @@ fn hops_come_in_from_a_trunk_and_go_out_with_the_call() {
         let (dialled, calling) = ("5000".into(), Default::default());
         w.control.handle(
             w.now(),
-            Input::IncomingCall { leg, origin, dialled, calling, offer, hops },
+            Input::IncomingCall { leg, origin, dialled, calling, diverted: None, offer, hops },
             &mut out,
         );
         let placed = out.iter().find_map(|output| match output {

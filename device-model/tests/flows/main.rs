@@ -9,6 +9,7 @@ mod found;
 mod hops;
 mod muting;
 mod offers;
+mod parties;
 mod silence;
 mod tables;
 mod walk;

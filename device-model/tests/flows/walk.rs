@@ -354,7 +354,15 @@ impl Walk {
         let offer = offered.then(|| unusual(sdp(&format!("10.0.1.{x}:4000"), CODECS[z as usize % 3]), x ^ y));
         self.far.insert(leg, FarEnd::Waiting { offered });
         let dialled = NUMBERS[y as usize % NUMBERS.len()].into();
-        self.input(Input::IncomingCall { leg, origin, dialled, calling: Party::default(), offer, hops: 0 });
+        self.input(Input::IncomingCall {
+            leg,
+            origin,
+            dialled,
+            calling: Party::default(),
+            diverted: None,
+            offer,
+            hops: 0,
+        });
     }
 
     /// Something that the far end of a leg may really do now.

@@ -40,7 +40,7 @@ pub const APP2: SessionId = SessionId(2);
 pub fn number(dn: &str) -> NumberPlan {
     NumberPlan {
         dn: dn.into(),
-        description: "".into(),
+        display: "".into(),
         max_calls: None,
         busy_trigger: None,
         ring_duration: None,
@@ -220,7 +220,15 @@ impl World {
         let _ = writeln!(self.log, "> {device} dials {number}");
         let calling = Party { number: dn.as_str().into(), ..Party::default() };
         let origin = Origin::Phone { device: device.into(), dn: Some(dn) };
-        self.input(Input::IncomingCall { leg, origin, dialled: number.into(), calling, offer, hops: 0 });
+        self.input(Input::IncomingCall {
+            leg,
+            origin,
+            dialled: number.into(),
+            calling,
+            diverted: None,
+            offer,
+            hops: 0,
+        });
         leg
     }
 
@@ -363,12 +371,13 @@ fn body_line(body: &Body) -> String {
 fn command_line(command: &LegCommand) -> String {
     let optional = |body: &Option<Body>| body.as_ref().map_or("nothing".into(), body_line);
     match command {
-        LegCommand::Call { target, calling, called, redirecting, offer, hops: _ } => {
+        LegCommand::Call { target, calling, called, diverted, offer, .. } => {
             let target = match target {
                 Target::Phone(device) => device.to_string(),
                 Target::Trunk(trunk, number) => format!("{trunk} {number}"),
             };
-            let by = redirecting.as_ref().map_or(String::new(), |party| format!(" by {}", party.number));
+            let by =
+                diverted.as_ref().map_or(String::new(), |diverted| format!(" by {}", diverted.by.number));
             format!("Call {target} {}->{}{by}: {}", calling.number, called.number, optional(offer))
         }
         LegCommand::Alert { early } => format!("Alert {}", optional(early)),

@@ -1,4 +1,7 @@
-use super::{ClientCertificates, Identity, PeerIdentity, TlsError, client, not_after, peer_identity, server};
+use super::{
+    ClientCertificates, Identity, PeerIdentity, TlsError, Trust, certificates, client, names, not_after,
+    peer_identity, server,
+};
 use crate::pki::{Authority, CERTIFICATE_LIFE, Issued, PkiError};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
@@ -48,6 +51,52 @@ fn handshake(
         }
     }
     panic!("a handshake takes fewer flights");
+}
+
+#[test]
+fn a_nodes_certificate_has_its_name_and_its_host() {
+    let authority = Authority::generate("hq", now()).unwrap();
+    let of = |name: &str, hosts: &[&str]| {
+        let issued = authority.issue_node(name, hosts, now()).unwrap();
+        certificates(&issued.certificate).unwrap()
+    };
+    let common = |chain: &[rustls::pki_types::CertificateDer<'_>]| {
+        let all = names(chain);
+        all[all.iter().position(|name| name == "0:0::1" || name == "::1").unwrap() + 1..].to_vec()
+    };
+    let two = of("cm1", &["cm1.example.com", "192.0.2.10"]);
+    assert_eq!(common(&two), ["cm1", "cm1.example.com"]);
+    assert_eq!(peer_identity(&two), None, "no user is called like a node");
+    assert!(names(&two).contains(&"192.0.2.10".to_owned()));
+    assert_eq!(common(&of("cm1", &["192.0.2.10"])), ["cm1", "192.0.2.10"]);
+    assert_eq!(common(&of("cm1.example.com", &["cm1.example.com"])), ["cm1.example.com"]);
+    let long = format!("{}.example.com", "a".repeat(60));
+    assert_eq!(common(&of("cm1", &[&long])), ["cm1"], "a common name has 64 characters at most");
+}
+
+#[test]
+fn any_certificate_is_noted_and_its_authority_is_asked_afterwards() {
+    let (ours, theirs) =
+        (Authority::generate("hq", now()).unwrap(), Authority::generate("other", now()).unwrap());
+    let ca = |authority: &Authority| authority.pem().certificate.clone();
+    let node = ours.issue_node("cm1", &[], now()).unwrap();
+    let sip = server(identity(&node), &ClientCertificates::Noted, None, &[]).unwrap();
+    let trust = Trust::of(&ca(&ours), None).unwrap();
+    for (issued, vouched) in [
+        (ours.issue_client("sbc.example.com", now()).unwrap(), true),
+        (ours.issue_node("sbc", &["sbc.example.com"], now()).unwrap(), true),
+        (theirs.issue_client("sbc.example.com", now()).unwrap(), false),
+    ] {
+        let peer = client(&ca(&ours), Some(identity(&issued))).unwrap();
+        assert!(handshake(&sip, &peer, "localhost").is_ok(), "whoever it is");
+        let chain = certificates(&issued.certificate).unwrap();
+        assert_eq!(trust.vouches_for(&chain, now()), vouched);
+        assert!(names(&chain).contains(&"sbc.example.com".to_owned()));
+        let later = now() + CERTIFICATE_LIFE * 2;
+        assert!(!trust.vouches_for(&chain, later), "it is over then");
+    }
+    assert_eq!(handshake(&sip, &client(&ca(&ours), None).unwrap(), "localhost"), Ok(None));
+    assert!(!trust.vouches_for(&[], now()) && names(&[]).is_empty());
 }
 
 #[test]

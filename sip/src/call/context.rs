@@ -2,7 +2,7 @@
 //! node above it.
 
 use super::leg::Leg;
-use super::values;
+use super::parties::{self, Side};
 use crate::dialog::{Dialog, DialogId, Reach, Seed};
 use crate::message::{Headers, Method, Request, Response, Uri};
 use crate::port::{CallHandle, Config, ConnectionId, Event, Hop, Identity, Output, Transport};
@@ -399,16 +399,15 @@ impl Cx<'_> {
         self.core.transactions.cancel(self.now, client, reason, self.out);
     }
 
-    /// P-Asserted-Identity and Privacy. A phone is not told who wants to stay unknown (RFC 3325 §5), a trunk is, with
-    /// the wish.
-    pub fn identity_headers(&self, identity: &Identity, reach: Reach, hop: &Hop, headers: &mut Headers) {
-        if identity.restricted && reach == Reach::AsItCame {
-            return headers.push("Privacy", "id");
-        }
-        let address = values::name_addr(identity, &self.core.own_host(hop));
-        headers.push("P-Asserted-Identity", address.to_string());
-        if identity.restricted {
-            headers.push("Privacy", "id");
-        }
+    /// Says who is at our end of a dialog.
+    pub fn identity_headers(
+        &self,
+        identity: &Identity,
+        side: Side,
+        reach: Reach,
+        hop: &Hop,
+        headers: &mut Headers,
+    ) {
+        parties::write_identity(identity, side, &self.core.own_host(hop), reach, headers);
     }
 }

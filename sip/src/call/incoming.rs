@@ -2,6 +2,7 @@
 
 use super::context::{Cx, Server, Timer};
 use super::leg::{Flow, Leg};
+use super::parties::Side;
 use super::values::{self, SDP};
 use crate::message::{Method, Request, Response};
 use crate::port::{Event, Identity, Refusal, Sdp};
@@ -87,7 +88,7 @@ impl Incoming {
         });
         let mut response = self.server.reply(if body.is_some() { 183 } else { 180 });
         self.leg.target_refresh_headers(&mut response.headers);
-        self.leg.identity_header(cx, &mut response.headers);
+        self.leg.identity_header(cx, Side::Called, &mut response.headers);
         if let Some(body) = &body {
             response = response.with_body(SDP, body.to_vec());
         }

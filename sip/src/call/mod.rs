@@ -7,6 +7,7 @@ pub(crate) mod context;
 mod incoming;
 mod leg;
 mod outgoing;
+pub(crate) mod parties;
 pub(crate) mod refusals;
 mod session_timer;
 pub(crate) mod values;

@@ -2,11 +2,12 @@
 
 use super::context::{Abandoned, Cx, Timer};
 use super::leg::{Flow, Leg};
+use super::parties::{self, Side};
 use super::session_timer::SessionTimer;
 use super::values::{self, SDP, SUPPORTED, SUPPORTED_LATE_OFFER};
 use crate::dialog::{Dialog, DialogId, End, Peer, Reach, Seed};
 use crate::message::{Method, NameAddr, Request, Response, Uri};
-use crate::port::{Event, Hop, Identity, Refusal, Sdp, Transport};
+use crate::port::{DiversionReason, Diverted, Event, Hop, Identity, Refusal, Sdp, Transport};
 use crate::sdp::{self, Describer};
 use crate::transaction::ClientId;
 use smallvec::SmallVec;
@@ -47,7 +48,7 @@ pub(crate) struct Outgoing {
 pub(crate) struct Plan {
     pub from: Identity,
     pub called: Identity,
-    pub diverted_by: Option<Identity>,
+    pub diverted: Option<(Diverted, DiversionReason)>,
     pub offer: Option<Sdp>,
     pub max_forwards: u8,
     pub hops: u32,
@@ -301,6 +302,7 @@ impl Outgoing {
         let mut read = None;
         if let Some(early) = branch.early_of(response, hop) {
             early.leg.learn(&response.headers);
+            early.leg.identifies(&response.headers, Side::Called);
             let reliable = response.headers.has_token("Require", "100rel");
             match response.headers.number("RSeq").filter(|_| reliable) {
                 Some(rseq) if early.rseq.is_some_and(|last| rseq != last.wrapping_add(1)) => return,
@@ -348,6 +350,8 @@ impl Outgoing {
         leg.dialog.refresh_target(crate::dialog::contact_of(&response.headers));
         leg.dialog.refresh_routes(&response.headers);
         cx.clear(Timer::NoAnswer);
+        leg.identifies(&response.headers, Side::Called);
+        leg.tell_party(cx);
         leg.confirm_as_caller(cx, response);
         let cseq = branch.seed.cseq;
         cx.core.abandon(branch.client, Abandoned { seed: branch.seed, winner: tag, ended: 0 }, cx.now);
@@ -536,7 +540,7 @@ fn redirect_of(response: &Response) -> Vec<String> {
     contacts.retain(|contact| !contact.is_star() && contact.expires() != Some(0));
     contacts.sort_by_key(|contact| std::cmp::Reverse(contact.q_thousandths()));
     let mut numbers = Vec::new();
-    add_contacts(&mut numbers, contacts.iter().map(|contact| values::user_of(&contact.uri)));
+    add_contacts(&mut numbers, contacts.iter().map(|contact| parties::number_of(&contact.uri)));
     numbers
 }
 
@@ -552,9 +556,9 @@ fn new_seed(cx: &mut Cx<'_>, plan: &Plan, target: &Target) -> Seed {
     let host = cx.core.own_host(&target.hop);
     let local_tag = cx.core.tag();
     let address = if plan.from.restricted {
-        values::ANONYMOUS.to_owned()
+        parties::ANONYMOUS.to_owned()
     } else {
-        values::name_addr(&plan.from, &host).to_string()
+        parties::name_addr(&plan.from, &host).to_string()
     };
     let contact_user = if plan.from.restricted { "anonymous" } else { &plan.from.number };
     Seed {
@@ -585,7 +589,7 @@ fn send_invite(
     }
     headers.push("Max-Forwards", plan.max_forwards.to_string());
     headers.push("From", seed.local.header());
-    headers.push("To", values::name_addr(&plan.called, &host).to_string());
+    headers.push("To", parties::name_addr(&plan.called, &host).to_string());
     headers.push("Call-ID", &*seed.id.call_id);
     headers.push("CSeq", format!("{} INVITE", seed.cseq));
     headers.push("Contact", format!("<{}>", seed.contact));
@@ -593,12 +597,9 @@ fn send_invite(
     headers.push("Supported", if plan.offer.is_some() { SUPPORTED } else { SUPPORTED_LATE_OFFER });
     headers.push("Session-Expires", session.interval_seconds().to_string());
     headers.push("Min-SE", session.min_se().as_secs().to_string());
-    cx.identity_headers(&plan.from, target.reach, &target.hop, headers);
-    if let Some(diverted_by) = &plan.diverted_by {
-        let mut by = values::name_addr(diverted_by, &host);
-        by.params.set("reason", Some("unknown"));
-        by.params.set("counter", Some(&plan.hops.max(1).to_string()));
-        headers.push("Diversion", by.to_string());
+    cx.identity_headers(&plan.from, Side::Calling, target.reach, &target.hop, headers);
+    if let Some((diverted, reason)) = &plan.diverted {
+        parties::write_diverted(diverted, *reason, plan.hops, &host, target.reach, headers);
     }
     if let Some(offer) = describer.last() {
         invite = invite.with_body(SDP, offer.to_vec());

@@ -1,7 +1,7 @@
-//! Header values that calls read and write: reasons, identities, session intervals, digits.
+//! Header values that calls read and write: reasons, session intervals, digits.
 
-use crate::message::{Headers, NameAddr, Scheme, Uri};
-use crate::port::{Identity, Refusal};
+use crate::message::{Headers, NameAddr};
+use crate::port::Refusal;
 
 /// What we understand in a dialog; `Allow`.
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, REGISTER";
@@ -63,32 +63,6 @@ pub(crate) fn hops(headers: &Headers) -> u32 {
     diversions.max(history)
 }
 
-/// Writes a party as a name-addr at `host`.
-pub(crate) fn name_addr(identity: &Identity, host: &str) -> NameAddr {
-    let mut address = NameAddr::of(Uri::sip(&identity.number, host, None));
-    address.name = identity.name.clone().filter(|n| !n.is_empty());
-    address
-}
-
-/// The From of a caller who may not be shown (RFC 3323 §4.1).
-pub(crate) const ANONYMOUS: &str = "\"Anonymous\" <sip:anonymous@anonymous.invalid>";
-
-/// A party as From, P-Asserted-Identity or Diversion name it.
-pub(crate) fn identity_of(read: &NameAddr, restricted: bool) -> Identity {
-    Identity { number: user_of(&read.uri), name: read.name.clone(), restricted }
-}
-
-/// The user part without escapes and without parameters of its own; a tel URI's number. Empty when it has none.
-pub(crate) fn user_of(uri: &Uri) -> String {
-    match uri.scheme() {
-        Scheme::Sip | Scheme::Sips | Scheme::Tel => {
-            let user = uri.user();
-            user.split(';').next().unwrap_or("").to_owned()
-        }
-        Scheme::Other => String::new(),
-    }
-}
-
 /// Reads the digit of an INFO. `application/dtmf-relay` is `Signal=5` and `Duration=160`, `application/dtmf` is `5`; as
 /// each is sent under the other's name too, both are read under both. A flash is no digit.
 /// The duration is in milliseconds, 250 when it says none.
@@ -131,17 +105,6 @@ pub(crate) fn digit_body(digit: char, duration_ms: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parties_read_back() {
-        let party = Identity { number: "+49 1".into(), name: Some("A \"B\"".into()), restricted: false };
-        assert_eq!(name_addr(&party, "h").to_string(), "\"A \\\"B\\\"\" <sip:+49%201@h>");
-        assert_eq!(identity_of(&name_addr(&party, "h"), false), party);
-        let number = |text| identity_of(&NameAddr::read(text).unwrap(), false).number;
-        assert_eq!(number("<tel:+491;phone-context=x>"), "+491");
-        assert_eq!(number("<sip:1;npdi@h>"), "1");
-        assert_eq!(number("<http://h>"), "");
-    }
 
     #[test]
     fn diversions_count_with_their_counters_and_histories_without_their_beginning() {

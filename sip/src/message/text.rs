@@ -101,6 +101,47 @@ pub fn write_quoted(to: &mut impl fmt::Write, text: &str) -> fmt::Result {
     to.write_char('"')
 }
 
+/// The longest number or name of a person that is taken from a message, in characters.
+pub const MAX_SHOWN: usize = 64;
+
+/// A number without the visual separators that people write into it (RFC 3966 §5.1.1; also spaces, and the dashes of
+/// other keyboards): `+1 (555) 555-0100` is `+15555550100`. What is no number then is a name, and stays as it is.
+#[must_use]
+pub fn plain_number(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_separator) {
+        return Cow::Borrowed(text);
+    }
+    let plain: String = text.chars().filter(|character| !is_separator(*character)).collect();
+    let digits = plain.strip_prefix('+').unwrap_or(&plain);
+    let is_number = digits.contains(|character: char| character.is_ascii_digit())
+        && digits.chars().all(|character| matches!(character, '0'..='9' | 'A'..='D' | '*' | '#'));
+    if is_number { Cow::Owned(plain) } else { Cow::Borrowed(text) }
+}
+
+fn is_separator(character: char) -> bool {
+    matches!(character, '-' | '.' | '(' | ')' | '\u{2010}'..='\u{2015}' | '\u{2212}')
+        || (character.is_whitespace() && !character.is_control())
+}
+
+/// Whether a character can make a reader see something else than what is written: control characters, and those that
+/// change the direction of the text or that nobody sees. (The joiners of Indic and Persian script stay.)
+#[must_use]
+pub fn misleads(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A name as others may see it: without what misleads, [`MAX_SHOWN`] characters at most. `None` when nothing is left.
+#[must_use]
+pub fn shown_name(text: &str) -> Option<String> {
+    let visible: String = text.chars().filter(|character| !misleads(*character)).collect();
+    let cut: String = visible.trim().chars().take(MAX_SHOWN).collect();
+    let name = cut.trim_end();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
 /// `;name=value` parameters in their order. Values keep their quotes; names compare without case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Params(Vec<(Box<str>, Option<Box<str>>)>);
@@ -173,5 +214,39 @@ impl fmt::Display for Params {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_lose_what_people_write_into_them() {
+        for (written, plain) in [
+            ("+1-555-0100", "+15550100"),
+            ("(555) 01.00", "5550100"),
+            ("+49\u{a0}30\u{2013}123", "+4930123"),
+            ("*21*", "*21*"),
+            ("12-AB", "12AB"),
+            ("5550100", "5550100"),
+            ("alice.smith", "alice.smith"),
+            ("B.D", "B.D"),
+            ("1+2-3", "1+2-3"),
+            ("-", "-"),
+            ("", ""),
+        ] {
+            assert_eq!(plain_number(written), plain, "{written:?}");
+        }
+    }
+
+    #[test]
+    fn names_show_what_is_written_and_no_more() {
+        let shown = |text: &str| shown_name(text).unwrap_or_default();
+        assert_eq!(shown("Ann\u{202e}\u{7}\u{200b} \u{feff}Lee\u{2066}"), "Ann Lee");
+        assert_eq!(shown("  Zoë \u{646}\u{200c}\u{645}  "), "Zoë \u{646}\u{200c}\u{645}");
+        assert_eq!(shown(&"é".repeat(65)), "é".repeat(64));
+        assert_eq!(shown(&format!("{} x", "a".repeat(63))), "a".repeat(63));
+        assert_eq!(shown_name(" \u{200f}\r\n\t"), None);
     }
 }

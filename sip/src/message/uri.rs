@@ -2,7 +2,7 @@
 //!
 //! A URI of a Contact or a Route goes back to its owner byte for byte: re-escaping it would name another resource.
 
-use super::text::Syntax;
+use super::text::{Syntax, plain_number};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -167,6 +167,19 @@ impl Uri {
     #[must_use]
     pub fn user(&self) -> Cow<'_, str> {
         self.user.map_or(Cow::Borrowed(""), |user| unescape(self.part(user)))
+    }
+
+    /// The user part as a number: without parameters of its own (`;phone-context`, `;ext`, `;npdi`) and without visual
+    /// separators. A name stays as it is. `""` without a user part, and for schemes that name nobody who can be called.
+    #[must_use]
+    pub fn number(&self) -> String {
+        match self.scheme {
+            Scheme::Sip | Scheme::Sips | Scheme::Tel => {
+                let user = self.user();
+                plain_number(user.split(';').next().unwrap_or("")).into_owned()
+            }
+            Scheme::Other => String::new(),
+        }
     }
 
     /// The host; an IPv6 address in its brackets.

@@ -556,9 +556,9 @@ fn registration(account: Arc<str>, contacts: usize) -> Output {
 
 /// The user of the address of record, if this account may register it.
 fn own_number(account: &Account, user: &str, to: &Uri) -> Option<Arc<str>> {
-    let wanted = to.user();
+    let wanted = to.number();
     let number = account.numbers.iter().find(|number| ***number == *wanted).cloned();
-    number.or_else(|| (wanted == user).then(|| Arc::from(user)))
+    number.or_else(|| (to.user() == user).then(|| Arc::from(user)))
 }
 
 /// A contact that one REGISTER names twice is one contact: all its names, of which the last one counts.

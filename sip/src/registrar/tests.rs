@@ -17,7 +17,7 @@ impl Directory for Users {
         })
     }
 
-    fn trunk(&self, _: &Hop, _: u16) -> Option<Arc<str>> {
+    fn trunk(&self, _: &Hop) -> Option<crate::port::KnownTrunk> {
         None
     }
 }

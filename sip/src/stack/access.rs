@@ -5,11 +5,12 @@ use crate::call::{Server, Target};
 use crate::dialog::{Dialog, DialogId, Reach};
 use crate::digest::{Authenticator, Verdict};
 use crate::message::{Response, Uri};
-use crate::port::{Directory, Hop, KeptBinding, Output, Source};
+use crate::port::{Directory, Hop, KeptBinding, Output, Proof, Source, Transport};
 use crate::registrar::{Binding, Newcomer, same_host};
 use crate::transaction::{Challenged, ClientId};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 /// Digest, which counts its time from the first request that needs it.
@@ -17,12 +18,43 @@ pub(super) struct Access {
     realm: Arc<str>,
     key: Zeroizing<[u8; 32]>,
     authenticator: Option<Authenticator>,
+    /// By what the log says that a trunk is known; bounded by the trunks that were ever configured.
+    known: HashMap<Arc<str>, Proof>,
+    /// When the log last said that somebody at a trunk's address is not the trunk.
+    last_kept_out: Option<Instant>,
 }
+
+/// The log says no more often that somebody at a trunk's address was not let in.
+const KEPT_OUT_EVERY: Duration = Duration::from_secs(1);
 
 impl Access {
     /// `key` is secret and random: the nonces are made with it.
     pub fn new(realm: Arc<str>, key: [u8; 32]) -> Access {
-        Access { realm, key: Zeroizing::new(key), authenticator: None }
+        let (known, last_kept_out) = (HashMap::new(), None);
+        Access { realm, key: Zeroizing::new(key), authenticator: None, known, last_kept_out }
+    }
+
+    /// Says by what a trunk is known, when that is other than before.
+    fn let_in(&mut self, trunk: &Arc<str>, by: Proof, hop: &Hop) {
+        if self.known.insert(trunk.clone(), by) != Some(by) {
+            let (from, transport) = (hop.remote, hop.transport);
+            tracing::info!(%trunk, %from, ?transport, %by, "a trunk is known");
+        }
+    }
+
+    /// A trunk may have been configured otherwise than it is, or somebody tries to be it.
+    fn kept_out(&mut self, now: Instant, trunk: &str, hop: &Hop) {
+        let recent = |last: Instant| now.saturating_duration_since(last) < KEPT_OUT_EVERY;
+        if self.last_kept_out.is_some_and(recent) {
+            return;
+        }
+        self.last_kept_out = Some(now);
+        let (from, transport) = (hop.remote, hop.transport);
+        let wanted = match transport {
+            Transport::Udp | Transport::Tcp => "its port or source_port, or its digest",
+            Transport::Tls => "a certificate with its name, or its digest",
+        };
+        tracing::warn!(%trunk, %from, ?transport, wanted, "somebody at a trunk's address is not known as the trunk");
     }
 
     pub fn authenticator(&mut self, now: Instant) -> &mut Authenticator {
@@ -40,9 +72,9 @@ impl Stack {
         directory: &dyn Directory,
     ) -> Result<Source, Box<Response>> {
         let request = &server.request;
-        let via_port = request.headers.top_via().map_or(5060, |via| via.port_or_default());
-        if let Some(trunk) = directory.trunk(&server.hop, via_port) {
-            return Ok(Source::Trunk(trunk));
+        if let Some(trunk) = directory.trunk(&server.hop) {
+            self.access.let_in(&trunk.name, trunk.by, &server.hop);
+            return Ok(Source::Trunk(trunk.name));
         }
         let authenticator = self.access.authenticator(now);
         let stale = match authenticator.check(now, request, directory) {
@@ -50,13 +82,18 @@ impl Stack {
                 return Ok(Source::Account(account.id));
             }
             Verdict::Accepted { account, .. } if directory.is_trunk(&account.id) => {
+                self.access.let_in(&account.id, Proof::Digest, &server.hop);
                 return Ok(Source::Trunk(account.id));
             }
             Verdict::Accepted { .. } => return Err(Box::new(server.reply(403))),
             Verdict::Missing | Verdict::Wrong => false,
             Verdict::Stale => true,
         };
-        Err(Box::new(authenticator.challenge(now, self.core.transactions.ids(), request, stale)))
+        let challenge = authenticator.challenge(now, self.core.transactions.ids(), request, stale);
+        if let Some(trunk) = directory.trunk_of_address(&server.hop) {
+            self.access.kept_out(now, &trunk, &server.hop);
+        }
+        Err(Box::new(challenge))
     }
 
     /// Sends a request again with our credentials, if we have any at the peer that it was sent to. A peer that refuses

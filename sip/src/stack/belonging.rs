@@ -149,9 +149,8 @@ impl Stack {
         if [dialog.peer_hop(), dialog.source(), &next].into_iter().any(|way| is_same_way(way, hop)) {
             return true;
         }
-        let via_port = request.headers.top_via().map_or(5060, |via| via.port_or_default());
         match &slot.source {
-            Some(Source::Trunk(name)) => directory.trunk(hop, via_port).as_ref() == Some(name),
+            Some(Source::Trunk(name)) => directory.trunk(hop).is_some_and(|trunk| trunk.name == *name),
             Some(Source::Account(id)) => self.registrar.is_registered_from(id, hop),
             None => false,
         }

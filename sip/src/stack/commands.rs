@@ -23,8 +23,8 @@ impl Stack {
         out: &mut Vec<Output>,
     ) {
         let (handle, wish) = match command {
-            Command::Invite { call, to, from, called, diverted_by, offer, max_forwards, hops } => {
-                let plan = Plan { from, called, diverted_by, offer, max_forwards, hops };
+            Command::Invite { call, to, from, called, diverted, offer, max_forwards, hops } => {
+                let plan = Plan { from, called, diverted, offer, max_forwards, hops };
                 return self.place(now, call, to, plan, directory, out);
             }
             Command::ForgetAccount(account) => return self.forget_account(&account, out),

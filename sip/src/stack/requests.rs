@@ -2,8 +2,9 @@
 
 use super::belonging::Pace;
 use super::{INCOMING, Slot, Stack};
+use crate::call::parties;
 use crate::call::refusals;
-use crate::call::values::{self};
+use crate::call::values;
 use crate::call::{Call, Cx, Incoming, Leg, Server, SessionTimer, Timer};
 use crate::dialog::{self, Dialog, DialogId, End, Peer, Reach};
 use crate::message::{Headers, Method, Request};
@@ -117,9 +118,10 @@ impl Stack {
                 return cx.respond(&server, reply);
             }
         };
-        let dialled = values::user_of(&request.uri);
+        let dialled = parties::number_of(&request.uri);
         if dialled.is_empty() {
-            return cx.refuse(&server, 484);
+            // No number at all, or one that nobody can have.
+            return cx.refuse(&server, if request.uri.user().is_empty() { 484 } else { 404 });
         }
         // How long the invitation is good (RFC 3261 §13.3.1). In a re-INVITE it means nothing: the media change or don't.
         let valid_for = request.headers.number("Expires");
@@ -138,6 +140,14 @@ impl Stack {
         let contact = cx.core.contact(&dialled, &server.hop);
         let mut leg = Leg::new(dialog, describer, contact, session);
         leg.learn(&request.headers);
+        let from = caller(&request.headers, &source);
+        let diverted = match &source {
+            Source::Trunk(_) => {
+                leg.peer = Some(from.clone());
+                parties::diverted(&request.headers)
+            }
+            Source::Account(_) => None,
+        };
         cx.refuse(&server, 100);
         cx.call = call;
         if let Some(seconds) = valid_for {
@@ -156,14 +166,13 @@ impl Stack {
             pace: Pace::default(),
         };
         self.add_call(call, slot);
-        let (from, from_user) = caller(&request.headers, &source);
         let (max_forwards, hops) = (request.headers.max_forwards(), values::hops(&request.headers));
         out.push(Output::Event(Event::Incoming {
             call,
             source,
             dialled,
             from,
-            from_user,
+            diverted,
             offer,
             max_forwards,
             hops,
@@ -205,17 +214,13 @@ fn new_dialog(cx: &mut Cx<'_>, server: &Server, source: &Source) -> Option<Dialo
     Some(dialog)
 }
 
-/// The caller, and the user part of From. A trunk is trusted to assert who calls (RFC 3325), a phone is not.
-fn caller(headers: &Headers, source: &Source) -> (Identity, String) {
-    let from = headers.from().ok();
-    let from_user = from.as_ref().map(|f| values::user_of(&f.uri)).unwrap_or_default();
-    let asserted = match source {
-        Source::Trunk(_) => {
-            headers.name_addrs("P-Asserted-Identity").ok().and_then(|all| all.into_iter().next())
+/// Who calls. A trunk is trusted to assert it (RFC 3325); a phone only says which of its lines it means.
+fn caller(headers: &Headers, source: &Source) -> Identity {
+    match source {
+        Source::Trunk(_) => parties::caller(headers),
+        Source::Account(_) => {
+            let restricted = parties::wants_to_hide(headers);
+            Identity { number: parties::line_of(headers), name: None, restricted }
         }
-        Source::Account(_) => None,
-    };
-    let restricted = headers.wants_privacy();
-    let identity = asserted.or(from).map(|party| values::identity_of(&party, restricted));
-    (identity.unwrap_or_default(), from_user)
+    }
 }

@@ -118,7 +118,7 @@ fn check(w: &mut World, call: sip::CallHandle, ended_by_node: bool) {
             }
             Event::Ringing(call, _) | Event::Answered(call, _) | Event::Digit(call, _, _) => *call,
             Event::Offer(call, _) | Event::Answer(call, _) | Event::OfferRefused(call, _) => *call,
-            Event::Incoming { call, .. } => *call,
+            Event::Incoming { call, .. } | Event::Identified(call, _) => *call,
             Event::Registration { .. } => panic!("nobody registers"),
         };
         assert!(of_call != call || over <= 1, "{event:?} after the end");

@@ -10,6 +10,7 @@ mod mid_call;
 mod network;
 mod offers;
 mod outgoing;
+mod parties;
 mod phones;
 mod registrations;
 mod table;

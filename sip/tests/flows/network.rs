@@ -5,13 +5,12 @@ use crate::world::{HOLD, OFFER, config, local, refusal, relay};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sip::port::{
-    Account, CallHandle, Command, Config, Destination, Directory, Event, Hop, Identity, Input, Output, Sdp,
-    Transport,
+    Account, CallHandle, Command, Config, Destination, Directory, Event, Hop, Identity, Input, KnownTrunk,
+    Output, Proof, Sdp, Transport,
 };
 use sip::stack::Stack;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 struct Everybody;
@@ -20,8 +19,8 @@ impl Directory for Everybody {
     fn account(&self, _user: &str) -> Option<Account> {
         None
     }
-    fn trunk(&self, _hop: &Hop, _via_port: u16) -> Option<Arc<str>> {
-        Some("T".into())
+    fn trunk(&self, _hop: &Hop) -> Option<KnownTrunk> {
+        Some(KnownTrunk { name: "T".into(), by: Proof::AddressAndPort })
     }
 }
 
@@ -141,7 +140,7 @@ impl Network {
                 self.decide_later(at, call);
             }
             Event::Answer(call, _) | Event::OfferRefused(call, _) => self.seen(at, call).offering = None,
-            Event::Digit(call, _, _) => {
+            Event::Digit(call, _, _) | Event::Identified(call, _) => {
                 self.seen(at, call);
             }
             Event::Registration { .. } => panic!("nobody registers"),
@@ -219,7 +218,7 @@ impl Network {
                 to,
                 from,
                 called,
-                diverted_by: None,
+                diverted: None,
                 hops: 0,
                 offer,
                 max_forwards: 70,

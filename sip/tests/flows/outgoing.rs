@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use sip::message::Method;
-use sip::port::{Command, Event, Identity};
+use sip::port::{Command, DiversionReason, Diverted, Event, Identity};
 
 #[test]
 fn rings_is_answered_and_is_hung_up() {
@@ -246,14 +246,16 @@ fn who_may_not_be_shown() {
         user: "5000".into(),
         host: "peer.example:5070".into(),
     };
-    let diverted_by = Some(Identity { number: "4000".into(), name: None, restricted: false });
+    let party = |number: &str| Identity { number: number.into(), name: None, restricted: false };
+    let sent_on = Diverted { by: party("4000"), original: party("4001") };
+    let diverted = Some((sent_on, DiversionReason::NoAnswer));
     let called = Identity { number: "5000".into(), name: None, restricted: false };
     w.command(Command::Invite {
         call: CALL,
         to,
         from: hidden,
         called,
-        diverted_by,
+        diverted,
         offer: None,
         max_forwards: 5,
         hops: 3,
@@ -265,7 +267,16 @@ fn who_may_not_be_shown() {
     assert!(
         invite.headers.get("From").unwrap().starts_with("\"Anonymous\" <sip:anonymous@anonymous.invalid>")
     );
-    assert_eq!(invite.headers.get("Diversion"), Some("<sip:4000@198.51.100.1>;reason=unknown;counter=3"));
+    let remote = "\"Ann\" <sip:2001@198.51.100.1>;party=calling;screen=yes;privacy=full";
+    assert_eq!(invite.headers.get("Remote-Party-ID"), Some(remote));
+    let diversions: Vec<&str> = invite.headers.all("Diversion").collect();
+    assert_eq!(
+        diversions,
+        [
+            "<sip:4000@198.51.100.1>;reason=no-answer;privacy=off;screen=yes;counter=2",
+            "<sip:4001@198.51.100.1>;reason=unknown;privacy=off;screen=yes;counter=1",
+        ]
+    );
     b.reply(&mut w, &invite, 603, &[], "");
     assert!(matches!(w.event(), Event::Refused { status: 603, .. }));
     w.all_quiet();

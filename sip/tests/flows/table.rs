@@ -184,6 +184,7 @@ fn told(scene: &mut Scene) -> String {
             Event::Offer(_, sdp) => format!("Offer{}", if sdp.is_some() { "+sdp" } else { "" }),
             Event::Answer(..) => "Answer".into(),
             Event::OfferRefused(_, status) => format!("OfferRefused({status})"),
+            Event::Identified(..) => "Identified".into(),
             Event::Digit(_, digit, _) => format!("Digit({digit})"),
         };
         let _ = write!(text, " ! {what}");

@@ -3,12 +3,12 @@
 use sip::message::{self, Message, Method, Request, Response};
 use sip::port::{
     Account, Audio, BindingRecord, CallHandle, Command, Config, ConnectionId, Destination, Directory, Event,
-    Hop, Identity, Input, MediaDirection, Output, PayloadFormat, Profile, Refusal, Refused, Sdp, Transport,
+    Hop, Identity, Input, KnownTrunk, MediaDirection, Output, PayloadFormat, Profile, Proof, Refusal,
+    Refused, Sdp, Transport,
 };
 use sip::stack::Stack;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -37,8 +37,9 @@ impl Directory for Book {
     fn account(&self, user: &str) -> Option<Account> {
         self.accounts.get(user).cloned()
     }
-    fn trunk(&self, hop: &Hop, _via_port: u16) -> Option<Arc<str>> {
-        hop.remote.ip().to_string().starts_with("203.0.113.").then(|| "T".into())
+    fn trunk(&self, hop: &Hop) -> Option<KnownTrunk> {
+        let here = hop.remote.ip().to_string().starts_with("203.0.113.");
+        here.then(|| KnownTrunk { name: "T".into(), by: Proof::AddressAndPort })
     }
     fn login(&self, _hop: &Hop) -> Option<sip::Login> {
         self.login.clone()
@@ -200,7 +201,7 @@ impl World {
             to,
             from: party("2001"),
             called: party("5000"),
-            diverted_by: None,
+            diverted: None,
             offer,
             max_forwards: 69,
             hops: 0,
@@ -344,6 +345,14 @@ impl Ua {
         self.request_as(world, "ACK", self.invite_branch, self.invite_cseq, &[], "");
     }
 
+    /// The text of an INVITE, to be changed and sent.
+    pub fn text(&mut self, headers: &[&str], body: &str) -> String {
+        self.branch += 1;
+        self.cseq += 1;
+        (self.invite_branch, self.invite_cseq) = (self.branch, self.cseq);
+        self.written("INVITE", self.branch, self.cseq, headers, body)
+    }
+
     fn request_as(
         &self,
         world: &mut World,
@@ -353,6 +362,11 @@ impl Ua {
         headers: &[&str],
         body: &str,
     ) {
+        let text = self.written(method, branch, cseq, headers, body);
+        self.send(world, text);
+    }
+
+    fn written(&self, method: &str, branch: u32, cseq: u32, headers: &[&str], body: &str) -> String {
         let to = self.remote_tag.as_ref().map_or(String::new(), |t| format!(";tag={t}"));
         let mut text = format!("{method} sip:5000@{NODE} SIP/2.0\r\n{}", self.via(branch));
         text += &format!(
@@ -372,7 +386,7 @@ impl Ua {
             text += "Content-Type: application/sdp\r\n";
         }
         text += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
-        self.send(world, text);
+        text
     }
 
     /// Answers a request of the stack.

@@ -4,7 +4,9 @@ use super::food::steps;
 use super::wire::Wire;
 use sip::digest::{Authenticator, Login, Verdict};
 use sip::message::{self, CSeq, Message, Method, NameAddr, Params, Request, Uri, Via};
-use sip::port::{Audio, ConnectionId, MediaDirection, PayloadFormat, Profile, Refusal, Sdp};
+use sip::port::{
+    Audio, ConnectionId, KnownTrunk, MediaDirection, PayloadFormat, Profile, Proof, Refusal, Sdp,
+};
 use sip::{Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Output, Stack, Transport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -113,8 +115,9 @@ impl Directory for House {
         (user == "p1").then(account)
     }
 
-    fn trunk(&self, hop: &Hop, _: u16) -> Option<Arc<str>> {
-        (hop.remote.to_string() == TRUNK).then(|| "pstn".into())
+    fn trunk(&self, hop: &Hop) -> Option<KnownTrunk> {
+        (hop.remote.to_string() == TRUNK)
+            .then(|| KnownTrunk { name: "pstn".into(), by: Proof::AddressAndPort })
     }
 }
 
@@ -269,6 +272,7 @@ impl World {
             Event::Offer(call, Some(offer)) => Command::Answer(call, Sdp::Relay(offer.text, None)),
             Event::Offer(call, None) => Command::RefuseOffer(call, 488),
             Event::Registration { .. }
+            | Event::Identified(..)
             | Event::Ringing(..)
             | Event::Answered(..)
             | Event::Answer(..)

@@ -242,6 +242,55 @@ impl Agent {
         authorization
     }
 
+    /// Waits for a request of this method; responses, and what is repeated before it, are passed over.
+    pub async fn hear_request(&self, method: &str) -> Heard {
+        loop {
+            let heard = self.hear().await;
+            if heard.0.starts_with(&format!("{method} ")) {
+                return heard;
+            }
+        }
+    }
+
+    /// Waits for a final response.
+    pub async fn hear_final(&self) -> Heard {
+        loop {
+            let heard = self.hear().await;
+            if heard.status() >= 200 {
+                return heard;
+            }
+        }
+    }
+
+    /// The text of a request in the call of this INVITE, which we have answered.
+    pub fn write_within(
+        &mut self,
+        invite: &Heard,
+        method: &str,
+        cseq: u32,
+        headers: &[&str],
+        body: &str,
+    ) -> String {
+        self.branches += 1;
+        let of = |name: &str| invite.header(name).unwrap_or_default().to_owned();
+        let target = of("Contact").trim_matches(['<', '>']).to_owned();
+        let (here, branch) = (self.address, self.branches);
+        let mut text = format!(
+            "{method} {target} SIP/2.0\r\nVia: SIP/2.0/UDP {here};branch=z9hG4bKwithin{branch};rport\r\n\
+             From: {};tag=agent\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {cseq} {method}\r\nMax-Forwards: 70\r\n\
+             Contact: <sip:4000@{here}>\r\n",
+            of("To"),
+            of("From"),
+            of("Call-ID")
+        );
+        let kind = (!body.is_empty()).then_some("Content-Type: application/sdp");
+        for line in headers.iter().copied().chain(kind) {
+            // Writing to a String can't fail.
+            let _ = write!(text, "{line}\r\n");
+        }
+        text + &format!("Content-Length: {}\r\n\r\n{body}", body.len())
+    }
+
     /// Answers a request with this status line, these header lines and this body.
     pub async fn answer(&self, request: &Heard, status: &str, headers: &str, body: &str) {
         self.send(request.answer(status, headers, body).as_bytes()).await;

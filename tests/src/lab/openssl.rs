@@ -21,12 +21,25 @@ impl Client {
     /// If openssl isn't there.
     #[must_use]
     pub fn connect(lab: &Lab, to: SocketAddr, ca: &Path, words: &[&str]) -> Client {
+        let log = format!("{}{}", to.port(), words.concat().replace('/', "_"));
+        Client::logging(&lab.folder("openssl").join(log), to, ca, words)
+    }
+
+    /// The same with a folder of its own for what it says.
+    ///
+    /// # Panics
+    /// If openssl isn't there.
+    #[must_use]
+    pub fn connect_in(folder: &Path, to: SocketAddr, ca: &Path, words: &[&str]) -> Client {
+        Client::logging(&folder.join("log"), to, ca, words)
+    }
+
+    fn logging(log: &Path, to: SocketAddr, ca: &Path, words: &[&str]) -> Client {
         let mut command = Command::new("openssl");
         command.args(["s_client", "-connect", &to.to_string(), "-verify_return_error", "-CAfile"]).arg(ca);
         // TLS 1.0 and 1.1 are below what openssl itself still speaks: at level 0 it offers them all the same.
         command.args(["-cipher", "DEFAULT@SECLEVEL=0"]).args(words);
-        let log = lab.folder("openssl").join(format!("{}{}", to.port(), words.concat().replace('/', "_")));
-        let (process, input) = Process::prompted("openssl", command, &log);
+        let (process, input) = Process::prompted("openssl", command, log);
         Client { process, input: Some(input) }
     }
 

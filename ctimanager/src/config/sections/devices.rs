@@ -8,9 +8,10 @@ use crate::config::names::{Kind, Names};
 use crate::config::parameters::REGISTRATION_EXPIRY;
 use crate::config::{Device, Digest, MediaEncryption, PhoneProtocol};
 use device_model::plan::{DeviceKind, OfferTime};
+use device_model::{Dn, is_visual_separator};
 use security::Secret;
 use security::devices::NumberRange;
-use std::io::Read;
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -51,22 +52,24 @@ const MAX_PASSWORD_BYTES: usize = 1_024;
 
 /// A text with at most one range in it: `PORT_[001-100]`.
 struct Ranged<'a> {
-    before: &'a str,
+    before: Cow<'a, str>,
     range: Option<NumberRange>,
-    after: &'a str,
+    after: Cow<'a, str>,
 }
 
 impl<'a> Ranged<'a> {
     fn parse(at: &At<'_>, text: &'a str, report: &mut Report) -> Option<Self> {
         let Some((before, rest)) = text.split_once('[') else {
-            return Some(Self { before: text, range: None, after: "" });
+            return Some(Self { before: text.into(), range: None, after: "".into() });
         };
         let Some((inner, after)) = rest.split_once(']') else {
             at.wrong(report, "`[` without `]`: a range is written [001-100]");
             return None;
         };
         match NumberRange::parse(inner) {
-            Ok(range) if !after.contains(['[', ']']) => Some(Self { before, range: Some(range), after }),
+            Ok(range) if !after.contains(['[', ']']) => {
+                Some(Self { before: before.into(), range: Some(range), after: after.into() })
+            }
             Ok(_) => {
                 at.wrong(report, "one range is enough");
                 None
@@ -78,6 +81,15 @@ impl<'a> Ranged<'a> {
         }
     }
 
+    /// The same as a number: `555-[0100-0199]` is `555[0100-0199]`.
+    fn into_number(self) -> Self {
+        let plain = |text: Cow<'_, str>| text.chars().filter(|c| !is_visual_separator(*c)).collect();
+        match self.range {
+            None => Self { before: Dn::written(&self.before).to_string().into(), ..self },
+            Some(_) => Self { before: plain(self.before), after: plain(self.after), ..self },
+        }
+    }
+
     fn count(&self) -> u64 {
         self.range.map_or(1, |range| range.count())
     }
@@ -85,7 +97,7 @@ impl<'a> Ranged<'a> {
     /// The text of one device of the range; the same for all when it has none itself.
     fn text(&self, index: u64) -> String {
         match self.range {
-            None => self.before.to_owned(),
+            None => self.before.clone().into_owned(),
             Some(NumberRange { first, width, .. }) => {
                 format!("{}{:0width$}{}", self.before, first + index, self.after)
             }
@@ -222,7 +234,7 @@ fn device_name<'a>(at: &At<'a>, report: &mut Report) -> Option<Ranged<'a>> {
     let text = at.name(MAX_NAME, report)?;
     let name = Ranged::parse(at, text, report)?;
     let good = |part: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if !good(name.before) || !good(name.after) {
+    if !good(&name.before) || !good(&name.after) {
         at.wrong(
             report,
             "a device's name has letters, digits, `-`, `_` and `.`, and one range [001-100] at most",
@@ -252,7 +264,7 @@ fn lines<'a>(fields: &Fields<'a>, devices: u64, report: &mut Report) -> Vec<(At<
 
 fn line<'a>(at: &At<'a>, devices: u64, report: &mut Report) -> Option<Ranged<'a>> {
     let text = at.text(report)?;
-    let line = Ranged::parse(at, text, report)?;
+    let line = Ranged::parse(at, text, report)?.into_number();
     if let Err(message) = dial::number(&line.text(0)) {
         at.wrong(report, message);
         return None;
@@ -318,21 +330,13 @@ fn password(at: &At<'_>, fields: &Fields<'_>, report: &mut Report) -> Option<Sec
     }
 }
 
-/// The first line of the file. Only of a regular one: a pipe or a device may never end.
+/// The first line of the file.
 fn read_password(path: &Path) -> Result<Secret, String> {
-    let shown = path.display();
-    let unreadable = |e: std::io::Error| format!("{shown} can't be read: {e}");
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(format!("{shown} is no file"));
+    let text = Secret::new(super::short_file(path, 4 * MAX_PASSWORD_BYTES as u64)?);
+    if text.expose().starts_with('\u{feff}') {
+        let shown = path.display();
+        return Err(format!("{shown} begins with a byte order mark (U+FEFF): save it as UTF-8 without it"));
     }
-    let most = 4 * MAX_PASSWORD_BYTES as u64;
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(most + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > most {
-        return Err(format!("{shown} is too long for a password"));
-    }
-    let text = Secret::new(text);
     Ok(Secret::new(text.expose().lines().next().unwrap_or_default().to_owned()))
 }
 

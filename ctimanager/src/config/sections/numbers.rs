@@ -6,14 +6,18 @@ use crate::config::dial::{self, Pattern};
 use crate::config::fields::At;
 use crate::config::mistake::Report;
 use crate::config::names::{Kind, Names};
-use crate::config::{DirectoryNumber, RoutePattern, Trunk, TrunkTransport};
+use crate::config::{DirectoryNumber, RoutePattern, SourcePort, Trunk, TrunkTransport};
 use device_model::Dn;
 use device_model::plan::Forwards;
+use security::tls::Trust;
+use sip::message::text::MAX_SHOWN;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(in crate::config) const NUMBER_KEYS: &[&str] = &[
     "dn",
     "description",
+    "display",
     "max_calls",
     "busy_trigger",
     "ring_duration",
@@ -23,11 +27,14 @@ pub(in crate::config) const NUMBER_KEYS: &[&str] = &[
 ];
 pub(in crate::config) const FORWARD_KEYS: &[&str] =
     &["all", "busy", "no_answer", "unregistered", "on_failure"];
-pub(in crate::config) const TRUNK_KEYS: &[&str] = &["name", "host", "port", "transport", "offer", "digest"];
+pub(in crate::config) const TRUNK_KEYS: &[&str] =
+    &["name", "host", "port", "transport", "offer", "digest", "source_port", "ca", "tls_subject"];
 pub(in crate::config) const PATTERN_KEYS: &[&str] = &["pattern", "trunk", "discard"];
 pub(in crate::config) const TRANSPORTS: &[(&str, TrunkTransport)] =
     &[("udp", TrunkTransport::Udp), ("tcp", TrunkTransport::Tcp), ("tls", TrunkTransport::Tls)];
 pub(in crate::config) const DISCARDS: &[(&str, bool)] = &[("pre_dot", true), ("none", false)];
+/// The largest file of a trunk's authority.
+const MAX_AUTHORITY_BYTES: u64 = 1 << 20;
 /// Calls at once on a number.
 pub(in crate::config) const MAX_CALLS: std::ops::RangeInclusive<u64> = 1..=10_000;
 /// A peer's port.
@@ -44,11 +51,12 @@ pub(in crate::config) fn number(
     let fields = at.fields(NUMBER_KEYS, report)?;
     let dn_at = fields.require("dn", report);
     let dn = dn_at.as_ref().and_then(|at| dn(at, report));
-    let first = match (&dn_at, dn) {
-        (Some(at), Some(dn)) => names.define(Kind::Number, dn, at, report),
+    let first = match (&dn_at, &dn) {
+        (Some(at), Some(dn)) => names.define(Kind::Number, dn.as_str(), at, report),
         _ => false,
     };
     let description = fields.get("description").and_then(|at| at.name(128, report)).unwrap_or_default();
+    let display = fields.get("display").and_then(|at| at.name(MAX_SHOWN, report));
     let count = |key: &str, report: &mut Report| {
         let number = fields.get(key).and_then(|at| at.integer(MAX_CALLS, report));
         number.and_then(|n| u32::try_from(n).ok())
@@ -58,8 +66,9 @@ pub(in crate::config) fn number(
         fields.get(key).and_then(|at| at.boolean(report)).unwrap_or(default)
     };
     let number = DirectoryNumber {
-        dn: dn?.into(),
+        dn: dn?,
         description: description.into(),
+        display: display.map(Into::into),
         max_calls,
         busy_trigger,
         ring_duration: fields.get("ring_duration").and_then(|at| at.duration(RING, report)),
@@ -76,8 +85,8 @@ fn forwards(at: &At<'_>, names: &mut Names, report: &mut Report) -> Forwards {
     let mut destination = |key: &str| -> Option<Dn> {
         let at = fields.get(key)?;
         let number = dn(&at, report)?;
-        names.refer(Kind::Number, number, &at);
-        Some(number.into())
+        names.refer(Kind::Number, number.as_str(), &at);
+        Some(number)
     };
     Forwards {
         all: destination("all"),
@@ -89,15 +98,8 @@ fn forwards(at: &At<'_>, names: &mut Names, report: &mut Report) -> Forwards {
 }
 
 /// A directory number.
-pub(in crate::config) fn dn<'a>(at: &At<'a>, report: &mut Report) -> Option<&'a str> {
-    let text = at.text(report)?;
-    match dial::number(text) {
-        Ok(()) => Some(text),
-        Err(message) => {
-            at.wrong(report, message);
-            None
-        }
-    }
+pub(in crate::config) fn dn(at: &At<'_>, report: &mut Report) -> Option<Dn> {
+    dial::number(at.text(report)?).map_err(|message| at.wrong(report, message)).ok()
 }
 
 pub(in crate::config) fn trunk(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Trunk> {
@@ -109,6 +111,17 @@ pub(in crate::config) fn trunk(at: &At<'_>, names: &mut Names, report: &mut Repo
     let usual = if transport == TrunkTransport::Tls { 5061 } else { 5060 };
     let offer = fields.get("offer").and_then(|at| at.choice(devices::OFFERS, report)).unwrap_or_default();
     let digest = fields.get("digest").and_then(|at| devices::digest(&at, names, report));
+    let source_port = fields.get("source_port").and_then(|at| source_port(&at, report));
+    let ca = fields.get("ca").and_then(|at| authority(&at, report));
+    let tls_subject = fields.get("tls_subject").and_then(|at| at.name(253, report));
+    let is_tls = transport == TrunkTransport::Tls;
+    for (key, misplaced) in [("source_port", is_tls), ("ca", !is_tls), ("tls_subject", !is_tls)] {
+        if let Some(at) = fields.get(key).filter(|_| misplaced) {
+            let word =
+                if is_tls { "its certificate tells who a TLS trunk is, not a port" } else { "only over TLS" };
+            at.wrong(report, word);
+        }
+    }
     Some(Trunk {
         name: name?.into(),
         host: host?.into(),
@@ -116,8 +129,34 @@ pub(in crate::config) fn trunk(at: &At<'_>, names: &mut Names, report: &mut Repo
         transport,
         offer,
         digest,
+        source_port,
+        ca,
+        tls_subject: tls_subject.map(Into::into),
         place: at.place(),
     })
+}
+
+fn source_port(at: &At<'_>, report: &mut Report) -> Option<SourcePort> {
+    if at.scalar() == Some("any") {
+        return Some(SourcePort::Any);
+    }
+    let port = at.integer(PORT, report).and_then(|n| u16::try_from(n).ok());
+    port.map(SourcePort::Port)
+}
+
+/// The text of a file with certificates; that they can be read is seen here, where the place is known.
+fn authority(at: &At<'_>, report: &mut Report) -> Option<Arc<str>> {
+    let path = super::path(at, at.name(4096, report)?);
+    let shown = path.display();
+    let text =
+        super::short_file(&path, MAX_AUTHORITY_BYTES).map_err(|message| at.wrong(report, message)).ok()?;
+    match Trust::of(&text, None) {
+        Ok(_) => Some(text.into()),
+        Err(error) => {
+            at.wrong(report, format!("{shown}: {error}"));
+            None
+        }
+    }
 }
 
 pub(in crate::config) fn pattern(
@@ -127,8 +166,8 @@ pub(in crate::config) fn pattern(
 ) -> Option<RoutePattern> {
     let fields = at.fields(PATTERN_KEYS, report)?;
     let pattern_at = fields.require("pattern", report);
-    let text = pattern_at.as_ref().and_then(|at| at.text(report));
-    let parsed = match (&pattern_at, text) {
+    let text = pattern_at.as_ref().and_then(|at| at.text(report)).map(dial::plain_pattern);
+    let parsed = match (&pattern_at, &text) {
         (Some(at), Some(text)) => Pattern::parse(text)
             .map_err(|message| at.wrong(report, message))
             .ok()

@@ -1,13 +1,13 @@
 //! SIP over TCP and TLS.
 
 use super::{OUTBOX, SipContext};
-use crate::io::now;
 use crate::io::outbox::{Pending, outbox};
 use crate::io::places::{Place, SharedPlace};
 use crate::io::queue::{Event, Gone};
 use crate::io::tls;
-use crate::node::Input;
-use rustls::pki_types::ServerName;
+use crate::io::{now, wall};
+use crate::node::{Certified, Input};
+use rustls::pki_types::CertificateDer;
 use sip::Hop;
 use sip::frame::{Frame, PONG, StreamFramer};
 use sip::port::{ConnectionId, Transport};
@@ -32,7 +32,8 @@ pub(in crate::io) async fn listen_tcp(listener: TcpListener, local: SocketAddr, 
             return context.counters.sip_refused.add();
         };
         context.counters.sip_accepted.add();
-        tokio::spawn(accepted(Arc::clone(&context), stream, Transport::Tcp, local, remote, place));
+        let hop = Hop { transport: Transport::Tcp, local, remote, connection: None };
+        tokio::spawn(accepted(Arc::clone(&context), stream, hop, None, place));
     })
     .await;
 }
@@ -51,7 +52,9 @@ pub(in crate::io) async fn listen_tls(listener: TcpListener, local: SocketAddr, 
                 return;
             };
             context.counters.sip_accepted.add();
-            accepted(context, stream, Transport::Tls, local, remote, place).await;
+            let certified = certified(&context, stream.get_ref().1.peer_certificates());
+            let hop = Hop { transport: Transport::Tls, local, remote, connection: None };
+            accepted(context, stream, hop, certified, place).await;
         });
     })
     .await;
@@ -60,16 +63,33 @@ pub(in crate::io) async fn listen_tls(listener: TcpListener, local: SocketAddr, 
 async fn accepted<S: AsyncRead + AsyncWrite>(
     context: Arc<SipContext>,
     stream: S,
-    transport: Transport,
-    local: SocketAddr,
-    remote: SocketAddr,
+    hop: Hop,
+    certified: Option<Certified>,
     _place: Place,
 ) {
     let id = context.next_id();
-    let hop = Hop { transport, local, remote, connection: Some(id) };
+    let hop = named(hop, id);
     let (outbox, pending) = outbox(OUTBOX);
-    if context.queue.send(Event::SipOpened { hop, id, outbox }).await.is_ok() {
+    if context.queue.send(Event::SipOpened { hop, id, outbox }).await.is_ok()
+        && tell_certified(&context, id, certified).await.is_ok()
+    {
         serve(&context, stream, hop, id, pending).await;
+    }
+}
+
+/// What the peer's certificate proves.
+fn certified(context: &SipContext, chain: Option<&[CertificateDer<'_>]>) -> Option<Certified> {
+    context.tls.load().sip_peers.certified(chain?, wall())
+}
+
+async fn tell_certified(
+    context: &SipContext,
+    id: ConnectionId,
+    certified: Option<Certified>,
+) -> Result<(), Gone> {
+    match certified {
+        Some(certified) => context.queue.send(Event::Input(Input::SipCertified(id, certified))).await,
+        None => Ok(()),
     }
 }
 
@@ -86,7 +106,13 @@ pub(super) async fn connect(
     drop(beginning);
     let error = match made {
         Ok(Ok(Made::Tcp(stream))) => return serve(&context, stream, named(hop, id), id, pending).await,
-        Ok(Ok(Made::Tls(stream))) => return serve(&context, *stream, named(hop, id), id, pending).await,
+        Ok(Ok(Made::Tls(stream))) => {
+            let certified = certified(&context, stream.get_ref().1.peer_certificates());
+            if tell_certified(&context, id, certified).await.is_ok() {
+                serve(&context, *stream, named(hop, id), id, pending).await;
+            }
+            return;
+        }
         Ok(Err(error)) => error,
         Err(_) => io::Error::from(io::ErrorKind::TimedOut),
     };
@@ -106,9 +132,8 @@ async fn make(context: &SipContext, hop: Hop) -> io::Result<Made> {
     match hop.transport {
         Transport::Udp | Transport::Tcp => Ok(Made::Tcp(stream)),
         Transport::Tls => {
-            let connector = TlsConnector::from(Arc::clone(&context.tls.load().sip_client));
-            // Peers are configured by address, so their certificates have to name it.
-            let name = ServerName::IpAddress(hop.remote.ip().into());
+            let (name, config) = context.tls.load().sip_client_for(hop.remote);
+            let connector = TlsConnector::from(config);
             Ok(Made::Tls(Box::new(connector.connect(name, stream).await?)))
         }
     }

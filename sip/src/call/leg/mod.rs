@@ -5,9 +5,10 @@ mod ask;
 mod peer;
 
 use super::context::{Cx, Late, Server};
+use super::parties::{self, Side};
 use super::session_timer::SessionTimer;
 use super::values::{self, ALLOW, SDP, SUPPORTED};
-use crate::dialog::Dialog;
+use crate::dialog::{Dialog, Reach};
 use crate::message::{Headers, Method, Request, Response};
 use crate::port::{Event, Hop, Identity, Sdp};
 use crate::sdp::{self, Describer};
@@ -37,6 +38,8 @@ pub(crate) struct Leg {
     change: Option<Sdp>,
     /// Whom the peer talks to, to be said with the next message.
     identity: Option<Identity>,
+    /// Who is at the peer's end, by the word of a trunk.
+    pub peer: Option<Identity>,
     session: SessionTimer,
     /// OPTIONS that asks whether the peer still knows the dialog, and where it went.
     asked: Option<(ClientId, Hop)>,
@@ -168,6 +171,7 @@ impl Leg {
             queued: None,
             change: None,
             identity: None,
+            peer: None,
             session,
             asked: None,
         }
@@ -237,7 +241,7 @@ impl Leg {
         request.headers.push("Supported", SUPPORTED);
         request.headers.push("Session-Expires", self.session.ask().to_string());
         request.headers.push("Min-SE", self.session.min_se().as_secs().to_string());
-        self.identity_header(cx, &mut request.headers);
+        self.identity_header(cx, Side::Calling, &mut request.headers);
         if let Some(body) = body {
             request = request.with_body(SDP, body.to_vec());
         }
@@ -438,10 +442,39 @@ impl Leg {
         headers.push("Allow", ALLOW);
     }
 
-    /// P-Asserted-Identity of whom the peer talks to, once.
-    pub fn identity_header(&mut self, cx: &Cx<'_>, headers: &mut Headers) {
+    /// Whom the peer talks to, once.
+    pub fn identity_header(&mut self, cx: &Cx<'_>, side: Side, headers: &mut Headers) {
         if let Some(identity) = self.identity.take() {
-            cx.identity_headers(&identity, self.dialog.reach(), self.dialog.peer_hop(), headers);
+            cx.identity_headers(&identity, side, self.dialog.reach(), self.dialog.peer_hop(), headers);
+        }
+    }
+
+    /// Notes whom a trunk asserts to be at its end; true when that is somebody else than before.
+    pub fn identifies(&mut self, headers: &Headers, side: Side) -> bool {
+        match self.dialog.reach() {
+            // A phone's word for it counts for nothing.
+            Reach::AsItCame => false,
+            Reach::Contact => match parties::asserted(headers, side) {
+                Some(peer) if self.peer.as_ref() != Some(&peer) => {
+                    self.peer = Some(peer);
+                    true
+                }
+                Some(_) | None => false,
+            },
+        }
+    }
+
+    /// Tells the node of somebody else at a trunk's end.
+    pub fn learn_party(&mut self, cx: &mut Cx<'_>, headers: &Headers, side: Side) {
+        if self.identifies(headers, side) {
+            self.tell_party(cx);
+        }
+    }
+
+    /// Tells the node who is at a trunk's end, if that was ever asserted.
+    pub fn tell_party(&mut self, cx: &mut Cx<'_>) {
+        if let Some(peer) = &self.peer {
+            cx.event(Event::Identified(cx.call, peer.clone()));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Carrier, Flow, Leg, Ours, Purpose, Theirs};
 use crate::call::context::{Cx, Server, Timer};
+use crate::call::parties::Side;
 use crate::call::refusals;
 use crate::call::values::{self, SDP, SUPPORTED};
 use crate::dialog::{Reach, contact_of};
@@ -77,6 +78,7 @@ impl Leg {
             return cx.respond(&server, server.reply(422).with("Min-SE", min_se.as_secs().to_string()));
         }
         self.learn(&request.headers);
+        self.learn_party(cx, &request.headers, Side::Calling);
         self.dialog.refresh_target(contact_of(&request.headers));
         self.session.told_by_request(&request.headers, self.abilities.timer);
         if request.body.is_empty() {
@@ -161,7 +163,7 @@ impl Leg {
             self.target_refresh_headers(&mut reply.headers);
             reply.headers.push("Supported", SUPPORTED);
             self.session.answer(&mut reply.headers);
-            self.identity_header(cx, &mut reply.headers);
+            self.identity_header(cx, Side::Called, &mut reply.headers);
         }
         cx.respond(&server, reply.clone());
         if self.confirmed {
@@ -253,6 +255,7 @@ impl Leg {
         cseq: u32,
     ) {
         self.learn(&response.headers);
+        self.learn_party(cx, &response.headers, Side::Called);
         self.dialog.refresh_target(contact_of(&response.headers));
         if self.confirmed {
             self.session.told_by_answer(response.headers.session_expires());
