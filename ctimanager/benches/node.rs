@@ -105,7 +105,6 @@ impl Model {
                 forward: Forwards::default(),
                 auto_accept: false,
                 allow_cti_control: true,
-                offer: OfferTime::Early,
             }],
             devices: vec![DevicePlan {
                 name: "RP".into(),

@@ -345,6 +345,8 @@ pub enum Destination {
     },
     /// A peer at a fixed address.
     Peer {
+        /// The trunk's name.
+        trunk: Arc<str>,
         /// How and where.
         transport: Transport,
         /// Its address.

@@ -341,6 +341,7 @@ fn destination(
         }
         Target::Trunk(name, number) => match trunk(&name) {
             Some(peer) => Ok(Destination::Peer {
+                trunk: name.as_str().into(),
                 transport: peer.transport,
                 remote: peer.remote,
                 user: number.to_string(),

@@ -6,7 +6,7 @@ use crate::call::values;
 use crate::call::{Call, Cx, Outgoing, Plan, Target, Wish};
 use crate::dialog::Reach;
 use crate::message::Uri;
-use crate::port::{CallHandle, Command, Destination, Directory, Event, Hop, Output, Source, Transport};
+use crate::port::{CallHandle, Command, Destination, Event, Hop, Output, Source, Transport};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -19,13 +19,12 @@ impl Stack {
         &mut self,
         now: Instant,
         command: Command,
-        directory: &dyn Directory,
         out: &mut Vec<Output>,
     ) {
         let (handle, wish) = match command {
             Command::Invite { call, to, from, called, diverted, offer, max_forwards, hops } => {
                 let plan = Plan { from, called, diverted, offer, max_forwards, hops };
-                return self.place(now, call, to, plan, directory, out);
+                return self.place(now, call, to, plan, out);
             }
             Command::ForgetAccount(account) => return self.forget_account(&account, out),
             Command::Restore(kept) => return self.restore(now, kept, out),
@@ -48,7 +47,6 @@ impl Stack {
         call: CallHandle,
         to: Destination,
         plan: Plan,
-        directory: &dyn Directory,
         out: &mut Vec<Output>,
     ) {
         let refused = |status, cause| {
@@ -59,10 +57,9 @@ impl Stack {
         }
         let (targets, source) = match to {
             Destination::Account { id, number } => (self.contacts(&id, &number), Some(Source::Account(id))),
-            Destination::Peer { transport, remote, user, host } => {
+            Destination::Peer { trunk, transport, remote, user, host } => {
                 let target = self.peer_target(transport, remote, &user, &host);
-                let trunk = target.as_ref().and_then(|target| directory.trunk(&target.hop, remote.port()));
-                (target.into_iter().collect(), trunk.map(Source::Trunk))
+                (target.into_iter().collect(), Some(Source::Trunk(trunk)))
             }
         };
         if targets.is_empty() {

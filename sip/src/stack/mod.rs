@@ -149,7 +149,7 @@ impl Stack {
                 self.registrar.unreachable(&hop, out);
             }
             Input::Undelivered { hop, quoted } => self.undelivered(now, &hop, &quoted, directory, out),
-            Input::Command(command) => self.command(now, command, directory, out),
+            Input::Command(command) => self.command(now, command, out),
             Input::Timeout => self.timeout(now, directory, out),
         }
     }

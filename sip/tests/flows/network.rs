@@ -201,6 +201,7 @@ impl Network {
         self.sides[0].calls.insert(call, Seen::default());
         let party = |number: &str| Identity { number: number.into(), name: None, restricted: false };
         let to = Destination::Peer {
+            trunk: "T".into(),
             transport: Transport::Udp,
             remote: self.sides[1].address,
             user: "5000".into(),

@@ -241,6 +241,7 @@ fn who_may_not_be_shown() {
     let (mut w, mut b) = (World::new(), Ua::new("203.0.113.2:5060"));
     let hidden = Identity { number: "2001".into(), name: Some("Ann".into()), restricted: true };
     let to = sip::port::Destination::Peer {
+        trunk: "T".into(),
         transport: sip::Transport::Udp,
         remote: b.hop.remote,
         user: "5000".into(),

@@ -186,6 +186,7 @@ impl World {
 
     pub fn invite(&mut self, ua: &Ua, offer: Option<Sdp>) {
         let to = Destination::Peer {
+            trunk: "T".into(),
             transport: ua.hop.transport,
             remote: ua.hop.remote,
             user: "5000".into(),

@@ -242,16 +242,6 @@ impl Agent {
         authorization
     }
 
-    /// Waits for a request of this method; responses, and what is repeated before it, are passed over.
-    pub async fn hear_request(&self, method: &str) -> Heard {
-        loop {
-            let heard = self.hear().await;
-            if heard.0.starts_with(&format!("{method} ")) {
-                return heard;
-            }
-        }
-    }
-
     /// Waits for a final response.
     pub async fn hear_final(&self) -> Heard {
         loop {
