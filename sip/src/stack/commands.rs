@@ -15,12 +15,7 @@ const SUBSCRIBER_ABSENT: u16 = 20;
 const NO_CIRCUIT: u16 = 34;
 
 impl Stack {
-    pub(super) fn command(
-        &mut self,
-        now: Instant,
-        command: Command,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn command(&mut self, now: Instant, command: Command, out: &mut Vec<Output>) {
         let (handle, wish) = match command {
             Command::Invite { call, to, from, called, diverted, offer, max_forwards, hops } => {
                 let plan = Plan { from, called, diverted, offer, max_forwards, hops };
@@ -41,14 +36,7 @@ impl Stack {
         self.with_call(now, handle, out, |call, cx| call.on_wish(cx, wish));
     }
 
-    fn place(
-        &mut self,
-        now: Instant,
-        call: CallHandle,
-        to: Destination,
-        plan: Plan,
-        out: &mut Vec<Output>,
-    ) {
+    fn place(&mut self, now: Instant, call: CallHandle, to: Destination, plan: Plan, out: &mut Vec<Output>) {
         let refused = |status, cause| {
             Output::Event(Event::Refused { call, status, cause: Some(cause), redirect_to: Vec::new() })
         };
