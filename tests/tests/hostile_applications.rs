@@ -37,6 +37,8 @@ fn assert_as_fast(what: &str, before: Duration, beside: Duration) {
 }
 
 struct House {
+    /// Held for its folder.
+    _lab: Lab,
     node: Node,
     trunk: Trunk,
     desk: Cti,
@@ -60,7 +62,7 @@ async fn house(test: &str) -> House {
     let mut desk = node.application("desk").await;
     let media = json!({"mode": "static", "ip": "127.0.0.1", "port": 30_000, "codecs": ["PCMU", "PCMA"]});
     desk.call("device.open", json!({"device": "RP_MAIN", "media": media})).await;
-    House { node, trunk, desk }
+    House { _lab: lab, node, trunk, desk }
 }
 
 /// An application that has all ports open.
@@ -83,7 +85,7 @@ async fn greedy(node: &Node) -> Cti {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_thousands_of_devices_looks_at_them_and_leaves_and_calls_go_on() {
-    let House { mut node, trunk, mut desk } = house("greedy").await;
+    let House { _lab, mut node, trunk, mut desk } = house("greedy").await;
     let mut one = greedy(&node).await;
     let before = slowest_call(&trunk, &mut desk, 20).await;
     let looking = async {
@@ -129,7 +131,7 @@ async fn who_has_thousands_of_devices_looks_at_them_and_leaves_and_calls_go_on()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_lists_all_devices_all_the_time_pays_for_it_and_calls_go_on() {
-    let House { mut node, trunk, mut desk } = house("lists").await;
+    let House { _lab, mut node, trunk, mut desk } = house("lists").await;
     let before = slowest_call(&trunk, &mut desk, 20).await;
     let mut crowd = Vec::new();
     for _ in 0..4 {
@@ -177,20 +179,19 @@ async fn a_user_who_opens_and_leaves_sessions_keeps_nobody_out() {
         .parameter("session_resume_grace_maximum", json!("600s"));
     let mut node = Node::start(&lab, config).await;
     let hello = |user: &str| json!({"user": user, "password": PASSWORD, "application": "x", "resume_grace_ms": 600_000});
+    let mut staying = Vec::new();
     for n in 0..8 {
         let mut one = node.connect().await;
         one.call("provider.open", hello("greedy")).await;
         // Half of them leave their session behind, half stay.
         if n % 2 == 0 {
-            drop(one);
-        } else {
-            std::mem::forget(one);
+            staying.push(one);
         }
     }
     let refused = node.connect().await.refused("provider.open", hello("greedy")).await;
     assert_eq!(refused.symbol.name(), "MAX_CONNECTIONS");
     for _ in 0..4 {
-        std::mem::forget(node.application("desk").await);
+        staying.push(node.application("desk").await);
     }
     let alarms = node.admin("alarms").to_string();
     assert!(alarms.contains("CtiMaxConnectionsOfUserReached") && alarms.contains("greedy"), "{alarms}");
