@@ -463,6 +463,7 @@ impl CallControl {
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         let Some(redirecting) = call.redirecting.take() else { return };
         call.parties = redirecting.parties;
+        call.hops = redirecting.hops;
         let tried = std::mem::replace(&mut call.far, redirecting.old);
         self.stop_ringing(call_id);
         let refused = refusal(
@@ -673,11 +674,12 @@ impl CallControl {
     }
 
     fn redirect_failed(&mut self, call_id: CallId, redirecting: Redirecting, why: Failure) {
-        let Redirecting { leg, session, token, keep_on_failure, old, parties, alternatives } = redirecting;
+        let Redirecting { leg, session, token, keep_on_failure, old, parties, .. } = redirecting;
         self.reply(session, token, redirect_refused(why.cause));
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         call.parties = parties;
-        call.alternatives = alternatives;
+        call.alternatives = redirecting.alternatives;
+        (call.hops, call.talking_since) = (redirecting.hops, redirecting.talking_since);
         call.far = old;
         match &call.far {
             Far::Nobody | Far::Routed { .. } => return self.end_call(call_id, why, None),

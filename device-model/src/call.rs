@@ -65,6 +65,10 @@ pub(crate) struct Redirecting {
     pub(crate) parties: Parties,
     /// What was still to be tried.
     pub(crate) alternatives: Vec<Alternative>,
+    /// The hops as they were: a redirect that fails is none.
+    pub(crate) hops: u32,
+    /// Since when the two ends talked.
+    pub(crate) talking_since: Option<Instant>,
 }
 
 /// A number that a redirection (SIP 3xx) named beside a better one: it is tried when that one fails.

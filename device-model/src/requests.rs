@@ -5,7 +5,7 @@ use crate::call::{Far, Redirecting};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
 use crate::ending::Role;
-use crate::ids::{DeviceName, Dn, LegId, RequestToken, SessionId};
+use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId};
 use crate::leg::{At, Channel, Leg, LegMedia, Wire};
 use crate::media::MediaTermination;
 use crate::port::{Event, Refusal, RefusalKind, Reply, Request};
@@ -398,15 +398,15 @@ impl CallControl {
         call.parties.last_redirecting = Some(party);
         call.parties.called = called;
         call.visited.clear();
+        let (hops, talking_since) = (call.hops, call.talking_since.take());
         // A call that was served before it is sent on isn't in a loop.
-        if call.talking_since.zip(now).is_some_and(|(since, now)| now.duration_since(since) >= SERVED) {
+        if talking_since.zip(now).is_some_and(|(since, now)| now.duration_since(since) >= SERVED) {
             call.hops = 0;
         }
-        call.talking_since = None;
         let alternatives = std::mem::take(&mut call.alternatives);
         let old = std::mem::replace(&mut call.far, Far::Nobody);
         let Asker { session, token } = asker;
-        call.redirecting = Some(Redirecting {
+        let redirecting = Redirecting {
             leg: ask.leg,
             session,
             token,
@@ -414,13 +414,26 @@ impl CallControl {
             old,
             parties,
             alternatives,
-        });
+            hops,
+            talking_since,
+        };
+        self.send_on(call_id, redirecting, ask.destination);
+        Ok(())
+    }
+
+    /// A redirect begins; what it left stands until it is decided.
+    fn send_on(&mut self, call_id: CallId, mut redirecting: Redirecting, destination: Dn) {
         self.stop_ringing(call_id);
-        match self.hop(call_id) {
-            true => self.route(call_id, ask.destination, Reason::Redirect),
+        let allowed = self.hop(call_id);
+        // A call that goes round ends, whatever its applications would like to keep.
+        redirecting.keep_on_failure &= allowed;
+        if let Some(call) = self.calls.get_mut(&call_id) {
+            call.redirecting = Some(redirecting);
+        }
+        match allowed {
+            true => self.route(call_id, destination, Reason::Redirect),
             false => self.final_failure(call_id, LOOP),
         }
-        Ok(())
     }
 }
 

@@ -169,7 +169,7 @@ async fn applications_that_redirect_round_and_round_lose_the_call_with_cause_25(
         let mut leg = app.offered().await["leg"].clone();
         for n in 1..=redirects {
             let to = if n % 2 == 1 { "5001" } else { "5000" };
-            let asked = json!({"leg": leg, "destination": to});
+            let asked = json!({"leg": leg, "destination": to, "keep_on_failure": false});
             // The reply to one waits for the fate of the next.
             app.cti.send("call.redirect", asked).await;
             if n < redirects {

@@ -207,7 +207,7 @@ fn round(w: &mut World, mut answers: impl FnMut(&mut World, LegId)) -> usize {
         let Some(leg) = legs.last().map(|view| view.leg) else { return times };
         answers(w, leg);
         at = if at == "RP" { "P" } else { "RP" };
-        w.redirect(leg, if at == "RP" { "5000" } else { "6001" }, false);
+        w.redirect(leg, if at == "RP" { "5000" } else { "6001" }, times % 2 == 0);
     }
     40
 }
@@ -239,6 +239,19 @@ fn to_answer_in_between_is_no_way_round_the_count() {
     });
     assert_eq!(times, 13);
     assert!(w.said().contains("Release { cause: Cause(25 exchange_routing_error) }"));
+    quiet(&w);
+}
+
+#[test]
+fn a_redirect_that_fails_is_no_hop() {
+    let mut w = two_applications();
+    let rp = w.leg_at("RP");
+    for _ in 0..30 {
+        w.redirect(rp, "4711", true);
+        w.redirect(rp, "2002", true);
+        rejects(&mut w, Cause::USER_BUSY, 486);
+    }
+    assert_eq!(round(&mut w, |_, _| {}), 13, "the call is where it was, with all its hops before it");
     quiet(&w);
 }
 
