@@ -61,7 +61,11 @@ impl Stack {
             Destination::Account { id, number } => (self.contacts(&id, &number), Some(Source::Account(id))),
             Destination::Peer { transport, remote, user, host } => {
                 let target = self.peer_target(transport, remote, &user, &host);
-                let trunk = target.as_ref().and_then(|target| directory.trunk(&target.hop, remote.port()));
+                // Before the connection is made it has shown no certificate; we call whom the configuration names.
+                let trunk = target.as_ref().and_then(|target| {
+                    let known = directory.trunk(&target.hop).map(|trunk| trunk.name);
+                    known.or_else(|| directory.trunk_of_address(&target.hop))
+                });
                 (target.into_iter().collect(), trunk.map(Source::Trunk))
             }
         };
