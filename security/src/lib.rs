@@ -15,6 +15,7 @@ pub mod password;
 pub mod pki;
 pub mod policy;
 pub mod secret;
+pub mod shares;
 pub mod tls;
 pub mod users;
 

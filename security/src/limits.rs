@@ -1,23 +1,16 @@
-//! Rate limits: failed logins per user and per address, requests per session, per user and per address. The time is an
-//! argument.
+//! Rates of requests: per session, per user and per address. The time is an argument. Passwords and all else have
+//! [`shares`](crate::shares).
 
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// Names (and as many addresses) whose failures are remembered at once. Beyond it whoever failed longest ago is
-/// forgotten; to make room on purpose takes that many failed logins within the minute, from many addresses.
-pub const MAX_REMEMBERED: usize = 10_000;
-
-const WINDOW: Duration = Duration::from_secs(60);
 
 /// Too much: try again after this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,109 +28,12 @@ impl TooMany {
     }
 }
 
-/// Counts failed logins in a sliding minute, for each user name (known or not) and each address.
-///
-/// Ask [`check`](Self::check) before a password is verified, and once more when the verdict is there, before anybody
-/// hears it: then guesses that ran side by side tell no more than the limit allows, and a crowd of honest applications
-/// that reconnect at once is never held up.
-#[derive(Debug)]
-pub struct LoginLimiter {
-    limit: usize,
-    users: Failures<Arc<str>>,
-    addresses: Failures<IpAddr>,
-}
-
-impl LoginLimiter {
-    /// A limiter that allows so many failures a minute; at least one.
-    #[must_use]
-    pub fn new(max_failures_per_minute: u32) -> Self {
-        let limit = usize::try_from(max_failures_per_minute.max(1)).unwrap_or(usize::MAX);
-        Self { limit, users: Failures::default(), addresses: Failures::default() }
-    }
-
-    /// Another limit, from now on.
-    pub fn set_limit(&mut self, max_failures_per_minute: u32) {
-        self.limit = Self::new(max_failures_per_minute).limit;
-    }
-
-    /// May a login of this user from this address be tried, or its outcome be told?
-    ///
-    /// # Errors
-    /// When the user or the address has failed as often as the limit says within the last minute.
-    pub fn check(&self, now: Instant, user: &str, address: IpAddr) -> Result<(), TooMany> {
-        let user = self.users.wait(now, user, self.limit);
-        let address = self.addresses.wait(now, &network(address), self.limit);
-        match user.max(address) {
-            None => Ok(()),
-            Some(retry_after) => Err(TooMany { retry_after }),
-        }
-    }
-
-    /// A login failed.
-    pub fn failed(&mut self, now: Instant, user: &str, address: IpAddr) {
-        self.users.add(now, user.into(), self.limit);
-        self.addresses.add(now, network(address), self.limit);
-    }
-}
-
 /// Whom an address counts as: one customer of IPv6 has a /64 at least, and so 2^64 addresses: they count as one.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 => v4,
-    }
-}
-
-/// The times of the last minute's failures by key, oldest first, at most `limit` of each. Each step costs the logarithm
-/// of their number at most: who invents names makes no work.
-#[derive(Debug)]
-struct Failures<K> {
-    times: HashMap<K, VecDeque<Instant>>,
-    /// Each key by its last failure.
-    by_age: BTreeSet<(Instant, K)>,
-}
-
-impl<K> Default for Failures<K> {
-    fn default() -> Self {
-        Self { times: HashMap::new(), by_age: BTreeSet::new() }
-    }
-}
-
-impl<K: Hash + Ord + Clone> Failures<K> {
-    /// How long the key has to wait; `None` = not at all.
-    fn wait<Q: Hash + Eq + ?Sized>(&self, now: Instant, key: &Q, limit: usize) -> Option<Duration>
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        let times = self.times.get(key)?;
-        let decisive = times.len().checked_sub(limit).and_then(|at| times.get(at))?;
-        (*decisive + WINDOW).checked_duration_since(now).filter(|wait| !wait.is_zero())
-    }
-
-    fn add(&mut self, now: Instant, key: K, limit: usize) {
-        self.forget(now, if self.times.contains_key(&key) { MAX_REMEMBERED } else { MAX_REMEMBERED - 1 });
-        let times = self.times.entry(key.clone()).or_default();
-        if let Some(last) = times.back() {
-            self.by_age.remove(&(*last, key.clone()));
-        }
-        times.push_back(now);
-        self.by_age.insert((now, key));
-        let over = |first: &Instant| now.saturating_duration_since(*first) >= WINDOW;
-        while times.len() > limit || times.front().is_some_and(over) {
-            times.pop_front();
-        }
-    }
-
-    /// Forgets who has not failed for a minute, and the stalest of those beyond `keep`.
-    fn forget(&mut self, now: Instant, keep: usize) {
-        while let Some((last, _)) = self.by_age.first()
-            && (self.times.len() > keep || now.saturating_duration_since(*last) >= WINDOW)
-        {
-            if let Some((_, key)) = self.by_age.pop_first() {
-                self.times.remove(&key);
-            }
-        }
     }
 }
 
@@ -280,13 +176,8 @@ impl Clock for ToldClock {
 
 #[cfg(test)]
 mod tests {
-    use super::{FEW, LoginLimiter, MAX_REMEMBERED, RequestRate, RequestRates, TooMany};
-    use std::net::IpAddr;
+    use super::{FEW, RequestRate, RequestRates, TooMany};
     use std::time::{Duration, Instant};
-
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
 
     /// Tests need some instant to count from; which one makes no difference.
     #[allow(clippy::disallowed_methods)]
@@ -295,73 +186,6 @@ mod tests {
     }
 
     const MS: Duration = Duration::from_millis(1);
-
-    #[test]
-    fn the_eleventh_try_of_a_minute_waits_until_the_first_failure_is_a_minute_old() {
-        let (mut limiter, t0) = (LoginLimiter::new(10), start());
-        let from = address("192.0.2.1");
-        for n in 0..10 {
-            assert_eq!(limiter.check(t0 + n * MS, "alice", from), Ok(()));
-            limiter.failed(t0 + n * MS, "alice", from);
-        }
-        let refused = limiter.check(t0 + 10 * MS, "alice", from).unwrap_err();
-        assert_eq!(refused.retry_after_ms(), 59_990);
-        assert!(
-            limiter.check(t0 + 10 * MS, "alice", address("192.0.2.2")).is_err(),
-            "the user from elsewhere"
-        );
-        assert!(limiter.check(t0 + 10 * MS, "bob", from).is_err(), "another user from there");
-        assert_eq!(limiter.check(t0 + 10 * MS, "bob", address("192.0.2.2")), Ok(()));
-        assert!(limiter.check(t0 + Duration::from_secs(60) - MS, "alice", from).is_err());
-        assert_eq!(limiter.check(t0 + Duration::from_secs(60), "alice", from), Ok(()));
-    }
-
-    #[test]
-    fn a_lower_limit_binds_at_once() {
-        let (mut limiter, t0) = (LoginLimiter::new(10), start());
-        for n in 0..3 {
-            limiter.failed(t0 + n * MS, "alice", address("192.0.2.1"));
-        }
-        limiter.set_limit(2);
-        let refused = limiter.check(t0 + 3 * MS, "alice", address("192.0.2.9")).unwrap_err();
-        assert_eq!(refused.retry_after_ms(), 59_998, "from the second failure on");
-    }
-
-    #[test]
-    fn a_high_limit_keeps_no_more_than_a_minute() {
-        let (mut limiter, t0) = (LoginLimiter::new(1_000_000), start());
-        for second in 0..600 {
-            limiter.failed(t0 + Duration::from_secs(second), "alice", address("192.0.2.1"));
-        }
-        assert_eq!(limiter.users.times["alice"].len(), 60);
-    }
-
-    #[test]
-    fn a_slash_64_counts_as_one_address_and_mapped_ones_as_ipv4() {
-        let (mut limiter, t0) = (LoginLimiter::new(1), start());
-        limiter.failed(t0, "a", address("2001:db8:1:2::1"));
-        assert!(limiter.check(t0, "b", address("2001:db8:1:2:ffff::9")).is_err());
-        assert!(limiter.check(t0, "b", address("2001:db8:1:3::1")).is_ok());
-        limiter.failed(t0, "c", address("::ffff:192.0.2.1"));
-        assert!(limiter.check(t0, "d", address("192.0.2.1")).is_err());
-    }
-
-    #[test]
-    fn memory_is_bounded_and_the_stalest_is_forgotten() {
-        let (mut limiter, t0) = (LoginLimiter::new(1), start());
-        let from = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
-        let most = u32::try_from(MAX_REMEMBERED).unwrap();
-        for n in 0..=most {
-            limiter.failed(t0 + n * Duration::from_micros(1), &format!("user{n}"), from(n));
-        }
-        assert_eq!(limiter.users.times.len(), MAX_REMEMBERED);
-        assert_eq!(limiter.addresses.times.len(), MAX_REMEMBERED);
-        let now = t0 + Duration::from_secs(1);
-        assert!(limiter.check(now, "user0", address("192.0.2.1")).is_ok(), "the oldest went");
-        assert!(limiter.check(now, "user1", address("192.0.2.1")).is_err());
-        limiter.failed(t0 + Duration::from_secs(120), "late", from(1));
-        assert_eq!(limiter.users.times.len(), 1, "what is over is thrown away first");
-    }
 
     #[test]
     fn requests_have_a_burst_and_then_a_rate() {
@@ -395,23 +219,6 @@ mod tests {
         rates.charge(t0, &"alice", 10);
         rates.charge(t0, &"nobody", 10);
         assert!(rates.check(t0, &"alice").is_err() && rates.check(t0, &"bob").is_ok());
-    }
-
-    /// A million names within a second: the stalest goes each time, at no more cost than the first.
-    #[test]
-    fn millions_of_invented_names_are_no_work() {
-        let (mut limiter, t0) = (LoginLimiter::new(10), start());
-        let from = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
-        for n in 0..50_000 {
-            limiter.failed(t0 + n * Duration::from_micros(1), &format!("user{n}"), from(n));
-        }
-        for failures in
-            [limiter.users.times.len(), limiter.users.by_age.len(), limiter.addresses.by_age.len()]
-        {
-            assert_eq!(failures, MAX_REMEMBERED);
-        }
-        assert!(limiter.users.times.contains_key("user49999"));
-        assert!(!limiter.users.times.contains_key("user0"));
     }
 
     #[test]

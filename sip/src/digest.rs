@@ -3,17 +3,19 @@
 //! An answer in either algorithm is taken. Which ones a challenge names is [`Offer`]: many phones look at the first
 //! challenge alone, or give up where any of them names what they don't know.
 //!
-//! A nonce carries its own time and a check sum, so that challenges need no memory: a flood of requests without
-//! credentials leaves nothing behind. Only a nonce that was used with the right password is remembered, to refuse its
-//! count a second time. An unknown user and a wrong password take the same steps and get the same answer.
+//! A nonce carries its own time and a check sum over that and the address that it was made for, so that challenges need
+//! no memory: a flood of requests without credentials leaves nothing behind. Only a nonce that was used with the right
+//! password is remembered, to refuse its count a second time. An unknown user and a wrong password take the same steps
+//! and get the same answer.
 
 use crate::message::text::{list, unquote};
-use crate::message::{Headers, Request, Response};
-use crate::port::{Account, Directory};
+use crate::message::{Headers, Request, Response, Uri};
+use crate::port::{Account, Directory, Hop};
 use crate::transaction::Ids;
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq as _;
@@ -54,7 +56,19 @@ pub enum Verdict {
     /// Right, but the nonce is too old or was used before: challenge with `stale=true`.
     Stale,
     /// Unknown user, wrong password, or not what we asked for: challenge again.
-    Wrong,
+    Wrong {
+        /// The digest user name.
+        user: String,
+        /// Whether there is such an account.
+        known: bool,
+    },
+    /// Not looked at, since too many were wrong: challenge again.
+    PutOff {
+        /// The digest user name.
+        user: String,
+    },
+    /// Right, but signed for another URI than the request's: 400.
+    OtherUri,
 }
 
 impl std::fmt::Debug for Verdict {
@@ -63,7 +77,9 @@ impl std::fmt::Debug for Verdict {
             Verdict::Accepted { .. } => "Accepted",
             Verdict::Missing => "Missing",
             Verdict::Stale => "Stale",
-            Verdict::Wrong => "Wrong",
+            Verdict::Wrong { .. } => "Wrong",
+            Verdict::PutOff { .. } => "PutOff",
+            Verdict::OtherUri => "OtherUri",
         })
     }
 }
@@ -132,12 +148,19 @@ impl Authenticator {
         Self { offer, ..self }
     }
 
-    /// A 401 with one challenge for each algorithm that is offered.
+    /// A 401 with one challenge for each algorithm that is offered, without a To tag. Its nonce is good for this address
+    /// alone.
     #[must_use]
-    pub fn challenge(&self, now: Instant, ids: &mut Ids, request: &Request, stale: bool) -> Response {
-        let tag = ids.tag();
+    pub fn challenge(
+        &self,
+        now: Instant,
+        ids: &mut Ids,
+        request: &Request,
+        hop: &Hop,
+        stale: bool,
+    ) -> Response {
         let serial = (self.milliseconds(now), ids.below(u64::MAX));
-        let nonce = self.nonce(serial);
+        let nonce = self.nonce(serial, hop);
         let stale = if stale { ", stale=true" } else { "" };
         let value = |algorithm: &str| {
             format!(
@@ -150,28 +173,39 @@ impl Authenticator {
             Offer::Sha256 => &["SHA-256"],
             Offer::Both => &["SHA-256", "MD5"],
         };
-        let refusal = Response::to(request, 401, Some(&tag));
+        let refusal = Response::to(request, 401, None);
         algorithms
             .iter()
             .fold(refusal, |refusal, algorithm| refusal.with("WWW-Authenticate", value(algorithm)))
     }
 
     /// Judges the Authorization headers of a request.
-    pub fn check(&mut self, now: Instant, request: &Request, directory: &dyn Directory) -> Verdict {
+    pub fn check(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        hop: &Hop,
+        directory: &dyn Directory,
+    ) -> Verdict {
         let realm = Arc::clone(&self.realm);
         let mut read = request.headers.all("Authorization").filter_map(Credentials::read);
         let Some(credentials) = read.find(|credentials| credentials.realm == realm.replace(['"', '\\'], "_"))
         else {
             return Verdict::Missing;
         };
+        if !directory.may_prove(now, &credentials.user, hop) {
+            return Verdict::PutOff { user: credentials.user };
+        }
         let account = directory.account(&credentials.user);
+        let known = account.is_some();
         let password = account.as_ref().map_or("", |account| account.password.as_str());
         let expected = credentials.response(password, request.method.as_str());
         let given = credentials.response.as_bytes();
         let right = bool::from(expected.as_bytes().ct_eq(given));
         match account.filter(|_| right && credentials.offered) {
-            None => Verdict::Wrong,
-            Some(account) if self.take(now, &credentials) => {
+            None => Verdict::Wrong { user: credentials.user, known },
+            Some(_) if !is_same_target(&credentials.uri, &request.uri) => Verdict::OtherUri,
+            Some(account) if self.take(now, &credentials, hop) => {
                 Verdict::Accepted { user: credentials.user, account }
             }
             Some(_) => Verdict::Stale,
@@ -179,8 +213,8 @@ impl Authenticator {
     }
 
     /// Whether the nonce is ours, young, and its count new.
-    fn take(&mut self, now: Instant, credentials: &Credentials) -> bool {
-        let Some(serial) = self.serial(&credentials.nonce) else { return false };
+    fn take(&mut self, now: Instant, credentials: &Credentials, hop: &Hop) -> bool {
+        let Some(serial) = self.serial(&credentials.nonce, hop) else { return false };
         let now = self.milliseconds(now);
         let lifetime = u64::try_from(NONCE_LIFETIME.as_millis()).unwrap_or(u64::MAX);
         if serial.0 < self.floor || serial.0 + lifetime < now {
@@ -211,26 +245,50 @@ impl Authenticator {
         u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn nonce(&self, serial: Serial) -> String {
+    fn nonce(&self, serial: Serial, hop: &Hop) -> String {
         let mut hash = Sha256::new();
         hash.update(*self.key);
         hash.update(serial.0.to_be_bytes());
         hash.update(serial.1.to_be_bytes());
+        hash.update(source(hop).octets());
         // All inputs have one length, so a plain prefix key can't be extended; and half the sum hides the rest.
         let sum = hex(&hash.finalize()[..16]);
         format!("{:016x}{:016x}{sum}", serial.0, serial.1)
     }
 
-    fn serial(&self, nonce: &str) -> Option<Serial> {
+    fn serial(&self, nonce: &str, hop: &Hop) -> Option<Serial> {
         let number = |at: usize| u64::from_str_radix(nonce.get(at..at + 16)?, 16).ok();
         let serial = (number(0)?, number(16)?);
-        bool::from(self.nonce(serial).as_bytes().ct_eq(nonce.as_bytes())).then_some(serial)
+        bool::from(self.nonce(serial, hop).as_bytes().ct_eq(nonce.as_bytes())).then_some(serial)
     }
 
     /// How many nonces are remembered.
     #[must_use]
     pub fn remembered(&self) -> usize {
         self.used.len()
+    }
+}
+
+/// Whom a nonce is for: the address without its port, which a NAT may change; of IPv6 the network, whose hosts change
+/// theirs by themselves (RFC 8981).
+fn source(hop: &Hop) -> Ipv6Addr {
+    match hop.remote.ip().to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64),
+    }
+}
+
+/// Whether the URI that was signed means the same as the request's (RFC 7616 §3.4.6): the same user, so that what was
+/// signed for one number can't call another. Hosts, ports and parameters may differ, since proxies rewrite them and
+/// phones leave them out; and a URI without a user is the server itself, as SIPp and some gateways sign every request.
+fn is_same_target(signed: &str, requested: &Uri) -> bool {
+    match Uri::read(signed) {
+        Ok(signed) if !requested.user().is_empty() && signed.user().is_empty() => {
+            signed.host().eq_ignore_ascii_case(requested.host())
+        }
+        Ok(signed) => requested.user().is_empty() || signed.user() == requested.user(),
+        // `host:port` alone.
+        Err(_) => requested.user().is_empty(),
     }
 }
 
@@ -311,8 +369,7 @@ impl Credentials {
         })
     }
 
-    /// The response that the right password gives. The digest URI is taken as written and not held against the
-    /// Request-URI: some clients sign the server's address; a nonce count is good only once anyway.
+    /// The response that the right password gives, with the digest URI as written.
     fn response(&self, password: &str, method: &str) -> Zeroizing<String> {
         let secret = self.algorithm.hash(&[&self.user, &self.realm, password]);
         let action = self.algorithm.hash(&[method, &self.uri]);

@@ -19,6 +19,7 @@ pub mod stack;
 pub mod transaction;
 
 pub use port::{
-    Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Login, Output, Refused, Transport,
+    Account, Attempt, CallHandle, Command, Config, Directory, Event, Hop, Input, Login, Outcome, Output,
+    Refused, Transport,
 };
 pub use stack::{Counts, Stack};

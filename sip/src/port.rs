@@ -58,6 +58,9 @@ pub struct Config {
     /// Requests within dialogs a second, of a phone's account or of one dialog of a trunk: 503 with Retry-After beyond
     /// it, but for BYE and ACK. 30; the burst is the same.
     pub max_dialog_requests_per_second: u32,
+    /// Bytes of server transactions that one address may cause to be kept, 16 MiB; beyond it 503 with Retry-After.
+    /// Trunks have no bound but that of all.
+    pub max_bytes_per_address: usize,
     /// Calls at once; an INVITE beyond it gets 503 with Retry-After, 50,000.
     pub max_calls: usize,
     /// T1 of RFC 3261, 500 ms.
@@ -99,6 +102,11 @@ pub trait Directory {
     /// Whether a new call from outside may begin now; `Err` gives the seconds for Retry-After (503).
     fn admit(&self) -> Result<(), u32> {
         Ok(())
+    }
+    /// Whether a password of this digest user from this hop is looked at now: who guesses has to wait. If not, the
+    /// answer is the same as to a wrong one.
+    fn may_prove(&self, _now: Instant, _user: &str, _hop: &Hop) -> bool {
+        true
     }
 }
 
@@ -187,6 +195,8 @@ pub enum Output {
     Close(ConnectionId),
     /// Requests within dialogs were refused; at most once a second.
     Refused(Refused),
+    /// Somebody has shown who he is, or tried.
+    Attempt(Attempt),
     /// Tell the node.
     Event(Event),
     /// What is registered has changed: for the next life of the node.
@@ -269,9 +279,44 @@ impl fmt::Debug for Output {
             Output::Connect(hop) => write!(f, "Connect({hop:?})"),
             Output::Close(connection) => write!(f, "Close({connection:?})"),
             Output::Refused(refused) => write!(f, "{refused:?}"),
+            Output::Attempt(attempt) => write!(f, "{attempt:?}"),
             Output::Event(event) => write!(f, "Event({event:?})"),
             Output::Keep(record) => write!(f, "Keep({record:?})"),
         }
+    }
+}
+
+/// What a request outside all dialogs proved of its sender.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Where it came from.
+    pub hop: Hop,
+    /// The digest user; `None` for a trunk that its address proves.
+    pub user: Option<String>,
+    /// What the sender calls itself (`User-Agent`), 64 characters at most; it may be invented.
+    pub agent: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of somebody's credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// He is who he says. What comes from there may count as his until then: the end of his registration, if there is
+    /// one.
+    Right(Source, Instant),
+    /// The password is wrong.
+    WrongPassword,
+    /// There is no such account; on the wire it looks like a wrong password.
+    UnknownAccount,
+    /// [`Directory::may_prove`] said no: the password was not looked at.
+    PutOff,
+}
+
+impl fmt::Debug for Attempt {
+    /// Not the user: it is mostly a number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Attempt({:?}, {:?})", self.hop, self.outcome)
     }
 }
 

@@ -243,6 +243,7 @@ proptest! {
             max_expires: seconds(3600),
             max_contacts: 10,
             max_transactions: 100,
+            max_bytes_per_address: 1 << 20,
             max_calls: 100,
             t1: Duration::from_millis(500),
         };
@@ -305,6 +306,7 @@ impl World {
         let settings = Settings {
             t1: Duration::from_millis(500),
             max: 8,
+            max_bytes_per_address: 1 << 20,
             listen: vec![(transport, local)],
             product: "x".into(),
         };

@@ -162,6 +162,7 @@ fn stack() -> Stack {
         max_expires: seconds(3600),
         max_contacts: 10,
         max_transactions: 100,
+        max_bytes_per_address: 1 << 20,
         max_calls: 100,
         t1: Duration::from_millis(500),
     };
@@ -191,6 +192,7 @@ fn through_the_stack(torture: &Torture) -> Does {
             }
             Output::Event(Event::Incoming { .. }) => does = Calls,
             Output::Event(other) => panic!("{}: {other:?}", torture.name),
+            Output::Attempt(_) => {}
             Output::Close(_) | Output::Refused(_) => panic!("{}: closed or refused", torture.name),
             Output::Keep(_) | Output::Connect(_) => panic!("{}: registered", torture.name),
         }

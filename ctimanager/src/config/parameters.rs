@@ -106,10 +106,12 @@ service_parameters! {
     max_requests_per_second_per_user: u32 = Count(10_000, 1..=10_000_000);
     /// Requests a second from one address, those before a provider is open among them; no less than those of one session.
     max_requests_per_second_per_address: u32 = Count(10_000, 1..=10_000_000);
-    /// Failed logins a minute, of a user and of an address.
+    /// Failed logins a minute: of a user, from where he was not let in before, and of an address.
     max_login_failures_per_minute: u32 = Count(10, 1..=1_000_000);
     /// How long a session that logged in with a password which is no longer the user's is left to log in anew.
     credential_change_grace: Duration = Time(s(0), s(0)..=s(3_600));
+    /// Wrong digests a minute: of a phone's account, from where it was not let in before, and of an address.
+    max_digest_failures_per_minute: u32 = Count(10, 1..=1_000_000);
     /// Connections without an open provider at once.
     max_unopened_connections: u32 = Count(1_000, 1..=100_000);
     /// Those of one address, so that one can't take all places.
@@ -118,6 +120,10 @@ service_parameters! {
     password_threads: u32 = Count(1, 1..=16);
     /// Passwords that wait for them.
     max_waiting_passwords: u32 = Count(256, 1..=10_000);
+    /// Those of one address.
+    max_waiting_passwords_per_address: u32 = Count(64, 1..=10_000);
+    /// Those for one user, from where he was not let in before.
+    max_waiting_passwords_per_user: u32 = Count(64, 1..=10_000);
     /// Inputs that wait for the node, of phones and of all others each.
     input_queue: u32 = Count(4_096, 64..=1_000_000);
     /// The bytes of those among them that are longer than 8 KiB.
@@ -126,6 +132,18 @@ service_parameters! {
     max_legs: u32 = Count(50_000, 2..=1_000_000);
     /// SIP transactions of a node at once.
     max_sip_transactions: u32 = Count(200_000, 100..=10_000_000);
+    /// Bytes of SIP transactions that are kept for one address, trunks not counted.
+    max_sip_bytes_per_address: u64 = Size(16 << 20, 64 << 10..=4 << 30);
+    /// SIP messages a second from everywhere that has proved nothing; a long message counts more, one for each KiB.
+    max_stranger_sip_messages_per_second: u32 = Count(5_000, 10..=10_000_000);
+    /// Those from one address.
+    max_stranger_sip_messages_per_second_per_address: u32 = Count(1_000, 10..=10_000_000);
+    /// SIP messages a second from where a phone has proved its account, counted alike.
+    max_sip_messages_per_second_per_phone: u32 = Count(500, 10..=10_000_000);
+    /// SIP connections on which nobody has proved anything yet; each for 10 s at most.
+    max_stranger_sip_connections: u32 = Count(2_000, 1..=1_000_000);
+    /// Those of one address.
+    max_stranger_sip_connections_per_address: u32 = Count(500, 1..=1_000_000);
     /// SIP connections (TCP, TLS) of a node at once.
     max_sip_connections: u32 = Count(20_000, 1..=1_000_000);
     /// SIP connections that are just being made, their TLS handshakes included.

@@ -59,6 +59,8 @@ pub struct Counters {
     pub datagrams_received: Count,
     /// Datagrams dropped because the owner was too far behind; SIP repeats them.
     pub datagrams_dropped: Count,
+    /// Datagrams refused unread because their sender's share was used up.
+    pub datagrams_refused: Count,
     /// Datagrams that the system would not send.
     pub datagrams_unsent: Count,
     /// SIP connections accepted.
@@ -104,6 +106,7 @@ impl Counters {
         let all = [
             ("sip_datagrams_received", "Datagrams read.", &self.datagrams_received),
             ("sip_datagrams_dropped", "Datagrams dropped: the node was behind.", &self.datagrams_dropped),
+            ("sip_datagrams_refused", "Datagrams refused: over a share.", &self.datagrams_refused),
             ("sip_datagrams_unsent", "Datagrams that the system would not send.", &self.datagrams_unsent),
             ("sip_connections_accepted", "SIP connections accepted.", &self.sip_accepted),
             ("sip_connections_refused", "SIP connections refused: no place.", &self.sip_refused),

@@ -4,6 +4,7 @@ use super::counters::Counters;
 use super::now;
 use super::queue::{Event, Queue};
 use crate::node::{AdminRequest, alarms};
+use security::shares::Share;
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -62,6 +63,14 @@ fn gauges(text: &mut String, node: &Map<String, Value>) {
         let count =
             standing.and_then(|standing| standing.get(alarm.name)).and_then(Value::as_u64).unwrap_or(0);
         let _ = writeln!(text, "ctimanager_alarms_standing{{alarm=\"{}\"}} {count}", alarm.name);
+    }
+    let refused = node.get("refused").and_then(Value::as_array);
+    let _ = writeln!(text, "# HELP ctimanager_shares_refused_total What was refused for want of a share.");
+    let _ = writeln!(text, "# TYPE ctimanager_shares_refused_total counter");
+    for (index, share) in Share::all().enumerate() {
+        let count = refused.and_then(|all| all.get(index)).and_then(Value::as_u64).unwrap_or(0);
+        let (name, who) = (share.row().name, share.row().who.name());
+        let _ = writeln!(text, "ctimanager_shares_refused_total{{share=\"{name}\",who=\"{who}\"}} {count}");
     }
     if let Some(version) = node.get("version").and_then(Value::as_str) {
         let _ = writeln!(text, "# TYPE ctimanager_build_info gauge");

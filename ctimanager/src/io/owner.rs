@@ -3,7 +3,7 @@
 use super::counters::Counters;
 use super::cti::{CtiLink, Written};
 use super::password::Passwords;
-use super::queue::{Event, Queued};
+use super::queue::{Event, Lanes, Queued};
 use super::registrations::{self, RegistrationStore};
 use super::report;
 use super::sip::SipShell;
@@ -23,6 +23,8 @@ use tokio::time::Sleep;
 
 /// Inputs taken from one queue before the other, and the timers, have their turn.
 const BATCH: usize = 64;
+/// Of strangers' inputs so many at a time.
+const STRANGERS: usize = 8;
 /// Administrators' questions that wait for their answers at once.
 const MAX_ASKED: usize = 64;
 
@@ -66,9 +68,9 @@ struct Tables {
     stopped: bool,
 }
 
-/// Where the two queues end.
+/// Where the queues end.
 pub(super) struct Inlets {
-    pub(super) sip: mpsc::Receiver<Queued>,
+    pub(super) sip: Lanes<mpsc::Receiver<Queued>>,
     pub(super) rest: mpsc::Receiver<Queued>,
     /// How far the store is.
     pub(super) progress: Option<watch::Receiver<Progress>>,
@@ -93,7 +95,8 @@ impl<C: Core> Owner<C> {
     /// Runs until the core says [`Output::Stopped`] and nothing waits for the store any more. Neither queue can end before: the owner's own parts hold senders.
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         let mut alarm = AlarmClock::new();
-        let (mut sip, mut rest) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+        let [mut datagrams, mut streams, mut rest] = [BATCH; 3].map(Vec::with_capacity);
+        let [mut strange_datagrams, mut strange_streams] = [STRANGERS; 2].map(Vec::with_capacity);
         loop {
             self.fire_due();
             let waits = self.gate.as_ref().is_some_and(|gate| !gate.is_empty());
@@ -102,26 +105,40 @@ impl<C: Core> Owner<C> {
             }
             let patience = self.gate.as_ref().and_then(Gate::deadline);
             let answers = self.registrations.as_ref().and_then(RegistrationStore::deadline);
-            alarm.set([self.core.next_timeout(), patience, answers].into_iter().flatten().min());
+            let door = self.sip.door().next_timeout();
+            alarm.set([self.core.next_timeout(), patience, answers, door].into_iter().flatten().min());
+            let lanes = &mut inlets.sip;
             tokio::select! {
                 // The order is drawn anew each time, so neither queue can starve the other.
-                _ = inlets.sip.recv_many(&mut sip, BATCH) => {}
+                _ = lanes.known_datagrams.recv_many(&mut datagrams, BATCH) => {}
+                _ = lanes.known_streams.recv_many(&mut streams, BATCH) => {}
+                _ = lanes.datagrams.recv_many(&mut strange_datagrams, STRANGERS) => {}
+                _ = lanes.streams.recv_many(&mut strange_streams, STRANGERS) => {}
                 _ = inlets.rest.recv_many(&mut rest, BATCH) => {}
                 news = news(&mut inlets.progress) => self.store_says(&news),
                 () = written(&mut inlets.written) => {}
                 () = alarm.rings() => {}
+                () = self.sip.door().rings() => {}
             }
-            self.take(&mut sip);
-            self.take(&mut rest);
+            for batch in [&mut datagrams, &mut streams, &mut rest] {
+                self.observe(batch);
+                self.take(batch);
+            }
+            // How long strangers wait is no measure of how far behind the node is.
+            self.take(&mut strange_datagrams);
+            self.take(&mut strange_streams);
         }
     }
 
-    fn take(&mut self, batch: &mut Vec<Queued>) {
+    fn observe(&mut self, batch: &[Queued]) {
         let Some(oldest) = batch.first() else { return };
         let age = now().saturating_duration_since(oldest.arrived);
         if let Some(pressure) = self.tables.pressure.observe(age) {
             self.feed(Input::Pressure(pressure));
         }
+    }
+
+    fn take(&mut self, batch: &mut Vec<Queued>) {
         for queued in batch.drain(..) {
             self.event(queued.event);
         }
@@ -132,6 +149,10 @@ impl<C: Core> Owner<C> {
         self.answer_registers(now());
         if self.core.next_timeout().is_some_and(|due| due <= now()) {
             self.feed(Input::Timeout);
+        }
+        let refused = self.sip.door().news();
+        if !refused.is_empty() {
+            self.feed(Input::Refused(refused));
         }
         if let Some(input) = self.gate.as_mut().and_then(|gate| gate.look(now())) {
             self.feed(input);
@@ -203,9 +224,9 @@ impl<C: Core> Owner<C> {
             Input::CtiFrame(connection, _) | Input::CtiLineTooLong(connection) => {
                 self.tables.cti.contains_key(connection)
             }
-            Input::CtiBehind(connection, _)
-            | Input::PasswordChecked(connection, _)
-            | Input::PasswordBusy(connection) => self.tables.cti.contains_key(connection),
+            Input::CtiBehind(connection, _) => self.tables.cti.contains_key(connection),
+            // Its shares are to be given back, whether the connection is still there or not.
+            Input::PasswordChecked(..) | Input::PasswordBusy(_) | Input::Refused(_) => true,
             Input::CtiClosed(connection) => self.tables.cti.remove(connection).is_some(),
             Input::Sip { hop, .. } => hop.connection.is_none_or(|id| self.sip.is_open(id)),
             Input::SipCertified(connection, _) => self.sip.is_open(*connection),
@@ -309,6 +330,8 @@ impl<C: Core> Owner<C> {
                 }
             }
             Output::SipConnect(hop) => self.sip.open(hop),
+            Output::SipShares(rows) => self.sip.door().set(&rows),
+            Output::SipKnown { hop, who, until } => self.sip.door().learn(&hop, who, until),
             Output::SipClose(id) => {
                 if let Some(closed) = self.sip.close(id) {
                     self.tables.feedback.push_back(Input::SipClosed(closed));
@@ -325,8 +348,8 @@ impl<C: Core> Owner<C> {
                 let input = self.registrations.as_mut().and_then(|store| store.keep(records));
                 self.tables.feedback.extend(input);
             }
-            Output::CheckPassword { connection, hash, password } => {
-                if !self.passwords.check(connection, hash, password) {
+            Output::CheckPassword { connection, hash, password, at_home } => {
+                if !self.passwords.check(connection, hash, password, at_home) {
                     self.counters.passwords_refused.add();
                     self.tables.feedback.push_back(Input::PasswordBusy(connection));
                 }

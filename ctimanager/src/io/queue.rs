@@ -1,8 +1,9 @@
-//! The two bounded queues into the owner.
+//! The bounded queues into the owner: SIP's four lanes, and all else.
 
 use super::cti::CtiLink;
 use super::now;
 use super::outbox::Outbox;
+use super::sip::Sender;
 use crate::node::{AdminRequest, Input};
 use serde_json::Value;
 use sip::Hop;
@@ -38,6 +39,7 @@ pub(super) struct Queued {
     pub(super) arrived: Instant,
     pub(super) event: Event,
     _large: Option<OwnedSemaphorePermit>,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 /// The owner is gone; so is the node.
@@ -59,9 +61,58 @@ pub(super) fn queue(inputs: usize, large_bytes: usize) -> (Queue, mpsc::Receiver
     (Queue { events, large: Arc::new(Semaphore::new(large_bytes)), large_bytes }, waiting)
 }
 
+/// SIP's lanes: the known before strangers, and neither datagrams nor streams in the way of the other.
+#[derive(Clone, Debug)]
+pub(super) struct Lanes<T> {
+    pub(super) known_datagrams: T,
+    pub(super) known_streams: T,
+    pub(super) datagrams: T,
+    pub(super) streams: T,
+}
+
+impl<T> Lanes<T> {
+    /// The lane of a sender's datagrams.
+    pub(super) fn datagrams(&self, sender: Sender) -> &T {
+        match sender {
+            Sender::Known => &self.known_datagrams,
+            Sender::Stranger => &self.datagrams,
+        }
+    }
+
+    /// The lane of a sender's stream.
+    pub(super) fn streams(&self, sender: Sender) -> &T {
+        match sender {
+            Sender::Known => &self.known_streams,
+            Sender::Stranger => &self.streams,
+        }
+    }
+}
+
+/// Both ends of the lanes; strangers' have a quarter of the places.
+pub(super) fn lanes(inputs: usize, large_bytes: usize) -> (Lanes<Queue>, Lanes<mpsc::Receiver<Queued>>) {
+    let few = (inputs / 4).max(1);
+    let (known_datagrams, a) = queue(inputs, large_bytes);
+    let (known_streams, b) = queue(inputs, large_bytes);
+    let (datagrams, c) = queue(few, large_bytes / 4);
+    let (streams, d) = queue(few, large_bytes / 4);
+    (
+        Lanes { known_datagrams, known_streams, datagrams, streams },
+        Lanes { known_datagrams: a, known_streams: b, datagrams: c, streams: d },
+    )
+}
+
 impl Queue {
     /// Waits for a place: the connection behind it is not read meanwhile, and its peer feels it.
     pub(super) async fn send(&self, event: Event) -> Result<(), Gone> {
+        self.send_in_turn(event, None).await
+    }
+
+    /// The same with a turn of the sender's, which is his again when the owner has taken the event.
+    pub(super) async fn send_in_turn(
+        &self,
+        event: Event,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Gone> {
         let arrived = now();
         let large = match size(&event) {
             0..LARGE_FROM => None,
@@ -69,12 +120,12 @@ impl Queue {
                 Some(Arc::clone(&self.large).acquire_many_owned(self.weight(bytes)).await.map_err(|_| Gone)?)
             }
         };
-        self.events.send(Queued { arrived, event, _large: large }).await.map_err(|_| Gone)
+        self.events.send(Queued { arrived, event, _large: large, _turn: turn }).await.map_err(|_| Gone)
     }
 
     /// Waits for a place on a thread that may block; for small inputs, whose bytes need no room of their own.
     pub(super) fn send_blocking(&self, input: Input) -> Result<(), Gone> {
-        let queued = Queued { arrived: now(), event: Event::Input(input), _large: None };
+        let queued = Queued { arrived: now(), event: Event::Input(input), _large: None, _turn: None };
         self.events.blocking_send(queued).map_err(|_| Gone)
     }
 
@@ -92,7 +143,7 @@ impl Queue {
                 Some(permit.map_err(|_| Refusal::Full)?)
             }
         };
-        let queued = Queued { arrived: now(), event, _large: large };
+        let queued = Queued { arrived: now(), event, _large: large, _turn: None };
         self.events.try_send(queued).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::Full,
             mpsc::error::TrySendError::Closed(_) => Refusal::Gone,

@@ -6,7 +6,7 @@ use super::counters::Counters;
 use super::cti::{self, CtiShell};
 use super::owner::{Inlets, Owner};
 use super::password::Passwords;
-use super::queue::{Event, Queue, queue};
+use super::queue::{Event, Queue, lanes, queue};
 use super::registrations::{Journal, RegistrationStore};
 use super::report::Orderer;
 use super::sip::{self, SipContext, SipShell};
@@ -18,6 +18,7 @@ use super::{Core, Tap};
 use crate::node::{Input, Switch};
 use arc_swap::ArcSwap;
 use security::audit::Outcome;
+use security::shares::Share;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +84,8 @@ pub struct Patience {
     pub http_head: Duration,
     /// For all that an HTTP connection does; 60 s.
     pub http_life: Duration,
+    /// For somebody who has connected to prove that he is a phone or a trunk; 10 s.
+    pub sip_stranger: Duration,
 }
 
 impl Default for Patience {
@@ -93,6 +96,7 @@ impl Default for Patience {
             sip_message: Duration::from_secs(30),
             http_head: Duration::from_secs(5),
             http_life: Duration::from_secs(60),
+            sip_stranger: Duration::from_secs(10),
         }
     }
 }
@@ -141,6 +145,8 @@ pub struct Setup {
     pub tls: TlsConfigs,
     /// The first limits.
     pub limits: Limits,
+    /// The first shares; the core tells of others ([`crate::node::Output::SipShares`]).
+    pub shares: Vec<(Share, u64)>,
     /// How long to wait for peers.
     pub patience: Patience,
     /// How to read the configuration again; without it `reload` is refused.
@@ -239,12 +245,12 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     let (alive, last_words) = mpsc::channel(1);
     let alive = Alive(alive);
     let (inputs, bytes) = (setup.limits.input_queue, setup.limits.input_queue_bytes);
-    let (sip_queue, sip_inlet) = queue(inputs, bytes);
+    let (sip_lanes, sip_inlet) = lanes(inputs, bytes);
     let (rest_queue, rest_inlet) = queue(inputs, bytes);
     let mut tasks = Tasks::default();
 
     let sip_context = Arc::new(SipContext::new(
-        sip_queue,
+        sip_lanes,
         Arc::clone(&tls),
         Arc::clone(&counters),
         alive.clone(),
@@ -259,6 +265,7 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
         alive.clone(),
         setup.patience,
     ));
+    sip_context.door.set(&setup.shares);
     let sip_shell = start_sip(&mut bound, &sip_context, &mut tasks);
     let readiness = start_cti_and_web(&mut bound, &cti_shell, &mut tasks);
 

@@ -10,7 +10,7 @@ use super::run::{
 use super::store::{self, SessionFile};
 use super::{Core, Tap, TlsConfigs, wall};
 use crate::config::{self, Config, Mistake};
-use crate::node::{Input, Node, Output, Settings, Surroundings};
+use crate::node::{Input, Node, Output, Settings, Surroundings, shares_of};
 use device_model::TrunkName;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -173,6 +173,7 @@ impl Launch {
             node: node.name.to_string(),
             tls,
             limits: limits(&config),
+            shares: shares_of(&config.parameters),
             patience: Patience::default(),
             reload,
             tap,

@@ -77,7 +77,7 @@ impl Core for Echo {
             Input::PasswordBusy(connection) => out.push(write(connection, "busy")),
             Input::Configure(_) => self.see("configure".into()),
             Input::Admin(token, request) => out.push(answer(token, request)),
-            Input::Pressure(_) => {}
+            Input::Pressure(_) | Input::Refused(_) => {}
             Input::Restored(..) => self.see("restored".into()),
             Input::StoreLost(why) => self.see(format!("store lost: {why}")),
             Input::StoreReady => self.see("store ready".into()),
@@ -149,6 +149,7 @@ impl Echo {
                 connection,
                 hash: Arc::clone(&self.hash),
                 password: security::Secret::new(password.to_owned()),
+                at_home: false,
             }),
             // Something that is to be kept, and the frame that tells of it.
             Some(("keep", _)) => {
@@ -280,6 +281,7 @@ async fn house(wishes: Wishes) -> House {
         node: "cm1".into(),
         tls: tls_of(&authority),
         limits: wishes.limits,
+        shares: Vec::new(),
         patience: wishes.patience,
         reload: wishes.reload,
         tap: None,

@@ -19,6 +19,8 @@ impl Node {
             AdminRequest::Metrics => {
                 let mut status = self.status(step.wall);
                 status["standing"] = json!(self.alarms.standing_by_name());
+                let refused = |share: security::shares::Share| self.directory.shares.refused(share);
+                status["refused"] = security::shares::Share::all().map(refused).collect();
                 Ok(status)
             }
             AdminRequest::Explain { device, user } => Ok(self.explain(&device, &user)),
@@ -51,6 +53,7 @@ impl Node {
             "session_store": self.keeping.name(),
             "unopened_connections": self.applications.unopened.len(),
             "sip_transactions": wire.transactions,
+            "sip_transaction_bytes": wire.transaction_bytes,
             "sip_calls": wire.calls,
             "registered_phones": model.registered_phones,
             "registered_contacts": wire.contacts,

@@ -110,6 +110,21 @@ alarms! {
         "A user has as many providers open as one may have: his further ones are refused, nobody else's.",
         "max_cti_connections_per_user is reached by the `user`; sessions in their grace count.",
         "Look for an application that opens providers and leaves them, or raise the limit.";
+    /// A digest that is not right.
+    SIP_AUTHENTICATION_FAILED = "SipAuthenticationFailed", Warning,
+        "A phone's or trunk's password was wrong, or there is no such account.",
+        "`reason` is wrong_password, unknown_account, or put_off: not looked at after too many of them.",
+        "Correct the phone's password, or find who guesses from the `address`; a firewall may keep it out.";
+    /// Too many wrong passwords.
+    PASSWORD_GUESSING = "PasswordGuessing", Warning,
+        "Passwords are not looked at for a while: too many were wrong.",
+        "The failures a minute that the parameter `limit` allows were used up by the `address`, user or device.",
+        "Find who guesses and keep the address out; correct what logs in with an old password.";
+    /// More than somebody's share.
+    SHARE_EXCEEDED = "ShareExceeded", Warning,
+        "Somebody uses more than his share of a resource; what is beyond it is refused.",
+        "The parameter `limit` sets the share of each; `refused` is how often it was refused.",
+        "Find what sends so much. If it is honest, as many phones behind one address, raise the limit.";
     /// The bounds of connections that have no provider yet.
     MAX_UNOPENED = "CtiMaxUnopenedConnectionsReached", Warning,
         "Connections are closed at once: too many others have not opened a provider.",
@@ -407,7 +422,7 @@ impl Alarms {
 }
 
 /// Every alarm that there is.
-pub static ALL: [&Definition; 26] = [
+pub static ALL: [&Definition; 29] = [
     &PROVIDER_OPENED,
     &PROVIDER_OPEN_FAILURE,
     &PROVIDER_CLOSED,
@@ -424,6 +439,9 @@ pub static ALL: [&Definition; 26] = [
     &MAX_CONNECTIONS,
     &MAX_CONNECTIONS_OF_USER,
     &MAX_UNOPENED,
+    &SIP_AUTHENTICATION_FAILED,
+    &PASSWORD_GUESSING,
+    &SHARE_EXCEEDED,
     &DEVICE_OPENED,
     &DEVICE_OPEN_FAILURE,
     &DEVICE_CLOSED,

@@ -12,7 +12,8 @@ use protocol::methods::{Method, ProviderOpen};
 use protocol::rpc;
 use protocol::session::{Begin, Connection, Fate, SessionTimeout, Sessions};
 use protocol::{CtiError, Encoded, Event, Symbol};
-use security::limits::{LoginLimiter, RequestRate, RequestRates, TooMany, network};
+use security::limits::{RequestRate, RequestRates, TooMany, network};
+use security::shares::Who;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -45,6 +46,13 @@ impl Link {
     }
 }
 
+/// Who has a password verified.
+pub(super) struct Verifying {
+    pub(super) address: Who,
+    /// None where he was let in before: that is no stranger's to use up.
+    pub(super) user: Option<Who>,
+}
+
 /// What the node knows of an open provider beside its protocol machine.
 pub(super) struct Provider {
     pub(super) user: Arc<str>,
@@ -68,7 +76,8 @@ pub(super) struct Applications {
     pub(super) links: HashMap<CtiConnection, Link>,
     pub(super) sessions: Sessions,
     pub(super) providers: HashMap<SessionId, Provider>,
-    pub(super) logins: LoginLimiter,
+    /// Whose shares the passwords hold that are being verified.
+    pub(super) verifying: HashMap<CtiConnection, Verifying>,
     /// What each user's sessions ask together, and each address' connections.
     pub(super) user_rates: RequestRates<Arc<str>>,
     pub(super) address_rates: RequestRates<IpAddr>,
@@ -91,7 +100,7 @@ impl Applications {
             links: HashMap::new(),
             sessions: Sessions::new(),
             providers: HashMap::new(),
-            logins: LoginLimiter::new(bounds.max_login_failures_per_minute),
+            verifying: HashMap::new(),
             user_rates: RequestRates::new(bounds.max_requests_per_second_per_user),
             address_rates: RequestRates::new(bounds.max_requests_per_second_per_address),
             limited: Seldom::default(),

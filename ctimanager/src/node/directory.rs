@@ -2,12 +2,13 @@
 
 use super::bridge::{Certified, PeerProof, TrunkPeer};
 use device_model::TrunkName;
+use security::shares::{Door, Shares};
 use sip::port::{ConnectionId, KnownTrunk, Proof};
-use sip::{Account, Hop, Login};
+use sip::{Account, Hop, Login, Transport};
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How far behind its inputs a node may be and still take new calls.
 ///
@@ -61,6 +62,8 @@ impl Accounts {
 /// Accounts and trunks of one configuration, and the node's present pressure.
 #[derive(Default)]
 pub struct Directory {
+    /// Who has used up how much of what.
+    pub shares: Shares,
     accounts: Arc<Accounts>,
     trunks: Vec<(Arc<str>, TrunkPeer)>,
     /// Whose certificates the peers of TLS connections have shown; bounded by those connections.
@@ -88,6 +91,29 @@ impl Directory {
     /// A connection is over.
     pub fn forget(&mut self, connection: ConnectionId) {
         self.certified.remove(&connection);
+    }
+
+    /// The device that a digest user belongs to.
+    #[must_use]
+    pub fn device_of(&self, user: &str) -> Option<&Arc<str>> {
+        self.accounts.users.get(user).map(|account| &account.id)
+    }
+
+    /// Where datagrams of trunks come from.
+    pub fn datagram_trunks(
+        &self,
+        listen: &[(Transport, SocketAddr)],
+    ) -> impl Iterator<Item = (Arc<str>, Hop)> {
+        let local = listen.iter().find(|(transport, _)| *transport == Transport::Udp).map(|(_, at)| *at);
+        let trunks = self.trunks.iter().filter(|(_, peer)| peer.transport == Transport::Udp);
+        trunks.filter_map(move |(name, peer)| {
+            let mut remote = peer.remote;
+            if let PeerProof::Port(port) = &peer.proof {
+                remote.set_port(*port);
+            }
+            let transport = Transport::Udp;
+            Some((name.clone(), Hop { transport, local: local?, remote, connection: None }))
+        })
     }
 
     /// The shell's word on how far behind it is. True when this changed whether new calls are taken.
@@ -178,6 +204,10 @@ impl sip::Directory for Directory {
 
     fn has_digest(&self, trunk: &str) -> bool {
         self.accounts.has(trunk)
+    }
+
+    fn may_prove(&self, now: Instant, user: &str, hop: &Hop) -> bool {
+        self.shares.may_prove(now, Door::Sip, user, hop.remote.ip()).is_ok()
     }
 
     fn admit(&self) -> Result<(), u32> {

@@ -24,6 +24,7 @@ pub mod registrations;
 mod reload;
 mod restore;
 mod settings;
+mod shares;
 mod status;
 mod unopened;
 
@@ -33,7 +34,7 @@ pub use port::{
     AdminRequest, AdminToken, CtiConnection, CtiTransport, Frame, Input, Output, Report, Severity,
 };
 pub use reload::Switch;
-pub use settings::{SessionParameters, Settings, SignallingParameters, Surroundings};
+pub use settings::{SessionParameters, Settings, SignallingParameters, Surroundings, shares_of};
 
 use applications::Applications;
 use bridge::Bridge;
@@ -70,6 +71,8 @@ pub struct Node {
     pages: pages::Pages,
     random: StdRng,
     started: Option<SystemTime>,
+    /// The shell has heard of the ways that are known without a message.
+    ways_told: bool,
     /// What is still to be told to the model in this step.
     pending: VecDeque<Pending>,
     sip_out: Vec<sip::Output>,
@@ -109,6 +112,7 @@ impl Node {
         directory.configure(settings.accounts.clone(), settings.trunks.iter().cloned());
         let mut stack = Stack::new(sip_config(&settings), stack_seed);
         stack.set_proxies(&settings.config.cluster.sip_proxies);
+        settings.set_shares(&mut directory.shares);
         Self {
             model: CallControl::new(identity, settings.plan.clone()),
             stack,
@@ -124,6 +128,7 @@ impl Node {
             pages: pages::Pages::default(),
             random,
             started: None,
+            ways_told: false,
             pending: VecDeque::new(),
             sip_out: Vec::new(),
             model_out: Vec::new(),
@@ -144,8 +149,15 @@ impl Node {
             self.started = Some(wall);
             self.look_at_certificates(&mut step);
         }
+        // What an earlier life has left comes before the shell runs: nobody would hear it.
+        if !self.ways_told && !matches!(input, Input::Restored(..) | Input::Registrations(_)) {
+            self.ways_told = true;
+            self.know_trunks(&mut step);
+            self.know_phones(&mut step);
+        }
         match input {
             Input::Sip { hop, bytes } => self.sip(&mut step, sip::Input::Received { hop, bytes }),
+            Input::Refused(news) => self.shell_refused(&mut step, news),
             Input::SipCertified(connection, certified) => self.directory.certify(connection, certified),
             Input::SipClosed(hop) => {
                 if let Some(connection) = hop.connection {
@@ -201,6 +213,7 @@ impl Node {
             self.alarms.next_timeout(),
             self.portions.next_timeout(),
             self.pages.next_timeout(),
+            self.directory.shares.next_timeout(),
         ];
         rooms.into_iter().chain([self.stopping.filter(|_| !self.stopped)]).flatten().min()
     }
@@ -224,6 +237,7 @@ impl Node {
         self.alarm_timeouts(step);
         self.certificate_timeouts(step);
         self.close_old_passwords(step);
+        self.share_timeouts(step);
     }
 
     /// Hands an input to the SIP stack; its events wait until the present statement of the model is carried out.
@@ -236,6 +250,7 @@ impl Node {
                 sip::Output::Connect(hop) => step.out.push(Output::SipConnect(hop)),
                 sip::Output::Close(connection) => step.out.push(Output::SipClose(connection)),
                 sip::Output::Refused(refused) => step.out.push(Output::Report(refused_in_dialogs(&refused))),
+                sip::Output::Attempt(attempt) => self.attempt(step, attempt),
                 sip::Output::Event(event) => self.pending.push_back(Pending::Sip(event)),
                 sip::Output::Keep(record) => self.keep_binding(step, record),
             }
@@ -406,6 +421,7 @@ fn sip_config(settings: &Settings) -> sip::Config {
         max_contacts: settings.signalling.max_contacts,
         max_transactions: settings.signalling.max_transactions,
         max_dialog_requests_per_second: settings.signalling.dialog_requests_per_second,
+        max_bytes_per_address: settings.signalling.max_bytes_per_address,
         max_calls: settings.plan.parameters.max_legs as usize,
         t1: Duration::from_millis(500),
     }

@@ -3,7 +3,7 @@
 //! The order of the checks is the contract's: rate, credentials, transport, CTI Enabled, connection limit. A password is
 //! checked by the shell, off this thread; everything after it happens when its answer comes.
 
-use super::applications::{Link, Provider};
+use super::applications::{Link, Provider, Verifying};
 use super::credentials::Credential;
 use super::port::{CtiConnection, CtiTransport, Output};
 use super::{Node, Step, alarms};
@@ -14,9 +14,10 @@ use protocol::session::{Resume, SessionConfig, grace, heartbeat_interval};
 use protocol::{CtiError, Subscription, Symbol, rpc, wire};
 use rand::RngExt;
 use security::audit::{AuditRecord, Outcome};
-use security::limits::RequestRate;
+use security::limits::{RequestRate, TooMany};
+use security::shares::{Door, Place, Who};
 use security::{Action, Actor, Decision, RefusalKind, Rule};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,22 +39,11 @@ impl Node {
             let frame = link.and_then(|link| link.connection.refused(&error));
             return step.out.extend(frame.map(|frame| Output::Cti(connection, frame)));
         }
+        if open.password.is_some() {
+            return self.verify_password(step, connection, open);
+        }
         let Some(link) = self.applications.links.get_mut(&connection) else { return };
         let user = open.user.as_str();
-        if let Err(wait) = self.applications.logins.check(step.now, user, link.peer.ip()) {
-            return self.refuse_open(step, connection, &open, CtiError::rate_limited(wait.retry_after_ms()));
-        }
-        if let Some(password) = &open.password {
-            let hash = self.settings.policy.hash_to_verify(user);
-            link.compared = Some(Arc::clone(&hash));
-            step.out.push(Output::CheckPassword {
-                connection,
-                hash,
-                password: security::Secret::new(password.expose().to_owned()),
-            });
-            link.opening = Some(open);
-            return;
-        }
         let proved = match &link.transport {
             // One that was taken back since the handshake proves nothing.
             CtiTransport::Tls { client_cn: Some(cn), serial, .. } => {
@@ -64,8 +54,66 @@ impl Node {
         self.credentials_checked(step, connection, open, proved);
     }
 
+    /// Has a password verified, if the shares of its user and its address allow it.
+    fn verify_password(&mut self, step: &mut Step<'_>, connection: CtiConnection, open: Box<ProviderOpen>) {
+        let Some(link) = self.applications.links.get(&connection) else { return };
+        let (user, from) = (open.user.as_str(), link.peer.ip());
+        if let Err(wait) = self.may_prove(step, &open, from) {
+            return self.refuse_open(step, connection, &open, CtiError::rate_limited(wait.retry_after_ms()));
+        }
+        let shares = &mut self.directory.shares;
+        let at_home = shares.is_at_home(Door::Cti, user, from);
+        let who = Verifying { address: Who::address(from), user: (!at_home).then(|| Door::Cti.who(user)) };
+        let held = shares.hold(step.now, Place::PasswordsOfAddress, &who.address, 1).and_then(|()| {
+            let of_user = who.user.as_ref();
+            let held = of_user.map_or(Ok(()), |user| shares.hold(step.now, Place::PasswordsOfUser, user, 1));
+            held.inspect_err(|_| shares.release(Place::PasswordsOfAddress, &who.address, 1))
+        });
+        if let Err(wait) = held {
+            return self.refuse_open(step, connection, &open, CtiError::rate_limited(wait.retry_after_ms()));
+        }
+        self.applications.verifying.insert(connection, who);
+        let password = open.password.as_ref().map_or("", |password| password.expose());
+        let hash = self.settings.policy.hash_to_verify(user);
+        step.out.push(Output::CheckPassword {
+            connection,
+            hash: Arc::clone(&hash),
+            password: security::Secret::new(password.to_owned()),
+            at_home,
+        });
+        if let Some(link) = self.applications.links.get_mut(&connection) {
+            (link.compared, link.opening) = (Some(hash), Some(open));
+        }
+    }
+
+    /// Whether the shares of user and address allow a password to be looked at. The resume of a session that lives is
+    /// not bound by them: its name can't be guessed.
+    fn may_prove(&mut self, step: &Step<'_>, open: &ProviderOpen, from: IpAddr) -> Result<(), TooMany> {
+        let user = open.user.as_str();
+        let resumed = open.resume.as_ref().and_then(|wish| self.applications.sessions.get(wish.session?));
+        if resumed.is_some_and(|session| &*session.config().user == user) {
+            return Ok(());
+        }
+        let may = self.directory.shares.may_prove(step.now, Door::Cti, user, from);
+        if may.is_err() {
+            self.directory.shares.put_off(step.now, Door::Cti, user, from);
+        }
+        may
+    }
+
+    fn verified(&mut self, connection: CtiConnection) {
+        let Some(Verifying { address, user }) = self.applications.verifying.remove(&connection) else {
+            return;
+        };
+        self.directory.shares.release(Place::PasswordsOfAddress, &address, 1);
+        if let Some(user) = user {
+            self.directory.shares.release(Place::PasswordsOfUser, &user, 1);
+        }
+    }
+
     /// The shell's word on a password. The connection may be gone by now.
     pub(super) fn password_checked(&mut self, step: &mut Step<'_>, connection: CtiConnection, matches: bool) {
+        self.verified(connection);
         let Some(link) = self.applications.links.get_mut(&connection) else { return };
         let compared = link.compared.take();
         if let Some(open) = link.opening.take() {
@@ -77,6 +125,7 @@ impl Node {
 
     /// The shell can't verify the password now: too many wait already.
     pub(super) fn password_busy(&mut self, step: &mut Step<'_>, connection: CtiConnection) {
+        self.verified(connection);
         let link = self.applications.links.get_mut(&connection);
         if let Some(open) = link.and_then(|link| link.opening.take()) {
             self.refuse_open(step, connection, &open, CtiError::rate_limited(PASSWORD_RETRY_MS));
@@ -92,19 +141,25 @@ impl Node {
     ) {
         let Some(link) = self.applications.links.get(&connection) else { return };
         let (user, address) = (open.user.as_str(), link.peer.ip());
+        let transport = link.security();
+        let by_password = open.password.is_some();
         // Once more: of attempts that were checked at the same time only as many may learn their outcome as the limit
         // allows.
-        if let Err(wait) = self.applications.logins.check(step.now, user, address) {
+        if by_password && let Err(wait) = self.may_prove(step, &open, address) {
             let error = CtiError::rate_limited(wait.retry_after_ms());
             return self.refuse_open(step, connection, &open, error);
         }
         if !proved || self.settings.policy.user(user).is_none() {
-            self.applications.logins.failed(step.now, user, address);
+            // A certificate can't be guessed.
+            if by_password {
+                self.directory.shares.disproved(step.now, Door::Cti, user, address);
+            }
             let message = "the user name or the password is wrong, or the certificate is not this user's";
             let error = CtiError::new(Symbol::LoginFailed, message);
             return self.refuse_open(step, connection, &open, error);
         }
-        let actor = Actor { user, transport: link.security() };
+        self.directory.shares.proved(Door::Cti, user, address);
+        let actor = Actor { user, transport };
         if let Decision::Refused(refusal) = self.settings.policy.decide(actor, Action::OpenProvider) {
             return self.refuse_open(step, connection, &open, permission_error(&refusal));
         }

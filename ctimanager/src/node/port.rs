@@ -8,6 +8,7 @@ use super::kept::{Kept, Record};
 use super::registrations::{RegistrationNews, RegistrationRecord};
 use super::reload::Switch;
 use security::Secret;
+use security::shares::{News, Share, Who};
 use security::tls::Serial;
 use serde_json::Value;
 use sip::Hop;
@@ -15,7 +16,7 @@ use sip::port::ConnectionId as SipConnection;
 use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use protocol::Frame;
 /// One CTI connection (TLS, plain TCP or WebSocket) of the node's life; the shell numbers them and uses none twice.
@@ -53,6 +54,8 @@ pub enum Input {
     },
     /// The peer of a SIP connection has shown a certificate; before its first message.
     SipCertified(SipConnection, Certified),
+    /// What the shell has refused for want of a share.
+    Refused(Vec<News>),
     /// A SIP connection ended, or there was no room for it.
     SipClosed(Hop),
     /// A SIP connection could not be made.
@@ -145,6 +148,17 @@ pub enum Output {
     SipConnect(Hop),
     /// Close a SIP connection that broke the protocol.
     SipClose(SipConnection),
+    /// How much everybody has from now on.
+    SipShares(Vec<(Share, u64)>),
+    /// What comes this way is this one's until then (`None`: for good): it goes before what strangers send.
+    SipKnown {
+        /// The way.
+        hop: Hop,
+        /// A device or a trunk.
+        who: Who,
+        /// Until when.
+        until: Option<Instant>,
+    },
     /// Write a frame. The queue behind it is bounded by `session_queue_events`; when it is full the shell answers
     /// [`Input::CtiOverflow`] and drops the frame (the session's log has it).
     Cti(CtiConnection, Frame),
@@ -158,6 +172,8 @@ pub enum Output {
         hash: Arc<str>,
         /// What the application sent.
         password: Secret,
+        /// The user was let in from there before: it goes before those of strangers.
+        at_home: bool,
     },
     /// The answer to [`Input::Admin`].
     Admin(AdminToken, Result<Value, String>),

@@ -15,7 +15,7 @@ pub use switch::Switch;
 
 use super::open::privileges;
 use super::port::{CtiConnection, Output};
-use super::{Node, Settings, Step, alarms};
+use super::{Node, Settings, Step, alarms, shares_of};
 use consequences::{Listeners, MAX_RELOADS, Parameters, Reload};
 use device_model::port::Limit;
 use device_model::{DeviceName, News, Revocation, RevokedDevices, SessionId};
@@ -178,17 +178,20 @@ impl Node {
         self.stack.set_bounds(
             bounds.max_calls,
             bounds.max_transactions,
+            bounds.max_bytes_per_address,
             bounds.max_contacts,
             bounds.max_expires,
         );
         self.stack.set_proxies(&settings.config.cluster.sip_proxies);
         self.stack.set_dialog_limits(bounds.session_expires, bounds.max_dialog_requests_per_second);
+        settings.set_shares(&mut self.directory.shares);
+        self.know_trunks(step);
+        step.out.push(Output::SipShares(shares_of(&settings.config.parameters)));
     }
 
     /// The limits of the sessions that are open. What was negotiated at their opening (heartbeat, grace) stays.
     fn configure_sessions(&mut self, step: &mut Step<'_>, reload: &Reload) {
         let (was, is) = (&reload.before.sessions, &reload.after.sessions);
-        self.applications.logins.set_limit(is.max_login_failures_per_minute);
         self.applications.user_rates.set_rate(is.max_requests_per_second_per_user);
         self.applications.address_rates.set_rate(is.max_requests_per_second_per_address);
         if was.max_requests_per_second != is.max_requests_per_second {

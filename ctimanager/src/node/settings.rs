@@ -6,6 +6,7 @@ use crate::config::{self, Config};
 use device_model::plan::Plan;
 use device_model::{NodeName, TrunkName};
 use security::Policy;
+use security::shares::{Door, Place, Rate, Share, Shares};
 use security::tls::Serial;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -62,7 +63,6 @@ pub struct SessionParameters {
     pub max_requests_per_second: u32,
     pub max_requests_per_second_per_user: u32,
     pub max_requests_per_second_per_address: u32,
-    pub max_login_failures_per_minute: u32,
     pub credential_change_grace: Duration,
     pub max_unopened_connections: usize,
     pub max_unopened_connections_per_address: usize,
@@ -77,6 +77,7 @@ pub struct SignallingParameters {
     pub registration_expiry_maximum: Duration,
     pub session_expires: Duration,
     pub dialog_requests_per_second: u32,
+    pub max_bytes_per_address: usize,
 }
 
 impl fmt::Debug for Settings {
@@ -107,6 +108,11 @@ pub struct Surroundings {
 }
 
 impl Settings {
+    /// Sets each row of a table of shares.
+    pub fn set_shares(&self, shares: &mut Shares) {
+        shares_of(&self.config.parameters).into_iter().for_each(|(share, most)| shares.set(share, most));
+    }
+
     /// The configuration as `node` sees it. A trunk whose name could not be looked up has no address and takes no calls.
     #[must_use]
     pub fn of(config: &Config, node: &config::Node, surroundings: &Surroundings) -> Self {
@@ -126,11 +132,39 @@ impl Settings {
                 registration_expiry_maximum: config.parameters.registration_expiry_maximum,
                 session_expires: config.parameters.session_expires_maximum,
                 dialog_requests_per_second: config.parameters.max_dialog_requests_per_second,
+                max_bytes_per_address: usize::try_from(config.parameters.max_sip_bytes_per_address)
+                    .unwrap_or(usize::MAX),
             },
             certificate_ends: surroundings.certificate_ends,
             revoked: Arc::clone(&surroundings.revoked),
             config: Arc::new(config.clone()),
         }
+    }
+}
+
+/// The table of shares as the service parameters set it.
+#[must_use]
+pub fn shares_of(parameters: &config::ServiceParameters) -> Vec<(Share, u64)> {
+    Share::all().map(|share| (share, share_of(parameters, share))).collect()
+}
+
+fn share_of(parameters: &config::ServiceParameters, share: Share) -> u64 {
+    match share {
+        Share::Rate(rate) => u64::from(match rate {
+            Rate::SipOfStrangers => parameters.max_stranger_sip_messages_per_second,
+            Rate::SipOfAddress => parameters.max_stranger_sip_messages_per_second_per_address,
+            Rate::SipOfDevice => parameters.max_sip_messages_per_second_per_phone,
+        }),
+        Share::Place(place) => u64::from(match place {
+            Place::SipConnectionsOfStrangers => parameters.max_stranger_sip_connections,
+            Place::SipConnectionsOfAddress => parameters.max_stranger_sip_connections_per_address,
+            Place::PasswordsOfAddress => parameters.max_waiting_passwords_per_address,
+            Place::PasswordsOfUser => parameters.max_waiting_passwords_per_user,
+        }),
+        Share::Door(door) => u64::from(match door {
+            Door::Sip => parameters.max_digest_failures_per_minute,
+            Door::Cti => parameters.max_login_failures_per_minute,
+        }),
     }
 }
 
@@ -190,7 +224,6 @@ fn session_parameters(parameters: &config::ServiceParameters) -> SessionParamete
         max_requests_per_second: of_session,
         max_requests_per_second_per_user: parameters.max_requests_per_second_per_user.max(of_session),
         max_requests_per_second_per_address: parameters.max_requests_per_second_per_address.max(of_session),
-        max_login_failures_per_minute: parameters.max_login_failures_per_minute,
         credential_change_grace: parameters.credential_change_grace,
         max_unopened_connections: parameters.max_unopened_connections as usize,
         max_unopened_connections_per_address: parameters.max_unopened_connections_per_address as usize,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::message::{Method, Uri};
-use crate::port::Hop;
+use crate::port::{Hop, Transport};
 
 struct Users;
 
@@ -21,23 +21,31 @@ impl Directory for Users {
     }
 }
 
+fn hop(remote: &str) -> Hop {
+    let address = |text: &str| text.parse().unwrap();
+    let (local, remote) = (address("198.51.100.1:5060"), address(remote));
+    Hop { transport: Transport::Udp, local, remote, connection: None }
+}
+
 struct Bench {
     server: Authenticator,
     ids: Ids,
     now: Instant,
+    hop: Hop,
 }
 
 impl Bench {
     #[allow(clippy::disallowed_methods)] // the epoch of a virtual clock
     fn new() -> Self {
         let now = Instant::now();
-        Self { server: Authenticator::new("house".into(), [7; 32], now), ids: Ids::new([1; 32]), now }
+        let server = Authenticator::new("house".into(), [7; 32], now);
+        Self { server, ids: Ids::new([1; 32]), now, hop: hop("192.0.2.1:5060") }
     }
 
     /// A REGISTER that answers a fresh challenge.
     fn request(&mut self, user: &str, password: &str) -> Request {
         let mut request = Request::new(Method::Register, Uri::read("sip:house").unwrap());
-        let challenge = self.server.challenge(self.now, &mut self.ids, &request, false);
+        let challenge = self.server.challenge(self.now, &mut self.ids, &request, &self.hop, false);
         assert_eq!(challenge.status, 401);
         let login = Login { user: user.to_owned(), password: Zeroizing::new(password.to_owned()) };
         assert!(login.answer(&challenge.headers, 401, &mut request, "c"));
@@ -45,7 +53,7 @@ impl Bench {
     }
 
     fn verdict(&mut self, request: &Request) -> String {
-        format!("{:?}", self.server.check(self.now, request, &Users))
+        format!("{:?}", self.server.check(self.now, request, &self.hop, &Users))
     }
 }
 
@@ -138,9 +146,68 @@ fn the_example_of_rfc_7616_comes_out() {
 fn a_login_that_was_refused_is_not_tried_again() {
     let mut bench = Bench::new();
     let mut request = bench.request("100", "guess");
-    let again = bench.server.challenge(bench.now, &mut bench.ids, &request, false);
+    let again = bench.server.challenge(bench.now, &mut bench.ids, &request, &bench.hop, false);
     let login = Login { user: "100".to_owned(), password: Zeroizing::new("guess".to_owned()) };
     assert!(!login.answer(&again.headers, 401, &mut request, "c"));
-    let stale = bench.server.challenge(bench.now, &mut bench.ids, &request, true);
+    let stale = bench.server.challenge(bench.now, &mut bench.ids, &request, &bench.hop, true);
     assert!(login.answer(&stale.headers, 401, &mut request, "c"));
+}
+
+#[test]
+fn a_nonce_is_good_for_the_address_that_it_was_made_for() {
+    let cases = [
+        ("192.0.2.1:5060", "192.0.2.1:1024", "Accepted"),
+        ("192.0.2.1:5060", "192.0.2.2:5060", "Stale"),
+        ("192.0.2.1:5060", "[::ffff:192.0.2.1]:5060", "Accepted"),
+        ("[2001:db8:1:2::1]:5060", "[2001:db8:1:2:9::9]:5060", "Accepted"),
+        ("[2001:db8:1:2::1]:5060", "[2001:db8:1:3::1]:5060", "Stale"),
+    ];
+    for (asked, used, verdict) in cases {
+        let mut bench = Bench::new();
+        bench.hop = hop(asked);
+        let request = bench.request("100", "secret");
+        bench.hop = hop(used);
+        assert_eq!(bench.verdict(&request), verdict, "{asked} {used}");
+    }
+}
+
+#[test]
+fn what_was_signed_for_one_number_calls_no_other() {
+    let requested = |text: &str| Uri::read(text).unwrap();
+    let same = [
+        ("sip:house", "sip:house"),
+        ("sip:house:5060;transport=tcp", "sip:house"),
+        ("sip:2001@house", "sip:house"),
+        ("sip:5000@house", "sip:5000@192.0.2.1:5060;user=phone"),
+        ("sip:5000@house;user=phone", "sip:5000@house"),
+        ("sips:%35000@house", "sip:5000@house"),
+        ("sip:192.0.2.1:5060", "sip:5000@192.0.2.1:5060"),
+        ("sip:HOUSE", "sip:5000@house"),
+        ("192.0.2.1:5060", "sip:house"),
+    ];
+    for (signed, request) in same {
+        assert!(is_same_target(signed, &requested(request)), "{signed} for {request}");
+    }
+    let other = [
+        ("sip:5000@house", "sip:5001@house"),
+        ("sip:5000@house", "sip:0900123456@house"),
+        ("sip:elsewhere", "sip:5000@house"),
+        ("", "sip:5000@house"),
+        ("192.0.2.1:5060", "sip:5000@house"),
+    ];
+    for (signed, request) in other {
+        assert!(!is_same_target(signed, &requested(request)), "{signed} for {request}");
+    }
+    let mut bench = Bench::new();
+    let mut request = bench.request("100", "secret");
+    request.uri = requested("sip:0900123456@house");
+    assert_eq!(bench.verdict(&request), "Accepted", "the server's own address stands for each");
+    let mut request = Request::new(Method::Invite, requested("sip:5000@house"));
+    let challenge = bench.server.challenge(bench.now, &mut bench.ids, &request, &bench.hop, false);
+    let login = Login { user: "100".to_owned(), password: Zeroizing::new("secret".to_owned()) };
+    assert!(login.answer(&challenge.headers, 401, &mut request, "c"));
+    request.uri = requested("sip:0900123456@house");
+    assert_eq!(bench.verdict(&request), "OtherUri");
+    request.uri = requested("sip:5000@house");
+    assert_eq!(bench.verdict(&request), "Accepted");
 }

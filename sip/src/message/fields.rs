@@ -173,6 +173,12 @@ impl Via {
         Ok(Self { transport: transport.to_ascii_uppercase(), host: sent_by[..host].to_owned(), port, params })
     }
 
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.host.len() + self.params.weight()
+    }
+
     /// The branch, `""` without one (RFC 2543).
     #[must_use]
     pub fn branch(&self) -> &str {

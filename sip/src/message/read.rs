@@ -1,7 +1,7 @@
 //! The screen: from bytes of anyone to a message whose mandatory headers are there and can be read.
 
 use super::multipart;
-use super::text::{Syntax, list};
+use super::text::{MAX_PARAMS, Syntax, list};
 use super::{CSeq, Headers, Message, Method, NameAddr, Request, Response, Scheme, Uri, Via};
 use crate::port::Transport;
 
@@ -275,6 +275,12 @@ fn check_vias(headers: &Headers) -> Result<(), Syntax> {
 }
 
 fn check_request(headers: &Headers) -> Result<(), Syntax> {
+    // What we add to them in our answer must have room.
+    for name in ["Via", "To"] {
+        if headers.get(name).is_some_and(|value| value.matches(';').count() + 2 > MAX_PARAMS) {
+            return Err(Syntax("Too Many Parameters"));
+        }
+    }
     let mut limits = headers.all("Max-Forwards");
     if let Some(limit) = limits.next() {
         let number = limit.parse::<u8>();

@@ -141,6 +141,8 @@ pub fn shown_name(text: &str) -> Option<String> {
     let name = cut.trim_end();
     (!name.is_empty()).then(|| name.to_owned())
 }
+/// The most parameters of one address, URI or Via; 400 beyond. Each costs many times its bytes once it is read.
+pub const MAX_PARAMS: usize = 64;
 
 /// `;name=value` parameters in their order. Values keep their quotes; names compare without case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -161,10 +163,20 @@ impl Params {
             if !is_token(name) || value.is_some_and(|value| !is_value(value)) {
                 return Err(Syntax("Bad Parameter"));
             }
+            if params.len() == MAX_PARAMS {
+                return Err(Syntax("Too Many Parameters"));
+            }
             params.push((name.into(), value.map(Into::into)));
             rest = &rest[end..];
         }
         Ok(Self(params))
+    }
+
+    /// About how many bytes they take in memory.
+    pub(super) fn weight(&self) -> usize {
+        let of =
+            |(name, value): &(Box<str>, Option<Box<str>>)| name.len() + value.as_deref().map_or(0, str::len);
+        self.0.iter().map(|param| 64 + of(param)).sum()
     }
 
     /// The value; `Some("")` for a parameter without one.

@@ -6,11 +6,8 @@ mod way;
 
 pub(crate) use way::{Listed, is_listed, same_host, told, way_back};
 
-use crate::digest::{Authenticator, Verdict};
 use crate::message::{NameAddr, Request, Response, Scheme, Uri};
-use crate::port::{
-    Account, BindingRecord, Config, ConnectionId, Directory, Event, Hop, KeptBinding, Output, Transport,
-};
+use crate::port::{Account, BindingRecord, Config, ConnectionId, Event, Hop, KeptBinding, Output, Transport};
 use crate::transaction::Ids;
 use crate::transaction::timers::Timers;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -151,34 +148,27 @@ impl Registrar {
         self.listed = listed;
     }
 
-    /// Handles a REGISTER from authentication to its answer; what is to be told and kept goes to `out`.
+    /// Handles a REGISTER of an account that has proved itself as `user`; what is to be told and kept goes to `out`.
     ///
-    /// 401 without the right credentials; 403 for an address of record that isn't the account's, whether it exists or
-    /// not, and for more contacts at once than there may be; 400 for contacts that can't be read; 423; 500 for what comes
-    /// out of order; else 200 with all contacts of the address of record.
+    /// 403 for an address of record that isn't the account's, whether it exists or not, and for more contacts at once
+    /// than there may be; 400 for contacts that can't be read; 423; 500 for what comes out of order; else 200 with all
+    /// contacts of the address of record.
     #[allow(clippy::too_many_arguments)] // one door for the one thing the registrar does
     pub fn register(
         &mut self,
         now: Instant,
         hop: &Hop,
         request: &Request,
-        authenticator: &mut Authenticator,
-        directory: &dyn Directory,
+        user: &str,
+        account: &Account,
         ids: &mut Ids,
         out: &mut Vec<Output>,
     ) -> (Response, Vec<Newcomer>) {
-        let (user, account) = match authenticator.check(now, request, directory) {
-            Verdict::Accepted { user, account } => (user, account),
-            Verdict::Missing | Verdict::Wrong => {
-                return (authenticator.challenge(now, ids, request, false), Vec::new());
-            }
-            Verdict::Stale => return (authenticator.challenge(now, ids, request, true), Vec::new()),
-        };
         let tag = ids.tag();
-        let number = request.headers.to().ok().and_then(|to| own_number(&account, &user, &to.uri));
+        let number = request.headers.to().ok().and_then(|to| own_number(account, user, &to.uri));
         let Some(number) = number else { return (Response::to(request, 403, Some(&tag)), Vec::new()) };
         let max_expires = account.max_expires.unwrap_or(self.limits.max_expires);
-        let owner = Owner { account: account.id, number, max_expires };
+        let owner = Owner { account: Arc::clone(&account.id), number, max_expires };
         let before = self.count(&owner.account);
         let changes = match self.plan(request, &owner) {
             Ok(changes) => changes,
@@ -190,6 +180,11 @@ impl Registrar {
             out.push(registration(Arc::clone(&owner.account), after));
         }
         (self.accepted(now, request, &owner, &tag), newcomers)
+    }
+
+    /// Whose each way is that leads to a contact, and until when.
+    pub fn ways(&self) -> impl Iterator<Item = (&Arc<str>, Hop, Instant)> {
+        self.bindings.values().map(|binding| (&binding.account, binding.hop, binding.expires_at))
     }
 
     /// The contacts of an account for this number, or all of the account if the number has none; best first, of equals

@@ -1,8 +1,9 @@
 //! Tests of the registrar, each through digest as a phone would do it.
 
 use super::*;
-use crate::digest::Login;
+use crate::digest::{Authenticator, Login, Verdict};
 use crate::message::{Message, read};
+use crate::port::Directory;
 use zeroize::Zeroizing;
 
 struct Users;
@@ -80,9 +81,14 @@ impl Bench {
 
     fn handle(&mut self, request: &Request) -> Response {
         let Self { registrar, authenticator, ids, now, hop, out, .. } = self;
-        let (response, newcomers) = registrar.register(*now, hop, request, authenticator, &Users, ids, out);
-        self.newcomers.extend(newcomers);
-        response
+        match authenticator.check(*now, request, hop, &Users) {
+            Verdict::Accepted { user, account } => {
+                let (response, newcomers) = registrar.register(*now, hop, request, &user, &account, ids, out);
+                self.newcomers.extend(newcomers);
+                response
+            }
+            _ => authenticator.challenge(*now, ids, request, hop, false),
+        }
     }
 
     fn register_as(&mut self, password: &str, number: &str, headers: &str) -> Response {

@@ -1,17 +1,23 @@
 //! Who may come in: registrations, digest, trunks.
 
 use super::Stack;
+use super::door::Proved;
 use crate::call::{Server, Target};
 use crate::dialog::{Dialog, DialogId, Reach};
-use crate::digest::{Authenticator, Verdict};
-use crate::message::{Response, Uri};
-use crate::port::{Directory, Hop, KeptBinding, Output, Proof, Source, Transport};
+use crate::digest::{Authenticator, NONCE_LIFETIME, Verdict};
+use crate::message::{Request, Response, Uri};
+use crate::port::{Account, Attempt, Directory, Hop, KeptBinding, Outcome, Output, Proof, Source, Transport};
 use crate::registrar::{Binding, Newcomer, same_host};
 use crate::transaction::{Challenged, ClientId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
+
+/// How long where a trunk's INVITE came from counts as the trunk's.
+const TRUNK_KNOWN: Duration = Duration::from_secs(3_600);
+/// Of what somebody calls himself so much is told.
+const MAX_AGENT_CHARS: usize = 64;
 
 /// Digest, which counts its time from the first request that needs it.
 pub(super) struct Access {
@@ -64,36 +70,100 @@ impl Access {
 
 impl Stack {
     /// Who sent a new INVITE: a trunk by where it comes from, a phone by its password. A phone that is not registered
-    /// may not call: nobody could call it back.
+    /// may not call: nobody could call it back. The refusal is for sending without a transaction.
     pub(super) fn source_of(
         &mut self,
         now: Instant,
-        server: &Server,
+        hop: &Hop,
+        request: &Request,
         directory: &dyn Directory,
-    ) -> Result<Source, Box<Response>> {
-        let request = &server.request;
-        if let Some(trunk) = directory.trunk(&server.hop) {
-            self.access.let_in(&trunk.name, trunk.by, &server.hop);
-            return Ok(Source::Trunk(trunk.name));
+        out: &mut Vec<Output>,
+    ) -> Result<Proved, Box<Response>> {
+        if let Some(trunk) = self.trunk_at(now, hop, request, directory, out) {
+            return Ok(Proved::Caller(trunk));
         }
-        let authenticator = self.access.authenticator(now);
-        let stale = match authenticator.check(now, request, directory) {
-            Verdict::Accepted { account, .. } if self.registrar.count(&account.id) > 0 => {
-                return Ok(Source::Account(account.id));
+        let (user, account) = self.digest(now, hop, request, directory, out).inspect_err(|_| {
+            if let Some(trunk) = directory.trunk_of_address(hop) {
+                self.access.kept_out(now, &trunk, hop);
             }
-            Verdict::Accepted { account, .. } if directory.is_trunk(&account.id) => {
-                self.access.let_in(&account.id, Proof::Digest, &server.hop);
-                return Ok(Source::Trunk(account.id));
-            }
-            Verdict::Accepted { .. } => return Err(Box::new(server.reply(403))),
-            Verdict::Missing | Verdict::Wrong => false,
-            Verdict::Stale => true,
+        })?;
+        let proved = if self.registrar.count(&account.id) > 0 {
+            Proved::Caller(Source::Account(Arc::clone(&account.id)))
+        } else if directory.is_trunk(&account.id) {
+            self.access.let_in(&account.id, Proof::Digest, hop);
+            Proved::Caller(Source::Trunk(Arc::clone(&account.id)))
+        } else {
+            Proved::Unregistered
         };
-        let challenge = authenticator.challenge(now, self.core.transactions.ids(), request, stale);
-        if let Some(trunk) = directory.trunk_of_address(&server.hop) {
-            self.access.kept_out(now, &trunk, &server.hop);
+        if let Proved::Caller(source) = &proved {
+            let outcome = Outcome::Right(source.clone(), self.known_until(now, &account.id));
+            out.push(Output::Attempt(attempt(hop, request, Some(user), outcome)));
         }
-        Err(Box::new(challenge))
+        Ok(proved)
+    }
+
+    /// The trunk that a request's address proves.
+    pub(super) fn trunk_at(
+        &mut self,
+        now: Instant,
+        hop: &Hop,
+        request: &Request,
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) -> Option<Source> {
+        let trunk = directory.trunk(hop)?;
+        self.access.let_in(&trunk.name, trunk.by, hop);
+        let source = Source::Trunk(trunk.name);
+        let outcome = Outcome::Right(source.clone(), now + TRUNK_KNOWN);
+        out.push(Output::Attempt(attempt(hop, request, None, outcome)));
+        Some(source)
+    }
+
+    /// Whose REGISTER it is.
+    pub(super) fn registrant(
+        &mut self,
+        now: Instant,
+        hop: &Hop,
+        request: &Request,
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) -> Result<Proved, Box<Response>> {
+        let (user, account) = self.digest(now, hop, request, directory, out)?;
+        Ok(Proved::Registers { user, account })
+    }
+
+    /// The account whose password a request knows, or the answer to it: a challenge, the same for all who don't know one.
+    pub(super) fn digest(
+        &mut self,
+        now: Instant,
+        hop: &Hop,
+        request: &Request,
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) -> Result<(String, Account), Box<Response>> {
+        let authenticator = self.access.authenticator(now);
+        let (stale, failed) = match authenticator.check(now, request, hop, directory) {
+            Verdict::Accepted { user, account } => return Ok((user, account)),
+            Verdict::OtherUri => {
+                return Err(Box::new(Response::to(request, 400, None).with_phrase("Digest URI Mismatch")));
+            }
+            Verdict::Missing => (false, None),
+            Verdict::Stale => (true, None),
+            Verdict::Wrong { user, known: true } => (false, Some((user, Outcome::WrongPassword))),
+            Verdict::Wrong { user, known: false } => (false, Some((user, Outcome::UnknownAccount))),
+            Verdict::PutOff { user } => (false, Some((user, Outcome::PutOff))),
+        };
+        if let Some((user, outcome)) = failed {
+            out.push(Output::Attempt(attempt(hop, request, Some(user), outcome)));
+        }
+        Err(Box::new(authenticator.challenge(now, self.core.transactions.ids(), request, hop, stale)))
+    }
+
+    /// How long what comes from where an account has just proved itself counts as its own.
+    fn known_until(&self, now: Instant, account: &str) -> Instant {
+        let bindings = self.registrar.contacts(account, "");
+        let end = bindings.iter().map(|binding| binding.expires_at).max();
+        end.unwrap_or(now).max(now + NONCE_LIFETIME)
     }
 
     /// Sends a request again with our credentials, if we have any at the peer that it was sent to. A peer that refuses
@@ -147,22 +217,21 @@ impl Stack {
         &mut self,
         now: Instant,
         server: &Server,
-        directory: &dyn Directory,
+        user: &str,
+        account: &Account,
         out: &mut Vec<Output>,
     ) {
         let mut news = Vec::new();
-        let (mut response, newcomers) = self.registrar.register(
-            now,
-            &server.hop,
-            &server.request,
-            self.access.authenticator(now),
-            directory,
-            self.core.transactions.ids(),
-            &mut news,
-        );
+        let ids = self.core.transactions.ids();
+        let (hop, request) = (&server.hop, &server.request);
+        let (mut response, newcomers) =
+            self.registrar.register(now, hop, request, user, account, ids, &mut news);
         if let Some(date) = self.wall.filter(|_| response.status == 200).and_then(date) {
             response.headers.push("Date", date);
         }
+        let until = self.known_until(now, &account.id);
+        let outcome = Outcome::Right(Source::Account(Arc::clone(&account.id)), until);
+        out.push(Output::Attempt(attempt(hop, request, Some(user.to_owned()), outcome)));
         self.cx(now, out).respond(server, response);
         out.extend(news);
         for newcomer in &newcomers {
@@ -220,6 +289,11 @@ fn date(wall: SystemTime) -> Option<String> {
     const LAST: u64 = 253_402_300_799;
     let since = wall.duration_since(UNIX_EPOCH).ok()?;
     (since.as_secs() <= LAST).then(|| httpdate::fmt_http_date(wall))
+}
+
+fn attempt(hop: &Hop, request: &Request, user: Option<String>, outcome: Outcome) -> Attempt {
+    let agent = request.headers.get("User-Agent").unwrap_or("");
+    Attempt { hop: *hop, user, agent: agent.chars().take(MAX_AGENT_CHARS).collect(), outcome }
 }
 
 fn target(binding: &Binding) -> Target {

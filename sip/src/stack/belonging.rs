@@ -6,8 +6,6 @@
 //! dialog that there is not (481).
 
 use super::Stack;
-use crate::call::Server;
-use crate::digest::Verdict;
 use crate::message::{Method, Request, Response};
 use crate::port::{CallHandle, Directory, Hop, Output, Refused, Source, Transport};
 use std::collections::HashMap;
@@ -90,18 +88,35 @@ impl Refusals {
     }
 }
 
+/// A request that names a dialog.
+pub(super) struct Asked<'a> {
+    /// The way it came.
+    pub hop: &'a Hop,
+    /// What it is.
+    pub request: &'a Request,
+    /// Our tag of the dialog.
+    pub tag: &'a str,
+}
+
+impl Asked<'_> {
+    fn reply(&self, status: u16) -> Response {
+        Response::to(self.request, status, None)
+    }
+}
+
 impl Stack {
-    /// Whether a request that names this dialog may be taken; if not, its answer.
+    /// Whether a request that names this dialog may be taken; if not, its answer, for sending without a transaction.
     pub(super) fn may_ask(
         &mut self,
         now: Instant,
         handle: CallHandle,
-        server: &Server,
+        asked: &Asked<'_>,
         directory: &dyn Directory,
+        out: &mut Vec<Output>,
     ) -> Result<(), Box<Response>> {
-        let (hop, request) = (server.hop, &server.request);
-        if !self.comes_from_its_peer(handle, &hop, request, &server.tag, directory)
-            && let Err(refusal) = self.proves_itself(now, handle, server, directory)
+        let (hop, request) = (asked.hop, asked.request);
+        if !self.comes_from_its_peer(handle, hop, request, asked.tag, directory)
+            && let Err(refusal) = self.proves_itself(now, handle, asked, directory, out)
         {
             self.refusals.note(now, hop.remote, &Reason::Elsewhere);
             return Err(refusal);
@@ -111,7 +126,7 @@ impl Stack {
             return Ok(());
         }
         self.refusals.note(now, hop.remote, &Reason::TooMany);
-        Err(Box::new(server.reply(503).with("Retry-After", RETRY_AFTER.to_string())))
+        Err(Box::new(asked.reply(503).with("Retry-After", RETRY_AFTER.to_string())))
     }
 
     /// Whether an ACK is its dialog's. It can't be challenged, so it is dropped otherwise.
@@ -160,27 +175,22 @@ impl Stack {
         &mut self,
         now: Instant,
         handle: CallHandle,
-        server: &Server,
+        asked: &Asked<'_>,
         directory: &dyn Directory,
+        out: &mut Vec<Output>,
     ) -> Result<(), Box<Response>> {
-        let no_dialog = || Box::new(server.reply(481));
+        let no_dialog = || Box::new(asked.reply(481));
         let owner = self.calls.get(&handle).and_then(|slot| slot.source.clone()).ok_or_else(no_dialog)?;
         let (id, has_password) = match &owner {
             Source::Account(id) => (id, true),
             Source::Trunk(id) => (id, false),
         };
-        let authenticator = self.access.authenticator(now);
-        let stale = match authenticator.check(now, &server.request, directory) {
-            Verdict::Accepted { account, .. } if account.id == *id => return Ok(()),
-            Verdict::Accepted { .. } => return Err(no_dialog()),
-            Verdict::Missing | Verdict::Wrong => false,
-            Verdict::Stale => true,
-        };
         // A trunk that is known by its address has nothing to answer with.
         if !has_password && !directory.has_digest(id) {
             return Err(no_dialog());
         }
-        Err(Box::new(authenticator.challenge(now, self.core.transactions.ids(), &server.request, stale)))
+        let (_, account) = self.digest(now, asked.hop, asked.request, directory, out)?;
+        if account.id == *id { Ok(()) } else { Err(no_dialog()) }
     }
 
     /// A phone has one pace for all its calls, a trunk one for each.

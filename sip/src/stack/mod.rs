@@ -3,17 +3,19 @@
 mod access;
 mod belonging;
 mod commands;
+mod door;
 mod requests;
 
 use crate::call::context::{Abandoned, AckKey};
 use crate::call::{Call, Core, Cx};
 use crate::dialog::{Dialog, DialogId, End, Peer};
-use crate::message::{self, Method, Request, Response};
+use crate::message::{self, Message, Method, Request, Response};
 use crate::port::{BindingRecord, CallHandle, Config, Directory, Hop, Input, Output, Source};
 use crate::registrar::{Limits, Listed, Registrar};
 use crate::transaction::{ClientId, Settings, Transactions, TuEvent};
 use access::Access;
 use belonging::{Pace, Refusals};
+use door::Proved;
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -33,6 +35,8 @@ pub struct Counts {
     pub calls: usize,
     /// Transactions in whatever state.
     pub transactions: usize,
+    /// About how many bytes the server transactions keep.
+    pub transaction_bytes: usize,
     /// Registered contacts.
     pub contacts: usize,
     /// Requests within dialogs that were refused since the start: from elsewhere than the dialog's peer.
@@ -99,14 +103,16 @@ impl Stack {
         &mut self,
         max_calls: usize,
         max_transactions: usize,
+        max_bytes_per_address: usize,
         max_contacts: usize,
         max_expires: Duration,
     ) {
         let config = Arc::make_mut(&mut self.core.config);
         (config.max_calls, config.max_transactions) = (max_calls, max_transactions);
         (config.max_contacts, config.max_expires) = (max_contacts, max_expires);
+        config.max_bytes_per_address = max_bytes_per_address;
         self.registrar.set_limits(Limits::from(&*self.core.config));
-        self.core.transactions.set_max(max_transactions);
+        self.core.transactions.set_max(max_transactions, max_bytes_per_address);
     }
 
     /// The proxies that a phone's Path and a peer's routes and Contacts may name, wherever they come from. All else that a
@@ -178,10 +184,16 @@ impl Stack {
         Counts {
             calls: self.calls.len(),
             transactions: self.core.transactions.len(),
+            transaction_bytes: self.core.transactions.bytes(),
             contacts: self.registrar.len(),
             refused_elsewhere: self.refusals.elsewhere,
             refused_too_many: self.refusals.too_many,
         }
+    }
+
+    /// Whose each way is that leads to a registered contact, and until when.
+    pub fn ways(&self) -> impl Iterator<Item = (&Arc<str>, Hop, Instant)> {
+        self.registrar.ways()
     }
 
     /// Whether nothing is left of any call: no call, no dialog, no timer, no transaction. Registrations may be there.
@@ -199,20 +211,35 @@ impl Stack {
         out: &mut Vec<Output>,
     ) {
         match message::read(bytes, hop.transport) {
-            Ok(message) => {
+            Ok(mut message) => {
                 self.core.connections.extend(hop.connection);
-                if let Some(event) = self.core.transactions.receive(now, hop, message, out) {
-                    self.on_event(now, event, directory, out);
-                    self.refusals.tell(now, out);
+                let proved = match &mut message {
+                    Message::Request(request) => self.at_the_door(now, hop, request, directory, out),
+                    Message::Response(_) => Some(Proved::Nothing),
+                };
+                if let Some(proved) = proved
+                    && let Some(event) = self.core.transactions.receive(now, hop, message, out)
+                {
+                    self.on_event(now, event, proved, directory, out);
                 }
+                self.refusals.tell(now, out);
             }
             Err(malformed) => self.core.transactions.refuse(hop, malformed, out),
         }
     }
 
-    fn on_event(&mut self, now: Instant, event: TuEvent, directory: &dyn Directory, out: &mut Vec<Output>) {
+    fn on_event(
+        &mut self,
+        now: Instant,
+        event: TuEvent,
+        proved: Proved,
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) {
         match event {
-            TuEvent::Request { id, hop, request } => self.on_request(now, id, hop, request, directory, out),
+            TuEvent::Request { id, hop, request } => {
+                self.on_request(now, id, hop, request, proved, out);
+            }
             TuEvent::Ack { hop, request } => self.on_ack(now, &hop, &request, directory, out),
             TuEvent::Cancelled { invite, reason } => {
                 let cause = reason.as_deref().and_then(crate::call::values::cause_of);
@@ -375,7 +402,7 @@ impl Stack {
         let mut events = Vec::new();
         self.core.transactions.closed(hop, &mut events);
         for event in events {
-            self.on_event(now, event, directory, out);
+            self.on_event(now, event, Proved::Nothing, directory, out);
         }
         if let Some(connection) = hop.connection {
             self.registrar.closed(connection, out);
@@ -393,7 +420,7 @@ impl Stack {
         let mut events = Vec::new();
         self.core.transactions.unreachable(hop, quoted, &mut events);
         for event in events {
-            self.on_event(now, event, directory, out);
+            self.on_event(now, event, Proved::Nothing, directory, out);
         }
     }
 
@@ -401,7 +428,7 @@ impl Stack {
         let mut events = Vec::new();
         self.core.transactions.timeout(now, out, &mut events);
         for event in events {
-            self.on_event(now, event, directory, out);
+            self.on_event(now, event, Proved::Nothing, directory, out);
         }
         while let Some((handle, timer)) = self.core.timers.pop_due(now) {
             self.with_call(now, handle, out, |call, cx| call.on_timer(cx, timer));

@@ -1,6 +1,7 @@
-//! Requests that come: in a dialog to its call, a new INVITE through admission and authentication to the node.
+//! Requests that have come in by the door: in a dialog to its call, a new INVITE to the node.
 
 use super::belonging::Pace;
+use super::door::Proved;
 use super::{INCOMING, Slot, Stack};
 use crate::call::parties;
 use crate::call::refusals;
@@ -8,16 +9,13 @@ use crate::call::values;
 use crate::call::{Call, Cx, Incoming, Leg, Server, SessionTimer, Timer};
 use crate::dialog::{self, Dialog, DialogId, End, Peer, Reach};
 use crate::message::{Headers, Method, Request};
-use crate::port::{CallHandle, Directory, Event, Hop, Identity, Output, ReadSdp, Source};
+use crate::port::{CallHandle, Event, Hop, Identity, Output, ReadSdp, Source};
 use crate::registrar::way_back;
 use crate::sdp;
 use crate::transaction::ServerId;
 use smallvec::smallvec;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Retry-After of an INVITE beyond the limit of calls, seconds.
-const CALLS_RETRY_AFTER: u32 = 5;
 
 impl Stack {
     pub(super) fn on_request(
@@ -26,37 +24,24 @@ impl Stack {
         id: ServerId,
         hop: Hop,
         request: Request,
-        directory: &dyn Directory,
+        proved: Proved,
         out: &mut Vec<Output>,
     ) {
         let request = Arc::new(request);
-        if request.headers.to_tag().is_some() {
-            return self.in_dialog(now, id, hop, request, directory, out);
-        }
-        let server = Server { id, hop, request, tag: self.core.tag() };
-        match &server.request.method {
-            Method::Invite => self.invite(now, server, directory, out),
-            Method::Register => match refusals::unacceptable(&server) {
-                Some(reply) => self.cx(now, out).respond(&server, reply),
-                None => self.register(now, &server, directory, out),
-            },
-            Method::Options => {
-                let mut cx = self.cx(now, out);
-                let reply = refusals::unacceptable(&server).unwrap_or_else(|| refusals::options(&server));
-                cx.respond(&server, reply);
+        let server = |tag| Server { id, hop, request: Arc::clone(&request), tag };
+        match proved {
+            Proved::Nothing => self.in_dialog(now, id, hop, request, out),
+            Proved::Caller(source) => {
+                let server = server(self.core.tag());
+                self.new_call(now, server, source, out);
             }
-            // Requests that only a dialog of ours could mean (RFC 3261 §12.2.2).
-            Method::Bye | Method::Update | Method::Prack | Method::Info | Method::Ack | Method::Cancel => {
-                self.cx(now, out).refuse(&server, 481);
+            Proved::Unregistered => {
+                let server = server(self.core.tag());
+                self.cx(now, out).refuse(&server, 403);
             }
-            other @ (Method::Message
-            | Method::Notify
-            | Method::Publish
-            | Method::Refer
-            | Method::Subscribe
-            | Method::Other(_)) => {
-                let reply = refusals::method(&server, other);
-                self.cx(now, out).respond(&server, reply);
+            Proved::Registers { user, account } => {
+                let server = server("".into());
+                self.register(now, &server, &user, &account, out);
             }
         }
     }
@@ -71,7 +56,6 @@ impl Stack {
         id: ServerId,
         hop: Hop,
         request: Arc<Request>,
-        directory: &dyn Directory,
         out: &mut Vec<Output>,
     ) {
         let Some((handle, tag)) = self.dialog_of(&request) else {
@@ -79,32 +63,10 @@ impl Stack {
             return self.cx(now, out).refuse(&server, 481);
         };
         let server = Server { id, hop, request, tag };
-        if let Err(refusal) = self.may_ask(now, handle, &server, directory) {
-            return self.cx(now, out).respond(&server, *refusal);
-        }
         if server.request.method == Method::Invite {
             self.core.servers.insert(id, handle);
         }
         self.with_call(now, handle, out, |call, cx| call.on_request(cx, server));
-    }
-
-    fn invite(&mut self, now: Instant, server: Server, directory: &dyn Directory, out: &mut Vec<Output>) {
-        let full = self.calls.len() >= self.core.config.max_calls;
-        let admitted = if full { Err(CALLS_RETRY_AFTER) } else { directory.admit() };
-        if let Err(seconds) = admitted {
-            let reply = server.reply(503).with("Retry-After", seconds.to_string());
-            return self.cx(now, out).respond(&server, reply);
-        }
-        if let Some(reply) = refusals::unacceptable(&server) {
-            return self.cx(now, out).respond(&server, reply);
-        }
-        if server.request.headers.max_forwards() == 0 {
-            return self.cx(now, out).refuse(&server, 483);
-        }
-        match self.source_of(now, &server, directory) {
-            Ok(source) => self.new_call(now, server, source, out),
-            Err(reply) => self.cx(now, out).respond(&server, *reply),
-        }
     }
 
     fn new_call(&mut self, now: Instant, server: Server, source: Source, out: &mut Vec<Output>) {

@@ -35,6 +35,11 @@ impl ServerKey {
         Self { identity: identity.into(), method }
     }
 
+    /// Its bytes.
+    pub fn len(&self) -> usize {
+        self.identity.len()
+    }
+
     /// The key of the INVITE that a CANCEL means.
     pub fn cancelled(&self) -> Self {
         Self { identity: self.identity.clone(), method: Method::Invite }
@@ -46,6 +51,11 @@ impl ServerKey {
 pub(super) struct MergeKey(Box<str>);
 
 impl MergeKey {
+    /// Its bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn of(request: &Request, cseq: &CSeq) -> Option<Self> {
         if request.headers.to_tag().is_some() {
             return None;

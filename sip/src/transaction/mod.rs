@@ -23,7 +23,7 @@ use client::{Cancel, Client};
 use key::{ClientKey, MergeKey, ServerKey};
 use server::Server;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use timers::Timers;
@@ -117,6 +117,8 @@ pub struct Settings {
     /// taken until a quarter more, so that calls can still end. Requests of our own count but are never refused: calls
     /// bound them.
     pub max: usize,
+    /// Bytes of server transactions for one address ([`Transactions::has_room`]).
+    pub max_bytes_per_address: usize,
     /// Our addresses, for Via.
     pub listen: Vec<(Transport, SocketAddr)>,
     /// `Server` and `User-Agent`.
@@ -128,6 +130,7 @@ impl From<&Config> for Settings {
         Self {
             t1: config.t1,
             max: config.max_transactions,
+            max_bytes_per_address: config.max_bytes_per_address,
             listen: config.listen.clone(),
             product: Arc::clone(&config.product),
         }
@@ -152,6 +155,8 @@ pub struct Transactions {
     client_keys: HashMap<ClientKey, ClientId>,
     /// Who waits on which peer; ordered, so that a lost connection ends its transactions in the order they began.
     by_peer: BTreeMap<(Transport, SocketAddr), BTreeSet<Owner>>,
+    /// What the server transactions of an address keep, bytes.
+    held: HashMap<IpAddr, usize>,
     timers: Timers<Owner>,
     /// Keeps To tags of stateless answers unguessable and the same for a repeated request.
     stateless: std::hash::BuildHasherDefault<std::hash::DefaultHasher>,
@@ -181,15 +186,40 @@ impl Transactions {
             clients: HashMap::new(),
             client_keys: HashMap::new(),
             by_peer: BTreeMap::new(),
+            held: HashMap::new(),
             timers: Timers::default(),
             stateless: std::hash::BuildHasherDefault::default(),
             stateless_key,
         }
     }
 
-    /// Another bound, from now on.
-    pub fn set_max(&mut self, max: usize) {
-        self.settings.max = max;
+    /// Other bounds, from now on.
+    pub fn set_max(&mut self, max: usize, max_bytes_per_address: usize) {
+        (self.settings.max, self.settings.max_bytes_per_address) = (max, max_bytes_per_address);
+    }
+
+    /// Notes in a request where it came from, as [`Transactions::receive`] does; false without a Via to note it in.
+    pub fn note_source(hop: &Hop, request: &mut Request) -> bool {
+        route::note_source(request, hop).is_some()
+    }
+
+    /// Whether a request whose source was noted is a repetition of one that has its transaction.
+    #[must_use]
+    pub fn knows(&self, hop: &Hop, request: &Request) -> bool {
+        let (Ok(via), Ok(cseq)) = (request.headers.top_via(), request.headers.cseq()) else { return false };
+        self.server_keys.contains_key(&ServerKey::of(request, &via, &cseq, hop))
+    }
+
+    /// Whether one more server transaction of the address behind this hop keeps within its bytes.
+    #[must_use]
+    pub fn has_room(&self, hop: &Hop) -> bool {
+        self.held.get(&hop.remote.ip()).is_none_or(|held| *held < self.settings.max_bytes_per_address)
+    }
+
+    /// What the server transactions of all addresses keep, bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.held.values().sum()
     }
 
     /// The maker of tags and Call-IDs.
@@ -216,6 +246,12 @@ impl Transactions {
         if let Malformed::Answer(response) = malformed {
             self.answer_stateless(hop, *response, out);
         }
+    }
+
+    /// Answers without a transaction: nothing is kept, nothing is repeated, and each repetition of the request gets an
+    /// answer with the same To tag again (RFC 3261 §8.2.7).
+    pub fn answer(&mut self, hop: Hop, response: Response, out: &mut Vec<Output>) {
+        self.answer_stateless(hop, response, out);
     }
 
     /// Answers a request without a transaction: each repetition gets the same answer again.
@@ -253,6 +289,9 @@ impl Transactions {
         }
         let bytes: Arc<[u8]> = response.write().into();
         let Some(step) = server.answered(now, response.status, &bytes, &self.settings) else { return };
+        let (address, before) = (server.hop.remote.ip(), server.weight);
+        server.weigh();
+        let after = server.weight;
         // Refused is no longer ongoing: a proxy may try the same request by another way.
         if response.status >= 300
             && let Some(merge) = server.merge.take()
@@ -263,6 +302,7 @@ impl Transactions {
             server.tag = response.headers.to_tag().map(Into::into);
         }
         send(server.hop, &bytes, out);
+        self.hold(address, before, after);
         self.after_server(id, step, out);
     }
 
@@ -495,8 +535,10 @@ impl Transactions {
         if let Some(merge) = &merge {
             self.merge_keys.insert(merge.clone(), id);
         }
-        let server =
-            Server { key, merge, via, hop: response_hop, tag: None, cancelled: false, state, due: None };
+        let (tag, cancelled, weight, due) = (None, false, 0, None);
+        let mut server = Server { key, merge, via, hop: response_hop, tag, cancelled, state, weight, due };
+        server.weigh();
+        self.hold(response_hop.remote.ip(), 0, server.weight);
         self.servers.insert(id, server);
         self.time_server(id);
         Some(TuEvent::Request { id, hop, request })
@@ -688,6 +730,16 @@ impl Transactions {
             self.merge_keys.remove(merge);
         }
         self.leave_peer(peer(&server.hop), Owner::Server(id));
+        self.hold(server.hop.remote.ip(), server.weight, 0);
+    }
+
+    /// An address' server transactions keep so many bytes instead of so many.
+    fn hold(&mut self, address: IpAddr, before: usize, after: usize) {
+        let held = self.held.entry(address).or_default();
+        *held = held.saturating_sub(before) + after;
+        if *held == 0 {
+            self.held.remove(&address);
+        }
     }
 
     fn end_client(&mut self, id: ClientId) {

@@ -7,6 +7,9 @@ use crate::port::{Hop, Transport};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What every server transaction keeps beside what its peer wrote: its place in the tables.
+const FIXED_BYTES: usize = 512;
+
 /// Where a server transaction stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -52,6 +55,8 @@ pub(super) struct Server {
     /// The TU has heard of a CANCEL.
     pub cancelled: bool,
     pub state: State,
+    /// About how many bytes it keeps, as it was counted last.
+    pub weight: usize,
     /// What the timer table holds.
     pub due: Option<Instant>,
 }
@@ -72,6 +77,20 @@ pub(super) enum Step {
 }
 
 impl Server {
+    /// Counts anew how many bytes it keeps.
+    pub fn weigh(&mut self) {
+        let last = match &self.state {
+            State::InviteProceeding { last } | State::Trying { last, .. } => {
+                last.as_ref().map_or(0, |l| l.len())
+            }
+            State::InviteCompleted { last, .. } | State::Completed { last, .. } => last.len(),
+            State::InviteConfirmed { .. } | State::InviteAccepted { .. } => 0,
+        };
+        let merge = self.merge.as_ref().map_or(0, MergeKey::len);
+        // The keys stand in the table of keys once more.
+        self.weight = FIXED_BYTES + 2 * (self.key.len() + merge) + self.via.weight() + last;
+    }
+
     /// The same request again.
     pub fn repeated(&self) -> Step {
         match &self.state {

@@ -19,7 +19,8 @@ impl Setting {
     fn new() -> Self {
         let now = Instant::now();
         let t1 = Duration::from_millis(500);
-        let settings = Settings { t1, max: 1, listen: Vec::new(), product: "x".into() };
+        let settings =
+            Settings { t1, max: 1, max_bytes_per_address: 1 << 20, listen: Vec::new(), product: "x".into() };
         Self { now, later: now + Duration::from_secs(9), settings }
     }
 
@@ -77,7 +78,17 @@ fn server(transport: Transport, state: server::State) -> Server {
     let via = Via::read("SIP/2.0/UDP h;branch=z9hG4bKa").unwrap();
     let request = Request::new(Method::Invite, Uri::sip("a", "h", None));
     let key = ServerKey::of(&request, &via, &CSeq { number: 1, method: Method::Invite }, &hop(transport));
-    Server { key, merge: None, via, hop: hop(transport), tag: None, cancelled: false, state, due: None }
+    Server {
+        key,
+        merge: None,
+        via,
+        hop: hop(transport),
+        tag: None,
+        cancelled: false,
+        state,
+        weight: 0,
+        due: None,
+    }
 }
 
 fn client(transport: Transport, state: client::State, cancel: Cancel) -> Client {

@@ -21,7 +21,13 @@ impl Bench {
     #[allow(clippy::disallowed_methods)] // the epoch of a virtual clock
     fn with_limit(transport: Transport, max: usize) -> Self {
         let local: SocketAddr = "192.0.2.9:5060".parse().unwrap();
-        let settings = Settings { t1: T1, max, listen: vec![(transport, local)], product: "house".into() };
+        let settings = Settings {
+            t1: T1,
+            max,
+            max_bytes_per_address: 1 << 20,
+            listen: vec![(transport, local)],
+            product: "house".into(),
+        };
         let connection = (transport != Transport::Udp).then_some(crate::port::ConnectionId(1));
         Self {
             layer: Transactions::new(settings, [3; 32]),

@@ -13,5 +13,6 @@ mod outgoing;
 mod parties;
 mod phones;
 mod registrations;
+mod strangers;
 mod table;
 mod world;

@@ -100,7 +100,8 @@ impl Network {
                         self.later(delay, What::Deliver { to: 1 - at, bytes: bytes.clone() });
                     }
                 }
-                Output::Connect(_) | Output::Close(_) | Output::Keep(_) | Output::Refused(_) => {}
+                Output::Connect(_) | Output::Close(_) | Output::Keep(_) => {}
+                Output::Refused(_) | Output::Attempt(_) => {}
                 Output::Event(event) => self.event(at, event),
             }
         }

@@ -2,9 +2,9 @@
 
 use sip::message::{self, Message, Method, Request, Response};
 use sip::port::{
-    Account, Audio, BindingRecord, CallHandle, Command, Config, ConnectionId, Destination, Directory, Event,
-    Hop, Identity, Input, KnownTrunk, MediaDirection, Output, PayloadFormat, Profile, Proof, Refusal,
-    Refused, Sdp, Transport,
+    Account, Attempt, Audio, BindingRecord, CallHandle, Command, Config, ConnectionId, Destination,
+    Directory, Event, Hop, Identity, Input, KnownTrunk, MediaDirection, Output, PayloadFormat, Profile,
+    Proof, Refusal, Refused, Sdp, Transport,
 };
 use sip::stack::Stack;
 use std::collections::{HashMap, VecDeque};
@@ -31,6 +31,8 @@ pub struct Book {
     pub login: Option<sip::Login>,
     /// Accounts that are trunks.
     pub digest_trunks: Vec<String>,
+    /// Digest users whose passwords are not looked at now.
+    pub put_off: Vec<String>,
 }
 
 impl Directory for Book {
@@ -47,6 +49,9 @@ impl Directory for Book {
     fn is_trunk(&self, account: &str) -> bool {
         self.digest_trunks.iter().any(|trunk| trunk == account)
     }
+    fn may_prove(&self, _now: Instant, user: &str, _hop: &Hop) -> bool {
+        !self.put_off.iter().any(|name| name == user)
+    }
     fn admit(&self) -> Result<(), u32> {
         self.busy.map_or(Ok(()), Err)
     }
@@ -59,6 +64,8 @@ pub struct World {
     /// What peers have received and not looked at.
     pub inboxes: HashMap<SocketAddr, VecDeque<Message>>,
     pub events: VecDeque<Event>,
+    /// Who has shown who he is, or tried.
+    pub proofs: Vec<Attempt>,
     /// Sends to these vanish.
     pub unreachable: Vec<SocketAddr>,
     /// Connections that the stack wants.
@@ -87,6 +94,7 @@ pub fn config() -> Config {
         max_expires: Duration::from_secs(3600),
         max_contacts: 10,
         max_transactions: 1000,
+        max_bytes_per_address: 1 << 20,
         max_calls: 100,
         max_dialog_requests_per_second: 30,
         t1: Duration::from_millis(500),
@@ -100,7 +108,11 @@ impl World {
 
     /// With an account `phone` of the numbers 2001 and 2002.
     pub fn with_account() -> World {
-        let mut world = World::new();
+        World::with_account_and(config())
+    }
+
+    pub fn with_account_and(config: Config) -> World {
+        let mut world = World::with(config);
         let account = Account {
             id: "phone".into(),
             numbers: ["2001".into(), "2002".into()].into(),
@@ -119,6 +131,7 @@ impl World {
             now: Instant::now(),
             inboxes: HashMap::new(),
             events: VecDeque::new(),
+            proofs: Vec::new(),
             unreachable: Vec::new(),
             connects: Vec::new(),
             kept: Vec::new(),
@@ -145,6 +158,7 @@ impl World {
                 Output::Keep(record) => self.kept.push(record),
                 Output::Close(_) => {}
                 Output::Refused(refused) => self.refused.push(refused),
+                Output::Attempt(attempt) => self.proofs.push(attempt),
                 Output::Event(event) => self.events.push_back(event),
             }
         }
@@ -324,8 +338,28 @@ impl Ua {
 
     /// The same as this digest user, within the dialog if there is one.
     pub fn signed_as(&mut self, world: &mut World, user: &str, method: &str, headers: &[&str], body: &str) {
+        self.signed_with(world, method, (user, "secret"), headers, body);
+    }
+
+    /// The same as anybody, with any password.
+    pub fn signed_with(
+        &mut self,
+        world: &mut World,
+        method: &str,
+        login: (&str, &str),
+        headers: &[&str],
+        body: &str,
+    ) {
+        let authorization = self.authorization(world, method, login.0, login.1);
+        let mut headers = headers.to_vec();
+        headers.push(&authorization);
+        self.request(world, method, &headers, body);
+    }
+
+    /// The header that answers a fresh challenge for `sip:5000@NODE`, within the dialog if there is one.
+    pub fn authorization(&mut self, world: &mut World, method: &str, user: &str, password: &str) -> String {
         let tag = self.remote_tag.clone();
-        self.request(world, method, headers, body);
+        self.request(world, method, &[], "");
         let challenge = self.expect(world, 401);
         if method == "INVITE" {
             self.acknowledge_refusal(world);
@@ -333,12 +367,22 @@ impl Ua {
         self.remote_tag = tag;
         let uri = sip::message::Uri::read(&format!("sip:5000@{NODE}")).unwrap();
         let mut signed = Request::new(Method::read(method).unwrap(), uri);
-        let login = sip::digest::Login { user: user.into(), password: Zeroizing::new("secret".into()) };
+        let login = sip::digest::Login { user: user.into(), password: Zeroizing::new(password.into()) };
         assert!(login.answer(&challenge.headers, 401, &mut signed, "c"));
-        let authorization = format!("Authorization: {}", signed.headers.get("Authorization").unwrap());
-        let mut headers = headers.to_vec();
-        headers.push(&authorization);
-        self.request(world, method, &headers, body);
+        format!("Authorization: {}", signed.headers.get("Authorization").unwrap())
+    }
+
+    /// The last request outside a dialog once more, byte for byte.
+    pub fn repeat(&mut self, world: &mut World, method: &str, headers: &[&str]) {
+        self.request_as(world, method, self.branch, self.cseq, headers, "");
+    }
+
+    /// The next message is a response.
+    pub fn answer(&mut self, world: &mut World) -> Response {
+        match self.next(world) {
+            Message::Response(response) => response,
+            Message::Request(request) => panic!("a request: {request:?}"),
+        }
     }
 
     /// The ACK of a refused INVITE: it has the INVITE's branch.

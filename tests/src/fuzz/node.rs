@@ -195,6 +195,8 @@ impl World {
             Output::Admin(..) => self.answered += 1,
             Output::SipConnect(_)
             | Output::SipClose(_)
+            | Output::SipKnown { .. }
+            | Output::SipShares(_)
             | Output::Report(_)
             | Output::Audit(_)
             | Output::Discard(_) => {}

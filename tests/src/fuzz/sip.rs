@@ -72,9 +72,11 @@ fn credentials(value: &str) {
     let mut request = Request::new(Method::Register, Uri::sip("", "h", None));
     request.headers.push("Authorization", value);
     request.headers.push("Proxy-Authorization", value);
-    match authenticator.check(now, &request, &House) {
-        Verdict::Missing | Verdict::Wrong | Verdict::Stale => {}
-        Verdict::Accepted { .. } => panic!("nobody was given a nonce"),
+    let at = |port| std::net::SocketAddr::from(([10, 0, 0, 1], port));
+    let hop = Hop { transport: Transport::Udp, local: at(5060), remote: at(5070), connection: None };
+    match authenticator.check(now, &request, &hop, &House) {
+        Verdict::Missing | Verdict::Wrong { .. } | Verdict::PutOff { .. } | Verdict::Stale => {}
+        Verdict::Accepted { .. } | Verdict::OtherUri => panic!("nobody was given a nonce"),
     }
     let mut challenge = Request::new(Method::Register, Uri::sip("", "h", None));
     challenge.headers.push("WWW-Authenticate", value);
@@ -166,6 +168,7 @@ impl World {
             max_expires: seconds(3600),
             max_contacts: 3,
             max_transactions: 40,
+            max_bytes_per_address: 1 << 16,
             max_calls: 6,
             t1: Duration::from_millis(500),
         };
@@ -250,7 +253,8 @@ impl World {
                     let answers = self.wire.sent(hop, &bytes);
                     assert!(!(answers && response), "a response was answered");
                 }
-                Output::Connect(_) | Output::Close(_) | Output::Keep(_) | Output::Refused(_) => {}
+                Output::Connect(_) | Output::Close(_) | Output::Keep(_) => {}
+                Output::Refused(_) | Output::Attempt(_) => {}
                 Output::Event(event) => self.event(event),
             }
         }

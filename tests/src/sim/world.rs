@@ -381,7 +381,9 @@ impl World {
     /// A session goes on if the log reaches back to what the application has, and not otherwise: then it has ended there
     /// and then (protocol §2, "Resume").
     fn password_checked(&mut self, connection: CtiConnection, matches: bool) -> Result<(), String> {
-        let Some((index, _)) = self.pipes.get(&connection.0) else { return Ok(()) };
+        let Some((index, _)) = self.pipes.get(&connection.0) else {
+            return self.input(Input::PasswordChecked(connection, matches));
+        };
         let application = &self.applications[*index];
         let wished = application.position().filter(|_| self.connected[*index] == Some(connection.0));
         let wished = wished.map(|(session, heard)| (session.to_owned(), heard));
@@ -580,6 +582,8 @@ impl World {
             Output::Stopped
             | Output::SipConnect(_)
             | Output::SipClose(_)
+            | Output::SipKnown { .. }
+            | Output::SipShares(_)
             | Output::Report(_)
             | Output::Audit(_)
             | Output::Discard(_)

@@ -1,9 +1,11 @@
 //! SIP's sockets, as the owner sees them: where to send, and which connections are open.
 
+mod door;
 mod stream;
 mod udp;
 mod unreachable;
 
+pub(super) use door::{Door, Sender};
 pub(super) use stream::{listen_tcp, listen_tls};
 pub(super) use udp::listen_udp;
 #[cfg(test)]
@@ -12,7 +14,7 @@ pub(super) use udp::receive;
 use super::counters::Counters;
 use super::outbox::{Capacity, Outbox, Refused, outbox};
 use super::places::{Place, Places, SharedPlace};
-use super::queue::Queue;
+use super::queue::{Lanes, Queue};
 use super::run::{Alive, Limits, Patience};
 use super::tls::{Handshakes, SharedTls};
 use arc_swap::ArcSwap;
@@ -32,7 +34,8 @@ const OUTBOX: Capacity = Capacity { items: 256, burst: 0, bytes: 1024 * 1024, re
 /// What the tasks of all SIP connections share.
 #[derive(Debug)]
 pub(super) struct SipContext {
-    pub(super) queue: Queue,
+    pub(super) lanes: Lanes<Queue>,
+    pub(super) door: Arc<Door>,
     pub(super) tls: SharedTls,
     pub(super) counters: Arc<Counters>,
     pub(super) alive: Alive,
@@ -45,7 +48,7 @@ pub(super) struct SipContext {
 
 impl SipContext {
     pub(super) fn new(
-        queue: Queue,
+        lanes: Lanes<Queue>,
         tls: SharedTls,
         counters: Arc<Counters>,
         alive: Alive,
@@ -53,8 +56,8 @@ impl SipContext {
         limits: Arc<ArcSwap<Limits>>,
     ) -> Self {
         let beginning = Handshakes::new(Arc::clone(&counters), patience.handshake);
-        let (connections, last_id) = (Arc::default(), AtomicU64::new(0));
-        Self { queue, tls, counters, alive, patience, limits, connections, beginning, last_id }
+        let (connections, last_id, door) = (Arc::default(), AtomicU64::new(0), Arc::default());
+        Self { lanes, door, tls, counters, alive, patience, limits, connections, beginning, last_id }
     }
 
     /// A place for one more connection: each phone over TCP or TLS keeps one.
@@ -97,6 +100,10 @@ struct Connection {
 impl SipShell {
     pub(super) fn new(context: Arc<SipContext>, udp: Option<UdpSender>) -> Self {
         Self { context, udp, open: HashMap::new(), by_peer: HashMap::new() }
+    }
+
+    pub(super) fn door(&self) -> &Door {
+        &self.context.door
     }
 
     pub(super) fn is_open(&self, id: ConnectionId) -> bool {

@@ -1,9 +1,9 @@
 //! SIP over TCP and TLS.
 
-use super::{OUTBOX, SipContext};
+use super::{Door, OUTBOX, Sender, SipContext};
 use crate::io::outbox::{Pending, outbox};
 use crate::io::places::{Place, SharedPlace};
-use crate::io::queue::{Event, Gone};
+use crate::io::queue::{Event, Gone, Lanes, Queue};
 use crate::io::tls;
 use crate::io::{now, wall};
 use crate::node::{Certified, Input};
@@ -14,13 +14,16 @@ use sip::port::{ConnectionId, Transport};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
+/// Messages of one connection that wait for the owner at once: no peer fills the queue of all.
+const TURNS: usize = 16;
 /// Read at once.
 const READ_BYTES: usize = 4 * 1024;
 
@@ -28,12 +31,12 @@ const READ_BYTES: usize = 4 * 1024;
 pub(in crate::io) async fn listen_tcp(listener: TcpListener, local: SocketAddr, context: Arc<SipContext>) {
     let counters = Arc::clone(&context.counters);
     tls::accept(listener, counters, |stream, remote| {
-        let Some(place) = context.take_place() else {
+        let Some(visitor) = Visitor::admit(&context, remote) else {
             return context.counters.sip_refused.add();
         };
         context.counters.sip_accepted.add();
         let hop = Hop { transport: Transport::Tcp, local, remote, connection: None };
-        tokio::spawn(accepted(Arc::clone(&context), stream, hop, None, place));
+        tokio::spawn(accepted(visitor, stream, hop, None));
     })
     .await;
 }
@@ -42,7 +45,9 @@ pub(in crate::io) async fn listen_tcp(listener: TcpListener, local: SocketAddr, 
 pub(in crate::io) async fn listen_tls(listener: TcpListener, local: SocketAddr, context: Arc<SipContext>) {
     let counters = Arc::clone(&context.counters);
     tls::accept(listener, counters, |stream, remote| {
-        let (Some(place), Some(beginning)) = (context.take_place(), context.take_beginning(remote)) else {
+        let (Some(visitor), Some(beginning)) =
+            (Visitor::admit(&context, remote), context.take_beginning(remote))
+        else {
             return context.counters.sip_refused.add();
         };
         let context = Arc::clone(&context);
@@ -54,26 +59,49 @@ pub(in crate::io) async fn listen_tls(listener: TcpListener, local: SocketAddr, 
             context.counters.sip_accepted.add();
             let certified = certified(&context, stream.get_ref().1.peer_certificates());
             let hop = Hop { transport: Transport::Tls, local, remote, connection: None };
-            accepted(context, stream, hop, certified, place).await;
+            accepted(visitor, stream, hop, certified).await;
         });
     })
     .await;
 }
 
-async fn accepted<S: AsyncRead + AsyncWrite>(
+/// A connection that somebody made: its place, and its share of those on which nothing was proved.
+struct Visitor {
     context: Arc<SipContext>,
+    id: ConnectionId,
+    since: Instant,
+    _place: Place,
+}
+
+impl Visitor {
+    fn admit(context: &Arc<SipContext>, remote: SocketAddr) -> Option<Self> {
+        let place = context.take_place()?;
+        let (context, id, since) = (Arc::clone(context), context.next_id(), now());
+        context.door.admit(id, remote.ip()).then(|| Self { context, id, since, _place: place })
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        self.context.door.forget(self.id);
+    }
+}
+
+async fn accepted<S: AsyncRead + AsyncWrite>(
+    visitor: Visitor,
     stream: S,
     hop: Hop,
     certified: Option<Certified>,
-    _place: Place,
 ) {
-    let id = context.next_id();
-    let hop = named(hop, id);
+    let Visitor { context, id, since, .. } = &visitor;
+    let hop = named(hop, *id);
     let (outbox, pending) = outbox(OUTBOX);
-    if context.queue.send(Event::SipOpened { hop, id, outbox }).await.is_ok()
-        && tell_certified(&context, id, certified).await.is_ok()
+    let until = *since + context.patience.sip_stranger;
+    let mut way = Way::new(&context.lanes, &context.door, hop, Some(until));
+    if way.send(Event::SipOpened { hop, id: *id, outbox }).await.is_ok()
+        && tell_certified(&mut way, *id, certified).await.is_ok()
     {
-        serve(&context, stream, hop, id, pending).await;
+        serve(context, way, stream, pending).await;
     }
 }
 
@@ -82,13 +110,9 @@ fn certified(context: &SipContext, chain: Option<&[CertificateDer<'_>]>) -> Opti
     context.tls.load().sip_peers.certified(chain?, wall())
 }
 
-async fn tell_certified(
-    context: &SipContext,
-    id: ConnectionId,
-    certified: Option<Certified>,
-) -> Result<(), Gone> {
+async fn tell_certified(way: &mut Way, id: ConnectionId, certified: Option<Certified>) -> Result<(), Gone> {
     match certified {
-        Some(certified) => context.queue.send(Event::Input(Input::SipCertified(id, certified))).await,
+        Some(certified) => way.send(Event::Input(Input::SipCertified(id, certified))).await,
         None => Ok(()),
     }
 }
@@ -104,12 +128,13 @@ pub(super) async fn connect(
 ) {
     let made = timeout(context.patience.sip_connect, make(&context, hop)).await;
     drop(beginning);
+    let mut way = Way::new(&context.lanes, &context.door, named(hop, id), None);
     let error = match made {
-        Ok(Ok(Made::Tcp(stream))) => return serve(&context, stream, named(hop, id), id, pending).await,
+        Ok(Ok(Made::Tcp(stream))) => return serve(&context, way, stream, pending).await,
         Ok(Ok(Made::Tls(stream))) => {
             let certified = certified(&context, stream.get_ref().1.peer_certificates());
-            if tell_certified(&context, id, certified).await.is_ok() {
-                serve(&context, *stream, named(hop, id), id, pending).await;
+            if tell_certified(&mut way, id, certified).await.is_ok() {
+                serve(&context, way, *stream, pending).await;
             }
             return;
         }
@@ -118,7 +143,8 @@ pub(super) async fn connect(
     };
     debug!(remote = %hop.remote, %error, "no SIP connection could be made");
     // If the owner is gone, nobody waits for the news.
-    let _ = context.queue.send(Event::SipEnded { hop: Hop { connection: None, ..hop }, id }).await;
+    let _ =
+        context.lanes.known_streams.send(Event::SipEnded { hop: Hop { connection: None, ..hop }, id }).await;
 }
 
 enum Made {
@@ -143,14 +169,63 @@ fn named(hop: Hop, id: ConnectionId) -> Hop {
     Hop { connection: Some(id), ..hop }
 }
 
+/// The way of a connection's messages to the owner: at most so many of them wait, and they stay in their order when the
+/// connection changes its lane.
+struct Way {
+    lanes: Lanes<Queue>,
+    door: Arc<Door>,
+    hop: Hop,
+    /// When a visitor who has proved nothing is shown out; `None` for a connection of our own.
+    visiting_until: Option<Instant>,
+    lane: Sender,
+    turns: Arc<Semaphore>,
+}
+
+impl Way {
+    fn new(lanes: &Lanes<Queue>, door: &Arc<Door>, hop: Hop, visiting_until: Option<Instant>) -> Self {
+        let lane = if visiting_until.is_some() { Sender::Stranger } else { Sender::Known };
+        let turns = Arc::new(Semaphore::new(TURNS));
+        Self { lanes: lanes.clone(), door: Arc::clone(door), hop, visiting_until, lane, turns }
+    }
+
+    /// Hands on one message, once its sender's share allows it: the connection is not read meanwhile.
+    async fn message(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
+        let mut sender = Sender::Known;
+        if self.visiting_until.is_some() {
+            loop {
+                match self.door.ask(&self.hop, bytes.len()) {
+                    Ok(asked) => break sender = asked,
+                    Err(wait) => sleep(wait).await,
+                }
+            }
+        }
+        // What came before is with the owner: nothing is overtaken.
+        if sender != self.lane && self.turns.available_permits() == TURNS {
+            self.lane = sender;
+        }
+        self.send(Event::Input(Input::Sip { hop: self.hop, bytes })).await
+    }
+
+    async fn send(&mut self, event: Event) -> Result<(), Gone> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Gone)?;
+        self.lanes.streams(self.lane).send_in_turn(event, Some(turn)).await
+    }
+
+    /// When a visitor who has proved nothing is shown out.
+    fn leave_at(&self) -> Option<Instant> {
+        let proved = self.hop.connection.is_some_and(|id| self.door.knows(id));
+        self.visiting_until.filter(|_| !proved)
+    }
+}
+
 /// Both directions until one of them ends. One task for both: what the core wrote before it closed still goes out.
 async fn serve<S: AsyncRead + AsyncWrite>(
     context: &SipContext,
+    mut way: Way,
     stream: S,
-    hop: Hop,
-    id: ConnectionId,
     mut pending: Pending<Vec<u8>>,
 ) {
+    let hop = way.hop;
     let _alive = context.alive.clone();
     let (reader, writer) = tokio::io::split(stream);
     let overdue = pending.overdue();
@@ -158,7 +233,7 @@ async fn serve<S: AsyncRead + AsyncWrite>(
     let write = write(writer, pending, &pinged);
     tokio::pin!(overdue, write);
     let peer_ended = tokio::select! {
-        end = read(context, reader, hop, &pinged) => match end {
+        end = read(context, &mut way, reader, &pinged) => match end {
             Ok(end) => end,
             Err(Gone) => return,
         },
@@ -174,7 +249,9 @@ async fn serve<S: AsyncRead + AsyncWrite>(
         context.counters.sip_broken.add();
     }
     // If the core closed it itself, the owner knows it no more and takes no notice.
-    let _ = context.queue.send(Event::SipEnded { hop, id }).await;
+    if let Some(id) = hop.connection {
+        let _ = way.send(Event::SipEnded { hop, id }).await;
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,18 +263,26 @@ enum ReadEnd {
 
 async fn read<S: AsyncRead + AsyncWrite>(
     context: &SipContext,
+    way: &mut Way,
     mut reader: ReadHalf<S>,
-    hop: Hop,
     pinged: &Notify,
 ) -> Result<ReadEnd, Gone> {
     let mut framer = StreamFramer::default();
     let mut buffer = [0; READ_BYTES];
     let mut due = now() + context.patience.sip_message;
     loop {
-        let left = due.saturating_duration_since(now());
+        let leave_at = way.leave_at().filter(|at| *at < due);
+        if leave_at.is_some_and(|at| at <= now()) {
+            // Whoever pumps without a pause has no more time than others.
+            return Ok(ReadEnd::Closed);
+        }
+        let left = leave_at.unwrap_or(due).saturating_duration_since(now());
         let read = match timeout(left, reader.read(&mut buffer)).await {
             Ok(Ok(0) | Err(_)) => return Ok(ReadEnd::Closed),
             Ok(Ok(read)) => read,
+            // It may have proved something meanwhile.
+            Err(_) if leave_at.is_some() && way.leave_at().is_none() => continue,
+            Err(_) if leave_at.is_some() => return Ok(ReadEnd::Closed),
             Err(_) => return Ok(ReadEnd::Broken),
         };
         let was_between_messages = framer.is_between_messages();
@@ -207,7 +292,7 @@ async fn read<S: AsyncRead + AsyncWrite>(
             match framer.next() {
                 Ok(Some(Frame::Message(bytes))) => {
                     whole = true;
-                    context.queue.send(Event::Input(Input::Sip { hop, bytes })).await?;
+                    way.message(bytes).await?;
                 }
                 // A keep-alive proves nothing about who sends it: it doesn't put the limit off.
                 Ok(Some(Frame::Ping)) => pinged.notify_one(),
@@ -243,5 +328,65 @@ async fn write<S: AsyncRead + AsyncWrite>(
             () = pinged.notified() => writer.write_all(PONG).await?,
         }
         writer.flush().await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::queue::lanes;
+    use security::shares::Who;
+
+    fn hop() -> Hop {
+        let (local, remote) =
+            ("127.0.0.1:5060".parse().expect("valid"), "127.0.0.1:9".parse().expect("valid"));
+        Hop { transport: Transport::Tcp, local, remote, connection: Some(ConnectionId(1)) }
+    }
+
+    fn number(event: Event) -> u8 {
+        match event {
+            Event::Input(Input::Sip { bytes, .. }) => bytes[0],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_pumps_has_its_turns_and_no_more() {
+        let (lanes, mut inlets) = lanes(4_096, 1 << 20);
+        let mut way = Way::new(&lanes, &Arc::default(), hop(), None);
+        let pumping = tokio::spawn(async move {
+            for n in 0..100 {
+                way.message(vec![n]).await.expect("the owner is there");
+            }
+        });
+        let mut seen = Vec::new();
+        while seen.len() < 100 {
+            let first = inlets.known_streams.recv().await.expect("a message");
+            tokio::task::yield_now().await;
+            assert!(inlets.known_streams.len() < TURNS, "{} wait", inlets.known_streams.len());
+            seen.push(number(first.event));
+        }
+        assert!(seen.is_sorted(), "in their order: {seen:?}");
+        pumping.await.expect("all were handed on");
+    }
+
+    #[tokio::test]
+    async fn whoever_becomes_known_overtakes_nothing_of_his_own() {
+        let (lanes, mut inlets) = lanes(4_096, 1 << 20);
+        let door = Arc::new(Door::default());
+        assert!(door.admit(ConnectionId(1), hop().remote.ip()));
+        let mut way = Way::new(&lanes, &door, hop(), Some(now()));
+        assert!(way.leave_at().is_some());
+        way.message(vec![0]).await.expect("the owner is there");
+        door.learn(&hop(), Who::Device("SEP1".into()), None);
+        assert_eq!(way.leave_at(), None, "he stays");
+        way.message(vec![1]).await.expect("the owner is there");
+        for n in 0..2 {
+            let queued = inlets.streams.recv().await.expect("still behind the first");
+            assert_eq!(number(queued.event), n);
+        }
+        way.message(vec![2]).await.expect("the owner is there");
+        let queued = inlets.known_streams.recv().await.expect("now before strangers");
+        assert_eq!(number(queued.event), 2);
     }
 }

@@ -1,8 +1,8 @@
 //! SIP over UDP.
 
-use super::{SipContext, unreachable};
+use super::{Door, SipContext, unreachable};
 use crate::io::counters::Counters;
-use crate::io::queue::{Event, Queue, Refusal};
+use crate::io::queue::{Event, Lanes, Queue, Refusal};
 use crate::io::run::Task;
 use crate::node::Input;
 use sip::Hop;
@@ -73,8 +73,10 @@ pub(in crate::io) fn listen_udp(
     let (waiting, late) = mpsc::channel(WAITING_DATAGRAMS);
     let counters = Arc::clone(&context.counters);
     unreachable::ask_for_errors(&socket);
-    spawn(Box::pin(unreachable::watch(Arc::clone(&socket), local, context.queue.clone())));
-    spawn(Box::pin(receive(Arc::clone(&socket), local, context.queue.clone(), Arc::clone(&counters))));
+    let (lanes, door) = (context.lanes.clone(), Arc::clone(&context.door));
+    // What ICMP says may be the doing of strangers, who have us answer to where nobody is.
+    spawn(Box::pin(unreachable::watch(Arc::clone(&socket), local, lanes.datagrams.clone())));
+    spawn(Box::pin(receive(Arc::clone(&socket), local, lanes, door, Arc::clone(&counters))));
     spawn(Box::pin(send_late(Arc::clone(&socket), late, Arc::clone(&counters))));
     UdpSender { socket, counters, waiting }
 }
@@ -82,7 +84,8 @@ pub(in crate::io) fn listen_udp(
 pub(in crate::io) async fn receive(
     socket: Arc<UdpSocket>,
     local: SocketAddr,
-    queue: Queue,
+    lanes: Lanes<Queue>,
+    door: Arc<Door>,
     counters: Arc<Counters>,
 ) {
     let mut buffer = vec![0; MAX_DATAGRAM];
@@ -100,7 +103,15 @@ pub(in crate::io) async fn receive(
         }
         counters.datagrams_received.add();
         let hop = Hop { transport: Transport::Udp, local, remote, connection: None };
-        match queue.try_send(Event::Input(Input::Sip { hop, bytes: buffer[..read].to_vec() })) {
+        // Who sends too much is refused before anything of it is looked at; SIP repeats what was honest.
+        let Ok(sender) = door.ask(&hop, read) else {
+            counters.datagrams_refused.add();
+            continue;
+        };
+        match lanes
+            .datagrams(sender)
+            .try_send(Event::Input(Input::Sip { hop, bytes: buffer[..read].to_vec() }))
+        {
             Ok(()) => {}
             Err(Refusal::Full) => counters.datagrams_dropped.add(),
             Err(Refusal::Gone) => return,

@@ -55,6 +55,8 @@ pub struct World {
     pub registrations: Vec<crate::node::registrations::RegistrationRecord>,
     /// What the node reported and audited.
     pub reports: Vec<Report>,
+    /// Ways that the shell was told of.
+    pub known: Vec<(sip::Hop, security::shares::Who, Option<Instant>)>,
     pub audits: Vec<AuditRecord>,
     pub answers: Vec<Result<Value, String>>,
     /// Passwords that were verified, and those that wait when `verify_later`.
@@ -91,6 +93,7 @@ impl World {
             stopped: false,
             registrations: Vec::new(),
             reports: Vec::new(),
+            known: Vec::new(),
             audits: Vec::new(),
             answers: Vec::new(),
             hashed: 0,
@@ -166,6 +169,8 @@ impl World {
                 Output::Audit(record) => self.audits.push(record),
                 Output::Admin(_, answer) => self.answers.push(answer),
                 Output::Persist(records) => records.into_iter().for_each(|record| self.kept.apply(record)),
+                Output::SipKnown { hop, who, until } => self.known.push((hop, who, until)),
+                Output::SipShares(_) => {}
                 Output::SipConnect(_) | Output::SipClose(_) | Output::Discard(_) => {}
                 Output::Registrations(records) => self.registrations.extend(records),
             }

@@ -28,7 +28,7 @@ impl Leg {
             Reach::Contact => server.hop,
         });
         self.dialog.came_from(server.hop);
-        if let Some(reply) = refusals::unacceptable(&server) {
+        if let Some(reply) = refusals::unacceptable(&server.request, |status| server.reply(status)) {
             cx.respond(&server, reply);
             return Flow::On;
         }
@@ -40,10 +40,10 @@ impl Leg {
             }
             Method::Invite | Method::Update => self.on_peer_offer(cx, server),
             Method::Info => self.on_info(cx, &server),
-            Method::Options => cx.respond(&server, refusals::options(&server)),
+            Method::Options => cx.respond(&server, refusals::options(|status| server.reply(status))),
             // No provisional waits for it here.
             Method::Prack => cx.refuse(&server, 481),
-            other => cx.respond(&server, refusals::method(&server, other)),
+            other => cx.respond(&server, refusals::method(other, |status| server.reply(status))),
         }
         Flow::On
     }

@@ -419,6 +419,8 @@ impl Hub {
             Output::Stopped
             | Output::SipConnect(_)
             | Output::SipClose(_)
+            | Output::SipKnown { .. }
+            | Output::SipShares(_)
             | Output::Report(_)
             | Output::Audit(_)
             | Output::Discard(_)

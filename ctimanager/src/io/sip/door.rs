@@ -1,0 +1,290 @@
+//! Who sends: asked before a byte of a message is read, so that strangers cost little and take nothing from the known.
+
+use crate::io::now;
+use security::shares::{News, Place, Rate, Share, Shares, Who};
+use sip::Hop;
+use sip::port::ConnectionId;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// Ways that one phone or trunk is known by at once; the oldest makes room.
+const MAX_WAYS: usize = 32;
+
+/// A way that messages come: known datagrams have their sender's port, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Way {
+    Datagrams(SocketAddr),
+    Connection(ConnectionId),
+}
+
+impl Way {
+    fn of(hop: &Hop) -> Self {
+        // A socket for both families sees IPv4 mapped into IPv6.
+        let remote = SocketAddr::new(hop.remote.ip().to_canonical(), hop.remote.port());
+        hop.connection.map_or(Way::Datagrams(remote), Way::Connection)
+    }
+}
+
+#[derive(Debug)]
+struct Known {
+    who: Who,
+    /// For good without.
+    until: Option<Instant>,
+}
+
+/// Who a message comes from, as far as its way tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::io) enum Sender {
+    /// A phone or a trunk that has proved itself on this way.
+    Known,
+    /// Anybody.
+    Stranger,
+}
+
+/// The door of SIP's sockets.
+#[derive(Debug, Default)]
+pub(in crate::io) struct Door {
+    inner: Mutex<Inner>,
+    /// Something was refused that nobody has been told of.
+    rings: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    shares: Shares,
+    known: HashMap<Way, Known>,
+    /// The ways of each, the oldest first.
+    ways: HashMap<Who, VecDeque<Way>>,
+    /// Connections on which nobody has proved anything yet.
+    strangers: HashMap<ConnectionId, Who>,
+}
+
+impl Door {
+    /// Takes a message of so many bytes of the share of its sender.
+    ///
+    /// # Errors
+    /// When that is used up: how long to wait.
+    pub(in crate::io) fn ask(&self, hop: &Hop, bytes: usize) -> Result<Sender, Duration> {
+        let now = now();
+        let asked = self.inner().ask(now, hop, Rate::sip_price(bytes));
+        self.told_of(asked.is_err());
+        asked
+    }
+
+    /// A place for a connection on which nothing was proved yet.
+    pub(in crate::io) fn admit(&self, id: ConnectionId, from: IpAddr) -> bool {
+        let admitted = self.inner().admit(now(), id, from);
+        self.told_of(!admitted);
+        admitted
+    }
+
+    /// Whether a connection has proved whose it is.
+    pub(in crate::io) fn knows(&self, id: ConnectionId) -> bool {
+        !self.inner().strangers.contains_key(&id)
+    }
+
+    /// The core's word: this way is this one's.
+    pub(in crate::io) fn learn(&self, hop: &Hop, who: Who, until: Option<Instant>) {
+        self.inner().learn(Way::of(hop), who, until);
+    }
+
+    /// A connection has ended.
+    pub(in crate::io) fn forget(&self, id: ConnectionId) {
+        let mut inner = self.inner();
+        inner.leave(id);
+        inner.unknow(Way::Connection(id));
+    }
+
+    /// Other shares, from now on.
+    pub(in crate::io) fn set(&self, rows: &[(Share, u64)]) {
+        let mut inner = self.inner();
+        rows.iter().for_each(|(share, most)| inner.shares.set(*share, *most));
+    }
+
+    /// What the core is to be told now.
+    pub(in crate::io) fn news(&self) -> Vec<News> {
+        self.inner().shares.news(now())
+    }
+
+    /// When there will be news.
+    pub(in crate::io) fn next_timeout(&self) -> Option<Instant> {
+        self.inner().shares.next_timeout()
+    }
+
+    /// Waits until something was refused.
+    pub(in crate::io) async fn rings(&self) {
+        self.rings.notified().await;
+    }
+
+    fn told_of(&self, refused: bool) {
+        if refused {
+            self.rings.notify_one();
+        }
+    }
+
+    /// Held for a moment and never across an await.
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn ask(&mut self, now: Instant, hop: &Hop, price: u64) -> Result<Sender, Duration> {
+        let known = self.known.get(&Way::of(hop));
+        let refused = match known.filter(|known| known.until.is_none_or(|until| until > now)) {
+            Some(Known { who: who @ Who::Device(_), .. }) => {
+                self.shares.take(now, Rate::SipOfDevice, who, price).map(|()| Sender::Known)
+            }
+            // A trunk speaks for many; its calls have their own bounds.
+            Some(_) => Ok(Sender::Known),
+            None => {
+                let address = Who::address(hop.remote.ip());
+                let mine = self.shares.take(now, Rate::SipOfAddress, &address, price);
+                let shares = &mut self.shares;
+                mine.and_then(|()| shares.take(now, Rate::SipOfStrangers, &Who::Strangers, price))
+                    .map(|()| Sender::Stranger)
+            }
+        };
+        refused.map_err(|too_many| too_many.retry_after)
+    }
+
+    fn admit(&mut self, now: Instant, id: ConnectionId, from: IpAddr) -> bool {
+        let who = Who::address(from);
+        if self.shares.hold(now, Place::SipConnectionsOfAddress, &who, 1).is_err() {
+            return false;
+        }
+        if self.shares.hold(now, Place::SipConnectionsOfStrangers, &Who::Strangers, 1).is_err() {
+            self.shares.release(Place::SipConnectionsOfAddress, &who, 1);
+            return false;
+        }
+        self.strangers.insert(id, who);
+        true
+    }
+
+    fn leave(&mut self, id: ConnectionId) {
+        if let Some(who) = self.strangers.remove(&id) {
+            self.shares.release(Place::SipConnectionsOfAddress, &who, 1);
+            self.shares.release(Place::SipConnectionsOfStrangers, &Who::Strangers, 1);
+        }
+    }
+
+    fn learn(&mut self, way: Way, who: Who, until: Option<Instant>) {
+        if let Way::Connection(id) = way {
+            self.leave(id);
+        }
+        if let Some(known) = self.known.get_mut(&way)
+            && known.who == who
+        {
+            // What is known for good stays so.
+            known.until = known.until.and(until);
+            return;
+        }
+        self.unknow(way);
+        let ways = self.ways.entry(who.clone()).or_default();
+        ways.push_back(way);
+        let oldest = if ways.len() > MAX_WAYS { ways.pop_front() } else { None };
+        if let Some(oldest) = oldest {
+            self.known.remove(&oldest);
+        }
+        self.known.insert(way, Known { who, until });
+    }
+
+    fn unknow(&mut self, way: Way) {
+        let Some(Known { who, .. }) = self.known.remove(&way) else { return };
+        if let Some(ways) = self.ways.get_mut(&who) {
+            ways.retain(|other| *other != way);
+            if ways.is_empty() {
+                self.ways.remove(&who);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sip::port::Transport;
+
+    fn hop(remote: &str, connection: Option<u64>) -> Hop {
+        let (local, remote) = ("192.0.2.9:5060".parse().unwrap(), remote.parse().unwrap());
+        let transport = if connection.is_some() { Transport::Tcp } else { Transport::Udp };
+        Hop { transport, local, remote, connection: connection.map(ConnectionId) }
+    }
+
+    fn door() -> Inner {
+        let mut inner = Inner::default();
+        inner.shares.set(Share::Rate(Rate::SipOfAddress), 10);
+        inner.shares.set(Share::Rate(Rate::SipOfDevice), 20);
+        inner.shares.set(Share::Place(Place::SipConnectionsOfAddress), 2);
+        inner.shares.set(Share::Place(Place::SipConnectionsOfStrangers), 3);
+        inner
+    }
+
+    fn taken(door: &mut Inner, at: Instant, hop: &Hop) -> usize {
+        (0..100).filter(|_| door.ask(at, hop, 1).is_ok()).count()
+    }
+
+    fn phone(name: &str) -> Who {
+        Who::Device(name.into())
+    }
+
+    #[test]
+    fn a_stranger_takes_nothing_from_a_phone_behind_the_same_address() {
+        let (mut door, t0) = (door(), now());
+        let (stranger, known) = (hop("192.0.2.1:4000", None), hop("192.0.2.1:5060", None));
+        door.learn(Way::of(&known), phone("SEP1"), Some(t0 + Duration::from_secs(60)));
+        assert_eq!(taken(&mut door, t0, &stranger), 10);
+        assert_eq!(taken(&mut door, t0, &hop("192.0.2.1:4001", None)), 0, "one address, one share");
+        assert_eq!(door.ask(t0, &known, 1), Ok(Sender::Known));
+        assert_eq!(taken(&mut door, t0, &known), 19, "a phone has a share, too");
+        let late = t0 + Duration::from_secs(61);
+        assert_eq!(door.ask(late, &known, 1), Ok(Sender::Stranger), "its registration has ended");
+    }
+
+    #[test]
+    fn a_trunk_is_known_for_good_and_without_a_share() {
+        let (mut door, t0) = (door(), now());
+        let way = hop("192.0.2.7:5060", None);
+        door.learn(Way::of(&way), Who::Trunk("pstn".into()), None);
+        door.learn(Way::of(&way), Who::Trunk("pstn".into()), Some(t0));
+        assert_eq!(taken(&mut door, t0 + Duration::from_secs(9), &way), 100);
+        assert_eq!(taken(&mut door, t0, &hop("[::ffff:192.0.2.7]:5060", None)), 100);
+    }
+
+    #[test]
+    fn connections_of_strangers_have_places_until_they_prove_something_or_end() {
+        let (mut door, t0) = (door(), now());
+        let address = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let mut admit = |id, from| door.admit(t0, ConnectionId(id), address(from));
+        assert!(admit(1, "192.0.2.1") && admit(2, "192.0.2.1") && !admit(3, "192.0.2.1"));
+        assert!(admit(4, "192.0.2.2") && !admit(5, "192.0.2.3"), "all places are taken");
+        door.learn(Way::Connection(ConnectionId(1)), phone("SEP1"), None);
+        assert!(door.admit(t0, ConnectionId(6), address("192.0.2.1")));
+        door.leave(ConnectionId(6));
+        door.leave(ConnectionId(6));
+        door.leave(ConnectionId(2));
+        door.leave(ConnectionId(4));
+        assert!(door.strangers.is_empty());
+        assert_eq!(door.shares.held(Place::SipConnectionsOfStrangers, &Who::Strangers), 0);
+    }
+
+    #[test]
+    fn the_ways_of_a_phone_are_bounded_and_the_oldest_is_a_strangers_again() {
+        let (mut door, t0) = (door(), now());
+        let most = u64::try_from(MAX_WAYS).unwrap();
+        for id in 0..=most {
+            door.learn(Way::Connection(ConnectionId(id)), phone("SEP1"), None);
+        }
+        assert_eq!((door.known.len(), door.ways.len()), (MAX_WAYS, 1));
+        assert_eq!(door.ask(t0, &hop("192.0.2.1:1", Some(0)), 1), Ok(Sender::Stranger));
+        assert_eq!(door.ask(t0, &hop("192.0.2.1:1", Some(most)), 1), Ok(Sender::Known));
+        door.learn(Way::Connection(ConnectionId(most)), phone("SEP2"), None);
+        for id in 0..=most {
+            door.unknow(Way::Connection(ConnectionId(id)));
+        }
+        assert!(door.known.is_empty() && door.ways.is_empty());
+    }
+}

@@ -1,0 +1,254 @@
+//! Shares: how much of a resource each one may have who uses it.
+//!
+//! One mechanism for every bound that somebody outside can reach. A *row* of the table ([`Rate`], [`Place`], [`Door`])
+//! names a resource and the kind of [`Who`] that has a share of it; its default is what [`Row::default`] says, and the
+//! service parameter [`Row::key`] sets another one. The question is asked **before** anything is kept or computed:
+//!
+//! ```
+//! # use security::shares::{Rate, Place, Shares, Who};
+//! # use std::time::Instant;
+//! # fn ask(shares: &mut Shares, now: Instant, peer: std::net::IpAddr, bytes: u64) -> Result<(), security::limits::TooMany> {
+//! // What is used up: so much a second, with a burst of one second. The price is what it costs, not "one".
+//! shares.take(now, Rate::SipOfAddress, &Who::address(peer), 1 + bytes / 1024)?;
+//! // What is held: so much at once, until it is given back.
+//! shares.hold(now, Place::SipConnectionsOfAddress, &Who::address(peer), 1)?;
+//! shares.release(Place::SipConnectionsOfAddress, &Who::address(peer), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Whatever is refused is counted ([`Shares::refused`], for `/metrics`) and becomes [`News`]: one for each row and
+//! [`Who`] a second, the first of which raises an alarm that stands until nothing was refused for [`QUIET`].
+//! [`Shares::next_timeout`] says when there are some. Nobody who asks has to log, count or alarm anything himself.
+//!
+//! Memory is bounded whatever names and addresses are invented: of each row [`MAX_KNOWN`] are told apart. Who comes
+//! when as many are active shares one share with all others who come late; who was silent long enough to have his whole
+//! burst again is forgotten without loss. A question about somebody known allocates nothing.
+//!
+//! A new row is a line in `table.rs`, its key in the configuration's service parameters and in
+//! [`Shares::set`]'s caller, and a line in `docs/security.md`, which a test compares.
+
+mod buckets;
+mod doors;
+mod holdings;
+mod news;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use news::{MAX_TOLD, News, QUIET, State};
+pub use table::{Door, Kind, Place, Rate, Row, Share};
+
+use crate::limits::{TooMany, network};
+use buckets::Buckets;
+use doors::Guard;
+use holdings::Holdings;
+use news::Telling;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How many of each row are told apart.
+pub const MAX_KNOWN: usize = 16_384;
+/// After what time who was refused a place may ask again.
+const PLACE_RETRY: Duration = Duration::from_secs(1);
+
+/// Who has a share.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Who {
+    /// All who have not proved who they are, together.
+    Strangers,
+    /// An IPv4 address, or the /64 of an IPv6 one: make it with [`Who::address`].
+    Address(IpAddr),
+    /// A phone's digest account, by its user name.
+    Account(Arc<str>),
+    /// A device, by its name.
+    Device(Arc<str>),
+    /// A trunk, by its name.
+    Trunk(Arc<str>),
+    /// A user of the CTI side.
+    User(Arc<str>),
+    /// A session of the CTI side.
+    Session(u128),
+    /// Those beyond the number that is told apart, in [`News`] alone.
+    Others,
+}
+
+impl Who {
+    /// Whom an address counts as ([`network`]).
+    #[must_use]
+    pub fn address(address: IpAddr) -> Self {
+        Self::Address(network(address))
+    }
+
+    /// What kind he is; none of those beyond number.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        Some(match self {
+            Who::Strangers => Kind::Strangers,
+            Who::Address(_) => Kind::Address,
+            Who::Account(_) => Kind::Account,
+            Who::Device(_) => Kind::Device,
+            Who::Trunk(_) => Kind::Trunk,
+            Who::User(_) => Kind::User,
+            Who::Session(_) => Kind::Session,
+            Who::Others => return None,
+        })
+    }
+}
+
+impl fmt::Display for Who {
+    /// The address or name alone. An account's may be a person's number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Who::Strangers => f.write_str("all strangers"),
+            Who::Address(address) => address.fmt(f),
+            Who::Account(name) | Who::Device(name) | Who::Trunk(name) | Who::User(name) => f.write_str(name),
+            Who::Session(id) => write!(f, "{id:032x}"),
+            Who::Others => f.write_str("others"),
+        }
+    }
+}
+
+/// The state of the whole table.
+#[derive(Debug)]
+pub struct Shares {
+    rates: Vec<Buckets>,
+    places: Vec<Holdings>,
+    doors: Vec<Guard>,
+    telling: Telling,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Shares {
+    /// Nothing is used yet; each row has its default.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            rates: Rate::ALL.iter().map(|rate| Buckets::new(rate.row().default)).collect(),
+            places: Place::ALL.iter().map(|place| Holdings::new(place.row().default)).collect(),
+            doors: Door::ALL.iter().map(|door| Guard::new(door.row().default)).collect(),
+            telling: Telling::default(),
+        }
+    }
+
+    /// Another bound of a row, from now on: a second, at once or failures a minute; at least one. What is held beyond
+    /// it already stays.
+    pub fn set(&mut self, share: Share, most: u64) {
+        let most = most.max(1);
+        match share {
+            Share::Rate(rate) => self.rates[rate as usize].set(most),
+            Share::Place(place) => self.places[place as usize].set(most),
+            Share::Door(door) => self.doors[door as usize].set(most),
+        }
+    }
+
+    /// Uses up `price` of a rate. A price above the whole burst is taken when nothing was used for that long.
+    ///
+    /// # Errors
+    /// When too much was used up within the last second; nothing is taken then.
+    pub fn take(&mut self, now: Instant, rate: Rate, who: &Who, price: u64) -> Result<(), TooMany> {
+        let taken = self.rates[rate as usize].take(now, who, price);
+        if taken.is_err() {
+            self.telling.refused(now, Share::Rate(rate), who);
+        }
+        taken
+    }
+
+    /// Holds so much more of a resource until [`release`](Self::release).
+    ///
+    /// # Errors
+    /// When it would be more than the share; nothing is held then.
+    pub fn hold(&mut self, now: Instant, place: Place, who: &Who, amount: u64) -> Result<(), TooMany> {
+        if self.places[place as usize].hold(who, amount) {
+            return Ok(());
+        }
+        self.telling.refused(now, Share::Place(place), who);
+        Err(TooMany { retry_after: PLACE_RETRY })
+    }
+
+    /// Gives back what was held.
+    pub fn release(&mut self, place: Place, who: &Who, amount: u64) {
+        self.places[place as usize].release(who, amount);
+    }
+
+    /// How much somebody holds.
+    #[must_use]
+    pub fn held(&self, place: Place, who: &Who) -> u64 {
+        self.places[place as usize].held(who)
+    }
+
+    /// Whether a password of this name from this address may be looked at, or its outcome be told. Ask before it is
+    /// verified, and once more when the verdict is there where many are verified side by side.
+    ///
+    /// The shares of the name and of the address bind only where this name was not let in before; an address where it
+    /// was has a share of ten times as many for that name alone. Never ask for a certificate, nor for the resume of a
+    /// living session.
+    ///
+    /// # Errors
+    /// When one of the shares is used up by failures; tell it with [`put_off`](Self::put_off).
+    pub fn may_prove(&self, now: Instant, door: Door, name: &str, from: IpAddr) -> Result<(), TooMany> {
+        match self.doors[door as usize].wait(now, name, network(from)) {
+            None => Ok(()),
+            Some((retry_after, _)) => Err(TooMany { retry_after }),
+        }
+    }
+
+    /// Whether a name was let in from this address before.
+    #[must_use]
+    pub fn is_at_home(&self, door: Door, name: &str, from: IpAddr) -> bool {
+        self.doors[door as usize].is_at_home(name, network(from))
+    }
+
+    /// Counts and tells that a password was not looked at.
+    pub fn put_off(&mut self, now: Instant, door: Door, name: &str, from: IpAddr) {
+        let network = network(from);
+        let by_address = self.doors[door as usize].wait(now, name, network).is_none_or(|(_, by)| by);
+        let who = if by_address { Who::Address(network) } else { door.who(name) };
+        self.telling.refused(now, Share::Door(door), &who);
+    }
+
+    /// The password was right: its name is at home at this address from now on.
+    pub fn proved(&mut self, door: Door, name: &str, from: IpAddr) {
+        self.doors[door as usize].proved(name, network(from));
+    }
+
+    /// The password was wrong, or there is no such name.
+    pub fn disproved(&mut self, now: Instant, door: Door, name: &str, from: IpAddr) {
+        self.doors[door as usize].disproved(now, name, network(from));
+    }
+
+    /// Whether a log line about somebody may be written now, and how many were left out since the last one: one a
+    /// second for each.
+    pub fn line(&mut self, now: Instant, who: &Who) -> Option<u64> {
+        self.telling.line(now, who)
+    }
+
+    /// How often a row has refused, since the start.
+    #[must_use]
+    pub fn refused(&self, share: Share) -> u64 {
+        self.telling.count(share)
+    }
+
+    /// Counts what another table with the same rows has refused and told, for [`Shares::refused`].
+    pub fn count_elsewhere(&mut self, share: Share, refused: u64) {
+        self.telling.add(share, refused);
+    }
+
+    /// What is to be told now: log lines, and alarms that begin or end.
+    pub fn news(&mut self, now: Instant) -> Vec<News> {
+        self.telling.news(now)
+    }
+
+    /// When there will be [`Shares::news`].
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.telling.next()
+    }
+}

@@ -1,0 +1,159 @@
+//! The table: which resource, who, how much, by which key, and what happens beyond it.
+
+use super::Who;
+
+/// What kind of somebody a row gives a share to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Strangers,
+    Address,
+    Account,
+    Device,
+    Trunk,
+    User,
+    Session,
+}
+
+impl Kind {
+    /// As the documents and metrics say it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Strangers => "strangers",
+            Kind::Address => "address",
+            Kind::Account => "account",
+            Kind::Device => "device",
+            Kind::Trunk => "trunk",
+            Kind::User => "user",
+            Kind::Session => "session",
+        }
+    }
+}
+
+/// One row.
+#[derive(Debug)]
+pub struct Row {
+    /// The resource, as metrics and log lines name it.
+    pub name: &'static str,
+    /// Who has a share.
+    pub who: Kind,
+    /// The service parameter that sets it; `fixed` for none.
+    pub key: &'static str,
+    /// Its default.
+    pub default: u64,
+}
+
+macro_rules! rows {
+    ($(#[$meta:meta])* $set:ident { $($(#[$doc:meta])* $row:ident = $name:literal, $who:ident, $key:literal, $default:expr;)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $set { $($(#[$doc])* $row,)* }
+
+        impl $set {
+            /// All of them, in their order.
+            pub const ALL: &'static [$set] = &[$($set::$row,)*];
+
+            /// What the table says of it.
+            #[must_use]
+            pub fn row(self) -> &'static Row {
+                const ROWS: &[Row] =
+                    &[$(Row { name: $name, who: Kind::$who, key: $key, default: $default },)*];
+                &ROWS[self as usize]
+            }
+        }
+    };
+}
+
+rows! {
+    /// What is used up, so much a second; the burst is one second's.
+    Rate {
+        /// SIP messages from everywhere that has proved nothing, in [`sip_price`](super::table::Rate::sip_price).
+        SipOfStrangers = "sip_messages", Strangers, "max_stranger_sip_messages_per_second", 5_000;
+        /// Those of one address.
+        SipOfAddress = "sip_messages", Address, "max_stranger_sip_messages_per_second_per_address", 1_000;
+        /// SIP messages from where a phone has proved its account.
+        SipOfDevice = "sip_messages", Device, "max_sip_messages_per_second_per_phone", 500;
+    }
+}
+
+rows! {
+    /// What is held until it is given back.
+    Place {
+        /// SIP connections on which nobody has proved anything yet.
+        SipConnectionsOfStrangers = "sip_connections", Strangers, "max_stranger_sip_connections", 2_000;
+        /// Those of one address.
+        SipConnectionsOfAddress = "sip_connections", Address, "max_stranger_sip_connections_per_address", 500;
+        /// Passwords of one address that wait to be verified.
+        PasswordsOfAddress = "waiting_passwords", Address, "max_waiting_passwords_per_address", 64;
+        /// Passwords for one user that wait to be verified.
+        PasswordsOfUser = "waiting_passwords", User, "max_waiting_passwords_per_user", 64;
+    }
+}
+
+rows! {
+    /// Where passwords are asked for: failures a minute, of a name and of an address.
+    Door {
+        /// Phones and trunks: SIP digest.
+        Sip = "sip_passwords", Account, "max_digest_failures_per_minute", 10;
+        /// Applications: `provider.open`.
+        Cti = "cti_passwords", User, "max_login_failures_per_minute", 10;
+    }
+}
+
+impl Rate {
+    /// What a SIP message of so many bytes costs: one, and one more for each KiB, since its parts are read and kept.
+    #[must_use]
+    pub fn sip_price(bytes: usize) -> u64 {
+        1 + u64::try_from(bytes / 1024).unwrap_or(u64::MAX - 1)
+    }
+}
+
+impl Door {
+    /// The name as somebody with a share.
+    #[must_use]
+    pub fn who(self, name: &str) -> Who {
+        match self {
+            Door::Sip => Who::Account(name.into()),
+            Door::Cti => Who::User(name.into()),
+        }
+    }
+}
+
+/// Any row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Share {
+    Rate(Rate),
+    Place(Place),
+    Door(Door),
+}
+
+impl Share {
+    /// Every row of the table.
+    pub fn all() -> impl Iterator<Item = Share> {
+        let rates = Rate::ALL.iter().copied().map(Share::Rate);
+        let places = Place::ALL.iter().copied().map(Share::Place);
+        rates.chain(places).chain(Door::ALL.iter().copied().map(Share::Door))
+    }
+
+    /// What the table says of it.
+    #[must_use]
+    pub fn row(self) -> &'static Row {
+        match self {
+            Share::Rate(rate) => rate.row(),
+            Share::Place(place) => place.row(),
+            Share::Door(door) => door.row(),
+        }
+    }
+
+    /// Its place among [`Share::all`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Share::Rate(rate) => rate as usize,
+            Share::Place(place) => Rate::ALL.len() + place as usize,
+            Share::Door(door) => Rate::ALL.len() + Place::ALL.len() + door as usize,
+        }
+    }
+}

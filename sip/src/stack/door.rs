@@ -1,0 +1,137 @@
+//! The door: what belongs to no dialog and no transaction proves who sent it, or is answered there and then.
+//!
+//! Nothing is kept for who has not said who he is (RFC 3261 §26.3.2.4): his refusals and challenges are sent once, without
+//! a transaction (§8.2.7), and the ACK of one leads nowhere. Only a trunk's INVITE, and an INVITE or REGISTER with the
+//! right digest, get a transaction.
+
+use super::Stack;
+use super::belonging::Asked;
+use crate::call::refusals;
+use crate::message::{Method, Request, Response};
+use crate::port::{Account, Directory, Hop, Output, Source};
+use std::time::Instant;
+
+/// Retry-After of a call beyond the limit of calls, and of a request whose address has used up its bytes, seconds.
+const RETRY_AFTER: u32 = 5;
+
+/// What is known of the sender of a request that may come in.
+pub(super) enum Proved {
+    /// It belongs to a transaction, or to a dialog whose peer has sent it.
+    Nothing,
+    /// An INVITE of this source.
+    Caller(Source),
+    /// An INVITE with the right password of an account that nobody could call back.
+    Unregistered,
+    /// A REGISTER of this account.
+    Registers {
+        /// The digest user name.
+        user: String,
+        /// The account.
+        account: Account,
+    },
+}
+
+impl Stack {
+    /// Whether a request may come in, and what it has proved. `None`: it was answered.
+    pub(super) fn at_the_door(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        request: &mut Request,
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) -> Option<Proved> {
+        let needs_none = matches!(request.method, Method::Ack | Method::Cancel);
+        if needs_none || !crate::transaction::Transactions::note_source(&hop, request) {
+            return Some(Proved::Nothing);
+        }
+        if self.core.transactions.knows(&hop, request) {
+            return Some(Proved::Nothing);
+        }
+        let judged = self.judge(now, &hop, request, directory, out);
+        match judged.and_then(|proved| self.find_room(&hop, request, directory).map(|()| proved)) {
+            Ok(proved) => Some(proved),
+            Err(refusal) => {
+                self.core.transactions.answer(hop, *refusal, out);
+                None
+            }
+        }
+    }
+
+    fn judge(
+        &mut self,
+        now: Instant,
+        hop: &Hop,
+        request: &Request,
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) -> Result<Proved, Box<Response>> {
+        let reply = |status| Response::to(request, status, None);
+        if request.headers.to_tag().is_some() {
+            let Some((handle, tag)) = self.dialog_of(request) else { return Err(Box::new(reply(481))) };
+            let asked = Asked { hop, request, tag: &tag };
+            return self.may_ask(now, handle, &asked, directory, out).map(|()| Proved::Nothing);
+        }
+        match &request.method {
+            Method::Invite => self.caller(now, hop, request, directory, out),
+            Method::Register => match refusals::unacceptable(request, reply) {
+                Some(refusal) => Err(Box::new(refusal)),
+                None => self.registrant(now, hop, request, directory, out),
+            },
+            Method::Options => {
+                // A trunk's connection is its own before its first call.
+                drop(self.trunk_at(now, hop, request, directory, out));
+                let refusal = refusals::unacceptable(request, reply);
+                Err(Box::new(refusal.unwrap_or_else(|| refusals::options(reply))))
+            }
+            // Requests that only a dialog of ours could mean (RFC 3261 §12.2.2).
+            Method::Bye | Method::Update | Method::Prack | Method::Info => Err(Box::new(reply(481))),
+            Method::Ack | Method::Cancel => Ok(Proved::Nothing),
+            other @ (Method::Message
+            | Method::Notify
+            | Method::Publish
+            | Method::Refer
+            | Method::Subscribe
+            | Method::Other(_)) => Err(Box::new(refusals::method(other, reply))),
+        }
+    }
+
+    /// An INVITE without a dialog. What it asks is looked at before its sender, so that a caller learns at once what we
+    /// can't do for anybody.
+    fn caller(
+        &mut self,
+        now: Instant,
+        hop: &Hop,
+        request: &Request,
+        directory: &dyn Directory,
+        out: &mut Vec<Output>,
+    ) -> Result<Proved, Box<Response>> {
+        let reply = |status| Response::to(request, status, None);
+        let full = self.calls.len() >= self.core.config.max_calls;
+        let admitted = if full { Err(RETRY_AFTER) } else { directory.admit() };
+        if let Err(seconds) = admitted {
+            return Err(Box::new(reply(503).with("Retry-After", seconds.to_string())));
+        }
+        if let Some(refusal) = refusals::unacceptable(request, reply) {
+            return Err(Box::new(refusal));
+        }
+        if request.headers.max_forwards() == 0 {
+            return Err(Box::new(reply(483)));
+        }
+        self.source_of(now, hop, request, directory, out)
+    }
+
+    /// Trunks speak for many: they have no share but the whole table.
+    fn find_room(
+        &self,
+        hop: &Hop,
+        request: &Request,
+        directory: &dyn Directory,
+    ) -> Result<(), Box<Response>> {
+        if self.core.transactions.has_room(hop) || directory.trunk(hop).is_some() {
+            return Ok(());
+        }
+        let refusal = Response::to(request, 503, None).with("Retry-After", RETRY_AFTER.to_string());
+        Err(Box::new(refusal))
+    }
+}
