@@ -21,9 +21,13 @@ impl Node {
                 status["standing"] = json!(self.alarms.standing_by_name());
                 let refused = |share: security::shares::Share| self.directory.shares.refused(share);
                 status["refused"] = security::shares::Share::all().map(refused).collect();
+                status["calls_refused"] = json!(self.screening.counts());
                 Ok(status)
             }
             AdminRequest::Explain { device, user } => Ok(self.explain(&device, &user)),
+            AdminRequest::ExplainNumber { number, from, line } => {
+                Ok(json!(self.settings.config.explain_number(&self.model, &number, &from, line.as_deref())))
+            }
             AdminRequest::Dependencies { dn } => Ok(json!(self.settings.config.dependencies(&dn))),
             AdminRequest::Drain => {
                 self.directory.drain();

@@ -127,6 +127,11 @@ pub enum AdminRequest {
         device: String,
         user: String,
     },
+    ExplainNumber {
+        number: String,
+        from: String,
+        line: Option<String>,
+    },
     Dependencies {
         dn: String,
     },

@@ -12,5 +12,6 @@ mod portions;
 mod registrations;
 mod reload;
 mod rights;
+mod screening;
 mod strangers;
 mod world;
