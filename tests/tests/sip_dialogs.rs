@@ -1,11 +1,12 @@
 //! Calls of those who are not quite right, and what becomes of calls that nobody takes: against a real node.
 
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tests::lab::Lab;
 use tests::lab::agent::{Agent, Ask, Heard};
 use tests::lab::app::{App, Media};
 use tests::lab::node::{Config, Node, digest_password};
+use tokio::time::Instant;
 
 const SDP: &str =
     "v=0\r\no=- 1 1 IN IP4 10.77.0.1\r\ns=-\r\nc=IN IP4 10.77.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";

@@ -425,7 +425,7 @@ fn a_line_a_device_and_a_trunk_begin_so_many_calls_a_second() {
         assert_eq!((0..10).filter(|_| attempt(&mut w)).count(), 3, "{rule}: a pause gives the burst");
         // A reload is no way around it.
         let mut plan = w.plan.clone();
-        numbered(&mut plan, "2100").description = "other".into();
+        numbered(&mut plan, "2100").display = "other".into();
         device_of(&mut plan, "A").description = "other".into();
         w.configure(&plan);
         assert!(!attempt(&mut w), "{rule}");

@@ -48,7 +48,7 @@ fn a_stranger_who_guesses_locks_no_application_out() {
     );
     assert!(open(&mut world, 61, HOME, "ivr", "secret")["result"].is_object(), "where it was let in before");
 
-    let transport = CtiTransport::Tls { client_cn: Some("ivr".into()), not_after: None };
+    let transport = CtiTransport::Tls { client_cn: Some("ivr".into()), not_after: None, serial: None };
     let connection = protocol::session::ConnectionId(62);
     world.input(Input::CtiOpened { connection, peer: address(AWAY), transport });
     let by_certificate = world.call(connection, "provider.open", json!({"user": "ivr", "application": "x"}));
