@@ -9,7 +9,7 @@ mod rig;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use device_model::media::{AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile};
-use device_model::plan::{DeviceKind, DevicePlan, Forwards, Identity, NumberPlan, OfferTime, Plan};
+use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, Plan};
 use device_model::port::Origin;
 use device_model::{
     CallControl, Cause, Input, LegId, Output, Party, Request, RequestToken, SessionId, Signal,
@@ -96,25 +96,8 @@ const SESSION: SessionId = SessionId(1);
 impl Model {
     fn new() -> Self {
         let plan = Plan {
-            numbers: vec![NumberPlan {
-                dn: "5000".into(),
-                display: "".into(),
-                max_calls: None,
-                busy_trigger: None,
-                ring_duration: None,
-                forward: Forwards::default(),
-                auto_accept: false,
-                allow_cti_control: true,
-            }],
-            devices: vec![DevicePlan {
-                name: "RP".into(),
-                kind: DeviceKind::RoutePoint,
-                description: "".into(),
-                pool: "Default".into(),
-                lines: vec!["5000".into()],
-                allow_cti_control: true,
-                offer: OfferTime::Early,
-            }],
+            numbers: vec![NumberPlan::plain(&"5000".into())],
+            devices: vec![DevicePlan::plain("RP".into(), DeviceKind::RoutePoint, vec!["5000".into()])],
             trunks: vec!["PSTN".into()],
             ..Plan::default()
         };

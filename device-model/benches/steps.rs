@@ -6,7 +6,7 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use device_model::media::{AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile};
-use device_model::plan::{DeviceKind, DevicePlan, Forwards, Identity, NumberPlan, OfferTime, Plan};
+use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, Plan};
 use device_model::port::Origin;
 use device_model::{
     CallControl, Cause, Input, LegId, LegState, Output, Party, Request, RequestToken, SessionId, Signal,
@@ -25,26 +25,9 @@ const SESSION: SessionId = SessionId(1);
 const STEPS: u64 = 4;
 
 fn plan(phones: usize) -> Plan {
-    let number = |dn: String| NumberPlan {
-        dn: dn.into(),
-        display: "Somebody".into(),
-        max_calls: None,
-        busy_trigger: None,
-        ring_duration: None,
-        forward: Forwards::default(),
-        auto_accept: false,
-        allow_cti_control: true,
-    };
-    let device = |name: String, kind, dn: String| DevicePlan {
-        name: name.into(),
-        kind,
-        description: "".into(),
-        pool: "Default".into(),
-        lines: vec![dn.into()],
-        allow_cti_control: true,
-        offer: OfferTime::Early,
-    };
-    let mut plan = Plan::default();
+    let number = |dn: String| NumberPlan { display: "Somebody".into(), ..NumberPlan::plain(&dn.into()) };
+    let device = |name: String, kind, dn: String| DevicePlan::plain(name.into(), kind, vec![dn.into()]);
+    let mut plan = Plan { trunks: vec!["PSTN".into()], ..Plan::default() };
     plan.numbers.push(NumberPlan { max_calls: Some(10_000), ..number("5000".into()) });
     plan.devices.push(device("RP".into(), DeviceKind::RoutePoint, "5000".into()));
     for i in 0..phones {

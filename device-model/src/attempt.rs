@@ -3,6 +3,7 @@
 use crate::call::{Alternative, Attempt, Far, Parties, Redirecting};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
+use crate::dialling::{Barred, Found, Sender};
 use crate::ending::Role;
 use crate::ids::{CallId, DeviceName, Dn, LegId, TrunkName};
 use crate::leg::{At, Channel, Leg, LegMedia, Told, Wire};
@@ -24,6 +25,7 @@ enum Lookup {
     Ring(SmallVec<[DeviceName; 2]>),
     Trunk(TrunkName, Dn),
     Forward(Dn, Reason),
+    Barred(Barred),
     Fail(Cause, Option<u16>),
 }
 
@@ -52,29 +54,42 @@ pub(crate) enum Follow {
 const MAX_ALTERNATIVES: usize = 8;
 
 impl CallControl {
-    /// Sends the call's other end to a number. `parties.called` is that number already.
-    pub(crate) fn route(&mut self, call: CallId, dn: Dn, reason: Reason) {
-        let (mut dn, mut reason) = (dn, reason);
+    /// Sends the call's other end to a number, as far as `sender` reaches. `parties.called` is that number already.
+    pub(crate) fn route(&mut self, call: CallId, dn: Dn, reason: Reason, sender: Sender) {
+        let (mut dn, mut reason, mut sender) = (dn, reason, sender);
         self.end_early_media(call);
         // Ends, for each round is a hop, whose count is bounded.
         loop {
-            match self.look_up(call, &dn) {
+            match self.look_up(call, &sender, &dn) {
                 Lookup::Ring(devices) if self.wants_address(call) && self.offers_early(&devices) => {
-                    return self.ask_first(call, dn, reason);
+                    return self.ask_first(call, dn, reason, sender);
                 }
                 Lookup::Trunk(trunk, _)
                     if self.wants_address(call) && self.trunk_offer(&trunk) == OfferTime::Early =>
                 {
-                    return self.ask_first(call, dn, reason);
+                    return self.ask_first(call, dn, reason, sender);
                 }
                 Lookup::Ring(devices) => return self.ring(call, dn, reason, &devices),
-                Lookup::Trunk(trunk, number) => return self.place_trunk(call, dn, reason, trunk, number),
+                Lookup::Trunk(trunk, number) => {
+                    if let Err(over) = self.send_to_trunk(&trunk) {
+                        let failure = over.failure();
+                        self.say_refused(over.rule, sender, dn);
+                        return self.final_failure(call, failure);
+                    }
+                    return self.place_trunk(call, dn, reason, trunk, number);
+                }
+                Lookup::Barred(barred) => {
+                    self.say_barred(barred, sender, dn);
+                    let (cause, status) = (Cause::UNALLOCATED_NUMBER, Some(404));
+                    return self.final_failure(call, Failure { cause, status });
+                }
                 Lookup::Fail(cause, status) => return self.final_failure(call, Failure { cause, status }),
                 Lookup::Forward(to, why) => {
                     if !(self.hop(call) && self.follow(call, &dn, &to)) {
                         return self.final_failure(call, LOOP);
                     }
-                    (dn, reason) = (to, why);
+                    sender = Sender::Number(std::mem::replace(&mut dn, to));
+                    reason = why;
                 }
             }
         }
@@ -104,13 +119,11 @@ impl CallControl {
         true
     }
 
-    fn look_up(&self, call: CallId, dn: &Dn) -> Lookup {
-        // A number without a device and without a forward is nobody's.
-        let Some(number) = self.numbers.get(dn).filter(|number| number.leads_somewhere()) else {
-            return match self.patterns.route(dn) {
-                Some((trunk, number)) => Lookup::Trunk(trunk, number),
-                None => Lookup::Fail(Cause::UNALLOCATED_NUMBER, Some(404)),
-            };
+    fn look_up(&self, call: CallId, sender: &Sender, dn: &Dn) -> Lookup {
+        let number = match self.dial(sender, dn) {
+            Ok(Found::Number(number)) => number,
+            Ok(Found::Pattern(pattern)) => return Lookup::Trunk(pattern.trunk.clone(), pattern.sends(dn)),
+            Err(barred) => return Lookup::Barred(barred),
         };
         // Whom the line forwards to may call the line, as a secretary calls her chief.
         let caller = self.calls.get(&call).map(|call| &*call.parties.calling.number);
@@ -150,8 +163,8 @@ impl CallControl {
     }
 
     fn has_room(&self, name: &DeviceName, dn: &Dn) -> bool {
-        let line = self.devices.get(name).and_then(|device| device.line(dn));
-        line.is_some_and(|line| line.calls < line.busy_trigger && line.calls < line.max_calls)
+        let Some(device) = self.devices.get(name).filter(|device| device.has_room()) else { return false };
+        device.line(dn).is_some_and(|line| line.calls < line.busy_trigger && line.calls < line.max_calls)
     }
 
     /// Whether an application's device and the caller have a codec in common, as far as one can know.
@@ -293,6 +306,7 @@ impl CallControl {
                 line.calls += 1;
             }
         }
+        self.count_leg(&leg.at);
         self.legs.insert(leg.id, leg);
     }
 
@@ -327,8 +341,7 @@ impl CallControl {
     }
 
     fn trunk_offer(&self, name: &TrunkName) -> OfferTime {
-        let trunk = self.plan.trunks.iter().find(|trunk| trunk.name == *name);
-        trunk.map(|trunk| trunk.offer).unwrap_or_default()
+        self.trunk_plan(name).map(|trunk| trunk.offer).unwrap_or_default()
     }
 
     /// Whether one of these is a phone that is to be offered media with the call.
@@ -348,10 +361,10 @@ impl CallControl {
     }
 
     /// Asks the calling application for its address; the number is called when it is there.
-    fn ask_first(&mut self, call: CallId, dn: Dn, reason: Reason) {
+    fn ask_first(&mut self, call: CallId, dn: Dn, reason: Reason, sender: Sender) {
         self.proceed(call);
         let Some(call) = self.calls.get_mut(&call) else { return };
-        call.far = Far::Routed { dn, reason };
+        call.far = Far::Routed { dn, reason, sender };
         let anchor = call.anchor;
         if self.legs.get(&anchor).is_some_and(|leg| leg.media.channel == Channel::Closed) {
             self.ask_for_address(anchor, None);
@@ -377,8 +390,8 @@ impl CallControl {
         let Some(call) = self.calls.get_mut(&id).filter(|call| matches!(call.far, Far::Routed { .. })) else {
             return;
         };
-        if let Far::Routed { dn, reason } = std::mem::replace(&mut call.far, Far::Nobody) {
-            self.route(id, dn, reason);
+        if let Far::Routed { dn, reason, sender } = std::mem::replace(&mut call.far, Far::Nobody) {
+            self.route(id, dn, reason, sender);
         }
     }
 
@@ -534,7 +547,9 @@ impl CallControl {
         follow: Follow,
         signal: bool,
     ) {
-        let Some(call_id) = self.legs.get(&leg).map(|leg| leg.call) else { return };
+        let Some((call_id, sender)) = self.legs.get(&leg).map(|leg| (leg.call, leg.at.sender())) else {
+            return;
+        };
         self.finish_leg(leg, why.cause, why.status, signal);
         let Some(attempt) = self.calls.get_mut(&call_id).and_then(|call| call.attempt_mut()) else { return };
         attempt.branches.retain(|branch| *branch != leg);
@@ -556,18 +571,22 @@ impl CallControl {
         let to = match redirect_to {
             [] => self.forward_for(&dn, cause, follow),
             [first, others @ ..] => {
-                self.note_alternatives(call_id, &dn, others);
-                Some((first.clone(), Reason::Redirect))
+                self.note_alternatives(call_id, &dn, others, &sender);
+                Some((first.clone(), Reason::Redirect, sender))
             }
         };
         self.forward_or_fail(call_id, &dn, to, Failure { cause, status });
     }
 
     /// What is tried when the best that a redirection named fails (RFC 3261 §8.1.3.4).
-    fn note_alternatives(&mut self, call: CallId, from: &Dn, numbers: &[Dn]) {
+    fn note_alternatives(&mut self, call: CallId, from: &Dn, numbers: &[Dn], sender: &Sender) {
         let Some(call) = self.calls.get_mut(&call) else { return };
         let numbers = &numbers[..numbers.len().min(MAX_ALTERNATIVES - 1)];
-        let alternatives = numbers.iter().rev().map(|to| Alternative { from: from.clone(), to: to.clone() });
+        let alternatives = numbers.iter().rev().map(|to| Alternative {
+            from: from.clone(),
+            to: to.clone(),
+            sender: sender.clone(),
+        });
         call.alternatives.extend(alternatives);
     }
 
@@ -583,20 +602,21 @@ impl CallControl {
 
     /// The forward that a refusal with this cause follows. A phone that fails by itself (cause 41) has none: CFOF is of
     /// ports and route points (reference §5.1).
-    fn forward_for(&self, dn: &Dn, cause: Cause, follow: Follow) -> Option<(Dn, Reason)> {
+    fn forward_for(&self, dn: &Dn, cause: Cause, follow: Follow) -> Option<(Dn, Reason, Sender)> {
         if follow == Follow::None {
             return None;
         }
         let forwards = &self.numbers.get(dn)?.plan.forward;
-        let no_answer = || forwards.no_answer.clone().map(|to| (to, Reason::ForwardNoAnswer));
+        let forward = |to: &Option<Dn>, reason| Some((to.clone()?, reason, Sender::Number(dn.clone())));
+        let no_answer = || forward(&forwards.no_answer, Reason::ForwardNoAnswer);
         match cause {
-            Cause::USER_BUSY => forwards.busy.clone().map(|to| (to, Reason::ForwardBusy)),
+            Cause::USER_BUSY => forward(&forwards.busy, Reason::ForwardBusy),
             Cause::NO_ANSWER | Cause::NO_USER_RESPONDING | Cause::RECOVERY_ON_TIMER_EXPIRY => no_answer(),
             Cause::SUBSCRIBER_ABSENT | Cause::DESTINATION_OUT_OF_ORDER => {
-                forwards.unregistered.clone().map(|to| (to, Reason::ForwardUnregistered)).or_else(no_answer)
+                forward(&forwards.unregistered, Reason::ForwardUnregistered).or_else(no_answer)
             }
             Cause::TEMPORARY_FAILURE if follow == Follow::OfApplication => {
-                forwards.on_failure.clone().map(|to| (to, Reason::ForwardOnFailure))
+                forward(&forwards.on_failure, Reason::ForwardOnFailure)
             }
             _ => None,
         }
@@ -606,12 +626,12 @@ impl CallControl {
         &mut self,
         call: CallId,
         from: &Dn,
-        to: Option<(Dn, Reason)>,
+        to: Option<(Dn, Reason, Sender)>,
         why: Failure,
     ) {
         match to {
-            Some((to, reason)) if self.hop(call) && self.follow(call, from, &to) => {
-                self.try_next(call, to, reason)
+            Some((to, reason, sender)) if self.hop(call) && self.follow(call, from, &to) => {
+                self.try_next(call, to, reason, sender)
             }
             Some(_) => self.final_failure(call, LOOP),
             None => self.final_failure(call, why),
@@ -619,12 +639,12 @@ impl CallControl {
     }
 
     /// The call goes on to another number, which its parties name already.
-    fn try_next(&mut self, call: CallId, to: Dn, reason: Reason) {
+    fn try_next(&mut self, call: CallId, to: Dn, reason: Reason, sender: Sender) {
         if let Some(call) = self.calls.get_mut(&call) {
             call.far = Far::Nobody;
         }
         self.tell_parties(call);
-        self.route(call, to, reason);
+        self.route(call, to, reason, sender);
     }
 
     /// The caller sees to whom its call goes now, unless a redirect may still be taken back.
@@ -663,7 +683,7 @@ impl CallControl {
         }
         while let Some(next) = self.calls.get_mut(&call_id).and_then(|call| call.alternatives.pop()) {
             if self.follow(call_id, &next.from, &next.to) {
-                return self.try_next(call_id, next.to, Reason::Redirect);
+                return self.try_next(call_id, next.to, Reason::Redirect, next.sender);
             }
         }
         match self.calls.get_mut(&call_id).and_then(|call| call.redirecting.take()) {

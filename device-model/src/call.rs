@@ -1,6 +1,7 @@
 //! A call: one leg that stays, and what is at its other end.
 
 use crate::cause::Cause;
+use crate::dialling::Sender;
 use crate::ids::{CallId, Dn, LegId, RequestToken, SessionId};
 use crate::view::{Party, Reason};
 use smallvec::SmallVec;
@@ -44,6 +45,8 @@ pub(crate) enum Far {
         dn: Dn,
         /// Why the call goes there.
         reason: Reason,
+        /// Who sends it there.
+        sender: Sender,
     },
     /// A destination is being tried.
     Trying(Attempt),
@@ -73,6 +76,8 @@ pub(crate) struct Alternative {
     /// The number that was redirected.
     pub(crate) from: Dn,
     pub(crate) to: Dn,
+    /// Who named it.
+    pub(crate) sender: Sender,
 }
 
 /// A call.

@@ -2,8 +2,8 @@
 
 use crate::call::{Attempt, Call, Far};
 use crate::control::CallControl;
-use crate::ids::SessionId;
-use crate::leg::{Channel, Wire};
+use crate::ids::{SessionId, TrunkName};
+use crate::leg::{At, Channel, Wire};
 use crate::timers::Timer;
 use crate::view::LegState;
 use std::collections::HashMap;
@@ -17,6 +17,7 @@ impl CallControl {
         self.check_calls()?;
         self.check_legs()?;
         self.check_devices()?;
+        self.check_trunks()?;
         self.check_timers()
     }
 
@@ -143,6 +144,22 @@ impl CallControl {
             }
         }
         Ok(())
+    }
+
+    fn check_trunks(&self) -> Result<(), String> {
+        let mut legs: HashMap<&TrunkName, u32> = HashMap::new();
+        for leg in self.legs.values() {
+            if let At::Trunk { trunk, .. } = &leg.at {
+                *legs.entry(trunk).or_default() += 1;
+            }
+        }
+        for (name, trunk) in &self.trunks {
+            let calls = legs.remove(name).unwrap_or(0);
+            if trunk.calls != calls || (trunk.plan.is_none() && calls == 0) {
+                return Err(format!("trunk {name} counts {} calls, and has {calls}", trunk.calls));
+            }
+        }
+        legs.keys().next().map_or(Ok(()), |name| Err(format!("trunk {name} has calls and isn't counted")))
     }
 
     fn check_timers(&self) -> Result<(), String> {

@@ -3,7 +3,8 @@
 use crate::call::Call;
 use crate::departing::Departing;
 use crate::devices::{Device, Number};
-use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId};
+use crate::dialling::{self, Trunk};
+use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId, TrunkName};
 use crate::leg::{At, Leg};
 use crate::media::{Description, MediaTermination};
 use crate::plan::{Identity, Plan};
@@ -11,6 +12,7 @@ use crate::port::{Event, Input, LegCommand, Output, Refusal, RefusalKind, Reply}
 use crate::routing::Patterns;
 use crate::settling::Settling;
 use crate::signals::NewCall;
+use crate::spaces::Spaces;
 use crate::switch::PreparedPlan;
 use crate::timers::{Timer, Timers};
 use crate::view::{DeviceView, LegState, LegView, Party, Security};
@@ -27,6 +29,9 @@ pub struct CallControl {
     pub(crate) devices: BTreeMap<DeviceName, Device>,
     pub(crate) numbers: HashMap<Dn, Number>,
     pub(crate) patterns: Patterns,
+    pub(crate) spaces: Spaces,
+    /// Those of the plan, and those before that have calls still.
+    pub(crate) trunks: BTreeMap<TrunkName, Trunk>,
     pub(crate) calls: HashMap<CallId, Call>,
     pub(crate) legs: HashMap<LegId, Leg>,
     /// What each session has opened; devices of an earlier plan are struck when they are settled.
@@ -70,13 +75,17 @@ impl CallControl {
     /// A machine with this plan and nothing going on.
     #[must_use]
     pub fn new(identity: Identity, plan: Arc<Plan>) -> Self {
-        let PreparedPlan { plan, devices, numbers, patterns, .. } = PreparedPlan::first(&plan);
+        let PreparedPlan { plan, devices, numbers, patterns, spaces, .. } = PreparedPlan::first(&plan);
+        let mut trunks = BTreeMap::new();
+        dialling::succeed(&mut trunks, &plan.trunks);
         Self {
             identity,
             plan,
             devices,
             numbers,
             patterns,
+            spaces,
+            trunks,
             calls: HashMap::new(),
             legs: HashMap::new(),
             sessions: HashMap::new(),

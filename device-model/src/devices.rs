@@ -2,11 +2,14 @@
 
 use crate::control::{CallControl, refusal};
 use crate::departing::LEGS_AT_ONCE;
+use crate::dialling::Sender;
 use crate::ids::{DeviceName, Dn, LegId, RequestToken, SessionId};
 use crate::media::{Codec, MediaTermination};
 use crate::muting::Unheard;
+use crate::pace::Pace;
 use crate::plan::{DeviceKind, DevicePlan, NumberPlan};
 use crate::port::{Event, Limit, OutOfServiceReason, Output, Refusal, RefusalKind, Reply};
+use crate::spaces::{Partition, Spaces};
 use crate::view::{DeviceView, LineView};
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, HashMap};
@@ -19,6 +22,8 @@ pub(crate) struct Line {
     pub(crate) calls: u32,
     pub(crate) max_calls: u32,
     pub(crate) busy_trigger: u32,
+    /// Calls that begin there.
+    pub(crate) pace: Pace,
     pub(crate) auto_accept: bool,
     /// What the plan says, to see whether it changed.
     planned_auto_accept: bool,
@@ -39,6 +44,8 @@ pub(crate) struct Device {
     pub(crate) openers: Arc<[SessionId]>,
     pub(crate) media: Option<Arc<MediaTermination>>,
     pub(crate) legs: BTreeSet<LegId>,
+    /// Calls that begin there.
+    pub(crate) pace: Pace,
     /// It goes, or calls that may not stay here are being cleared: no new call comes, and its openers hear the end of
     /// those that are there.
     pub(crate) leaving: bool,
@@ -65,6 +72,7 @@ impl Line {
             calls: 0,
             max_calls,
             busy_trigger: number.busy_trigger.unwrap_or(max_calls).min(max_calls),
+            pace: Pace::default(),
             auto_accept: number.auto_accept,
             planned_auto_accept: number.auto_accept,
             restricted: !number.allow_cti_control,
@@ -79,6 +87,7 @@ impl Line {
     fn succeed(&mut self, before: &Line, untold: bool, forward_changed: bool) {
         self.told_restricted = if untold { before.told_restricted } else { before.restricted };
         self.forward_untold = before.forward_untold || forward_changed;
+        self.pace = before.pace;
         if before.planned_auto_accept == self.planned_auto_accept {
             self.auto_accept = before.auto_accept;
         }
@@ -95,6 +104,7 @@ impl Device {
             openers: nobody,
             media: None,
             legs: BTreeSet::new(),
+            pace: Pace::default(),
             leaving: false,
             kept: false,
             unsettled: None,
@@ -110,6 +120,7 @@ impl Device {
         self.registered = before.registered;
         std::mem::swap(&mut self.openers, &mut before.openers);
         self.media = before.media.take();
+        self.pace = before.pace;
         self.legs = std::mem::take(&mut before.legs);
         self.unheard = std::mem::take(&mut before.unheard);
         for line in &mut self.lines {
@@ -174,6 +185,7 @@ pub(crate) struct Number {
     pub(crate) plan: NumberPlan,
     /// Forward All, which applications may change.
     pub(crate) forward_all: Option<Dn>,
+    pub(crate) partition: Partition,
     pub(crate) appearances: SmallVec<[DeviceName; 1]>,
 }
 
@@ -448,6 +460,12 @@ impl CallControl {
                 "a line can't be forwarded to itself or to nothing",
             );
         }
+        if let Some(to) = &to
+            && let Err(barred) = self.dial(&Sender::Number(dn.clone()), to)
+        {
+            self.say_barred(barred, Sender::Number(dn.clone()), to.clone());
+            return refusal(RefusalKind::DestinationUnknown, "nobody has this number");
+        }
         let Some(number) = self.numbers.get_mut(dn) else { return Ok(()) };
         number.forward_all.clone_from(&to);
         if number.plan.forward.all == to {
@@ -525,19 +543,25 @@ impl Number {
             || forward.no_answer.is_some()
     }
 
-    pub(crate) fn new(plan: &NumberPlan) -> Self {
-        Self { plan: plan.clone(), forward_all: plan.forward.all.clone(), appearances: SmallVec::new() }
+    pub(crate) fn new(plan: &NumberPlan, spaces: &Spaces) -> Self {
+        Self {
+            plan: plan.clone(),
+            forward_all: plan.forward.all.clone(),
+            partition: spaces.partition(plan.partition.as_ref()),
+            appearances: SmallVec::new(),
+        }
     }
 
     /// A number that only a device names.
     pub(crate) fn plain(dn: &Dn) -> Self {
-        Self::new(&NumberPlan::plain(dn))
+        Self::new(&NumberPlan::plain(dn), &Spaces::default())
     }
 }
 
 fn line_view(line: &Line, index: u32, numbers: &HashMap<Dn, Number>) -> LineView {
     LineView {
         dn: line.dn.clone(),
+        partition: numbers.get(&line.dn).and_then(|number| number.plan.partition.clone()),
         index,
         max_calls: line.max_calls,
         busy_trigger: line.busy_trigger,

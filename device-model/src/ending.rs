@@ -76,6 +76,7 @@ impl CallControl {
 
     fn remove_leg(&mut self, id: LegId) {
         let Some(leg) = self.legs.remove(&id) else { return };
+        self.discount_leg(&leg.at);
         if let Some((device, dn)) = leg.at.line()
             && let Some(device) = self.device_at_mut(device, id)
         {

@@ -96,6 +96,14 @@ name!(
     TrunkName
 );
 name!(
+    /// The name of a partition: numbers and patterns that are reached alike.
+    PartitionName
+);
+name!(
+    /// The name of a calling search space: the partitions that a caller reaches, in order.
+    SearchSpaceName
+);
+name!(
     /// The name of a node of the cluster.
     NodeName
 );

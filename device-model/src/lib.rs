@@ -8,7 +8,8 @@
 //!
 //! A **call** has one leg that stays (its *anchor*: the caller, or who remains after a redirect) and something at the
 //! other end: nobody yet, destinations that ring, or the one that talks. A redirect keeps what it left until it is
-//! decided, so that a failure can go back to it. `attempt` tries destinations and follows forwards, `ending` ends legs
+//! decided, so that a failure can go back to it. `dialling` decides who may dial what, `limits` how many calls a line, a
+//! device and a trunk may have, `attempt` tries destinations and follows forwards, `ending` ends legs
 //! and calls, `media_exchange` brings the two ends' media to what is true, `requests` and `signals` are the two doors,
 //! `devices` knows who has what open, `timers` holds every time that anything waits for, and `check` compares all tables
 //! after every step of a test. A new plan is made ready by `switch` before anybody has to wait for it, put in force in one
@@ -20,6 +21,10 @@
 //!   at ports an offered call stays under the no-answer timer (§4.2).
 //! - A destination that rings for the no-answer time and has no CFNA ends the call with cause 19; trunks ring for 180 s.
 //! - Nobody has the device open: CFUR, else CFNA, else cause 20 (SIP 480) (§5.1).
+//! - A call, and each step of its way on, is judged by who sends it there: who dials by his line's space, then his
+//!   device's; who redirects or answers 3xx likewise; a number's forwards by its own space, then by what the spaces of all
+//!   its devices have in common. A trunk reaches directory numbers alone while it blocks off-net to off-net; that a number
+//!   or an application of ours sends its call out again is theirs to answer for.
 //! - Whom a line is forwarded to may call that line. No number is visited twice by forwards until somebody redirects.
 //! - Forwards and redirects count as hops of the call, whoever sends it on, and beyond the limit it fails with cause 25;
 //!   the count begins anew with a redirect of two ends that have talked for 10 s.
@@ -46,18 +51,22 @@ mod check;
 mod control;
 mod departing;
 mod devices;
+pub mod dialling;
 mod ending;
 pub mod ids;
 mod leg;
+mod limits;
 pub mod media;
 mod media_exchange;
 mod muting;
+mod pace;
 pub mod plan;
 pub mod port;
 mod requests;
 mod routing;
 mod settling;
 mod signals;
+mod spaces;
 mod streams;
 pub mod switch;
 mod timers;
@@ -65,8 +74,10 @@ pub mod view;
 
 pub use cause::Cause;
 pub use control::{CallControl, Counts};
+pub use dialling::Sender;
 pub use ids::{
-    CallId, DeviceName, Dn, LegId, NodeName, RequestToken, SessionId, TrunkName, is_visual_separator,
+    CallId, DeviceName, Dn, LegId, NodeName, PartitionName, RequestToken, SearchSpaceName, SessionId,
+    TrunkName, is_visual_separator,
 };
 pub use port::{Input, LegCommand, News, Output, Refusal, RefusalKind, Reply, Request, Signal};
 pub use switch::{PreparedPlan, Revocation, RevokedDevices};

@@ -1,7 +1,7 @@
 //! The plan: what the administrator described, checked and ready to use. The configuration's reader makes it; the model
 //! compares an old with a new one and carries out the difference.
 
-use crate::ids::{DeviceName, Dn, NodeName, TrunkName};
+use crate::ids::{DeviceName, Dn, NodeName, PartitionName, SearchSpaceName, TrunkName};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,9 @@ pub struct Plan {
     /// Route patterns, as written.
     pub patterns: Vec<PatternPlan>,
     /// Park numbers, ranges expanded.
-    pub park_numbers: Vec<Dn>,
+    pub park_numbers: Vec<ParkPlan>,
+    /// Calling search spaces. A partition that none of them names is reached by nobody.
+    pub spaces: Vec<SpacePlan>,
     /// Timers and limits.
     pub parameters: Parameters,
 }
@@ -41,11 +43,18 @@ pub struct NumberPlan {
     pub auto_accept: bool,
     /// Whether applications may control the line.
     pub allow_cti_control: bool,
+    /// Who reaches it; `None`: everybody (CUCM's partition `<None>`).
+    pub partition: Option<PartitionName>,
+    /// What its line reaches, before what the device reaches.
+    pub calling_search_space: Option<SearchSpaceName>,
+    /// Calls that begin at its line, of each device. `None`: [`Parameters::max_calls_per_second_per_line`].
+    pub max_calls_per_second: Option<u32>,
 }
 
 impl NumberPlan {
     /// A number without any setting.
-    pub(crate) fn plain(dn: &Dn) -> Self {
+    #[must_use]
+    pub fn plain(dn: &Dn) -> Self {
         Self {
             dn: dn.clone(),
             display: "".into(),
@@ -55,6 +64,9 @@ impl NumberPlan {
             forward: Forwards::default(),
             auto_accept: false,
             allow_cti_control: true,
+            partition: None,
+            calling_search_space: None,
+            max_calls_per_second: None,
         }
     }
 }
@@ -102,6 +114,31 @@ pub struct DevicePlan {
     pub allow_cti_control: bool,
     /// Phones: when it is offered media.
     pub offer: OfferTime,
+    /// What its lines reach, after what each reaches itself.
+    pub calling_search_space: Option<SearchSpaceName>,
+    /// Calls at once on all its lines. `None`: as many as its lines may have.
+    pub max_calls: Option<u32>,
+    /// Calls that begin there. `None`: [`Parameters::max_calls_per_second_per_device`].
+    pub max_calls_per_second: Option<u32>,
+}
+
+impl DevicePlan {
+    /// A device without any setting.
+    #[must_use]
+    pub fn plain(name: DeviceName, kind: DeviceKind, lines: Vec<Dn>) -> Self {
+        Self {
+            name,
+            kind,
+            description: "".into(),
+            pool: "Default".into(),
+            lines,
+            allow_cti_control: true,
+            offer: OfferTime::default(),
+            calling_search_space: None,
+            max_calls: None,
+            max_calls_per_second: None,
+        }
+    }
 }
 
 /// When whom we call is offered media (RFC 3264, RFC 3261 §13.2.1).
@@ -121,12 +158,46 @@ pub struct TrunkPlan {
     pub name: TrunkName,
     /// When it is offered media.
     pub offer: OfferTime,
+    /// What its calls reach beside the numbers and patterns without a partition.
+    pub calling_search_space: Option<SearchSpaceName>,
+    /// Its calls reach directory numbers alone: what it dials does not leave by a trunk again.
+    pub block_offnet_to_offnet: bool,
+    /// Calls at once, in and out.
+    pub max_calls: u32,
+    /// Calls that begin there, and as many that are sent there.
+    pub max_calls_per_second: u32,
 }
 
 impl From<&str> for TrunkPlan {
+    /// A trunk without any setting.
     fn from(name: &str) -> Self {
-        Self { name: name.into(), offer: OfferTime::default() }
+        Self {
+            name: name.into(),
+            offer: OfferTime::default(),
+            calling_search_space: None,
+            block_offnet_to_offnet: true,
+            max_calls: u32::MAX,
+            max_calls_per_second: u32::MAX,
+        }
     }
+}
+
+/// A calling search space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpacePlan {
+    /// Its name.
+    pub name: SearchSpaceName,
+    /// Of two patterns that match alike, the one whose partition comes first here is taken.
+    pub partitions: Vec<PartitionName>,
+}
+
+/// A park number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkPlan {
+    /// The number.
+    pub dn: Dn,
+    /// Who reaches it; `None`: everybody.
+    pub partition: Option<PartitionName>,
 }
 
 /// A route pattern and its trunk (`9.!`, digit discard).
@@ -138,6 +209,8 @@ pub struct PatternPlan {
     pub trunk: TrunkName,
     /// Drop what stands before the dot.
     pub discard_pre_dot: bool,
+    /// Who reaches it; `None`: everybody.
+    pub partition: Option<PartitionName>,
 }
 
 /// Timers and limits of the service parameters that the model uses.
@@ -157,6 +230,10 @@ pub struct Parameters {
     pub max_legs: u32,
     /// Forwards that one call may follow before it counts as a loop, 12.
     pub max_forward_hops: u32,
+    /// Calls that begin at one line, 20.
+    pub max_calls_per_second_per_line: u32,
+    /// Calls that begin at one device, 50.
+    pub max_calls_per_second_per_device: u32,
 }
 
 impl Default for Parameters {
@@ -169,6 +246,8 @@ impl Default for Parameters {
             max_devices_per_node: 800,
             max_legs: 50_000,
             max_forward_hops: 12,
+            max_calls_per_second_per_line: 20,
+            max_calls_per_second_per_device: 50,
         }
     }
 }

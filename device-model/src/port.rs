@@ -4,6 +4,7 @@
 //! the events that its request caused (protocol §1, "Order").
 
 use crate::cause::Cause;
+use crate::dialling::Sender;
 use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId, TrunkName};
 use crate::media::{AudioLine, Codec, Description, MediaTermination, Stream, StreamDirection};
 use crate::switch::{PreparedPlan, Revocation};
@@ -332,10 +333,45 @@ pub enum Output {
     Event(Arc<[SessionId]>, Event),
     /// A soft limit was passed or is kept again, and the like; the node makes an alarm of it.
     Limit(Limit),
+    /// A rule refused a call, or its way on.
+    Refused(Refused),
     /// What a new plan made of a device.
     News(News),
     /// Nobody needs this any more, and to drop it takes time: let it be done elsewhere.
     Discard(Arc<dyn Any + Send + Sync>),
+}
+
+/// A call, or the next step of its way, that a rule refused. Outside it looks like an unknown number, or like a node that
+/// has no room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Which rule.
+    pub rule: Rule,
+    /// Who sent it.
+    pub sender: Sender,
+    /// To this number.
+    pub dialled: Dn,
+}
+
+/// What refuses calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// The number's partition is out of the sender's reach.
+    Partition,
+    /// From a trunk to a trunk.
+    OffnetToOffnet,
+    /// The line has as many calls as it may have.
+    LineCalls,
+    /// More calls began at the line than may in a second.
+    LineRate,
+    /// The same of the device.
+    DeviceCalls,
+    /// The same of the device.
+    DeviceRate,
+    /// The same of this trunk, in or out.
+    TrunkCalls(TrunkName),
+    /// The same of this trunk, in or out.
+    TrunkRate(TrunkName),
 }
 
 /// What a new plan made of a device; whom it concerns beside those who have it open is for the node to know.
@@ -432,6 +468,7 @@ pub enum RefusalKind {
     DestinationBusy,
     DestinationOutOfService,
     MaxCalls,
+    RateLimited { retry_after_ms: u64 },
     Timeout,
 }
 

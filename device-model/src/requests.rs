@@ -4,6 +4,7 @@ use crate::attempt::{Failure, Follow, LOOP};
 use crate::call::{Far, Redirecting};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
+use crate::dialling::Sender;
 use crate::ending::Role;
 use crate::ids::{DeviceName, Dn, LegId, RequestToken, SessionId};
 use crate::leg::{At, Channel, Leg, LegMedia, Wire};
@@ -111,11 +112,13 @@ impl CallControl {
     fn make_call(&mut self, asker: Asker, new: NewCall) -> Result<(), Refusal> {
         let (dn, media) = self.may_call(asker.session, &new)?;
         let user_data = checked_user_data(new.user_data)?;
+        self.admit(&new.device, &dn, &new.destination)?;
         let leg = self.new_leg_id();
         let calling = self.party(&dn);
         let shown =
             new.calling_number.map(|number| Party { number: number.as_str().into(), ..calling.clone() });
         let at = At::Application { device: new.device, dn };
+        let sender = at.sender();
         let call = self.begin_call(leg, at, calling, &new.destination, Wire::Absent, LegMedia::new(media));
         if let Some(call) = self.calls.get_mut(&call) {
             call.user_data = user_data;
@@ -125,7 +128,7 @@ impl CallControl {
         }
         self.reply(asker.session, asker.token, Ok(Reply::Call { call, leg }));
         self.tell_of(leg, Event::Leg);
-        self.route(call, new.destination, Reason::Normal);
+        self.route(call, new.destination, Reason::Normal, sender);
         Ok(())
     }
 
@@ -155,12 +158,28 @@ impl CallControl {
         if device.media.as_deref().and_then(MediaTermination::abilities).is_none() {
             return refusal(R::MediaRequired, "the device is open without media: it can't talk");
         }
-        if device.line(&dn).is_some_and(|line| line.calls >= line.max_calls)
-            || self.legs.len() + 2 > self.plan.parameters.max_legs as usize
-        {
-            return refusal(R::MaxCalls, "the line, or the node, has as many calls as it may have");
+        if self.legs.len() + 2 > self.plan.parameters.max_legs as usize {
+            return refusal(R::MaxCalls, "the node has as many calls as it may have");
         }
         Ok((dn, device.media.clone()))
+    }
+
+    /// Counts a new call of a line and its device, if both may have one more.
+    fn admit(&mut self, device: &DeviceName, dn: &Dn, destination: &Dn) -> Result<(), Refusal> {
+        let Err(over) = self.begin_at_line(device, dn) else { return Ok(()) };
+        let sender = Sender::Line { device: device.clone(), dn: dn.clone() };
+        self.say_refused(over.rule, sender, destination.clone());
+        let Some(wait) = over.wait else {
+            return refusal(
+                RefusalKind::MaxCalls,
+                "the line, or the device, has as many calls as it may have",
+            );
+        };
+        let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+        refusal(
+            RefusalKind::RateLimited { retry_after_ms },
+            "too many calls at once from this line or device; try again a little later",
+        )
     }
 
     /// A leg that the session may act on: on a device that it opened, unless device or line is restricted.
@@ -361,7 +380,7 @@ impl CallControl {
     fn redirect(&mut self, asker: Asker, ask: Redirect) -> Result<(), Refusal> {
         let leg =
             self.leg_in(asker.session, ask.leg, |state| is_offered(state) || state == LegState::Connected)?;
-        let (call_id, party) = (leg.call, leg.party.clone());
+        let (call_id, party, sender) = (leg.call, leg.party.clone(), leg.at.sender());
         if ask.destination.as_str().is_empty() {
             return refusal(RefusalKind::InvalidParams { field: "destination" }, "redirect to whom?");
         }
@@ -417,7 +436,7 @@ impl CallControl {
         });
         self.stop_ringing(call_id);
         match self.hop(call_id) {
-            true => self.route(call_id, ask.destination, Reason::Redirect),
+            true => self.route(call_id, ask.destination, Reason::Redirect, sender),
             false => self.final_failure(call_id, LOOP),
         }
         Ok(())

@@ -5,6 +5,7 @@
 
 use crate::ids::{Dn, TrunkName};
 use crate::plan::PatternPlan;
+use crate::spaces::{Partition, Reach, Spaces};
 
 /// Digits that a dialled number may have; longer ones match no pattern.
 const MAX_DIGITS: usize = 64;
@@ -37,42 +38,84 @@ impl Token {
 }
 
 #[derive(Clone, Debug)]
-struct Pattern {
+pub(crate) struct Pattern {
     tokens: Vec<Token>,
     /// Tokens that stand before the dot.
     access_code: usize,
     discard_pre_dot: bool,
-    trunk: TrunkName,
+    pub(crate) trunk: TrunkName,
+    pub(crate) partition: Partition,
+    /// Its place in the plan.
+    pub(crate) index: usize,
 }
 
-/// The patterns, the most specific first.
+impl Pattern {
+    /// The less, the more specific.
+    fn width(&self) -> (bool, u32, usize) {
+        let widths: Vec<u32> = self.tokens.iter().map(Token::width).collect();
+        (
+            self.tokens.contains(&Token::Many),
+            widths.iter().sum::<u32>() * 64 / (widths.len() as u32).max(1),
+            usize::MAX - widths.len(),
+        )
+    }
+
+    /// What is sent to the trunk for a number that matches.
+    pub(crate) fn sends(&self, dialled: &Dn) -> Dn {
+        let from = if self.discard_pre_dot { self.access_code } else { 0 };
+        dialled.as_str().chars().skip(from).collect::<String>().into()
+    }
+}
+
+/// The patterns, the most specific first, each with how specific it is.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Patterns(Vec<Pattern>);
+pub(crate) struct Patterns(Vec<((bool, u32, usize), Pattern)>);
+
+/// What a dialled number matches.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Matches<'a> {
+    /// The most specific of those within reach; of those that are equally so, the one whose partition comes first.
+    pub(crate) best: Option<&'a Pattern>,
+    /// The most specific of those out of reach, where none within reach is as specific.
+    pub(crate) hidden: Option<&'a Pattern>,
+}
 
 impl Patterns {
     /// Patterns that can't be read never match; the configuration's reader refused them before.
-    pub(crate) fn new(plans: &[PatternPlan]) -> Self {
-        let mut patterns: Vec<Pattern> = plans.iter().filter_map(read).collect();
-        patterns.sort_by_key(|p| {
-            let widths: Vec<u32> = p.tokens.iter().map(Token::width).collect();
-            (
-                p.tokens.contains(&Token::Many),
-                widths.iter().sum::<u32>() * 64 / (widths.len() as u32).max(1),
-                usize::MAX - widths.len(),
-            )
-        });
+    pub(crate) fn new(plans: &[PatternPlan], spaces: &Spaces) -> Self {
+        let read = |(index, plan)| read(plan, index, spaces).map(|pattern| (pattern.width(), pattern));
+        let mut patterns: Vec<_> = plans.iter().enumerate().filter_map(read).collect();
+        patterns.sort_by_key(|(width, _)| *width);
         Self(patterns)
     }
 
-    /// The trunk for a dialled number, and the number to send there.
-    pub(crate) fn route(&self, dialled: &Dn) -> Option<(TrunkName, Dn)> {
+    /// What a number matches for those who reach so far. One walk over the patterns at most.
+    pub(crate) fn matches(&self, dialled: &Dn, reach: &Reach) -> Matches<'_> {
         let digits: Vec<char> = dialled.as_str().chars().take(MAX_DIGITS + 1).collect();
+        let mut found = Matches::default();
         if digits.len() > MAX_DIGITS {
-            return None;
+            return found;
         }
-        let pattern = self.0.iter().find(|p| matches(&p.tokens, &digits))?;
-        let from = if pattern.discard_pre_dot { pattern.access_code } else { 0 };
-        Some((pattern.trunk.clone(), digits[from..].iter().collect::<String>().into()))
+        let mut best = None;
+        for (width, pattern) in &self.0 {
+            if best.is_some_and(|(best, _)| best < width) {
+                break;
+            }
+            let rank = reach.rank(pattern.partition);
+            let useless = match (rank, best) {
+                (Some(rank), Some((_, best))) => rank >= best,
+                (Some(_), None) => false,
+                (None, best) => best.is_some() || found.hidden.is_some(),
+            };
+            if useless || !matches(&pattern.tokens, &digits) {
+                continue;
+            }
+            match rank {
+                Some(rank) => (best, found.best) = (Some((width, rank)), Some(pattern)),
+                None => found.hidden = Some(pattern),
+            }
+        }
+        found
     }
 }
 
@@ -91,7 +134,7 @@ fn matches(tokens: &[Token], digits: &[char]) -> bool {
     open[digits.len()]
 }
 
-fn read(plan: &PatternPlan) -> Option<Pattern> {
+fn read(plan: &PatternPlan, index: usize, spaces: &Spaces) -> Option<Pattern> {
     let mut tokens = Vec::new();
     let mut access_code = 0;
     let mut chars = plan.pattern.chars();
@@ -111,6 +154,8 @@ fn read(plan: &PatternPlan) -> Option<Pattern> {
         access_code,
         discard_pre_dot: plan.discard_pre_dot,
         trunk: plan.trunk.clone(),
+        partition: spaces.partition(plan.partition.as_ref()),
+        index,
     })
 }
 
@@ -135,14 +180,32 @@ fn read_set(chars: &mut std::str::Chars<'_>) -> Option<Token> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::SpacePlan;
+
+    fn spaces(names: &[&str]) -> Spaces {
+        let partitions = names.iter().map(|name| (*name).into()).collect();
+        Spaces::new(&[SpacePlan { name: "all".into(), partitions }])
+    }
+
+    fn table(texts: &[(&str, bool, Option<&str>)], spaces: &Spaces) -> Patterns {
+        let plan = |(text, discard, partition): &(&str, bool, Option<&str>)| PatternPlan {
+            pattern: (*text).into(),
+            trunk: partition.unwrap_or(text).into(),
+            discard_pre_dot: *discard,
+            partition: partition.map(Into::into),
+        };
+        Patterns::new(&texts.iter().map(plan).collect::<Vec<_>>(), spaces)
+    }
 
     fn patterns(texts: &[(&str, bool)]) -> Patterns {
-        let plan = |(text, discard): &(&str, bool)| PatternPlan {
-            pattern: (*text).into(),
-            trunk: (*text).into(),
-            discard_pre_dot: *discard,
-        };
-        Patterns::new(&texts.iter().map(plan).collect::<Vec<_>>())
+        let texts: Vec<_> = texts.iter().map(|(text, discard)| (*text, *discard, None)).collect();
+        table(&texts, &Spaces::default())
+    }
+
+    fn route(table: &Patterns, number: &str) -> Option<(String, String)> {
+        let number = number.into();
+        let best = table.matches(&number, &Reach::default()).best?;
+        Some((best.trunk.to_string(), best.sends(&number).to_string()))
     }
 
     #[test]
@@ -155,7 +218,7 @@ mod tests {
             ("\\+49!", false),
             ("0.X", true),
         ]);
-        let route = |n: &str| table.route(&n.into()).map(|(t, n)| (t.to_string(), n.to_string()));
+        let route = |n: &str| route(&table, n);
         let to = |t: &str, n: &str| Some((t.to_string(), n.to_string()));
         assert_eq!(route("91299"), to("9.1[2-4]XX", "1299"));
         assert_eq!(route("91999"), to("9.1[^2]XX", "91999"));
@@ -173,6 +236,40 @@ mod tests {
             assert!(patterns(&[(bad, false)]).0.is_empty(), "{bad}");
         }
         // An empty set is odd, but takes nothing.
-        assert_eq!(patterns(&[("[]", false)]).route(&"1".into()), None);
+        assert_eq!(route(&patterns(&[("[]", false)]), "1"), None);
+    }
+
+    #[test]
+    fn the_most_specific_within_reach_wins_and_order_decides_between_equals() {
+        let spaces = spaces(&["local", "national", "abroad"]);
+        let table = table(
+            &[
+                ("9.!", true, Some("abroad")),
+                ("9.!", true, Some("national")),
+                ("9.0X!", true, Some("national")),
+                ("9.00X!", true, Some("abroad")),
+                ("9.112", true, None),
+                ("9.1XX", true, Some("local")),
+            ],
+            &spaces,
+        );
+        for (reached, number, best, hidden) in [
+            (&["national", "abroad"][..], "9555", "national", ""),
+            (&["abroad", "national"], "9555", "abroad", ""),
+            (&["national", "abroad"], "900441", "abroad", ""),
+            (&["national"], "900441", "national", "abroad"),
+            (&["local"], "9150", "local", ""),
+            (&["national"], "9150", "national", "local"),
+            (&["local"], "9112", "9.112", ""),
+            (&[], "9112", "9.112", ""),
+            (&["local"], "900441", "", "abroad"),
+            (&["local"], "8", "", ""),
+        ] {
+            let list: Vec<Partition> = reached.iter().map(|n| spaces.partition(Some(&(*n).into()))).collect();
+            let reach = Reach::new(list.into_iter());
+            let found = table.matches(&number.into(), &reach);
+            let name = |pattern: Option<&Pattern>| pattern.map_or(String::new(), |p| p.trunk.to_string());
+            assert_eq!((&*name(found.best), &*name(found.hidden)), (best, hidden), "{number} by {reached:?}");
+        }
     }
 }

@@ -69,7 +69,8 @@ impl CallControl {
     }
 
     fn put_in_force(&mut self, prepared: PreparedPlan) {
-        let PreparedPlan { plan, devices, numbers, patterns, mut forwards, changed, before: _ } = prepared;
+        let PreparedPlan { plan, devices, numbers, patterns, spaces, mut forwards, changed, before: _ } =
+            prepared;
         self.settling.generation += 1;
         let numbers = replace(&mut self.numbers, numbers);
         self.carry_forwards(&mut forwards);
@@ -77,6 +78,8 @@ impl CallControl {
         self.carry_devices(&mut old, &forwards);
         let departing = &self.departing;
         self.held.retain(|session, _| !departing.has(*session));
+        self.spaces = spaces;
+        crate::dialling::succeed(&mut self.trunks, &plan.trunks);
         let retired = Retired {
             generation: self.settling.generation,
             devices: old,

@@ -47,6 +47,16 @@ impl CallControl {
             At::Phone { dn, .. } => Party { restricted: calling.restricted, ..self.party(dn) },
             At::Application { .. } | At::Trunk { .. } => calling,
         };
+        let sender = at.sender();
+        let admitted = match &at {
+            At::Phone { device, dn } | At::Application { device, dn } => self.begin_at_line(device, dn),
+            At::Trunk { trunk, .. } => self.begin_at_trunk(trunk),
+        };
+        if let Err(over) = admitted {
+            let Failure { cause, status } = over.failure();
+            self.say_refused(over.rule, sender, dialled);
+            return self.command(leg, LegCommand::Reject { cause, status });
+        }
         let mut media = LegMedia::new(None);
         if let Some(offer) = offer {
             // Who offers no media holds from the beginning: an application is asked for its address when there is to be some.
@@ -63,7 +73,7 @@ impl CallControl {
             }
         }
         self.tell_of(leg, Event::Leg);
-        self.route(call, dialled, Reason::Normal);
+        self.route(call, dialled, Reason::Normal, sender);
     }
 
     fn origin(&self, origin: Origin, calling: &Party) -> Result<At, Failure> {
@@ -82,7 +92,6 @@ impl CallControl {
                 };
                 match line {
                     None => refused(Cause::CALL_REJECTED, 403),
-                    Some(line) if line.calls >= line.max_calls => refused(Cause::NO_CIRCUIT_AVAILABLE, 503),
                     Some(line) => Ok(At::Phone { dn: line.dn.clone(), device }),
                 }
             }

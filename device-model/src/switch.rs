@@ -6,6 +6,7 @@ use crate::devices::{Device, Line, Number};
 use crate::ids::{DeviceName, Dn, SessionId};
 use crate::plan::{DeviceKind, DevicePlan, NumberPlan, Plan};
 use crate::routing::Patterns;
+use crate::spaces::Spaces;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub struct PreparedPlan {
     pub(crate) devices: BTreeMap<DeviceName, Device>,
     pub(crate) numbers: HashMap<Dn, Number>,
     pub(crate) patterns: Patterns,
+    pub(crate) spaces: Spaces,
     /// Numbers with another Forward All than before, with what the plan before said.
     pub(crate) forwards: HashMap<Dn, Option<Dn>>,
     /// Devices that go or are other than before, in order.
@@ -84,12 +86,14 @@ impl PreparedPlan {
 
     /// A plan that follows none.
     pub(crate) fn first(plan: &Arc<Plan>) -> Self {
+        let spaces = Spaces::new(&plan.spaces);
         let mut prepared = Self {
             before: Arc::default(),
             plan: Arc::clone(plan),
             devices: BTreeMap::new(),
-            numbers: plan.numbers.iter().map(|number| (number.dn.clone(), Number::new(number))).collect(),
-            patterns: Patterns::new(&plan.patterns),
+            numbers: plan.numbers.iter().map(|n| (n.dn.clone(), Number::new(n, &spaces))).collect(),
+            patterns: Patterns::new(&plan.patterns, &spaces),
+            spaces,
             forwards: HashMap::new(),
             changed: Arc::default(),
         };

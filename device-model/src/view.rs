@@ -1,7 +1,7 @@
 //! What others may see of devices, lines and legs: whole values, cheap to clone, no references into the machine.
 
 use crate::cause::Cause;
-use crate::ids::{CallId, DeviceName, Dn, LegId};
+use crate::ids::{CallId, DeviceName, Dn, LegId, PartitionName};
 use crate::plan::DeviceKind;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -101,6 +101,7 @@ pub struct LegView {
 #[allow(missing_docs)] // field for field the wire's `Line`
 pub struct LineView {
     pub dn: Dn,
+    pub partition: Option<PartitionName>,
     pub index: u32,
     pub max_calls: u32,
     pub busy_trigger: u32,

@@ -308,6 +308,11 @@ impl From<Refusal> for CtiError {
             RefusalKind::IllegalCallState { state } => {
                 return Self::illegal_call_state(state.into(), refusal.message);
             }
+            RefusalKind::RateLimited { retry_after_ms } => {
+                let mut error = Self::new(Symbol::RateLimited, refusal.message);
+                error.data.retry_after_ms = Some(retry_after_ms);
+                return error;
+            }
             RefusalKind::NoSuchDevice => Symbol::NoSuchDevice,
             RefusalKind::DeviceRestricted => Symbol::DeviceRestricted,
             RefusalKind::LineRestricted => Symbol::LineRestricted,

@@ -478,7 +478,7 @@ impl From<&LineView> for Line {
     fn from(view: &LineView) -> Self {
         Self {
             dn: view.dn.clone(),
-            partition: None,
+            partition: view.partition.as_ref().map(|name| name.as_str().into()),
             index: view.index,
             max_calls: view.max_calls,
             busy_trigger: view.busy_trigger,

@@ -41,15 +41,24 @@ enum Command {
     Pki(Pki),
     /// Make an argon2id hash of a password, from a prompt or stdin
     HashPassword,
-    /// May this user open that device, and which line decides it? (exit code 0: yes, 1: no)
+    /// May this user open that device, or this device or trunk dial that number, and which line decides it? (exit code 0:
+    /// yes, 1: no)
+    #[command(group(clap::ArgGroup::new("who").required(true).args(["user", "from"])))]
     Explain {
-        /// The device's name
-        device: String,
-        /// The user's id
+        /// The device's name, or with --from the number
+        #[arg(value_name = "DEVICE|NUMBER")]
+        what: String,
+        /// The id of the user who would open the device
         #[arg(long)]
-        user: String,
+        user: Option<String>,
+        /// The device or trunk that would dial the number
+        #[arg(long, value_name = "DEVICE|TRUNK")]
+        from: Option<String>,
+        /// By which of the device's lines; the first when left out
+        #[arg(long, value_name = "DN", conflicts_with = "user")]
+        line: Option<String>,
         /// As if the application came over the plain port; asks the file of --config, not the running node
-        #[arg(long, requires = "config")]
+        #[arg(long, requires = "config", conflicts_with = "from")]
         plain: bool,
         /// Asked without --socket, a configuration answers by itself, whether its node runs or not
         #[command(flatten)]
@@ -118,13 +127,21 @@ fn run(cli: Cli, now: SystemTime) -> Outcome {
             pki::revoke(&dir, &what, now)
         }
         Command::HashPassword => hash_password(),
-        Command::Explain { device, user, plain, node } => match node.configuration_to_ask(plain) {
-            Some(config) => {
-                let transport = if plain { Transport::Plain } else { Transport::Tls };
-                explain::explain(config, &device, &user, transport, node.output)
-            }
-            None => socket::explain(device, user, &node),
+        Command::Explain { what, from: Some(from), line, node, .. } => match node.configuration_to_ask(false)
+        {
+            Some(config) => explain::explain_number(config, &what, &from, line.as_deref(), node.output),
+            None => socket::explain_number(what, from, line, &node),
         },
+        Command::Explain { what, user, plain, node, .. } => {
+            let user = user.unwrap_or_default();
+            match node.configuration_to_ask(plain) {
+                Some(config) => {
+                    let transport = if plain { Transport::Plain } else { Transport::Tls };
+                    explain::explain(config, &what, &user, transport, node.output)
+                }
+                None => socket::explain(what, user, &node),
+            }
+        }
         Command::Run(options) => run::run(options),
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
@@ -164,6 +181,8 @@ mod tests {
             "pki client d",
             "pki revoke d",
             "explain RP_MAIN",
+            "explain 9 --user u --from RP_MAIN",
+            "explain RP_MAIN --user u --line 5000",
         ] {
             let words = std::iter::once("ctimanager").chain(line.split_whitespace());
             let error = Cli::try_parse_from(words).expect_err("it is wrong");

@@ -1,4 +1,4 @@
-//! `ctimanager explain`: may this user open that device, and why not?
+//! `ctimanager explain`: may this user open that device, may this device or trunk dial that number, and why not?
 
 use super::{Format, Outcome, check_config};
 use crate::config;
@@ -14,6 +14,16 @@ pub fn explain(path: &Path, device: &str, user: &str, transport: Transport, form
         Err(mistakes) => return check_config::bad(&mistakes),
     };
     show(&serde_json::json!(config.explain(device, user, transport)), format)
+}
+
+/// Explains how a device or trunk dials a number. Exit code 0 when it may, 1 when it may not.
+#[must_use]
+pub fn explain_number(path: &Path, number: &str, from: &str, line: Option<&str>, format: Format) -> Outcome {
+    let config = match config::load(path) {
+        Ok(loaded) => loaded.config,
+        Err(mistakes) => return check_config::bad(&mistakes),
+    };
+    show(&serde_json::json!(config.explain_number(&config.model(), number, from, line)), format)
 }
 
 /// The same of a running node's answer.
@@ -57,7 +67,7 @@ fn restricted_lines(told: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, Transport, explain, show};
+    use super::{Format, Transport, explain, explain_number, show};
     use serde_json::json;
     use std::path::Path;
 
@@ -71,6 +81,20 @@ mod tests {
         let no = ask("SEP0019E8D3A001");
         assert_eq!(no.code, 1);
         assert!(no.output.starts_with("refused by controlled_devices: "), "{}", no.output);
+        assert!(no.output.contains("hq.yaml:"), "{}", no.output);
+    }
+
+    #[test]
+    fn a_number_is_explained_by_the_same_rule() {
+        let hq = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/hq.yaml");
+        let ask = |number, from| explain_number(&hq, number, from, None, Format::Table);
+        let yes = ask("90301234567", "SEP0019E8D3A001");
+        assert_eq!(yes.code, 0, "{yes:?}");
+        assert!(yes.output.starts_with("allowed by calling_search_space staff: "), "{}", yes.output);
+        assert!(yes.output.contains("leaves by trunk pstn as 0301234567"), "{}", yes.output);
+        let no = ask("90301234567", "pstn");
+        assert_eq!(no.code, 1);
+        assert!(no.output.starts_with("refused by partition outside: "), "{}", no.output);
         assert!(no.output.contains("hq.yaml:"), "{}", no.output);
     }
 

@@ -115,6 +115,15 @@ pub fn explain(device: String, user: String, node: &Node) -> Outcome {
     }
 }
 
+/// May this device or trunk dial that number? Asked of the running node. Exit code 0 yes, 1 no.
+#[must_use]
+pub fn explain_number(number: String, from: String, line: Option<String>, node: &Node) -> Outcome {
+    match answer(node, &Request::ExplainNumber { number, from, line }) {
+        Ok(value) => super::explain::show(&value, node.output),
+        Err(reason) => Outcome::failed(reason),
+    }
+}
+
 fn answer(node: &Node, request: &Request) -> Result<Value, String> {
     let path = socket(node)?;
     if let Some(name) = &node.node {
@@ -203,7 +212,10 @@ fn show(request: &Request, value: &Value, format: Format) -> String {
         Request::Drain => "no new calls are taken; `ctimanager calls` shows those that go on".into(),
         Request::Stop => "the node ends its calls and stops".into(),
         Request::Dependencies { .. } if value.is_array() => table(value, DEPENDENCIES),
-        Request::Status | Request::Explain { .. } | Request::Dependencies { .. } => object(value),
+        Request::Status
+        | Request::Explain { .. }
+        | Request::ExplainNumber { .. }
+        | Request::Dependencies { .. } => object(value),
     }
 }
 

@@ -1,9 +1,11 @@
 //! What only the whole configuration can tell: references, limits that depend on each other, numbers used twice.
 
+mod partitions;
+
 use super::dial::Pattern;
 use super::fields::At;
 use super::mistake::{Mistake, Report};
-use super::names::{Kind, Names, Reference};
+use super::names::{Kind, LineSetting, Names, Reference};
 use super::yaml::Node;
 use super::{Config, Device, DirectoryNumber, Place};
 use device_model::plan::{DeviceKind, Forwards};
@@ -22,7 +24,7 @@ const CALLS_OF_ROUTE_POINTS: u32 = 5_000;
 
 /// Checks the whole, and completes it with the numbers that only devices name.
 pub(super) fn check(config: &mut Config, named: &str, root: &Node, names: &Names, report: &mut Report) {
-    add_numbers_of_lines(config);
+    add_numbers_of_lines(config, names, report);
     references(config, names, report);
     let kinds = kinds_of_numbers(&config.devices);
     let written = entries_of_numbers(root);
@@ -37,14 +39,19 @@ pub(super) fn check(config: &mut Config, named: &str, root: &Node, names: &Names
     readable_secrets(config, report);
     certificates(config, named, report);
     costs_of_passwords(config, report);
+    partitions::bounds(config, report);
+    partitions::warn(config, &written, report);
 }
 
 /// A number that no entry describes has the defaults; its place is the device that names it.
-fn add_numbers_of_lines(config: &mut Config) {
+fn add_numbers_of_lines(config: &mut Config, names: &Names, report: &mut Report) {
+    let of_lines = partitions::of_lines(config, names, report);
     let mut known: HashSet<Dn> = config.numbers.iter().map(|number| number.dn.clone()).collect();
     for device in &config.devices {
         for dn in &device.lines {
             if known.insert(dn.clone()) {
+                let said = of_lines.get(dn.as_str());
+                let of = |what: fn(&LineSetting) -> Option<&String>| said.and_then(|said| what(said));
                 config.numbers.push(DirectoryNumber {
                     dn: dn.clone(),
                     description: "".into(),
@@ -55,7 +62,11 @@ fn add_numbers_of_lines(config: &mut Config) {
                     forward: Forwards::default(),
                     auto_accept: false,
                     allow_cti_control: true,
-                    place: device.place.clone(),
+                    partition: of(|said| said.partition.as_ref()).map(|name| name.as_str().into()),
+                    calling_search_space: of(|said| said.calling_search_space.as_ref())
+                        .map(|name| name.as_str().into()),
+                    max_calls_per_second: None,
+                    place: said.map_or(&device.place, |said| &said.place).clone(),
                 });
             }
         }
@@ -74,6 +85,8 @@ fn references(config: &Config, names: &Names, report: &mut Report) {
             Kind::Node
             | Kind::CallManagerGroup
             | Kind::DevicePool
+            | Kind::Partition
+            | Kind::SearchSpace
             | Kind::Trunk
             | Kind::Pattern
             | Kind::ParkNumber

@@ -1,7 +1,10 @@
 //! The configuration as each room wants it.
 
 use super::{Config, Device, Node, Trunk};
-use device_model::plan::{DevicePlan, NumberPlan, Parameters, PatternPlan, Plan, TrunkPlan};
+use device_model::CallControl;
+use device_model::plan::{
+    DevicePlan, Identity, NumberPlan, Parameters, ParkPlan, PatternPlan, Plan, SpacePlan, TrunkPlan,
+};
 use security::{DeviceFacts, Policy};
 use sip::message::text::shown_name;
 use std::collections::HashMap;
@@ -15,7 +18,7 @@ impl Config {
         Plan {
             numbers: self.numbers.iter().map(number).collect(),
             devices: self.devices.iter().map(device).collect(),
-            trunks: self.trunks.iter().map(trunk).collect(),
+            trunks: self.trunks.iter().map(|trunk| self.trunk_plan(trunk)).collect(),
             patterns: self
                 .route_patterns
                 .iter()
@@ -23,9 +26,11 @@ impl Config {
                     pattern: route.pattern.clone(),
                     trunk: route.trunk.clone(),
                     discard_pre_dot: route.discard_pre_dot,
+                    partition: route.partition.clone(),
                 })
                 .collect(),
-            park_numbers: self.park_numbers.clone(),
+            park_numbers: self.park_numbers.iter().map(park_number).collect(),
+            spaces: self.calling_search_spaces.iter().map(space).collect(),
             parameters: Parameters {
                 new_call_accept: self.parameters.cti_new_call_accept_timer,
                 media_exchange: self.parameters.media_exchange_timer,
@@ -33,8 +38,31 @@ impl Config {
                 max_devices_per_provider: self.parameters.max_devices_per_provider,
                 max_devices_per_node: self.parameters.max_devices_per_node,
                 max_legs: self.parameters.max_legs,
+                max_calls_per_second_per_line: self.parameters.max_calls_per_second_per_line,
+                max_calls_per_second_per_device: self.parameters.max_calls_per_second_per_device,
                 ..Parameters::default()
             },
+        }
+    }
+
+    /// A device model without calls, to ask what the plan allows.
+    #[must_use]
+    pub fn model(&self) -> CallControl {
+        let node = self.nodes.first().map_or_else(|| "node".into(), |node| node.name.clone());
+        CallControl::new(Identity { node, incarnation: 0 }, Arc::new(self.plan()))
+    }
+
+    fn trunk_plan(&self, trunk: &Trunk) -> TrunkPlan {
+        let parameters = &self.parameters;
+        TrunkPlan {
+            name: trunk.name.clone(),
+            offer: trunk.offer,
+            calling_search_space: trunk.calling_search_space.clone(),
+            block_offnet_to_offnet: trunk.block_offnet_to_offnet.unwrap_or(parameters.block_offnet_to_offnet),
+            max_calls: trunk.max_calls.unwrap_or(parameters.max_calls_per_trunk),
+            max_calls_per_second: trunk
+                .max_calls_per_second
+                .unwrap_or(parameters.max_calls_per_second_per_trunk),
         }
     }
 
@@ -132,11 +160,18 @@ fn number(number: &super::DirectoryNumber) -> NumberPlan {
         forward: number.forward.clone(),
         auto_accept: number.auto_accept,
         allow_cti_control: number.allow_cti_control,
+        partition: number.partition.clone(),
+        calling_search_space: number.calling_search_space.clone(),
+        max_calls_per_second: number.max_calls_per_second,
     }
 }
 
-fn trunk(trunk: &Trunk) -> TrunkPlan {
-    TrunkPlan { name: trunk.name.clone(), offer: trunk.offer }
+fn space(space: &super::CallingSearchSpace) -> SpacePlan {
+    SpacePlan { name: space.name.clone(), partitions: space.partitions.clone() }
+}
+
+fn park_number(park: &super::ParkNumber) -> ParkPlan {
+    ParkPlan { dn: park.dn.clone(), partition: park.partition.clone() }
 }
 
 fn device(device: &Device) -> DevicePlan {
@@ -148,5 +183,8 @@ fn device(device: &Device) -> DevicePlan {
         lines: device.lines.clone(),
         allow_cti_control: device.allow_cti_control,
         offer: device.offer,
+        calling_search_space: device.calling_search_space.clone(),
+        max_calls: device.max_calls,
+        max_calls_per_second: device.max_calls_per_second,
     }
 }

@@ -2,25 +2,27 @@
 
 use super::dial::{self, Pattern};
 use super::{Config, Place};
-use device_model::{DeviceName, Dn};
+use device_model::{DeviceName, Dn, PartitionName, SearchSpaceName};
 use serde::Serialize;
 
 /// One that refers to it; serialised, the stable JSON form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Dependency {
-    /// `device`, `forward`, `route_pattern`, `park_number` or `user`.
+    /// `device`, `forward`, `route_pattern`, `park_number`, `user`, `partition`, `calling_search_space`,
+    /// `directory_number` or `trunk`.
     pub kind: &'static str,
     /// Its name: of a forward the number that has it.
     pub name: String,
     /// In which way.
     pub how: String,
-    /// Its line; a park number has none.
+    /// Its line.
     #[serde(flatten)]
     pub place: Option<Place>,
 }
 
 impl Config {
-    /// Everything that refers to this number, or to the device of this name.
+    /// Everything that refers to this number, or to the device, partition or calling search space of this name. Of a number
+    /// and a pattern also its partition, and the spaces that reach it by that.
     #[must_use]
     pub fn dependencies(&self, written: &str) -> Vec<Dependency> {
         let what = written;
@@ -31,15 +33,96 @@ impl Config {
         let mut found = self.devices_with(what);
         found.extend(self.forwards_to(what));
         found.extend(self.patterns_for(&dial::plain_pattern(written), what));
-        let parks = self.park_numbers.iter().filter(|number| number.as_str() == what);
+        let parks = self.park_numbers.iter().filter(|number| number.dn.as_str() == what);
         found.extend(parks.map(|number| Dependency {
             kind: "park_number",
-            name: number.to_string(),
+            name: number.dn.to_string(),
             how: "calls are parked there".into(),
-            place: None,
+            place: Some(number.place.clone()),
         }));
         found.extend(self.users_of(what));
+        found.extend(self.partitions_of(what));
+        found.extend(self.members_of(what));
+        found.extend(self.who_has_space(what));
         found
+    }
+
+    /// The partition of a number or pattern, and the spaces that reach it.
+    fn partitions_of(&self, what: &str) -> Vec<Dependency> {
+        let numbers = self.numbers.iter().filter(|number| number.dn.as_str() == what);
+        let patterns = self.route_patterns.iter().filter(|route| &*route.pattern == what);
+        let parks = self.park_numbers.iter().filter(|number| number.dn.as_str() == what);
+        let own = numbers
+            .map(|number| (&number.partition, &number.place))
+            .chain(patterns.map(|route| (&route.partition, &route.place)))
+            .chain(parks.map(|number| (&number.partition, &number.place)));
+        let mut found = Vec::new();
+        for (partition, place) in own {
+            let Some(partition) = partition else { continue };
+            found.push(Dependency {
+                kind: "partition",
+                name: partition.to_string(),
+                how: format!("{what} is in it"),
+                place: Some(place.clone()),
+            });
+            let spaces =
+                self.calling_search_spaces.iter().filter(|space| space.partitions.contains(partition));
+            found.extend(spaces.map(|space| Dependency {
+                kind: "calling_search_space",
+                name: space.name.to_string(),
+                how: format!("reaches it by partition {partition}"),
+                place: Some(space.place.clone()),
+            }));
+        }
+        found
+    }
+
+    /// What is in a partition, and which spaces have it.
+    fn members_of(&self, partition: &str) -> Vec<Dependency> {
+        let is_it = |own: &Option<PartitionName>| own.as_ref().is_some_and(|own| own.as_str() == partition);
+        let member = |kind, name: String, place: &Place| Dependency {
+            kind,
+            name,
+            how: "is in the partition".into(),
+            place: Some(place.clone()),
+        };
+        let numbers = self.numbers.iter().filter(|number| is_it(&number.partition));
+        let patterns = self.route_patterns.iter().filter(|route| is_it(&route.partition));
+        let parks = self.park_numbers.iter().filter(|number| is_it(&number.partition));
+        let spaces = self.calling_search_spaces.iter().filter_map(|space| {
+            let index = space.partitions.iter().position(|own| own.as_str() == partition)?;
+            Some(Dependency {
+                kind: "calling_search_space",
+                name: space.name.to_string(),
+                how: format!("has the partition as number {}", index + 1),
+                place: Some(space.place.clone()),
+            })
+        });
+        numbers
+            .map(|number| member("directory_number", number.dn.to_string(), &number.place))
+            .chain(patterns.map(|route| member("route_pattern", route.pattern.to_string(), &route.place)))
+            .chain(parks.map(|number| member("park_number", number.dn.to_string(), &number.place)))
+            .chain(spaces)
+            .collect()
+    }
+
+    /// Who has this calling search space.
+    fn who_has_space(&self, space: &str) -> Vec<Dependency> {
+        let is_it = |own: &Option<SearchSpaceName>| own.as_ref().is_some_and(|own| own.as_str() == space);
+        let has = |kind, name: String, place: &Place| Dependency {
+            kind,
+            name,
+            how: "has the calling search space".into(),
+            place: Some(place.clone()),
+        };
+        let numbers = self.numbers.iter().filter(|number| is_it(&number.calling_search_space));
+        let devices = self.devices.iter().filter(|device| is_it(&device.calling_search_space));
+        let trunks = self.trunks.iter().filter(|trunk| is_it(&trunk.calling_search_space));
+        numbers
+            .map(|number| has("directory_number", number.dn.to_string(), &number.place))
+            .chain(devices.map(|device| has("device", device.name.to_string(), &device.place)))
+            .chain(trunks.map(|trunk| has("trunk", trunk.name.to_string(), &trunk.place)))
+            .collect()
     }
 
     fn devices_with(&self, dn: &str) -> Vec<Dependency> {
@@ -160,7 +243,7 @@ users:
             ]
         );
         assert_eq!(told("RP_MAIN"), ["user bob: controls RP_MAIN by RP_MAIN (18)"]);
-        assert_eq!(told("8802"), ["park_number 8802: calls are parked there (0)"]);
+        assert_eq!(told("8802"), ["park_number 8802: calls are parked there (13)"]);
         assert_eq!(told("(88) 02"), told("8802"));
         assert_eq!(told("tel:51-01"), told("5101"));
         assert_eq!(told("51XX"), ["route_pattern 51XX: matches, to trunk pstn (12)"]);

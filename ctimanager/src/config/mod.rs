@@ -9,6 +9,7 @@ mod convert;
 mod dependencies;
 mod dial;
 mod explain;
+mod explain_number;
 mod fields;
 mod mistake;
 mod names;
@@ -23,6 +24,7 @@ mod yaml;
 
 pub use dependencies::Dependency;
 pub use explain::{Explanation, RestrictedLine};
+pub use explain_number::NumberExplanation;
 pub use mistake::{Mistake, Place};
 pub use parameters::ServiceParameters;
 pub use read::{Loaded, load, parse, state_dir};

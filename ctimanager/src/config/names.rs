@@ -13,6 +13,8 @@ pub(super) enum Kind {
     DevicePool,
     Number,
     Device,
+    Partition,
+    SearchSpace,
     Trunk,
     Pattern,
     ParkNumber,
@@ -29,6 +31,8 @@ impl Kind {
             Kind::DevicePool => "device pool",
             Kind::Number => "directory number",
             Kind::Device => "device",
+            Kind::Partition => "partition",
+            Kind::SearchSpace => "calling search space",
             Kind::Trunk => "trunk",
             Kind::Pattern => "route pattern",
             Kind::ParkNumber => "park number",
@@ -48,6 +52,16 @@ pub(super) struct Reference {
     pub(super) path: String,
 }
 
+/// What a device's line says of its number, beside the number itself.
+#[derive(Clone, Debug)]
+pub(super) struct LineSetting {
+    pub(super) dn: String,
+    pub(super) partition: Option<String>,
+    pub(super) calling_search_space: Option<String>,
+    pub(super) place: Place,
+    pub(super) path: String,
+}
+
 /// What the reader of the sections fills.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -55,6 +69,8 @@ pub(super) struct Names {
     pub(super) references: Vec<Reference>,
     /// Numbers on lines, also of devices in which something else is wrong.
     pub(super) lines: HashSet<String>,
+    /// What lines say of their numbers.
+    pub(super) line_settings: Vec<LineSetting>,
 }
 
 impl Names {
@@ -63,7 +79,8 @@ impl Names {
         let of_kind = self.defined.entry(kind).or_default();
         if let Some(first) = of_kind.get(name) {
             let first = format!("{}:{}", first.file, first.line);
-            at.wrong(report, format!("the {} `{name}` is there twice, first in {first}", kind.word()));
+            let why = if kind == Kind::Number { ": a number is in one partition only" } else { "" };
+            at.wrong(report, format!("the {} `{name}` is there twice, first in {first}{why}", kind.word()));
             return false;
         }
         of_kind.insert(name.to_owned(), at.place());

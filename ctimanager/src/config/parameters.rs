@@ -124,6 +124,16 @@ service_parameters! {
     input_queue_bytes: u64 = Size(32 << 20, 2 << 20..=4 << 30);
     /// Legs (ends of calls) of a node at once.
     max_legs: u32 = Count(50_000, 2..=1_000_000);
+    /// Whether what a trunk dials must not leave by a trunk again; a trunk may have its own.
+    block_offnet_to_offnet: bool = Flag(true);
+    /// Calls that begin at a line in a second, of each device; the burst is the same. A number may have its own.
+    max_calls_per_second_per_line: u32 = Count(20, 1..=100_000);
+    /// Calls that begin at a device in a second; the burst is the same. A device may have its own.
+    max_calls_per_second_per_device: u32 = Count(50, 1..=100_000);
+    /// Calls of a trunk at once, in and out. A trunk may have its own.
+    max_calls_per_trunk: u32 = Count(10_000, 1..=1_000_000);
+    /// New calls of a trunk in a second, in and out each; the burst is the same. A trunk may have its own.
+    max_calls_per_second_per_trunk: u32 = Count(1_000, 1..=100_000);
     /// SIP transactions of a node at once.
     max_sip_transactions: u32 = Count(200_000, 100..=10_000_000);
     /// SIP connections (TCP, TLS) of a node at once.

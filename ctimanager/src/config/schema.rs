@@ -2,7 +2,7 @@
 //! and ranges that the reader uses; what one of them learns, the other knows.
 
 use super::ServiceParameters;
-use super::sections::{self, cluster, devices, numbers, users};
+use super::sections::{self, cluster, devices, numbers, partitions, users};
 use security::StandardGroup;
 use serde_json::{Map, Value, json};
 
@@ -22,7 +22,9 @@ pub fn json_schema() -> Value {
         "devices" => list(device_schema(), "Phones, CTI ports and route points."),
         "trunks" => list(trunk_schema(), "SIP trunks."),
         "route_patterns" => list(pattern_schema(), "Which numbers leave by which trunk."),
-        "park_numbers" => list(text("A number, or a range as \"8801-8810\"."), "Where calls are parked."),
+        "partitions" => list(partition_schema(), "Numbers and patterns that are reached alike."),
+        "calling_search_spaces" => list(space_schema(), "What callers reach."),
+        "park_numbers" => list(park_schema(), "Where calls are parked."),
         "user_groups" => list(user_group_schema(), "Bundles of standard groups."),
         "users" => list(user_schema(), "Users of CTI."),
         _ => json!({}),
@@ -88,6 +90,39 @@ fn pool_schema() -> Value {
     })
 }
 
+fn partition_schema() -> Value {
+    let map = object(partitions::PARTITION_KEYS, &["name"], |key| match key {
+        "name" => text("The partition's name."),
+        _ => text("For people."),
+    });
+    json!({"anyOf": [text("A partition's name."), map]})
+}
+
+fn space_schema() -> Value {
+    object(partitions::SPACE_KEYS, partitions::SPACE_KEYS, |key| match key {
+        "partitions" => list(text("A partition."), "Of patterns that match alike, the first one's is taken."),
+        _ => text("The space's name."),
+    })
+}
+
+fn park_schema() -> Value {
+    let range = "A number, or a range as \"8801-8810\".";
+    let map = object(numbers::PARK_KEYS, &["numbers"], |key| match key {
+        "numbers" => text(range),
+        _ => text(PARTITION),
+    });
+    json!({"anyOf": [text(range), map]})
+}
+
+const PARTITION: &str =
+    "Who reaches it: those with this partition in their calling search space; without, everybody.";
+
+fn rate() -> Value {
+    let (least, most) = (partitions::CALL_RATE.start(), partitions::CALL_RATE.end());
+    let says = "New calls in a second; else the service parameter.";
+    json!({"type": "integer", "minimum": least, "maximum": most, "description": says})
+}
+
 fn number_schema() -> Value {
     let (least, most) = (numbers::MAX_CALLS.start(), numbers::MAX_CALLS.end());
     object(numbers::NUMBER_KEYS, &["dn"], |key| match key {
@@ -99,28 +134,47 @@ fn number_schema() -> Value {
         "forward" => object(numbers::FORWARD_KEYS, &[], |_| reference("number")),
         "auto_accept" => json!({"type": "boolean", "default": false}),
         "allow_cti_control" => json!({"type": "boolean", "default": true}),
+        "partition" => text(PARTITION),
+        "calling_search_space" => text("What its line reaches, before what the device reaches."),
+        "max_calls_per_second" => rate(),
         _ => json!({}),
     })
 }
 
+fn line_schema() -> Value {
+    let dn = "A number in quotes, or a range as \"[5101-5200]\".";
+    let map = object(devices::LINE_KEYS, &["dn"], |key| match key {
+        "dn" => text(dn),
+        "partition" => text(PARTITION),
+        _ => text("What the line reaches, before what the device reaches."),
+    });
+    json!({"anyOf": [text(dn), map]})
+}
+
 fn device_schema() -> Value {
+    let (least, most) = (numbers::MAX_CALLS.start(), numbers::MAX_CALLS.end());
     object(devices::DEVICE_KEYS, &["name", "type", "pool"], |key| match key {
         "name" => text("A name, or a range of devices as PORT_[001-100]."),
         "type" => words(devices::KINDS),
         "protocol" => choice(devices::PROTOCOLS, "sip"),
         "description" => text("For people."),
         "pool" => text("A device pool."),
-        "lines" => list(text("A number in quotes, or a range as \"[5101-5200]\"."), "Its lines, in order."),
+        "lines" => list(line_schema(), "Its lines, in order."),
         "digest" => reference("digest"),
         "media_encryption" => choice(devices::ENCRYPTIONS, "none"),
         "registration_expiry_maximum" => reference("duration"),
         "offer" => choice(devices::OFFERS, "early"),
         "allow_cti_control" => json!({"type": "boolean", "default": true}),
+        "calling_search_space" => text("What its lines reach, after what each reaches itself."),
+        "max_calls" => json!({"type": "integer", "minimum": least, "maximum": most,
+                              "description": "Calls at once on all its lines."}),
+        "max_calls_per_second" => rate(),
         _ => json!({}),
     })
 }
 
 fn trunk_schema() -> Value {
+    let (least, most) = (numbers::MAX_TRUNK_CALLS.start(), numbers::MAX_TRUNK_CALLS.end());
     object(numbers::TRUNK_KEYS, &["name", "host"], |key| match key {
         "name" => text("The trunk's name."),
         "host" => text("The peer's host name or IP address."),
@@ -136,6 +190,12 @@ fn trunk_schema() -> Value {
         "tls_subject" => {
             text("TLS: the name in its certificate (CN or SAN) where it calls us, if not `host`.")
         }
+        "calling_search_space" => text("What its calls reach beside numbers without a partition."),
+        "block_offnet_to_offnet" => json!({"type": "boolean",
+            "description": "Whether what it dials must not leave by a trunk again; else the service parameter."}),
+        "max_calls" => json!({"type": "integer", "minimum": least, "maximum": most,
+                              "description": "Calls at once, in and out; else max_calls_per_trunk."}),
+        "max_calls_per_second" => rate(),
         _ => json!({}),
     })
 }
@@ -145,6 +205,7 @@ fn pattern_schema() -> Value {
         "pattern" => text("0-9, X (a digit), ! (one or more), [1-5], [^1], one dot, +, *, #."),
         "trunk" => text("A trunk."),
         "discard" => choice(numbers::DISCARDS, "none"),
+        "partition" => text(PARTITION),
         _ => json!({}),
     })
 }

@@ -3,6 +3,7 @@
 pub(super) mod cluster;
 pub(super) mod devices;
 pub(super) mod numbers;
+pub(super) mod partitions;
 pub(super) mod users;
 
 use super::fields::At;
@@ -20,6 +21,8 @@ pub(super) const KEYS: &[&str] = &[
     "nodes",
     "call_manager_groups",
     "device_pools",
+    "partitions",
+    "calling_search_spaces",
     "directory_numbers",
     "devices",
     "trunks",
@@ -46,6 +49,8 @@ pub(super) fn read(root: &Node, names: &mut Names, report: &mut Report) -> Optio
         nodes,
         call_manager_groups: items(fields.get("call_manager_groups"), names, report, cluster::group),
         device_pools: items(fields.get("device_pools"), names, report, cluster::pool),
+        partitions: items(fields.get("partitions"), names, report, partitions::partition),
+        calling_search_spaces: items(fields.get("calling_search_spaces"), names, report, partitions::space),
         numbers: items(fields.get("directory_numbers"), names, report, numbers::number),
         devices: devices::devices(fields.get("devices"), names, report),
         trunks: items(fields.get("trunks"), names, report, numbers::trunk),
@@ -55,7 +60,9 @@ pub(super) fn read(root: &Node, names: &mut Names, report: &mut Report) -> Optio
         user_groups,
         places: Places {
             file: root.place.clone(),
+            numbers: fields.get("directory_numbers").map(|at| at.place()),
             devices: fields.get("devices").map(|at| at.place()),
+            trunks: fields.get("trunks").map(|at| at.place()),
             users: fields.get("users").map(|at| at.place()),
         },
     };

@@ -1,3 +1,5 @@
+mod partitions;
+
 use super::{Config, Loaded, Mistake, load, parse};
 use device_model::plan::{DeviceKind, OfferTime};
 use proptest::prelude::*;
@@ -64,7 +66,7 @@ fn the_headquarters_become_a_plan_a_policy_and_accounts() {
     let config = load(&samples().join("hq.yaml")).expect("good").config;
     let plan = config.plan();
     assert_eq!(plan.devices.len(), 102);
-    assert_eq!(plan.numbers.len(), 102);
+    assert_eq!(plan.numbers.len(), 103);
     assert_eq!(plan.park_numbers.len(), 10);
     let port = plan.devices.iter().find(|device| device.name.as_str() == "PORT_042").expect("in the range");
     assert_eq!((port.kind, port.lines[0].as_str()), (DeviceKind::CtiPort, "5142"));
@@ -144,6 +146,10 @@ fn every_range_is_kept_at_both_ends() {
         ("input_queue_bytes", ["2MiB", "4GiB"], ["1MiB", "5GiB"]),
         ("max_line_bytes", ["16KiB", "1MiB"], ["15KiB", "1025KiB"]),
         ("max_legs", ["2", "1000000"], ["1", "1000001"]),
+        ("max_calls_per_second_per_line", ["1", "100000"], ["0", "100001"]),
+        ("max_calls_per_second_per_device", ["1", "100000"], ["0", "100001"]),
+        ("max_calls_per_trunk", ["1", "1000000"], ["0", "1000001"]),
+        ("max_calls_per_second_per_trunk", ["1", "100000"], ["0", "100001"]),
         ("max_sip_transactions", ["100", "10000000"], ["99", "10000001"]),
         ("max_sip_connections", ["1", "1000000"], ["0", "1000001"]),
         ("max_sip_connecting", ["1", "100000"], ["0", "100001"]),

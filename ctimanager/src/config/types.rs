@@ -2,7 +2,7 @@
 
 use super::{Place, ServiceParameters};
 use device_model::plan::{DeviceKind, Forwards, OfferTime};
-use device_model::{DeviceName, Dn, NodeName, TrunkName};
+use device_model::{DeviceName, Dn, NodeName, PartitionName, SearchSpaceName, TrunkName};
 use security::{Mode, Secret, User};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -22,6 +22,10 @@ pub struct Config {
     pub call_manager_groups: Vec<CallManagerGroup>,
     /// Device pools.
     pub device_pools: Vec<DevicePool>,
+    /// Partitions.
+    pub partitions: Vec<Partition>,
+    /// Calling search spaces.
+    pub calling_search_spaces: Vec<CallingSearchSpace>,
     /// Directory numbers: those with an entry and, with defaults, those that only a device names.
     pub numbers: Vec<DirectoryNumber>,
     /// Devices, ranges expanded.
@@ -31,7 +35,7 @@ pub struct Config {
     /// Route patterns.
     pub route_patterns: Vec<RoutePattern>,
     /// Park numbers, ranges expanded.
-    pub park_numbers: Vec<Dn>,
+    pub park_numbers: Vec<ParkNumber>,
     /// The administrator's own groups.
     pub user_groups: Vec<UserGroup>,
     /// Users.
@@ -45,8 +49,12 @@ pub struct Config {
 pub struct Places {
     /// The (first) file as a whole.
     pub file: Place,
+    /// The list of directory numbers.
+    pub numbers: Option<Place>,
     /// The list of devices.
     pub devices: Option<Place>,
+    /// The list of trunks.
+    pub trunks: Option<Place>,
     /// The list of users.
     pub users: Option<Place>,
 }
@@ -128,6 +136,28 @@ pub struct DevicePool {
     pub place: Place,
 }
 
+/// A partition: numbers and patterns that are reached alike.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    /// Its name.
+    pub name: PartitionName,
+    /// For people.
+    pub description: Arc<str>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A calling search space.
+#[derive(Clone, Debug)]
+pub struct CallingSearchSpace {
+    /// Its name.
+    pub name: SearchSpaceName,
+    /// The partitions that it reaches, in order; at least one.
+    pub partitions: Vec<PartitionName>,
+    /// Where it stands.
+    pub place: Place,
+}
+
 /// A directory number.
 #[derive(Clone, Debug)]
 pub struct DirectoryNumber {
@@ -149,6 +179,12 @@ pub struct DirectoryNumber {
     pub auto_accept: bool,
     /// Whether applications may control the line.
     pub allow_cti_control: bool,
+    /// Who reaches it; `None`: everybody.
+    pub partition: Option<PartitionName>,
+    /// What its line reaches, before what the device reaches.
+    pub calling_search_space: Option<SearchSpaceName>,
+    /// Calls that begin at its line; `None` = `max_calls_per_second_per_line`.
+    pub max_calls_per_second: Option<u32>,
     /// Where it stands: its entry, else the device's line that names it.
     pub place: Place,
 }
@@ -196,6 +232,12 @@ pub struct Device {
     pub allow_cti_control: bool,
     /// Phones: the longest registration; `None` = the cluster's `registration_expiry_maximum`.
     pub registration_expiry_maximum: Option<Duration>,
+    /// What its lines reach, after what each reaches itself.
+    pub calling_search_space: Option<SearchSpaceName>,
+    /// Calls at once on all its lines; `None` = as many as these may have.
+    pub max_calls: Option<u32>,
+    /// Calls that begin there; `None` = `max_calls_per_second_per_device`.
+    pub max_calls_per_second: Option<u32>,
     /// Where it stands.
     pub place: Place,
 }
@@ -250,6 +292,14 @@ pub struct Trunk {
     pub ca: Option<Arc<str>>,
     /// TLS: the name that its certificate must have where it calls us, if not `host`.
     pub tls_subject: Option<Arc<str>>,
+    /// What its calls reach beside the numbers without a partition.
+    pub calling_search_space: Option<SearchSpaceName>,
+    /// Whether its calls must not leave by a trunk again; `None` = the service parameter of this name.
+    pub block_offnet_to_offnet: Option<bool>,
+    /// Calls at once, in and out; `None` = `max_calls_per_trunk`.
+    pub max_calls: Option<u32>,
+    /// New calls, in and out each; `None` = `max_calls_per_second_per_trunk`.
+    pub max_calls_per_second: Option<u32>,
     /// Where it stands.
     pub place: Place,
 }
@@ -263,7 +313,20 @@ pub struct RoutePattern {
     pub trunk: TrunkName,
     /// Drop what stands before the dot.
     pub discard_pre_dot: bool,
+    /// Who reaches it; `None`: everybody.
+    pub partition: Option<PartitionName>,
     /// Where it stands.
+    pub place: Place,
+}
+
+/// A park number.
+#[derive(Clone, Debug)]
+pub struct ParkNumber {
+    /// The number.
+    pub dn: Dn,
+    /// Who reaches it; `None`: everybody.
+    pub partition: Option<PartitionName>,
+    /// Where it, or its range, stands.
     pub place: Place,
 }
 

@@ -43,6 +43,7 @@ pub enum Request {
     Alarms,
     Nodes,
     Explain { device: String, user: String },
+    ExplainNumber { number: String, from: String, line: Option<String> },
     Dependencies { dn: String },
     Reload,
     Drain,
@@ -180,6 +181,7 @@ async fn carry_out(request: Request, by: Orderer, shell: &ControlShell) -> Answe
         Request::Alarms => AdminRequest::Alarms,
         Request::Nodes => AdminRequest::Nodes,
         Request::Explain { device, user } => AdminRequest::Explain { device, user },
+        Request::ExplainNumber { number, from, line } => AdminRequest::ExplainNumber { number, from, line },
         Request::Dependencies { dn } => AdminRequest::Dependencies { dn },
         Request::Drain => AdminRequest::Drain,
         Request::Stop => AdminRequest::Stop,
@@ -220,6 +222,7 @@ fn carried_out(request: &AdminRequest, by: Orderer, readiness: &Readiness) {
         | AdminRequest::Nodes
         | AdminRequest::Metrics
         | AdminRequest::Explain { .. }
+        | AdminRequest::ExplainNumber { .. }
         | AdminRequest::Dependencies { .. } => {}
     }
 }

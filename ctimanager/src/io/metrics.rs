@@ -63,6 +63,13 @@ fn gauges(text: &mut String, node: &Map<String, Value>) {
             standing.and_then(|standing| standing.get(alarm.name)).and_then(Value::as_u64).unwrap_or(0);
         let _ = writeln!(text, "ctimanager_alarms_standing{{alarm=\"{}\"}} {count}", alarm.name);
     }
+    let _ =
+        writeln!(text, "# HELP ctimanager_calls_refused_total Calls that a rule refused, or their way on.");
+    let _ = writeln!(text, "# TYPE ctimanager_calls_refused_total counter");
+    let refused = node.get("calls_refused").and_then(Value::as_object);
+    for (rule, count) in refused.into_iter().flatten() {
+        let _ = writeln!(text, "ctimanager_calls_refused_total{{rule=\"{rule}\"}} {count}");
+    }
     if let Some(version) = node.get("version").and_then(Value::as_str) {
         let _ = writeln!(text, "# TYPE ctimanager_build_info gauge");
         let _ = writeln!(text, "ctimanager_build_info{{version=\"{version}\"}} 1");

@@ -19,9 +19,13 @@ impl Node {
             AdminRequest::Metrics => {
                 let mut status = self.status(step.wall);
                 status["standing"] = json!(self.alarms.standing_by_name());
+                status["calls_refused"] = json!(self.screening.counts());
                 Ok(status)
             }
             AdminRequest::Explain { device, user } => Ok(self.explain(&device, &user)),
+            AdminRequest::ExplainNumber { number, from, line } => {
+                Ok(json!(self.settings.config.explain_number(&self.model, &number, &from, line.as_deref())))
+            }
             AdminRequest::Dependencies { dn } => Ok(json!(self.settings.config.dependencies(&dn))),
             AdminRequest::Drain => {
                 self.directory.drain();

@@ -140,6 +140,11 @@ alarms! {
     CALL_ADMISSION = "CallAdmissionRefused", Warning,
         "New calls are refused with 503.", "The node is further behind its work than it may be.",
         "Spread the calls over several nodes, or look for what else uses this machine.";
+    /// A trunk has its share.
+    TRUNK_CALL_LIMIT = "TrunkCallLimitReached", Warning,
+        "Calls of a trunk are refused: it has as many as it may have, or more began in a second than may.",
+        "max_calls or max_calls_per_second of the trunk; `rule` says which was met first.",
+        "Find who calls (`ctimanager calls`); raise the limit where the trunk is meant to carry more.";
     /// Sessions of an earlier life go on.
     SESSIONS_RESTORED = "SessionsRestored", Informational,
         "The sessions of the node's earlier life are held for their applications.",
@@ -407,7 +412,7 @@ impl Alarms {
 }
 
 /// Every alarm that there is.
-pub static ALL: [&Definition; 26] = [
+pub static ALL: [&Definition; 27] = [
     &PROVIDER_OPENED,
     &PROVIDER_OPEN_FAILURE,
     &PROVIDER_CLOSED,
@@ -430,6 +435,7 @@ pub static ALL: [&Definition; 26] = [
     &MAX_DEVICES_PER_PROVIDER,
     &MAX_DEVICES_PER_NODE,
     &CALL_ADMISSION,
+    &TRUNK_CALL_LIMIT,
     &SESSIONS_RESTORED,
     &SESSION_STORE_SUSPENDED,
     &SESSION_STORE_UNREADABLE,

@@ -23,6 +23,7 @@ mod portions;
 pub mod registrations;
 mod reload;
 mod restore;
+mod screening;
 mod settings;
 mod status;
 mod unopened;
@@ -45,6 +46,7 @@ use keeping::Keeping;
 use protocol::event::CloseReason;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use screening::Screening;
 use sip::{Event as SipEvent, Stack};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -68,6 +70,7 @@ pub struct Node {
     registrations: registrations::Registrations,
     portions: portions::Portions,
     pages: pages::Pages,
+    screening: Screening,
     random: StdRng,
     started: Option<SystemTime>,
     /// What is still to be told to the model in this step.
@@ -122,6 +125,7 @@ impl Node {
             registrations: registrations::Registrations::default(),
             portions: portions::Portions::default(),
             pages: pages::Pages::default(),
+            screening: Screening::default(),
             random,
             started: None,
             pending: VecDeque::new(),
@@ -201,6 +205,7 @@ impl Node {
             self.alarms.next_timeout(),
             self.portions.next_timeout(),
             self.pages.next_timeout(),
+            self.screening.next_timeout(),
         ];
         rooms.into_iter().chain([self.stopping.filter(|_| !self.stopped)]).flatten().min()
     }
@@ -224,6 +229,7 @@ impl Node {
         self.alarm_timeouts(step);
         self.certificate_timeouts(step);
         self.close_old_passwords(step);
+        self.trunks_have_room(step);
     }
 
     /// Hands an input to the SIP stack; its events wait until the present statement of the model is carried out.
@@ -261,6 +267,7 @@ impl Node {
                     self.tell_event(step, &sessions, (&event).into());
                 }
                 device_model::Output::Limit(limit) => self.limit(step, &limit),
+                device_model::Output::Refused(refused) => self.refused(step, &refused),
                 device_model::Output::News(news) => self.tell_news(step, news),
                 device_model::Output::Discard(what) => step.out.push(Output::Discard(what)),
             }

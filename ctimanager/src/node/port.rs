@@ -124,6 +124,11 @@ pub enum AdminRequest {
         device: String,
         user: String,
     },
+    ExplainNumber {
+        number: String,
+        from: String,
+        line: Option<String>,
+    },
     Dependencies {
         dn: String,
     },

@@ -3,6 +3,7 @@
 
 mod basic;
 mod devices;
+mod dialling;
 mod early;
 mod forwards;
 mod found;

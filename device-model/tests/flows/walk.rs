@@ -1,9 +1,9 @@
 //! Random walks: whatever phones, trunks and applications do, valid or not, the tables agree after every step, nobody is
 //! told nonsense, every request has one answer, and when all have gone nothing is left.
 
-use crate::world::{dynamic, fixed, plan, sdp};
+use crate::world::{dynamic, fixed, pattern, plan, sdp};
 use device_model::media::{AudioLine, Description, Direction, Profile, StreamDirection};
-use device_model::plan::{DeviceKind, Identity, OfferTime, PatternPlan, Plan, TrunkPlan};
+use device_model::plan::{DeviceKind, Identity, OfferTime, Plan, TrunkPlan};
 use device_model::port::{Event, Origin};
 use device_model::{
     CallControl, Cause, DeviceName, Input, LegCommand, LegId, LegState, LegView, Output, Party, PreparedPlan,
@@ -98,9 +98,8 @@ impl Walk {
         plan.numbers[5].forward.on_failure = to("2100");
         plan.numbers[5].max_calls = Some(2);
         plan.devices[2].offer = OfferTime::Late;
-        plan.trunks.push(TrunkPlan { name: "LATE".into(), offer: OfferTime::Late });
-        let late = PatternPlan { pattern: "8.!".into(), trunk: "LATE".into(), discard_pre_dot: true };
-        plan.patterns.push(late);
+        plan.trunks.push(TrunkPlan { offer: OfferTime::Late, ..TrunkPlan::from("LATE") });
+        plan.patterns.push(pattern("8.!", "LATE", None));
         plan.parameters.max_legs = 14;
         let identity = Identity { node: "cm1".into(), incarnation: 7 };
         let in_force = Arc::new(plan.clone());
@@ -198,7 +197,7 @@ impl Walk {
             Output::Reply(_, token, _) => Err(format!("{token} was answered twice")),
             Output::Event(sessions, _) if sessions.is_empty() => Err("told to nobody".into()),
             Output::Event(sessions, event) => self.event(sessions, event),
-            Output::Limit(_) | Output::News(_) | Output::Discard(_) => Ok(()),
+            Output::Limit(_) | Output::Refused(_) | Output::News(_) | Output::Discard(_) => Ok(()),
         }
     }
 

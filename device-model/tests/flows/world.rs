@@ -4,13 +4,11 @@
 use device_model::media::{
     AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile, StreamDirection,
 };
-use device_model::plan::{
-    DeviceKind, DevicePlan, Forwards, Identity, NumberPlan, OfferTime, PatternPlan, Plan,
-};
+use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, PatternPlan, Plan};
 use device_model::port::{Body, Event, Origin, Reply, Target};
 use device_model::{
     CallControl, DeviceName, Input, LegCommand, LegId, LegView, News, Output, Party, PreparedPlan, Request,
-    RequestToken, Revocation, SessionId, Signal,
+    RequestToken, Revocation, Sender, SessionId, Signal,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -38,28 +36,17 @@ pub const APP: SessionId = SessionId(1);
 pub const APP2: SessionId = SessionId(2);
 
 pub fn number(dn: &str) -> NumberPlan {
-    NumberPlan {
-        dn: dn.into(),
-        display: "".into(),
-        max_calls: None,
-        busy_trigger: None,
-        ring_duration: None,
-        forward: Forwards::default(),
-        auto_accept: false,
-        allow_cti_control: true,
-    }
+    NumberPlan::plain(&dn.into())
 }
 
 pub fn device(name: &str, kind: DeviceKind, lines: &[&str]) -> DevicePlan {
-    DevicePlan {
-        name: name.into(),
-        kind,
-        description: "".into(),
-        pool: "Default".into(),
-        lines: lines.iter().map(|dn| (*dn).into()).collect(),
-        allow_cti_control: true,
-        offer: OfferTime::Early,
-    }
+    DevicePlan::plain(name.into(), kind, lines.iter().map(|dn| (*dn).into()).collect())
+}
+
+/// A pattern whose access code is not sent.
+pub fn pattern(pattern: &str, trunk: &str, partition: Option<&str>) -> PatternPlan {
+    let partition = partition.map(Into::into);
+    PatternPlan { pattern: pattern.into(), trunk: trunk.into(), discard_pre_dot: true, partition }
 }
 
 /// Phones A 2001, B 2002, C 2003; phones D and E share 2100; route point RP 5000; ports P 6001, Q 6002; `9.!` to a trunk.
@@ -79,7 +66,7 @@ pub fn plan() -> Plan {
         numbers: numbers.iter().map(|dn| number(dn)).collect(),
         devices: kinds.iter().map(|(name, kind, dn)| device(name, *kind, &[dn])).collect(),
         trunks: vec!["PSTN".into()],
-        patterns: vec![PatternPlan { pattern: "9.!".into(), trunk: "PSTN".into(), discard_pre_dot: true }],
+        patterns: vec![pattern("9.!", "PSTN", None)],
         ..Plan::default()
     }
 }
@@ -332,6 +319,14 @@ impl World {
             Output::Reply(session, _, Err(refusal)) => format!("reply {session} REFUSED {:?}", refusal.kind),
             Output::Event(sessions, event) => format!("event {sessions:?} {}", event_line(event)),
             Output::Limit(limit) => format!("{limit:?}"),
+            Output::Refused(refused) => {
+                let who = match &refused.sender {
+                    Sender::Line { device, .. } => device.to_string(),
+                    Sender::Number(dn) => dn.to_string(),
+                    Sender::Trunk(trunk) => trunk.to_string(),
+                };
+                format!("refused {who} -> {} by {:?}", refused.dialled, refused.rule)
+            }
             Output::News(News::Restriction { device, itself, line }) => {
                 format!("news {} restricted itself={itself:?} line={line:?}", device.name)
             }

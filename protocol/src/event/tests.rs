@@ -60,6 +60,7 @@ fn full_leg() -> LegView {
 fn line() -> LineView {
     LineView {
         dn: "5000".into(),
+        partition: None,
         index: 1,
         max_calls: 5000,
         busy_trigger: 4500,

@@ -1,14 +1,16 @@
 //! `devices`: phones, CTI ports and route points, alone or as ranges.
 
 use super::cluster::MAX_NAME;
+use super::numbers::MAX_CALLS;
+use super::partitions::{call_rate, partition_of, space_of};
 use crate::config::dial;
 use crate::config::fields::{At, Fields};
 use crate::config::mistake::Report;
-use crate::config::names::{Kind, Names};
+use crate::config::names::{Kind, LineSetting, Names};
 use crate::config::parameters::REGISTRATION_EXPIRY;
 use crate::config::{Device, Digest, MediaEncryption, PhoneProtocol};
 use device_model::plan::{DeviceKind, OfferTime};
-use device_model::{Dn, is_visual_separator};
+use device_model::{Dn, PartitionName, SearchSpaceName, is_visual_separator};
 use security::Secret;
 use security::devices::NumberRange;
 use std::borrow::Cow;
@@ -27,7 +29,11 @@ pub(in crate::config) const DEVICE_KEYS: &[&str] = &[
     "offer",
     "allow_cti_control",
     "registration_expiry_maximum",
+    "calling_search_space",
+    "max_calls",
+    "max_calls_per_second",
 ];
+pub(in crate::config) const LINE_KEYS: &[&str] = &["dn", "partition", "calling_search_space"];
 pub(in crate::config) const DIGEST_KEYS: &[&str] = &["user", "password", "password_file"];
 pub(in crate::config) const KINDS: &[(&str, DeviceKind)] = &[
     ("phone", DeviceKind::Phone),
@@ -115,7 +121,31 @@ struct Common<'a> {
     offer: OfferTime,
     allow_cti_control: bool,
     registration_expiry_maximum: Option<Duration>,
+    calling_search_space: Option<SearchSpaceName>,
+    max_calls: Option<u32>,
+    max_calls_per_second: Option<u32>,
     digest: Option<RangedDigest<'a>>,
+}
+
+/// A line of an entry, and what it says of its number.
+struct Line<'a> {
+    at: At<'a>,
+    dn: Ranged<'a>,
+    partition: Option<PartitionName>,
+    calling_search_space: Option<SearchSpaceName>,
+}
+
+impl Line<'_> {
+    fn setting(&self, index: u64) -> Option<LineSetting> {
+        let says = self.partition.is_some() || self.calling_search_space.is_some();
+        says.then(|| LineSetting {
+            dn: self.dn.text(index),
+            partition: self.partition.as_ref().map(ToString::to_string),
+            calling_search_space: self.calling_search_space.as_ref().map(ToString::to_string),
+            place: self.at.place(),
+            path: self.at.path.clone(),
+        })
+    }
 }
 
 struct RangedDigest<'a> {
@@ -137,7 +167,7 @@ fn entry(at: &At<'_>, devices: &mut Vec<Device>, names: &mut Names, report: &mut
     let name_at = fields.require("name", report);
     let name = name_at.as_ref().and_then(|at| device_name(at, report));
     let common = common(&fields, names, report);
-    let lines = lines(&fields, name.as_ref().map_or(1, Ranged::count), report);
+    let lines = lines(&fields, name.as_ref().map_or(1, Ranged::count), names, report);
     let (name_at, name) = (name_at?, name?);
     if devices.len() as u64 + name.count() > MAX_DEVICES {
         name_at.wrong(report, format!("more than {MAX_DEVICES} devices"));
@@ -145,7 +175,8 @@ fn entry(at: &At<'_>, devices: &mut Vec<Device>, names: &mut Names, report: &mut
     }
     // Names count even when something else is wrong: whoever refers to them made no mistake.
     for index in 0..name.count() {
-        names.lines.extend(lines.iter().map(|(_, line)| line.text(index)));
+        names.lines.extend(lines.iter().map(|line| line.dn.text(index)));
+        names.line_settings.extend(lines.iter().filter_map(|line| line.setting(index)));
         if !names.define(Kind::Device, &name.text(index), &name_at, report) {
             return None;
         }
@@ -169,7 +200,7 @@ fn device(
     at: &At<'_>,
     name: &Ranged<'_>,
     common: &Common<'_>,
-    lines: &[(At<'_>, Ranged<'_>)],
+    lines: &[Line<'_>],
     names: &mut Names,
     report: &mut Report,
 ) -> Device {
@@ -184,12 +215,15 @@ fn device(
         protocol: common.protocol,
         description: common.description.into(),
         pool: common.pool.into(),
-        lines: lines.iter().map(|(_, line)| line.text(index).into()).collect(),
+        lines: lines.iter().map(|line| line.dn.text(index).into()).collect(),
         digest,
         media_encryption: common.media_encryption,
         offer: common.offer,
         allow_cti_control: common.allow_cti_control,
         registration_expiry_maximum: common.registration_expiry_maximum,
+        calling_search_space: common.calling_search_space.clone(),
+        max_calls: common.max_calls,
+        max_calls_per_second: common.max_calls_per_second,
         place: at.place(),
     }
 }
@@ -208,6 +242,9 @@ fn common<'a>(fields: &Fields<'a>, names: &mut Names, report: &mut Report) -> Op
     let allow = fields.get("allow_cti_control").and_then(|at| at.boolean(report));
     let expiry = fields.get("registration_expiry_maximum");
     let expiry = expiry.and_then(|at| at.duration(REGISTRATION_EXPIRY, report));
+    let calling_search_space = space_of(fields, names, report);
+    let max_calls = fields.get("max_calls").and_then(|at| at.integer(MAX_CALLS, report));
+    let max_calls_per_second = call_rate(fields, report);
     let digest = fields.get("digest").and_then(|at| ranged_digest(at, report));
     let kind = kind?;
     if kind != DeviceKind::Phone {
@@ -226,6 +263,9 @@ fn common<'a>(fields: &Fields<'a>, names: &mut Names, report: &mut Report) -> Op
         offer: offer.unwrap_or_default(),
         allow_cti_control: allow.unwrap_or(true),
         registration_expiry_maximum: expiry,
+        calling_search_space,
+        max_calls: max_calls.and_then(|n| u32::try_from(n).ok()),
+        max_calls_per_second,
         digest,
     })
 }
@@ -244,25 +284,38 @@ fn device_name<'a>(at: &At<'a>, report: &mut Report) -> Option<Ranged<'a>> {
     Some(name)
 }
 
-fn lines<'a>(fields: &Fields<'a>, devices: u64, report: &mut Report) -> Vec<(At<'a>, Ranged<'a>)> {
+fn lines<'a>(fields: &Fields<'a>, devices: u64, names: &mut Names, report: &mut Report) -> Vec<Line<'a>> {
     let Some(at) = fields.get("lines") else { return Vec::new() };
-    let mut lines: Vec<(At<'a>, Ranged<'a>)> = Vec::new();
+    let mut lines: Vec<Line<'a>> = Vec::new();
     for item in at.items(report) {
-        let Some(line) = line(&item, devices, report) else { continue };
-        let same = |(_, other): &(At<'_>, Ranged<'_>)| other.text(0) == line.text(0);
-        if lines.iter().any(same) {
-            item.wrong(report, format!("the device has `{}` already", line.text(0)));
+        let Some(line) = line(item, devices, names, report) else { continue };
+        let first = line.dn.text(0);
+        if lines.iter().any(|other| other.dn.text(0) == first) {
+            line.at.wrong(report, format!("the device has `{first}` already"));
         } else if lines.len() >= MAX_LINES {
-            item.wrong(report, format!("more than {MAX_LINES} lines"));
+            line.at.wrong(report, format!("more than {MAX_LINES} lines"));
             break;
         } else {
-            lines.push((item, line));
+            lines.push(line);
         }
     }
     lines
 }
 
-fn line<'a>(at: &At<'a>, devices: u64, report: &mut Report) -> Option<Ranged<'a>> {
+/// A number, or a map that says more of it.
+fn line<'a>(at: At<'a>, devices: u64, names: &mut Names, report: &mut Report) -> Option<Line<'a>> {
+    if at.scalar().is_some() {
+        let dn = line_number(&at, devices, report)?;
+        return Some(Line { at, dn, partition: None, calling_search_space: None });
+    }
+    let fields = at.fields(LINE_KEYS, report)?;
+    let dn = fields.require("dn", report).and_then(|at| line_number(&at, devices, report));
+    let partition = partition_of(&fields, names, report);
+    let calling_search_space = space_of(&fields, names, report);
+    Some(Line { dn: dn?, at, partition, calling_search_space })
+}
+
+fn line_number<'a>(at: &At<'a>, devices: u64, report: &mut Report) -> Option<Ranged<'a>> {
     let text = at.text(report)?;
     let line = Ranged::parse(at, text, report)?.into_number();
     if let Err(message) = dial::number(&line.text(0)) {

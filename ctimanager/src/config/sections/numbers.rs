@@ -2,11 +2,12 @@
 
 use super::cluster::{MAX_NAME, defined, host};
 use super::devices;
+use super::partitions::{call_rate, partition_of, space_of};
 use crate::config::dial::{self, Pattern};
 use crate::config::fields::At;
 use crate::config::mistake::Report;
 use crate::config::names::{Kind, Names};
-use crate::config::{DirectoryNumber, RoutePattern, SourcePort, Trunk, TrunkTransport};
+use crate::config::{DirectoryNumber, ParkNumber, RoutePattern, SourcePort, Trunk, TrunkTransport};
 use device_model::Dn;
 use device_model::plan::Forwards;
 use security::tls::Trust;
@@ -24,12 +25,29 @@ pub(in crate::config) const NUMBER_KEYS: &[&str] = &[
     "forward",
     "auto_accept",
     "allow_cti_control",
+    "partition",
+    "calling_search_space",
+    "max_calls_per_second",
 ];
 pub(in crate::config) const FORWARD_KEYS: &[&str] =
     &["all", "busy", "no_answer", "unregistered", "on_failure"];
-pub(in crate::config) const TRUNK_KEYS: &[&str] =
-    &["name", "host", "port", "transport", "offer", "digest", "source_port", "ca", "tls_subject"];
-pub(in crate::config) const PATTERN_KEYS: &[&str] = &["pattern", "trunk", "discard"];
+pub(in crate::config) const TRUNK_KEYS: &[&str] = &[
+    "name",
+    "host",
+    "port",
+    "transport",
+    "offer",
+    "digest",
+    "source_port",
+    "ca",
+    "tls_subject",
+    "calling_search_space",
+    "block_offnet_to_offnet",
+    "max_calls",
+    "max_calls_per_second",
+];
+pub(in crate::config) const PATTERN_KEYS: &[&str] = &["pattern", "trunk", "discard", "partition"];
+pub(in crate::config) const PARK_KEYS: &[&str] = &["numbers", "partition"];
 pub(in crate::config) const TRANSPORTS: &[(&str, TrunkTransport)] =
     &[("udp", TrunkTransport::Udp), ("tcp", TrunkTransport::Tcp), ("tls", TrunkTransport::Tls)];
 pub(in crate::config) const DISCARDS: &[(&str, bool)] = &[("pre_dot", true), ("none", false)];
@@ -37,6 +55,8 @@ pub(in crate::config) const DISCARDS: &[(&str, bool)] = &[("pre_dot", true), ("n
 const MAX_AUTHORITY_BYTES: u64 = 1 << 20;
 /// Calls at once on a number.
 pub(in crate::config) const MAX_CALLS: std::ops::RangeInclusive<u64> = 1..=10_000;
+/// Calls at once on a trunk.
+pub(in crate::config) const MAX_TRUNK_CALLS: std::ops::RangeInclusive<u64> = 1..=1_000_000;
 /// A peer's port.
 const PORT: std::ops::RangeInclusive<u64> = 1..=65_535;
 /// How long a number may ring.
@@ -75,6 +95,9 @@ pub(in crate::config) fn number(
         forward: fields.get("forward").map(|at| forwards(&at, names, report)).unwrap_or_default(),
         auto_accept: flag("auto_accept", false, report),
         allow_cti_control: flag("allow_cti_control", true, report),
+        partition: partition_of(&fields, names, report),
+        calling_search_space: space_of(&fields, names, report),
+        max_calls_per_second: call_rate(&fields, report),
         place: at.place(),
     };
     first.then_some(number)
@@ -122,6 +145,10 @@ pub(in crate::config) fn trunk(at: &At<'_>, names: &mut Names, report: &mut Repo
             at.wrong(report, word);
         }
     }
+    let calling_search_space = space_of(&fields, names, report);
+    let block_offnet_to_offnet = fields.get("block_offnet_to_offnet").and_then(|at| at.boolean(report));
+    let max_calls = fields.get("max_calls").and_then(|at| at.integer(MAX_TRUNK_CALLS, report));
+    let max_calls_per_second = call_rate(&fields, report);
     Some(Trunk {
         name: name?.into(),
         host: host?.into(),
@@ -132,6 +159,10 @@ pub(in crate::config) fn trunk(at: &At<'_>, names: &mut Names, report: &mut Repo
         source_port,
         ca,
         tls_subject: tls_subject.map(Into::into),
+        calling_search_space,
+        block_offnet_to_offnet,
+        max_calls: max_calls.and_then(|n| u32::try_from(n).ok()),
+        max_calls_per_second,
         place: at.place(),
     })
 }
@@ -167,11 +198,17 @@ pub(in crate::config) fn pattern(
     let fields = at.fields(PATTERN_KEYS, report)?;
     let pattern_at = fields.require("pattern", report);
     let text = pattern_at.as_ref().and_then(|at| at.text(report)).map(dial::plain_pattern);
+    let partition = partition_of(&fields, names, report);
+    // The same pattern in two partitions leads different callers by different trunks.
+    let unique = |text: &str| match &partition {
+        Some(partition) => format!("{text}` in partition `{partition}"),
+        None => text.to_owned(),
+    };
     let parsed = match (&pattern_at, &text) {
         (Some(at), Some(text)) => Pattern::parse(text)
             .map_err(|message| at.wrong(report, message))
             .ok()
-            .filter(|_| names.define(Kind::Pattern, text, at, report)),
+            .filter(|_| names.define(Kind::Pattern, &unique(text), at, report)),
         _ => None,
     };
     let trunk = fields.require("trunk", report).and_then(|at| {
@@ -185,23 +222,45 @@ pub(in crate::config) fn pattern(
     if let Some(at) = discard.filter(|_| discard_pre_dot && !parsed.has_dot) {
         at.wrong(report, "the pattern has no dot: nothing stands before it");
     }
-    Some(RoutePattern { pattern: text?.into(), trunk: trunk?.into(), discard_pre_dot, place: at.place() })
+    Some(RoutePattern {
+        pattern: text?.into(),
+        trunk: trunk?.into(),
+        discard_pre_dot,
+        partition,
+        place: at.place(),
+    })
 }
 
-pub(in crate::config) fn park_numbers(at: Option<At<'_>>, names: &mut Names, report: &mut Report) -> Vec<Dn> {
-    let mut numbers: Vec<Dn> = Vec::new();
+/// Numbers and ranges, each alone or as a map with its partition.
+pub(in crate::config) fn park_numbers(
+    at: Option<At<'_>>,
+    names: &mut Names,
+    report: &mut Report,
+) -> Vec<ParkNumber> {
+    let mut numbers: Vec<ParkNumber> = Vec::new();
     for item in at.map(|at| at.items(report)).unwrap_or_default() {
-        let Some(text) = item.text(report) else { continue };
+        let (range_at, partition) = if item.scalar().is_some() {
+            (Some(item.clone()), None)
+        } else {
+            let Some(fields) = item.fields(PARK_KEYS, report) else { continue };
+            (fields.require("numbers", report), partition_of(&fields, names, report))
+        };
+        let Some((at, text)) = range_at.and_then(|at| Some((at.clone(), at.text(report)?))) else { continue };
         match dial::park_range(text) {
-            Err(message) => item.wrong(report, message),
+            Err(message) => at.wrong(report, message),
             Ok(range) if (numbers.len() + range.len()) as u64 > dial::MAX_PARK_NUMBERS => {
-                item.wrong(report, format!("more than {} park numbers", dial::MAX_PARK_NUMBERS));
+                at.wrong(report, format!("more than {} park numbers", dial::MAX_PARK_NUMBERS));
             }
             Ok(range) => {
                 // One mistake is enough for two ranges that overlap in many numbers.
-                let fresh = range.iter().all(|number| names.define(Kind::ParkNumber, number, &item, report));
+                let fresh = range.iter().all(|number| names.define(Kind::ParkNumber, number, &at, report));
+                let parked = |number: String| ParkNumber {
+                    dn: number.into(),
+                    partition: partition.clone(),
+                    place: item.place(),
+                };
                 if fresh {
-                    numbers.extend(range.into_iter().map(Dn::from));
+                    numbers.extend(range.into_iter().map(parked));
                 }
             }
         }

@@ -146,7 +146,7 @@ impl Scene {
     fn work(&mut self, app: CtiConnection, port: &str, point: &str, number: &str) {
         self.talk((app, port), (app, point), number);
         self.ask(app, "call.make", json!({"device": port, "destination": "404404"}));
-        for to in [json!("5000404"), Value::Null] {
+        for to in [json!("9404"), Value::Null] {
             let forward = json!({"device": point, "dn": number, "destination": to});
             self.ask(app, "line.set_forward", forward);
         }

@@ -12,4 +12,5 @@ mod portions;
 mod registrations;
 mod reload;
 mod rights;
+mod screening;
 mod world;

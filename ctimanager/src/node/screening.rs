@@ -1,0 +1,105 @@
+//! What rules refused of calls: counted by rule, logged once a second, and an alarm where a trunk is at its limit.
+
+use super::applications::Seldom;
+use super::port::{Output, Report, Severity};
+use super::{Node, Step, alarms};
+use device_model::port::{Refused, Rule};
+use device_model::{Sender, TrunkName};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// The alarm of a trunk stands until nothing of it was refused for so long.
+const CALM: Duration = Duration::from_secs(60);
+
+/// The rules in the words of the configuration.
+const RULES: [&str; 8] = [
+    "partition",
+    "block_offnet_to_offnet",
+    "line_max_calls",
+    "line_max_calls_per_second",
+    "device_max_calls",
+    "device_max_calls_per_second",
+    "trunk_max_calls",
+    "trunk_max_calls_per_second",
+];
+
+/// The rule's place among [`RULES`].
+fn index(rule: &Rule) -> usize {
+    match rule {
+        Rule::Partition => 0,
+        Rule::OffnetToOffnet => 1,
+        Rule::LineCalls => 2,
+        Rule::LineRate => 3,
+        Rule::DeviceCalls => 4,
+        Rule::DeviceRate => 5,
+        Rule::TrunkCalls(_) => 6,
+        Rule::TrunkRate(_) => 7,
+    }
+}
+
+/// What was refused so far.
+#[derive(Debug, Default)]
+pub(super) struct Screening {
+    counts: [u64; RULES.len()],
+    told: [Seldom; RULES.len()],
+    /// Trunks at their limit, and when a call was last refused for it.
+    trunks: BTreeMap<TrunkName, Instant>,
+}
+
+impl Screening {
+    /// Refusals of each rule since the start.
+    pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        RULES.into_iter().zip(self.counts).collect()
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.trunks.values().min().map(|last| *last + CALM)
+    }
+}
+
+impl Node {
+    /// Who is a name of the configuration and may be logged; the number that was dialled only at DEBUG.
+    pub(super) fn refused(&mut self, step: &mut Step<'_>, refused: &Refused) {
+        let rule = index(&refused.rule);
+        self.screening.counts[rule] += 1;
+        let mut who = vec![("rule", RULES[rule].to_owned())];
+        match &refused.sender {
+            Sender::Line { device, .. } => who.push(("device", device.to_string())),
+            Sender::Trunk(trunk) => who.push(("from_trunk", trunk.to_string())),
+            Sender::Number(_) => who.push(("by", "forward".to_owned())),
+        }
+        if let Rule::TrunkCalls(trunk) | Rule::TrunkRate(trunk) = &refused.rule {
+            who.push(("trunk", trunk.to_string()));
+            self.trunk_at_limit(step, trunk.clone(), RULES[rule]);
+        }
+        if let Some(untold) = self.screening.told[rule].tell(step.now) {
+            let mut parameters = who.clone();
+            parameters.push(("untold", untold.to_string()));
+            let report = Report { name: "CallRefused", severity: Severity::Informational, parameters };
+            step.out.push(Output::Report(report));
+        }
+        who.push(("dialled", refused.dialled.to_string()));
+        if let Sender::Line { dn, .. } | Sender::Number(dn) = &refused.sender {
+            who.push(("line", dn.to_string()));
+        }
+        let report = Report { name: "CallRefused", severity: Severity::Debug, parameters: who };
+        step.out.push(Output::Report(report));
+    }
+
+    fn trunk_at_limit(&mut self, step: &mut Step<'_>, trunk: TrunkName, rule: &str) {
+        let parameters = vec![("trunk", trunk.to_string()), ("rule", rule.to_owned())];
+        if self.screening.trunks.insert(trunk.clone(), step.now).is_some() {
+            return;
+        }
+        self.alarm_condition(step, &alarms::TRUNK_CALL_LIMIT, trunk.to_string(), true, parameters, &[]);
+    }
+
+    /// Ends the alarms of trunks of which nothing was refused for a while.
+    pub(super) fn trunks_have_room(&mut self, step: &mut Step<'_>) {
+        let calm = self.screening.trunks.extract_if(.., |_, last| *last + CALM <= step.now);
+        for (trunk, _) in calm.collect::<Vec<_>>() {
+            let parameters = vec![("trunk", trunk.to_string())];
+            self.alarm_condition(step, &alarms::TRUNK_CALL_LIMIT, trunk.to_string(), false, parameters, &[]);
+        }
+    }
+}
