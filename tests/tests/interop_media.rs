@@ -70,9 +70,6 @@ async fn a_hundred_calls_at_once_each_with_its_own_rtp() {
         .user("ivr", &["RP_MAIN"]);
     let mut node = Node::start(&lab, config).await;
     let mut app = App::open(&lab, &node, "ivr", "RP_MAIN", Media::Dynamic).await;
-    let speech = lab.folder("speech").join("tone.ul");
-    std::fs::write(&speech, tests::lab::rtp::mu_law_of(&tone::sine(ALICE_HZ, 30)))
-        .expect("the folder is writable");
     let callers = sipp::Run {
         scenario: "uac_heard",
         to: Some(node.sip),
@@ -81,7 +78,8 @@ async fn a_hundred_calls_at_once_each_with_its_own_rtp() {
         calls: CALLS as u64,
         rate: 50,
         media_ports: 500,
-        keys: vec![("FILE", speech.display().to_string()), ("TALK_MS", "8000".into())],
+        keys: vec![("FILE", "tone.ul".into()), ("TALK_MS", "8000".into())],
+        files: vec![("tone.ul", tests::lab::rtp::mu_law_of(&tone::sine(ALICE_HZ, 30)))],
         ..sipp::Run::default()
     };
     let mut callers = Sipp::start(&lab, &callers);

@@ -138,13 +138,12 @@ async fn sipp_speaks_with_a_voice_of_each_call() {
         ..sipp::Run::default()
     };
     let peer = Sipp::start(&lab, &peer);
-    let speech = lab.folder("speech").join("tone.ul");
-    std::fs::write(&speech, mu_law_of(&tone::sine(450, 30))).expect("the folder is writable");
     let caller = sipp::Run {
         scenario: "uac_heard",
         to: Some(peer.local),
         calls: 1,
-        keys: vec![("FILE", speech.display().to_string()), ("TALK_MS", "3000".into())],
+        keys: vec![("FILE", "tone.ul".into()), ("TALK_MS", "3000".into())],
+        files: vec![("tone.ul", mu_law_of(&tone::sine(450, 30)))],
         ..sipp::Run::default()
     };
     let mut caller = Sipp::start(&lab, &caller);

@@ -489,7 +489,8 @@ fn rust_files() -> Vec<PathBuf> {
     walk(root()).into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
 }
 
-/// All files of the project: not what is built, not what version control keeps.
+/// All files of the project: not what is built (cargo marks its folder, whatever it is called), not what version control
+/// keeps.
 fn walk(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -499,7 +500,7 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
             let skipped =
                 matches!(name.as_str(), ".git" | "target" | "state" | "node_modules" | "__pycache__");
-            if path.is_dir() && !skipped {
+            if path.is_dir() && !skipped && !path.join("CACHEDIR.TAG").exists() {
                 folders.push(path);
             } else if path.is_file() && !skipped {
                 files.push(path);

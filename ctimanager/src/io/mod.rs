@@ -25,6 +25,7 @@ mod sip;
 mod start;
 mod store;
 mod tls;
+mod unix;
 mod web;
 
 pub use bind::{BindError, Bound, Listen, bind};
@@ -41,6 +42,7 @@ pub use run::{
 };
 pub use start::{Launch, RunOptions, StartError, listen, run, run_core};
 pub use tls::{SipPeers, TlsConfigs};
+pub use unix::Address as UnixAddress;
 pub use web::WebDoor;
 
 use crate::node::{Input, Output};

@@ -46,6 +46,10 @@ pub struct Account {
     pub ca: Option<PathBuf>,
 }
 
+/// Its voice and what it heard, in its folder.
+const SPEECH: &str = "tone.wav";
+const RECORDINGS: &str = "recordings";
+
 /// A running phone.
 pub struct Baresip {
     account: Account,
@@ -63,11 +67,12 @@ impl Baresip {
         let control = lab.address();
         // The port tells phones of one number apart.
         let folder = lab.folder(&format!("baresip-{}-{}", account.number, control.port()));
-        let recordings = folder.join("recordings");
+        let recordings = folder.join(RECORDINGS);
         std::fs::create_dir_all(&recordings).expect("the lab's folder can be written to");
-        write_configuration(lab, &folder, &recordings, &account, control);
+        write_configuration(lab, &folder, &account, control);
         let mut command = Command::new("baresip");
-        command.arg("-s").arg("-f").arg(&folder);
+        // What it reads and writes is named from here: a path in its files ends at a space.
+        command.args(["-s", "-f", "."]).current_dir(&folder);
         let mut process =
             Process::start(&format!("baresip {}", account.number), command, &folder.join("log"));
         let control = eventually("baresip's control connection", SOON, async || {
@@ -292,22 +297,20 @@ fn uri_transport(transport: Transport) -> &'static str {
     }
 }
 
-fn write_configuration(lab: &Lab, folder: &Path, recordings: &Path, account: &Account, control: SocketAddr) {
-    let speech = folder.join("tone.wav");
-    tone::write_wav(&speech, account.tone_hz, 120);
+fn write_configuration(lab: &Lab, folder: &Path, account: &Account, control: SocketAddr) {
+    tone::write_wav(&folder.join(SPEECH), account.tone_hz, 120);
     let host = lab.host();
     let (sip, rtp) = (lab.ports(4), lab.ports(40));
     let mut config = format!(
         "poll_method epoll\nsip_listen {host}:{sip}\nnet_interface {host}\nrtp_ports {rtp}-{}\n\
-         call_max_calls 8\ncall_local_timeout 120\naudio_source aufile,{speech}\nausrc_srate 8000\nauplay_srate 8000\n\
-         ausrc_channels 1\nauplay_channels 1\nctrl_tcp_listen {control}\nsnd_path {}\nmodule_path {}\n",
+         call_max_calls 8\ncall_local_timeout 120\naudio_source aufile,{SPEECH}\nausrc_srate 8000\nauplay_srate 8000\n\
+         ausrc_channels 1\nauplay_channels 1\nctrl_tcp_listen {control}\nsnd_path {RECORDINGS}\nmodule_path {}\n",
         rtp + 38,
-        recordings.display(),
         module_folder().display(),
-        speech = speech.display(),
     );
     if let Some(ca) = &account.ca {
-        let _ = writeln!(config, "sip_cafile {}\nsip_verify_server yes", ca.display());
+        std::fs::copy(ca, folder.join("ca.pem")).expect("the authority's certificate is there");
+        let _ = writeln!(config, "sip_cafile ca.pem\nsip_verify_server yes");
     }
     for module in ["g711", "aufile", "sndfile", "stun", "srtp", "uuid"] {
         let _ = writeln!(config, "module {module}.so");
@@ -321,12 +324,11 @@ fn write_configuration(lab: &Lab, folder: &Path, recordings: &Path, account: &Ac
     // of its own choice.
     let line = format!(
         "<sip:{number}@{registrar}{transport}>;auth_user={number};auth_pass={password};audio_codecs=pcmu,pcma;\
-         regint=600;audio_source=aufile,{speech};answermode={answer};dtmfmode=rtpevent;\
+         regint=600;audio_source=aufile,{SPEECH};answermode={answer};dtmfmode=rtpevent;\
          outbound=\"sip:{proxy}{transport}\"{encryption}\n",
         encryption = account.media_encryption.map(|how| format!(";mediaenc={how}")).unwrap_or_default(),
         proxy = account.proxy.unwrap_or(*registrar),
         transport = uri_transport(*transport),
-        speech = speech.display(),
     );
     std::fs::write(folder.join("config"), config).expect("the phone's folder can be written to");
     std::fs::write(folder.join("accounts"), line).expect("the phone's folder can be written to");

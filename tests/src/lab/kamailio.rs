@@ -38,11 +38,12 @@ impl Kamailio {
         let (address, tls) = (lab.address(), lab.address());
         let ca = write_certificates(&folder, address.ip());
         let file = folder.join("kamailio.cfg");
-        let text = configuration(&folder, address, tls) + route;
+        let text = configuration(address, tls) + route;
         std::fs::write(&file, text).expect("the lab's folder can be written to");
         let mut command = Command::new("kamailio");
         command.env("PATH", search_path()).args(["-DD", "-E", "-m", "64", "-M", "8"]);
-        command.arg("-f").arg(&file).arg("-Y").arg(&folder).arg("-P").arg(folder.join("pid"));
+        // Paths in its files stand between quotes, so they are named from its folder.
+        command.current_dir(&folder).args(["-f", "./kamailio.cfg", "-Y", ".", "-P", "./pid"]);
         let process = Process::start("kamailio", command, &folder.join("log")).with_children();
         let mut kamailio = Kamailio { address, tls, ca, process };
         eventually("kamailio listens", SOON, async || {
@@ -130,9 +131,8 @@ fn write_certificates(folder: &Path, host: IpAddr) -> PathBuf {
     ca
 }
 
-fn configuration(folder: &Path, address: SocketAddr, tls: SocketAddr) -> String {
+fn configuration(address: SocketAddr, tls: SocketAddr) -> String {
     let (host, port, tls_port) = (address.ip(), address.port(), tls.port());
-    let folder = folder.display();
     format!(
         r#"debug=1
 log_stderror=yes
@@ -145,8 +145,8 @@ enable_tls=yes
 listen=tls:{host}:{tls_port}
 loadmodule "tls.so"
 modparam("tls", "tls_method", "TLSv1.2+")
-modparam("tls", "private_key", "{folder}/key.pem")
-modparam("tls", "certificate", "{folder}/cert.pem")
+modparam("tls", "private_key", "./key.pem")
+modparam("tls", "certificate", "./cert.pem")
 loadmodule "tm.so"
 loadmodule "sl.so"
 loadmodule "pv.so"

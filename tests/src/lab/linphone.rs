@@ -23,20 +23,28 @@ impl Linphone {
     /// # Panics
     /// If it isn't in time.
     pub async fn registered(lab: &Lab, account: Account) -> Linphone {
+        Linphone::registered_with(lab, account, "").await
+    }
+
+    /// The same with these lines in the section `[sip]` of its configuration.
+    ///
+    /// # Panics
+    /// If it isn't in time.
+    pub async fn registered_with(lab: &Lab, account: Account, sip_lines: &str) -> Linphone {
         let folder = lab.folder(&format!("linphone-{}", account.number));
-        let (speech, recording) = (folder.join("tone.wav"), folder.join("heard.wav"));
-        tone::write_wav(&speech, account.tone_hz, 120);
+        let recording = folder.join("heard.wav");
+        tone::write_wav(&folder.join("tone.wav"), account.tone_hz, 120);
         let host = lab.host();
         let (sip, rtp) = (lab.port(), lab.ports(2));
         let configuration = format!(
             "[sip]\nsip_port={sip}\nsip_tcp_port=0\nsip_tls_port=0\nuse_ipv6=0\nguess_hostname=0\n\
-             bind_address={host}\nmedia_encryption=none\n[rtp]\naudio_rtp_port={rtp}\nbind_address={host}\n\
+             bind_address={host}\nmedia_encryption=none\n{sip_lines}[rtp]\naudio_rtp_port={rtp}\nbind_address={host}\n\
              [net]\nfirewall_policy=none\n"
         );
         std::fs::write(folder.join("rc"), configuration).expect("the lab's folder can be written to");
         std::fs::create_dir_all(folder.join(".local/share/linphone"))
             .expect("the lab's folder can be written to");
-        // It does its work while it waits at a terminal's prompt, so it gets a terminal.
+        // It does its work while it waits at a terminal's prompt, so it gets a terminal. Paths are named from its folder.
         let mut command = Command::new("script");
         command.env("HOME", &folder).current_dir(&folder);
         command.args(["-qfec", "exec linphonec -c rc -d 4 -l sip.log", "/dev/null"]);
@@ -45,8 +53,8 @@ impl Linphone {
         let mut phone = Linphone { account, prompt, recording, story: folder.join("sip.log"), process };
         phone.process.wait_for_log("linphonec>", SOON).await;
         phone.say("soundcard use files");
-        phone.say(&format!("play {}", speech.display()));
-        phone.say(&format!("record {}", phone.recording.display()));
+        phone.say("play tone.wav");
+        phone.say("record heard.wav");
         let Account { number, registrar, password, .. } = &phone.account;
         let register = format!("register sip:{number}@{registrar} sip:{registrar} {password}");
         phone.say(&register);

@@ -31,6 +31,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 /// How long a test waits for something that ought to happen at once.
 pub const SOON: Duration = Duration::from_secs(10);
 
+/// Labs lie in a folder that has all that people's folders have, so that every test shows that it does no harm: a length
+/// beyond that of a Unix socket's address, spaces, quotes, what formats and scripts take for their own, other letters.
+const AWKWARD: &str = "a long folder's name, with 100 % of what \"breaks\" things: $HOME, #, ;, (ü), \u{6771}; \
+                       Unix sockets have 108 bytes";
+
 /// The place of one test: a folder for its files and an address for its sockets.
 pub struct Lab {
     folder: PathBuf,
@@ -48,7 +53,8 @@ impl Lab {
     pub fn new(test: &str) -> Lab {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = target_folder().join("lab").join(format!("{test}-{}-{number}", std::process::id()));
+        let folder = target_folder().join("lab").join(AWKWARD);
+        let folder = folder.join(format!("{test}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
         let (host, claim) = claim_address();
         Lab { folder, host, _claim: claim }
@@ -66,6 +72,13 @@ impl Lab {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
         folder
+    }
+
+    /// The path of a file in such a folder that no other call has given.
+    #[must_use]
+    pub fn file(&self, folder: &str, name: &str) -> PathBuf {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        self.folder(folder).join(format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// A port that is free for UDP and TCP at the lab's address. The address is this lab's alone, so that it stays free.

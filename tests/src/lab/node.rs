@@ -245,7 +245,7 @@ impl Node {
         let mut pki = Command::new(built("ctimanager"));
         pki.args(["pki", "init"]).arg(folder.join("pki")).arg("--config").arg(&file);
         succeed("pki init", &pki.output().expect("the program runs"));
-        let socket = socket(&folder, config.port_of("cti/tls"));
+        let socket = folder.join("state").join("ctimanager.sock");
         let process = run(program, &folder, &socket, level, 1);
         let at = |path: &str| SocketAddr::new(lab.host(), config.port_of(path));
         let mut node = Node {
@@ -503,16 +503,6 @@ fn run(program: &str, folder: &Path, socket: &Path, level: Option<&str>, life: u
     command.arg("--state").arg(folder.join("state")).arg("--socket").arg(socket);
     let log = if life == 1 { "log".to_owned() } else { format!("log-{life}") };
     Process::start("ctimanager", command, &folder.join(log))
-}
-
-/// Where administrators reach the node: beside its state, or in the folder for temporary files where the path would be
-/// longer than a socket's address may be (108 bytes).
-fn socket(folder: &Path, port: u16) -> PathBuf {
-    let beside = folder.join("state").join("ctimanager.sock");
-    if beside.as_os_str().len() < 100 {
-        return beside;
-    }
-    std::env::temp_dir().join(format!("ctimanager-lab-{}-{port}.sock", std::process::id()))
 }
 
 fn succeed(what: &str, output: &Output) {

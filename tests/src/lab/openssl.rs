@@ -21,8 +21,7 @@ impl Client {
     /// If openssl isn't there.
     #[must_use]
     pub fn connect(lab: &Lab, to: SocketAddr, ca: &Path, words: &[&str]) -> Client {
-        let log = format!("{}{}", to.port(), words.concat().replace('/', "_"));
-        Client::logging(&lab.folder("openssl").join(log), to, ca, words)
+        Client::logging(&lab.file("openssl", "client"), to, ca, words)
     }
 
     /// The same with a folder of its own for what it says.
@@ -94,7 +93,7 @@ pub async fn server(lab: &Lab, at: SocketAddr, identity: (&Path, &Path), version
         "-cert",
     ]);
     command.arg(identity.0).arg("-key").arg(identity.1);
-    let process = Process::start("openssl", command, &lab.folder("openssl").join(format!("server{version}")));
+    let process = Process::start("openssl", command, &lab.file("openssl", "server"));
     eventually("openssl listens", SOON, async || TcpStream::connect(at).ok()).await;
     process
 }
@@ -115,7 +114,7 @@ impl Listener {
         let mut command = Command::new("openssl");
         command.args(["s_server", "-verify", "2", "-accept", &at.to_string(), "-CAfile"]).arg(ca);
         command.arg("-cert").arg(identity.0).arg("-key").arg(identity.1);
-        let log = lab.folder("openssl").join(format!("listener{}", at.port()));
+        let log = lab.file("openssl", "listener");
         let (mut process, input) = Process::prompted("openssl", command, &log);
         process.wait_for_log("ACCEPT", SOON).await;
         Listener { process, _input: input }

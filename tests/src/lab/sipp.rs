@@ -105,6 +105,8 @@ pub struct Run {
     pub tcp: bool,
     /// Ports for audio, free and side by side; 4 apart for `[auto_media_port]`.
     pub media_ports: u16,
+    /// What lies beside the scenario, by name.
+    pub files: Vec<(&'static str, Vec<u8>)>,
     /// Lines of `[field0];[field1]…`.
     pub fields: Vec<String>,
 }
@@ -120,9 +122,12 @@ impl Sipp {
         if let Some(to) = run.to {
             command.arg(to.to_string());
         }
-        let file = folder.join(format!("{}.xml", run.scenario));
-        std::fs::write(&file, scenario(run)).expect("the folder is writable");
-        command.arg("-sf").arg(file).args(["-nostdin", "-trace_err", "-error_file", "errors.log"]);
+        // It keeps names of files in 250 bytes, and a comma ends one in a scenario: they are named from its folder.
+        std::fs::write(folder.join("scenario.xml"), scenario(run)).expect("the folder is writable");
+        for (name, bytes) in &run.files {
+            std::fs::write(folder.join(name), bytes).expect("the folder is writable");
+        }
+        command.args(["-sf", "scenario.xml"]).args(["-nostdin", "-trace_err", "-error_file", "errors.log"]);
         command.args(["-trace_stat", "-stf", "stat.csv", "-fd", "1s"]);
         command.args(["-i", &local.ip().to_string(), "-p", &local.port().to_string()]);
         command.args(["-mi", &local.ip().to_string(), "-mp", &lab.ports(run.media_ports.max(4)).to_string()]);
@@ -138,10 +143,9 @@ impl Sipp {
             command.args(["-l", &run.at_once.to_string()]);
         }
         if !run.fields.is_empty() {
-            let file = folder.join("fields.csv");
-            std::fs::write(&file, format!("SEQUENTIAL\n{}\n", run.fields.join("\n")))
-                .expect("the folder is writable");
-            command.arg("-inf").arg(file);
+            let text = format!("SEQUENTIAL\n{}\n", run.fields.join("\n"));
+            std::fs::write(folder.join("fields.csv"), text).expect("the folder is writable");
+            command.args(["-inf", "fields.csv"]);
         }
         let process = Process::start(&format!("sipp {}", run.scenario), command, &folder.join("log"));
         Sipp { local, folder, process }

@@ -1,6 +1,7 @@
 //! The shell's limits, at the limit: whoever comes beyond is closed at once, and counted.
 
 use super::*;
+use crate::io::unix::Address;
 use tokio::net::UnixStream;
 
 fn with(limits: Limits) -> Wishes {
@@ -156,9 +157,13 @@ async fn administrators_beyond_the_limit() {
     let house = house(wishes).await;
     let mut askers = Vec::new();
     for _ in 0..32 {
-        askers.push(UnixStream::connect(&path).await.expect("a connection"));
+        askers
+            .push(UnixStream::connect(Address::of(&path).expect("its folder")).await.expect("a connection"));
     }
-    assert!(is_closed(&mut UnixStream::connect(&path).await.expect("accepted")).await);
+    assert!(
+        is_closed(&mut UnixStream::connect(Address::of(&path).expect("its folder")).await.expect("accepted"))
+            .await
+    );
     askers[31].write_all(b"{\"command\": \"status\"}\n").await.expect("written");
     expect(&mut askers[31], "{\"ok\":\"Status\"}\n").await;
     drop(house);

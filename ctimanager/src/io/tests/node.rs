@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::io::control::{Answer, Request};
+use crate::io::unix::Address;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -110,7 +111,9 @@ fn credentials() -> Value {
 }
 
 async fn ask(socket: &Path, request: Request) -> Answer {
-    let mut stream = BufReader::new(UnixStream::connect(socket).await.expect("a connection"));
+    let mut stream = BufReader::new(
+        UnixStream::connect(Address::of(socket).expect("its folder")).await.expect("a connection"),
+    );
     let line = format!("{}\n", serde_json::to_string(&request).expect("JSON"));
     stream.write_all(line.as_bytes()).await.expect("written");
     let mut answer = String::new();
