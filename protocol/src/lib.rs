@@ -13,6 +13,7 @@ pub mod event;
 pub mod frame;
 pub mod methods;
 pub mod openrpc;
+pub mod planned;
 pub mod rpc;
 pub mod secret;
 pub mod session;

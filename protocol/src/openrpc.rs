@@ -3,6 +3,7 @@
 use crate::error::Symbol;
 use crate::event::{CloseReason, EventType};
 use crate::methods::{Description, MAX_IDEM_BYTES, Method};
+use crate::planned::{self, PLANNED};
 use crate::rpc;
 use schemars::generate::SchemaSettings;
 use serde_json::value::RawValue;
@@ -46,7 +47,7 @@ pub fn document() -> Value {
         "servers": [{"name": "WebSocket", "url": "wss://localhost:8443/cti/v1"}],
         "methods": methods,
         "components": {"schemas": generator.take_definitions(true), "errors": errors},
-        "x-events": EventType::ALL.iter().map(|t| t.name()).collect::<Vec<_>>(),
+        "x-events": EventType::ALL.iter().map(|t| event(t.name())).collect::<Vec<_>>(),
         "x-connection-events": ["session.superseded", "session.heartbeat", "session.closed"],
     })
 }
@@ -63,13 +64,25 @@ fn method(description: Description) -> Value {
             "required": false,
         }));
     }
-    json!({
+    let mut method = json!({
         "name": description.name,
         "summary": description.summary,
         "paramStructure": "by-name",
         "params": params,
         "result": {"name": "result", "schema": description.result},
-    })
+    });
+    if planned::method(description.name).is_some() {
+        method["x-status"] = json!(PLANNED);
+    }
+    method
+}
+
+fn event(name: &str) -> Value {
+    let mut event = json!({"name": name});
+    if planned::event(name).is_some() {
+        event["x-status"] = json!(PLANNED);
+    }
+    event
 }
 
 #[cfg(test)]
@@ -128,10 +141,15 @@ mod tests {
         let page = include_str!("../../docs/cti-protocol.md");
         for name in Method::NAMES {
             let idem = if Method::changes(name) == Some(true) { "yes" } else { "" };
-            assert!(page.contains(&format!("| `{name}` | {idem} |")), "{name}");
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` | {idem} |")));
+            let row = row.unwrap_or_else(|| panic!("{name}"));
+            assert_eq!(row.contains("*planned*"), planned::method(name).is_some(), "{row}");
         }
+        let (_, events) = page.split_once("## Events\n").expect("they have a section");
+        let (events, planned) = events.split_once("*Planned*").expect("those that are not told come last");
         for event in EventType::ALL {
-            assert!(page.contains(&format!("`{event}`")), "{event}");
+            let place = if planned::event(event.name()).is_some() { planned } else { events };
+            assert!(place.contains(&format!("`{event}`")), "{event}");
         }
         for symbol in Symbol::ALL {
             let row = format!("| {} | `{symbol}` | {} |", symbol.code(), symbol.meaning());

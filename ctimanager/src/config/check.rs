@@ -37,6 +37,7 @@ pub(super) fn check(config: &mut Config, named: &str, root: &Node, names: &Names
     phones_without_account(config, report);
     parameters(config, root, report);
     readable_secrets(config, report);
+    super::planned::check(root, report);
     certificates(config, named, report);
     costs_of_passwords(config, report);
     partitions::bounds(config, report);

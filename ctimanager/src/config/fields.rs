@@ -1,7 +1,7 @@
 //! The typed walk over a YAML tree: each step takes what it expects or reports what is wrong and goes on.
 
 use super::Place;
-use super::mistake::Report;
+use super::mistake::{Mistake, Report};
 use super::units;
 use super::yaml::{Entry, Node, Value};
 use sip::message::text::misleads;
@@ -30,6 +30,20 @@ impl<'a> At<'a> {
 
     pub(super) fn wrong(&self, report: &mut Report, message: impl Into<String>) {
         report.mistake(self.place(), self.path.as_str(), message);
+    }
+
+    /// The file is good, but this is to be told.
+    pub(super) fn warn(&self, report: &mut Report, message: impl Into<String>) {
+        let (place, path) = (self.place(), self.path.clone());
+        report.warnings.push(Mistake { place, path, message: message.into() });
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        is_null(self.node)
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node.value, Value::List(_))
     }
 
     /// A text. What YAML takes for a number or a truth has to be quoted: `2001` and `0049` are numbers to it.

@@ -14,6 +14,7 @@ mod fields;
 mod mistake;
 mod names;
 mod parameters;
+mod planned;
 mod read;
 
 mod schema;

@@ -3,6 +3,7 @@
 
 use super::ServiceParameters;
 use super::sections::{self, cluster, devices, numbers, partitions, users};
+use protocol::planned::PLANNED;
 use security::StandardGroup;
 use serde_json::{Map, Value, json};
 
@@ -43,7 +44,24 @@ pub fn json_schema() -> Value {
             _ => "",
         })),
     });
+    mark_planned(&mut schema);
     schema
+}
+
+/// Says of each key, or of some of its values, that it is without effect in this version.
+fn mark_planned(schema: &mut Value) {
+    for setting in protocol::planned::FEATURES.iter().flat_map(|feature| feature.settings) {
+        let keys = setting.path.split('.').map(|key| format!("/properties/{key}"));
+        // The keys of what is listed stand with the items.
+        let sections = ["/properties/devices", "/properties/nodes"];
+        let pointer: String =
+            keys.map(|key| if sections.contains(&&*key) { key + "/items" } else { key }).collect();
+        let Some(key) = schema.pointer_mut(&pointer) else { continue };
+        match setting.value {
+            None => key["x-status"] = json!(PLANNED),
+            Some(value) => key["x-status"][value] = json!(PLANNED),
+        }
+    }
 }
 
 fn cluster_schema() -> Value {
@@ -294,7 +312,7 @@ fn described(mut schema: Value, description: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{Value, json_schema};
+    use super::{Value, json, json_schema};
     use crate::config::parse;
     use std::path::Path;
 
@@ -306,6 +324,20 @@ mod tests {
         let written = std::fs::read_to_string(path).expect("the schema is in the tree");
         let written: Value = serde_json::from_str(&written).expect("JSON");
         assert_eq!(written, json_schema(), "write it anew: `ctimanager config-schema`");
+    }
+
+    #[test]
+    fn what_is_planned_is_marked_where_it_stands() {
+        let schema = json_schema();
+        let status = |pointer: &str| schema.pointer(pointer).map(|key| key["x-status"].clone());
+        let device = "/properties/devices/items/properties";
+        assert_eq!(status(&format!("{device}/protocol")), Some(json!({"sccp": "planned"})));
+        assert_eq!(
+            status(&format!("{device}/media_encryption")),
+            Some(json!({"optional": "planned", "required": "planned"}))
+        );
+        assert_eq!(status("/properties/park_numbers"), Some(json!("planned")));
+        assert_eq!(status(&format!("{device}/digest")), Some(Value::Null));
     }
 
     /// Whether the schema of a value lets `~` stand there.

@@ -1,4 +1,5 @@
 mod partitions;
+mod planned;
 
 use super::{Config, Loaded, Mistake, load, parse};
 use device_model::plan::{DeviceKind, OfferTime};
@@ -70,7 +71,6 @@ fn the_headquarters_become_a_plan_a_policy_and_accounts() {
     let plan = config.plan();
     assert_eq!(plan.devices.len(), 102);
     assert_eq!(plan.numbers.len(), 103);
-    assert_eq!(plan.park_numbers.len(), 10);
     let port = plan.devices.iter().find(|device| device.name.as_str() == "PORT_042").expect("in the range");
     assert_eq!((port.kind, port.lines[0].as_str()), (DeviceKind::CtiPort, "5142"));
     let main = plan.numbers.iter().find(|number| number.dn.as_str() == "5000").expect("it has an entry");
@@ -84,8 +84,9 @@ fn the_headquarters_become_a_plan_a_policy_and_accounts() {
         policy.decide(Actor { user, transport: Transport::Tls }, Action::OpenDevice(&device.into())).allowed()
     };
     assert!(open("attendant", "PORT_100") && !open("attendant", "SEP0019E8D3A001"));
-    assert!(open("recorder", "SEP0019E8D3A001"));
-    assert!(policy.privileges("recorder").srtp_keys && !policy.privileges("attendant").srtp_keys);
+    assert!(open("callback", "SEP0019E8D3A001"));
+    let modifies = |user| policy.privileges(user).calling_number_modification;
+    assert!(modifies("callback") && !modifies("attendant"));
 
     let accounts = config.accounts();
     let account = &accounts["2001"];

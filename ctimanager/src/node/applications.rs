@@ -9,6 +9,7 @@ use super::{Node, SessionParameters, Step};
 use device_model::{DeviceName, RequestToken, SessionId};
 use protocol::event::CloseReason;
 use protocol::methods::{Method, ProviderOpen};
+use protocol::planned::PLANNED;
 use protocol::rpc;
 use protocol::session::{Begin, Connection, Fate, SessionTimeout, Sessions};
 use protocol::{CtiError, Encoded, Event, Symbol};
@@ -523,6 +524,6 @@ fn too_many(bytes: &[u8], wait: TooMany) -> protocol::Frame {
 pub(super) fn unsupported(method: &Method) -> CtiError {
     CtiError::new(
         Symbol::OperationNotSupported,
-        format!("`{}` is not supported by this version of the node", method.name()),
+        format!("`{}` is not supported by this version of the node: it is {PLANNED}", method.name()),
     )
 }

@@ -111,7 +111,8 @@ fn each_node_of_the_configuration_gets_one() {
     let read = Authority::from_pem(&folder.read("pki/ca.pem"), &Secret::new(folder.read("pki/ca.key")));
     assert!(read.is_ok());
     let loaded = crate::config::load(&file).expect("good");
-    assert_eq!(loaded.warnings, [], "the certificates are there now");
+    let missing = loaded.warnings.iter().any(|warning| warning.message.contains("certificates are missing"));
+    assert!(!missing, "the certificates are there now: {:?}", loaded.warnings);
 
     std::fs::write(&file, "cluster: {}\n").expect("a file");
     assert_eq!(init(Path::new("nowhere"), Some(&file), false, now()).code, 1);
