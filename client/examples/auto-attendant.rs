@@ -41,6 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         operator: needed("operator")?.to_owned(),
         timeout: Duration::from_secs(option("timeout-s").unwrap_or("5").parse()?),
         attempts: 3,
+        listener: None,
     };
 
     let mut terminated = signal(SignalKind::terminate())?;

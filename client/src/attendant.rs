@@ -3,7 +3,9 @@
 use crate::ivr::{IvrCall, IvrError};
 use crate::media::tone;
 use crate::provider::{Calls, TerminalConnection};
+use device_model::LegId;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,16 @@ use tokio::task::JoinSet;
 
 /// Calls that are attended to at once; further ones wait, and go where the route point forwards them.
 pub const MAX_CALLS: usize = 10_000;
+
+/// Is told of what callers choose, before it is carried out.
+#[derive(Clone)]
+pub struct Listener(pub Arc<dyn Fn(&LegId, &str) + Send + Sync>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
 
 /// What the attendant says and where it sends callers.
 #[derive(Clone, Debug)]
@@ -27,6 +39,8 @@ pub struct Menu {
     pub timeout: Duration,
     /// How often a caller is asked again when the destination can't be reached.
     pub attempts: u32,
+    /// Hears the digits of each caller; an empty text for one who pressed nothing.
+    pub listener: Option<Listener>,
 }
 
 impl Menu {
@@ -71,6 +85,9 @@ async fn serve(leg: TerminalConnection, menu: &Menu) -> Result<(), IvrError> {
     for _ in 0..menu.attempts {
         let asked = call.ask(menu.prompt.clone(), 1, menu.timeout, menu.timeout, None).await;
         let Some(asked) = asked else { return Ok(()) };
+        if let Some(Listener(tell)) = &menu.listener {
+            tell(&call.leg().id(), &asked.digits);
+        }
         let chosen = asked.digits.chars().next().and_then(|digit| menu.choices.get(&digit));
         match call.redirect(chosen.unwrap_or(&menu.operator)).await {
             Ok(()) => return Ok(()),

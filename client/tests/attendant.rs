@@ -20,6 +20,7 @@ fn menu(timeout: Duration) -> Arc<Menu> {
         operator: "2000".to_owned(),
         timeout,
         attempts: 3,
+        listener: None,
     })
 }
 

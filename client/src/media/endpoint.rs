@@ -3,13 +3,15 @@
 //!
 //! - Nothing is sent while there is nothing to say: no comfort noise. The next talk-spurt begins with the marker bit, its
 //!   timestamp where the clock stands.
-//! - Packets are taken from the far address alone (symmetric RTP, RFC 4961). Before one is known, the first sender of a
-//!   packet of the agreed type is taken for it. Whatever else arrives is counted and left out.
+//! - Packets are taken from the far end alone: the address that was told or, until that has sent anything, another one
+//!   that sends a few valid packets of the agreed types in a row; ours go there, too (symmetric RTP, RFC 4961). Whatever
+//!   else arrives is counted and left out, and warned of.
 //! - RTCP's port, the odd one above, is kept free of others; RTCP is neither sent nor read.
 
 // This module is where the pure media helpers meet the network: it has the socket, the clock and the random start values.
 #![allow(clippy::disallowed_methods)]
 
+mod source;
 mod task;
 
 use super::codec::AudioCodec;
@@ -83,6 +85,8 @@ pub struct EndpointStats {
     pub received: u64,
     /// Datagrams from other addresses than the far end's.
     pub strangers: u64,
+    /// How often another address than the one that was told turned out to be the far end's.
+    pub latched: u64,
     /// Datagrams that are no RTP packets, or of a type that was not agreed.
     pub unreadable: u64,
     /// Digits that found the application's queue full.

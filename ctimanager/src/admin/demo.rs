@@ -1,10 +1,12 @@
 //! `ctimanager demo`: the main job in this process, told as it happens.
 
 use super::Outcome;
-use crate::demo::{self, DemoOptions};
+use crate::demo::{self, DemoOptions, Screen};
 use clap::Args;
-use std::io::Write;
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::mpsc::sync_channel;
 
 /// How the demo runs.
 #[derive(Clone, Debug, Args)]
@@ -17,6 +19,9 @@ pub struct Demo {
     host: IpAddr,
 }
 
+/// Lines that may wait to be printed.
+const WAITING_LINES: usize = 1_000;
+
 /// Runs the demo.
 #[must_use]
 pub fn run(options: &Demo) -> Outcome {
@@ -25,12 +30,44 @@ pub fn run(options: &Demo) -> Outcome {
         Err(error) => return Outcome::failed(format!("no runtime: {error}")),
     };
     let options = DemoOptions { keep: options.keep, host: options.host };
-    let mut say = |line: &str| {
-        // A reader who went away (`| head`) is no failure.
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
-    };
-    match runtime.block_on(demo::run(options, &mut say)) {
+    let (lines, waiting) = sync_channel::<String>(WAITING_LINES);
+    let printer = std::thread::spawn(move || {
+        for line in waiting {
+            // A reader who went away (`| head`) is no failure.
+            let _ = writeln!(std::io::stdout().lock(), "{line}");
+        }
+    });
+    let screen =
+        Screen::new(lines, in_colour(std::io::stdout().is_terminal(), |name| std::env::var_os(name)));
+    let outcome = match runtime.block_on(demo::run(options, &screen)) {
         Ok(()) => Outcome::default(),
         Err(error) => Outcome::failed(format!("the demo failed: {error}")),
+    };
+    // What still holds the screen goes with the runtime; then the printer has said all.
+    drop((screen, runtime));
+    let _ = printer.join();
+    outcome
+}
+
+/// Colours are for terminals that know them, unless nobody wants them (<https://no-color.org>).
+fn in_colour(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let unwanted = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    terminal && !unwanted && variable("TERM").is_none_or(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_colour;
+    use std::ffi::OsString;
+
+    #[test]
+    fn colours_are_for_terminals_that_want_them() {
+        let with = |terminal, set: &[(&str, &str)]| {
+            in_colour(terminal, |name| {
+                set.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+            })
+        };
+        assert!(with(true, &[]) && with(true, &[("TERM", "xterm"), ("NO_COLOR", "")]));
+        assert!(!with(false, &[]) && !with(true, &[("NO_COLOR", "1")]) && !with(true, &[("TERM", "dumb")]));
     }
 }

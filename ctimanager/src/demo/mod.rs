@@ -1,16 +1,20 @@
 //! `ctimanager demo`: the main job in one command. A node with an embedded configuration, the auto-attendant as a real
 //! application over TLS, and a real SIP call with real RTP through it. It needs no file and no network beyond loopback.
 
+mod handset;
 mod ladder;
 mod phone;
+mod screen;
+
+pub use screen::Screen;
 
 use crate::config;
 use crate::io::{Launch, Running, certificates_of_parts, listen};
-use client::attendant::{self, Menu};
-use client::media::{AudioCodec, MediaStream, RtpEndpoint, tone};
+use client::attendant::{self, Listener, Menu};
+use client::media::{RtpEndpoint, tone};
 use client::{Provider, ProviderConfig, Transport};
+use handset::Handset;
 use ladder::{Ladder, Lane};
-use phone::{Phone, PhoneAccount, PhoneEvent};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use security::pki::Authority;
@@ -19,11 +23,14 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::time::{sleep, timeout};
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 const CONFIG: &str = include_str!("demo.yaml");
 const CALLER: &str = "2002";
 const CALLEE: &str = "2001";
+const SOFTPHONE: &str = "2003";
 const ROUTE_POINT: &str = "5000";
 const CALLER_HZ: f64 = 700.0;
 const CALLEE_HZ: f64 = 1000.0;
@@ -50,7 +57,7 @@ pub struct DemoOptions {
 pub struct DemoError(String);
 
 impl DemoError {
-    fn of(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn of(error: impl std::fmt::Display) -> Self {
         Self(error.to_string())
     }
 }
@@ -63,27 +70,50 @@ struct Site {
     attendant: Provider,
 }
 
-/// Runs the demo; prints as it goes.
+/// Runs the demo; tells as it goes, and draws each call.
 ///
 /// # Errors
 /// The first thing that did not happen.
-pub async fn run(options: DemoOptions, say: &mut dyn FnMut(&str)) -> Result<(), DemoError> {
-    let site = open_site(options.host, say).await?;
-    let proof = call(&site, options.host, say).await;
-    say(&site.ladder.draw(CALLER, CALLEE));
-    match proof {
-        Ok(proof) => say(&proof),
+pub async fn run(options: DemoOptions, screen: &Screen) -> Result<(), DemoError> {
+    if options.host.is_unspecified() {
+        return Err(DemoError(format!(
+            "{} is no address that a phone could reach: --host names one of this machine",
+            options.host
+        )));
+    }
+    let site = open_site(options.host, screen).await?;
+    let phones = match call(&site, screen).await {
+        Ok(phones) => phones,
         Err(error) => {
             close(site).await;
             return Err(error);
         }
-    }
+    };
     if options.keep {
-        say(&invitation(&site));
-        tokio::signal::ctrl_c().await.map_err(DemoError::of)?;
+        screen.say(invitation(&site, options.host).await);
+        let stay = stay(&site, phones);
+        tokio::select! {
+            stopped = tokio::signal::ctrl_c() => stopped.map_err(DemoError::of)?,
+            ended = stay => ended?,
+        }
     }
     close(site).await;
     Ok(())
+}
+
+/// The two phones answer whoever calls, until something fails.
+async fn stay(site: &Site, [caller, callee]: [Handset; 2]) -> Result<(), DemoError> {
+    let mut phones = JoinSet::new();
+    for (phone, number, hz) in [(caller, CALLER, CALLER_HZ), (callee, CALLEE, CALLEE_HZ)] {
+        let ladder = Arc::clone(&site.ladder);
+        phones
+            .spawn(phone.stay(hz, move |what| ladder.note(now(), Lane::Callee, format!("{number} {what}"))));
+    }
+    match phones.join_next().await {
+        Some(Ok(ended)) => ended,
+        Some(Err(stopped)) => Err(DemoError::of(stopped)),
+        None => Ok(()),
+    }
 }
 
 async fn close(site: Site) {
@@ -93,7 +123,7 @@ async fn close(site: Site) {
 }
 
 /// The node and its application.
-async fn open_site(host: IpAddr, say: &mut dyn FnMut(&str)) -> Result<Site, DemoError> {
+async fn open_site(host: IpAddr, screen: &Screen) -> Result<Site, DemoError> {
     let (sip_password, cti_password) = (random_text()?, random_text()?);
     let mut salt = [0; 16];
     SysRng.try_fill_bytes(&mut salt).map_err(|_| DemoError("the system gives no random numbers".into()))?;
@@ -108,7 +138,7 @@ async fn open_site(host: IpAddr, say: &mut dyn FnMut(&str)) -> Result<Site, Demo
     let issued = authority.issue_node("cm1", &[&host.to_string()], wall()).map_err(DemoError::of)?;
     let ca = authority.pem().certificate.clone();
     let tls = certificates_of_parts(&ca, &issued).map_err(DemoError::of)?;
-    let ladder = Arc::new(Ladder::new(CALLER, CALLEE));
+    let ladder = Arc::new(Ladder::new(screen.clone()));
     let listen = listen(&node).await.map_err(DemoError::of)?;
     let tap: Arc<dyn crate::io::Tap> = ladder.clone();
     let launch = Launch {
@@ -123,9 +153,11 @@ async fn open_site(host: IpAddr, say: &mut dyn FnMut(&str)) -> Result<Site, Demo
     };
     let running = launch.start().await.map_err(DemoError::of)?;
     let (sip, cti) = addresses(&running)?;
-    say(&format!("node cm1: SIP on {sip}, CTI over TLS on {cti}"));
-    let attendant = open_attendant(cti, ca, cti_password, host).await?;
-    say(&format!("auto-attendant: logged in over TLS, opened RP_MAIN ({ROUTE_POINT}) with dynamic media"));
+    screen.say(format!("node cm1: SIP on {sip}, CTI over TLS on {cti}"));
+    let attendant = open_attendant(cti, ca, cti_password, host, Arc::clone(&ladder)).await?;
+    screen.say(format!(
+        "auto-attendant: logged in over TLS, opened RP_MAIN ({ROUTE_POINT}) with dynamic media"
+    ));
     Ok(Site { running, ladder, sip, sip_password, attendant })
 }
 
@@ -141,6 +173,7 @@ async fn open_attendant(
     ca_pem: String,
     password: String,
     host: IpAddr,
+    ladder: Arc<Ladder>,
 ) -> Result<Provider, DemoError> {
     let transport = Transport::Tls { ca_pem, server_name: None, identity: None };
     let secret = client::Secret::from(password);
@@ -149,89 +182,40 @@ async fn open_attendant(
     let terminal = provider.terminal("RP_MAIN");
     let calls = terminal.calls();
     terminal.open_with_dynamic_media().await.map_err(DemoError::of)?;
+    let listener = Listener(Arc::new(move |leg, digits: &str| {
+        let what = if digits.is_empty() { "no digit".to_owned() } else { format!("digit {digits}") };
+        ladder.note_of_leg(now(), &leg.to_string(), what);
+    }));
     let menu = Menu {
         ip: host,
         prompt: tone::sine(Menu::PROMPT_HZ, Duration::from_secs(5)).into(),
-        choices: [('1', CALLEE.to_owned()), ('2', "2003".to_owned())].into(),
+        choices: [('1', CALLEE.to_owned()), ('2', CALLER.to_owned())].into(),
         operator: CALLEE.to_owned(),
         timeout: Duration::from_secs(5),
         attempts: 3,
+        listener: Some(listener),
     };
     tokio::spawn(attendant::run(calls, Arc::new(menu)));
     Ok(provider)
 }
 
-/// A telephone and its sound.
-struct Handset {
-    phone: Phone,
-    sound: RtpEndpoint,
-}
-
-impl Handset {
-    async fn plug_in(number: &str, site: &Site, host: IpAddr) -> Result<Self, DemoError> {
-        let sound = RtpEndpoint::bind(host).await.map_err(DemoError::of)?;
-        let account = PhoneAccount {
-            number: number.into(),
-            password: site.sip_password.clone(),
-            node: site.sip,
-            media: sound.local_addr(),
-        };
-        Ok(Self { phone: Phone::register(account).await.map_err(DemoError::of)?, sound })
-    }
-
-    /// Waits until the phone's far end is somebody, and connects its sound there.
-    async fn connect(&mut self) -> Result<SocketAddr, DemoError> {
-        loop {
-            match timeout(PATIENCE, self.phone.next()).await {
-                Ok(Some(PhoneEvent::Media(far))) => {
-                    let stream = |address| MediaStream {
-                        address,
-                        codec: AudioCodec::Pcmu,
-                        payload_type: 0,
-                        packet_ms: 20,
-                        dtmf_payload_type: Some(101),
-                    };
-                    let own = self.sound.local_addr();
-                    self.sound.start_input(stream(own)).await.map_err(DemoError::of)?;
-                    self.sound.start_output(stream(far)).await.map_err(DemoError::of)?;
-                    return Ok(far);
-                }
-                Ok(Some(PhoneEvent::Answered)) => {}
-                Ok(Some(PhoneEvent::Ended)) | Ok(None) => {
-                    return Err(DemoError("the call ended too early".into()));
-                }
-                Err(_) => return Err(DemoError("the phone was not connected in time".into())),
-            }
-        }
-    }
-
-    async fn ended(&mut self) -> Result<(), DemoError> {
-        loop {
-            match timeout(PATIENCE, self.phone.next()).await {
-                Ok(Some(PhoneEvent::Ended)) => return Ok(()),
-                Ok(Some(PhoneEvent::Answered | PhoneEvent::Media(_))) => {}
-                Ok(None) | Err(_) => return Err(DemoError("the call did not end".into())),
-            }
-        }
-    }
-}
-
-/// The call itself, and what it proved.
-async fn call(site: &Site, host: IpAddr, say: &mut dyn FnMut(&str)) -> Result<String, DemoError> {
-    let mut callee = Handset::plug_in(CALLEE, site, host).await?;
-    let mut caller = Handset::plug_in(CALLER, site, host).await?;
-    say(&format!("phones {CALLER} and {CALLEE}: registered with digest over UDP\n"));
+/// The call itself, and what it proved. Gives the phones, caller first.
+async fn call(site: &Site, screen: &Screen) -> Result<[Handset; 2], DemoError> {
+    let mut callee = Handset::plug_in(CALLEE, &site.sip_password, site.sip).await?;
+    let mut caller = Handset::plug_in(CALLER, &site.sip_password, site.sip).await?;
+    screen.say(format!("phones {CALLER} and {CALLEE}: registered with digest over UDP"));
     caller.phone.dial(ROUTE_POINT).await.map_err(DemoError::of)?;
     caller.connect().await?;
     let prompt = listen_for(&caller.sound, Menu::PROMPT_HZ, site, Lane::Caller).await?;
+    site.ladder.note(now(), Lane::Caller, "presses 1 (RFC 4733)");
     caller.sound.send_digits("1").await.map_err(DemoError::of)?;
-    site.ladder.note(now(), Lane::Caller, "digit 1 sent (RFC 4733)");
     callee.connect().await?;
     caller.connect().await?;
     let (at_caller, at_callee) = talk(&caller, &callee, site).await?;
     caller.phone.hang_up().await;
     callee.ended().await?;
-    let mut text = String::from("proved:\n");
+    caller.sound.stop().await.map_err(DemoError::of)?;
+    let mut text = String::from("\nproved:\n");
     let mut line = |what: String| {
         let _ = writeln!(text, "  {what}");
     };
@@ -251,7 +235,8 @@ async fn call(site: &Site, host: IpAddr, say: &mut dyn FnMut(&str)) -> Result<St
     for timing in site.ladder.timings() {
         line(format!("{}: {:.2} ms", timing.what, timing.took.as_secs_f64() * 1000.0));
     }
-    Ok(text)
+    screen.say(text);
+    Ok([caller, callee])
 }
 
 /// Both speak, each with its own tone, and each must hear the other.
@@ -279,12 +264,36 @@ async fn listen_for(sound: &RtpEndpoint, hz: f64, site: &Site, lane: Lane) -> Re
     Ok(heard)
 }
 
-fn invitation(site: &Site) -> String {
-    format!(
-        "The node goes on until Ctrl-C. Your own softphone:\n  server {} (UDP)   user 2003   password {}\n\
-         Call {ROUTE_POINT}; press 1 for 2001, 2 for 2003.",
-        site.sip, site.sip_password
-    )
+/// How softphones come in, each as it is when it was just installed.
+async fn invitation(site: &Site, host: IpAddr) -> String {
+    let (sip, password) = (site.sip, &site.sip_password);
+    let mut text = format!(
+        "The node and its phones go on until Ctrl-C, and each call is drawn. Your own softphone:\n  \
+         server {sip} (UDP)   user {SOFTPHONE}   password {password}\n\
+         (a second and a third one: users 2004 and 2005, the same password)\n\
+         Call {ROUTE_POINT}: press 1 for {CALLEE}, 2 for {CALLER}; or call these two. {CALLEE} beeps at {CALLEE_HZ:.0} Hz, \
+         {CALLER} at {CALLER_HZ:.0} Hz.\n\n\
+         \x20 baresip    in ~/.baresip/accounts: <sip:{SOFTPHONE}@{sip}>;auth_user={SOFTPHONE};auth_pass={password}\n\
+         \x20            then: /dial sip:{ROUTE_POINT}@{sip}\n\
+         \x20 linphonec  register sip:{SOFTPHONE}@{sip} sip:{sip} {password}\n\
+         \x20            then: call sip:{ROUTE_POINT}@{sip}\n\
+         \x20 pjsua      --id sip:{SOFTPHONE}@{sip} --registrar sip:{sip} --realm '*' --username {SOFTPHONE} \
+         --password {password} --null-audio\n\
+         \x20            then: m, and sip:{ROUTE_POINT}@{sip}\n"
+    );
+    if host.is_loopback() && !has_another_address().await {
+        text += "\nThis machine has no address but loopback, and some softphones (baresip) refuse that for their sound: give \
+                 it one, as in `ip addr add 10.77.0.1/24 dev lo`, and run `ctimanager demo --keep --host 10.77.0.1`.\n";
+    }
+    text
+}
+
+/// Whether packets could leave this machine: nothing is sent.
+async fn has_another_address() -> bool {
+    let Ok(socket) = UdpSocket::bind(("0.0.0.0", 0)).await else { return false };
+    // An address of the documentation's own (RFC 5737): whichever way there is leads there.
+    socket.connect(("198.51.100.1", 9)).await.is_ok()
+        && socket.local_addr().is_ok_and(|own| !own.ip().is_loopback())
 }
 
 fn random_text() -> Result<String, DemoError> {

@@ -1,7 +1,7 @@
 //! The demo's telephones: SIP user agents of `rsipstack`, so that what answers the node is not the node's own code.
 //!
-//! One call at a time: it registers with digest, dials, answers what rings, follows re-INVITEs, and hangs up. Its media
-//! address is its owner's; what the far end says of its own is reported.
+//! One call at a time: it registers with digest and stays registered, dials, answers what rings, is busy for the next one,
+//! follows re-INVITEs, and hangs up. Its media address is its owner's; what the far end says of its own is reported.
 
 use rsipstack::EndpointBuilder;
 use rsipstack::dialog::DialogId;
@@ -10,7 +10,7 @@ use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, DialogStateSen
 use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invitation::InviteOption;
 use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::dialog::registration::Registration;
+use rsipstack::dialog::registration::{Registration, backoff_interval, refresh_interval};
 use rsipstack::sip::{Header, Method, StatusCode, Uri};
 use rsipstack::transaction::key::TransactionRole;
 use rsipstack::transaction::{Endpoint, TransactionReceiver};
@@ -98,10 +98,11 @@ impl Phone {
         tokio::spawn(follow(layer.clone(), state_receiver, sdp(account.media), report.clone()));
         let mut registration = Registration::new(inner, Some(account.credential()));
         let node = uri(&format!("sip:{}", account.node)).map_err(&error)?;
-        let response = registration.register(node, Some(300)).await.map_err(|e| error(e.to_string()))?;
+        let response = registration.register(node, Some(EXPIRES)).await.map_err(|e| error(e.to_string()))?;
         if response.status_code != StatusCode::OK {
             return Err(error(format!("REGISTER was answered with {}", response.status_code)));
         }
+        tokio::spawn(stay_registered(registration, account.node, token.child_token()));
         let running = token.drop_guard();
         Ok(Phone { account, contact, layer, states, events, report, call: None, _running: running })
     }
@@ -144,6 +145,28 @@ impl Phone {
             // A call that the far end has just ended has nothing left to hang up.
             let _ = call.bye_with_headers(None).await;
         }
+    }
+}
+
+/// How long it asks to be registered, in seconds; the registrar may shorten it.
+const EXPIRES: u32 = 300;
+
+/// Registers again in time, until the phone is off.
+async fn stay_registered(mut registration: Registration, node: SocketAddr, off: CancellationToken) {
+    let mut failures = 0;
+    loop {
+        let wait = match failures {
+            0 => refresh_interval(registration.expires()),
+            failures => backoff_interval(failures),
+        };
+        tokio::select! {
+            () = off.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        let Ok(node) = uri(&format!("sip:{node}")) else { return };
+        let answer = registration.register(node, Some(EXPIRES)).await;
+        let good = answer.is_ok_and(|response| response.status_code == StatusCode::OK);
+        failures = if good { 0 } else { failures + 1 };
     }
 }
 
@@ -195,9 +218,17 @@ async fn follow(
     sdp: String,
     report: mpsc::Sender<PhoneEvent>,
 ) {
+    // The Call-ID of the call that it is in.
+    let mut current: Option<String> = None;
     while let Some(state) = states.recv().await {
         let told = match state {
-            DialogState::Calling(id) => answer(&layer, &id, &sdp),
+            DialogState::Calling(id) => match &current {
+                Some(call) if *call != id.call_id => refuse(&layer, &id),
+                Some(_) | None => {
+                    current = Some(id.call_id.clone());
+                    answer(&layer, &id, &sdp)
+                }
+            },
             DialogState::Updated(_, request, transaction) => {
                 let body = Some(sdp.clone().into_bytes());
                 let headers = Some(vec![Header::ContentType("application/sdp".into())]);
@@ -207,7 +238,8 @@ async fn follow(
             }
             DialogState::Terminated(id, _) => {
                 layer.remove_dialog(&id);
-                vec![PhoneEvent::Ended]
+                let own = current.take_if(|call| *call == id.call_id);
+                own.map(|_| PhoneEvent::Ended).into_iter().collect()
             }
             _ => Vec::new(),
         };
@@ -217,6 +249,17 @@ async fn follow(
             }
         }
     }
+}
+
+/// One call at a time.
+fn refuse(layer: &DialogLayer, id: &DialogId) -> Vec<PhoneEvent> {
+    if let Some(rsipstack::dialog::dialog::Dialog::Invite(dialog)) = layer.get_dialog(id)
+        && dialog.role() == TransactionRole::Server
+    {
+        // The caller may have given up meanwhile.
+        let _ = dialog.reject(Some(StatusCode::BusyHere), None);
+    }
+    Vec::new()
 }
 
 fn answer(layer: &DialogLayer, id: &DialogId, sdp: &str) -> Vec<PhoneEvent> {

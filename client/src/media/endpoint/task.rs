@@ -1,5 +1,6 @@
 //! The endpoint's task: it alone touches the socket and the streams' state.
 
+use super::source::{FarEnd, Verdict};
 use super::{Command, EndpointStats, MAX_RECORDING, MediaStream, PlayEnd, SendDigitsError};
 use crate::media::SAMPLES_PER_MS;
 use crate::media::dtmf::{Digit, EventReceiver, EventSender, KeyEvent};
@@ -75,8 +76,9 @@ async fn until(at: Option<Instant>) {
 struct Task {
     input: Option<MediaStream>,
     output: Option<MediaStream>,
-    /// The far end's address: told by the output, or learnt from the first packet.
-    far: Option<SocketAddr>,
+    far: FarEnd,
+    /// Whether it was said that strangers send, since the far end is who it is.
+    strangers_told: bool,
     clock: SendClock,
     playing: Option<Play>,
     sending: VecDeque<DigitsToSend>,
@@ -153,7 +155,8 @@ impl Task {
         Self {
             input: None,
             output: None,
-            far: None,
+            far: FarEnd::default(),
+            strangers_told: false,
             clock,
             playing: None,
             sending: VecDeque::new(),
@@ -185,8 +188,8 @@ impl Task {
                     self.forget_far_of_stopped();
                     return self.start_or_stop_ticking(now);
                 };
-                if self.far.replace(stream.address) != Some(stream.address) {
-                    self.remote_ssrc = None;
+                if self.far.tell(stream.address) {
+                    (self.remote_ssrc, self.strangers_told) = (None, false);
                     self.new_source();
                 }
             }
@@ -228,7 +231,7 @@ impl Task {
     /// The far end stays who it was while one direction runs (hold), and may be another after both have stopped.
     fn forget_far_of_stopped(&mut self) {
         if self.input.is_none() && self.output.is_none() {
-            (self.far, self.remote_ssrc) = (None, None);
+            (self.far, self.remote_ssrc, self.strangers_told) = (FarEnd::default(), None, false);
         }
     }
 
@@ -239,16 +242,25 @@ impl Task {
 
     fn receive(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         let Some(input) = self.input else { return };
-        if self.far.is_some_and(|far| far != from) {
-            self.stats.strangers += 1;
-            return;
-        }
         let agreed = |pt: u8| pt == input.payload_type || Some(pt) == input.dtmf_payload_type;
-        let Some(packet) = RtpPacket::parse(datagram).ok().filter(|p| agreed(p.payload_type)) else {
-            self.stats.unreadable += 1;
+        let packet = RtpPacket::parse(datagram).ok().filter(|p| agreed(p.payload_type));
+        let Some(packet) = packet else {
+            match self.far.knows(from) {
+                true => self.stats.unreadable += 1,
+                false => self.stranger(from),
+            }
             return;
         };
-        self.far = Some(from);
+        match self.far.judge(from, &packet) {
+            Verdict::Heard => {}
+            Verdict::NewSource => self.new_source(),
+            Verdict::Latched => {
+                self.stats.latched += 1;
+                tracing::info!(%from, "RTP comes from another address than was agreed; it is taken for the far end's");
+                self.new_source();
+            }
+            Verdict::Stranger => return self.stranger(from),
+        }
         self.stats.received += 1;
         if self.remote_ssrc.replace(packet.ssrc).is_some_and(|before| before != packet.ssrc) {
             self.new_source();
@@ -260,6 +272,14 @@ impl Task {
             let mut samples = Vec::with_capacity(packet.payload.len());
             input.codec.decode(packet.payload, &mut samples);
             self.jitter.push(now, packet.timestamp, samples);
+        }
+    }
+
+    /// Counts it, and warns once for each far end: before somebody is heard it may be the far end itself.
+    fn stranger(&mut self, from: SocketAddr) {
+        self.stats.strangers += 1;
+        if self.far.is_heard() && !std::mem::replace(&mut self.strangers_told, true) {
+            tracing::warn!(%from, "RTP comes from a stranger; it is counted and not heard");
         }
     }
 
@@ -412,7 +432,7 @@ impl Task {
         payload: &[u8],
         send: &mut impl FnMut(&[u8], SocketAddr) -> bool,
     ) {
-        let sequence = self.clock.sequence;
+        let (sequence, to) = (self.clock.sequence, self.far.destination(to));
         RtpPacket { marker, payload_type, sequence, timestamp, ssrc: self.clock.ssrc, payload }
             .write(&mut self.packet);
         self.clock.sequence = sequence.wrapping_add(1);

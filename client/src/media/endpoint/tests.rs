@@ -140,6 +140,52 @@ async fn strangers_and_noise_are_counted_and_left_out() {
     assert_eq!((stats.strangers, stats.unreadable, stats.received), (1, 2, 1));
 }
 
+/// What a digit looks like on the wire: packets 20 ms apart, the last three with the end bit.
+async fn dial(socket: &UdpSocket, to: SocketAddr, code: u8, sequence: u16, timestamp: u32) {
+    for n in 0..6_u16 {
+        let end = if n >= 3 { 0x80 } else { 0 };
+        let payload = [code, end | 10, 0, u8::try_from(20 * (n + 1)).expect("short")];
+        let (marker, sequence) = (n == 0, sequence + n);
+        let packet = RtpPacket {
+            marker,
+            payload_type: TELEPHONE_EVENT,
+            sequence,
+            timestamp,
+            ssrc: 5,
+            payload: &payload,
+        };
+        let mut bytes = Vec::new();
+        packet.write(&mut bytes);
+        socket.send_to(&bytes, to).await.expect("sends");
+    }
+}
+
+#[tokio::test]
+async fn digits_of_a_phone_that_sends_from_elsewhere_are_heard_and_it_is_answered_there() {
+    let endpoint = RtpEndpoint::bind(LOOPBACK).await.expect("binds");
+    let (said, real) = (UdpSocket::bind((LOOPBACK, 0)), UdpSocket::bind((LOOPBACK, 0)));
+    let (said, real) = (said.await.expect("binds"), real.await.expect("binds"));
+    let stranger = UdpSocket::bind((LOOPBACK, 0)).await.expect("binds");
+    endpoint.start(stream(said.local_addr().expect("bound"), AudioCodec::Pcmu)).await.expect("runs");
+    dial(&real, endpoint.local_addr(), 4, 10, 1_000).await;
+    assert_eq!(endpoint.next_digit().await, Some('4'), "the very first one");
+    dial(&stranger, endpoint.local_addr(), 9, 10, 1_000).await;
+    dial(&real, endpoint.local_addr(), 2, 16, 9_000).await;
+    assert_eq!(endpoint.next_digit().await, Some('2'), "and not the stranger's");
+    let stats = endpoint.stats().await.expect("runs");
+    assert_eq!((stats.latched, stats.strangers), (1, 2 + 6));
+    assert_eq!(endpoint.play(tone::silence(Duration::from_millis(20))).await.await, PlayEnd::Finished);
+    let mut answer = [0; 200];
+    let (_, from) = real.recv_from(&mut answer).await.expect("a packet");
+    assert_eq!(from, endpoint.local_addr());
+    // The address that was said sends, after all: it is right.
+    press(&said, endpoint.local_addr(), 7, 1).await;
+    assert_eq!(endpoint.next_digit().await, Some('7'));
+    dial(&real, endpoint.local_addr(), 3, 30, 20_000).await;
+    press(&said, endpoint.local_addr(), 8, 8_000).await;
+    assert_eq!(endpoint.next_digit().await, Some('8'));
+}
+
 #[tokio::test]
 async fn more_digits_than_the_queue_holds_are_counted() {
     let endpoint = RtpEndpoint::bind(LOOPBACK).await.expect("binds");
