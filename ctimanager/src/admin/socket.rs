@@ -167,7 +167,7 @@ fn socket(node: &Node) -> Result<PathBuf, String> {
 }
 
 fn exchange(path: &Path, request: &Request) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(UnixAddress::of(path)?)?;
+    let mut stream = UnixStream::connect(UnixAddress::of(path)?.path())?;
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
     stream.set_write_timeout(Some(ANSWER_LIMIT))?;
     let mut line = serde_json::to_vec(request)?;
@@ -284,7 +284,7 @@ mod tests {
     fn asked(name: &str, answer: &'static str, question: impl FnOnce(Node) -> Question) -> (String, Outcome) {
         let path = std::env::temp_dir().join(format!("ctimanager-ask-{name}-{}.sock", std::process::id()));
         let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(UnixAddress::of(&path).expect("its address")).expect("a socket");
+        let listener = UnixListener::bind(UnixAddress::of(&path).expect("its address").path()).expect("a socket");
         let node = std::thread::spawn(move || {
             let (stream, _) = listener.accept().expect("an asker");
             let mut line = String::new();

@@ -86,7 +86,7 @@ impl Socket {
                     "there is a file that is no socket",
                 ));
             }
-            Ok(_) => match UnixStream::connect(Address::of(path)?).await {
+            Ok(_) => match UnixStream::connect(Address::of(path)?.path()).await {
                 Ok(_) => {
                     return Err(io::Error::new(io::ErrorKind::AddrInUse, "another node answers there"));
                 }
@@ -94,7 +94,7 @@ impl Socket {
                 Err(error) => return Err(error),
             },
         }
-        let listener = UnixListener::bind(Address::of(path)?)?;
+        let listener = UnixListener::bind(Address::of(path)?.path())?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         let file = std::fs::symlink_metadata(path)?;
         Ok(Self { listener, path: path.to_owned(), inode: file.ino(), owner: file.uid() })

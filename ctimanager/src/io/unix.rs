@@ -39,10 +39,10 @@ impl Address {
         }
         Ok(Self { path: short, _folder: Some(folder) })
     }
-}
 
-impl AsRef<Path> for Address {
-    fn as_ref(&self) -> &Path {
+    /// The path that leads there, for as long as this is kept.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -70,9 +70,9 @@ mod tests {
         for bytes in [60, 95, 96, 97, 150, 600, 2_000] {
             let (top, folder) = folder_of(bytes);
             let path = folder.join("node.sock");
-            let listener = UnixListener::bind(Address::of(&path).expect("an address")).expect("bound");
+            let listener = UnixListener::bind(Address::of(&path).expect("an address").path()).expect("bound");
             assert!(path.exists(), "it stands where it is wanted: {bytes}");
-            let mut asker = UnixStream::connect(Address::of(&path).expect("an address")).expect("connected");
+            let mut asker = UnixStream::connect(Address::of(&path).expect("an address").path()).expect("connected");
             asker.write_all(b"?").expect("written");
             let mut heard = [0];
             listener.accept().expect("an asker").0.read_exact(&mut heard).expect("a byte");

@@ -55,7 +55,7 @@ async fn administrators_ask_line_by_line() {
     let _house = house(with_control(&folder)).await;
     let mode = std::fs::metadata(folder.socket()).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let mut stream = UnixStream::connect(folder.address()).await.expect("a connection");
+    let mut stream = UnixStream::connect(folder.address().path()).await.expect("a connection");
     let request =
         serde_json::to_string(&Request::Explain { device: "RP".into(), user: "u".into() }).expect("JSON");
     assert_eq!(request, r#"{"command":"explain","device":"RP","user":"u"}"#);
@@ -77,7 +77,7 @@ async fn administrators_ask_line_by_line() {
 async fn a_dead_nodes_socket_is_replaced_and_a_living_ones_is_not() {
     let folder = Folder::new("stale");
     std::fs::create_dir_all(folder.socket().parent().expect("a folder")).expect("made");
-    drop(std::os::unix::net::UnixListener::bind(folder.address()).expect("a socket that nobody serves"));
+    drop(std::os::unix::net::UnixListener::bind(folder.address().path()).expect("a socket that nobody serves"));
     let house = house(with_control(&folder)).await;
     let wanted = Listen { control: Some(folder.socket()), ..Listen::default() };
     let second = bind(&wanted).await.expect_err("another node answers there");

@@ -158,10 +158,10 @@ async fn administrators_beyond_the_limit() {
     let mut askers = Vec::new();
     for _ in 0..32 {
         askers
-            .push(UnixStream::connect(Address::of(&path).expect("its folder")).await.expect("a connection"));
+            .push(UnixStream::connect(Address::of(&path).expect("its folder").path()).await.expect("a connection"));
     }
     assert!(
-        is_closed(&mut UnixStream::connect(Address::of(&path).expect("its folder")).await.expect("accepted"))
+        is_closed(&mut UnixStream::connect(Address::of(&path).expect("its folder").path()).await.expect("accepted"))
             .await
     );
     askers[31].write_all(b"{\"command\": \"status\"}\n").await.expect("written");

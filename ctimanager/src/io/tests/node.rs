@@ -112,7 +112,7 @@ fn credentials() -> Value {
 
 async fn ask(socket: &Path, request: Request) -> Answer {
     let mut stream = BufReader::new(
-        UnixStream::connect(Address::of(socket).expect("its folder")).await.expect("a connection"),
+        UnixStream::connect(Address::of(socket).expect("its folder").path()).await.expect("a connection"),
     );
     let line = format!("{}\n", serde_json::to_string(&request).expect("JSON"));
     stream.write_all(line.as_bytes()).await.expect("written");
