@@ -89,7 +89,11 @@ async fn the_lines_that_pki_client_prints_open_a_provider_without_a_password() {
     };
     assert!(line("- {id:").contains("\"attendant\""), "{printed}");
     let command = line("openssl s_client -quiet -connect HOST:2749 ");
-    let words: Vec<&str> = command.split_whitespace().skip(5).collect();
+    // As a shell reads them: paths may hold spaces and quotes.
+    let typed = command.split_once(" HOST:2749 ").expect("where to").1;
+    let read = Command::new("sh").args(["-c", &format!("printf '%s\\n' {typed}")]).output().expect("a shell");
+    let words = String::from_utf8_lossy(&read.stdout).into_owned();
+    let words: Vec<&str> = words.lines().collect();
     let hello = line("{\"jsonrpc\"");
     let mut client = Client::connect(&lab, node.cti, &node.ca(), &words);
     client.say(&hello);

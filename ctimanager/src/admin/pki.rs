@@ -36,7 +36,7 @@ pub enum FilesError {
         missing: PathBuf,
     },
     /// No authority yet.
-    #[error("there is no authority in {folder}: make it with `ctimanager pki init {folder}`", folder = .0.display())]
+    #[error("there is no authority in {}: make it with `ctimanager pki init {}`", .0.display(), word(.0))]
     NoAuthority(PathBuf),
     /// The certificate is there already.
     #[error("{} is there already; --renew replaces it", .0.display())]
@@ -96,10 +96,11 @@ pub fn client(folder: &Path, user: &str, renew: bool, now: SystemTime) -> Outcom
         Ok(path) => {
             let key = path.with_extension("key");
             let ca = folder.join("ca.pem");
-            let (path, key, ca) = (path.display(), key.display(), ca.display());
+            let (written, with_key) = (path.display(), key.display());
+            let (path, key, trusted, ca) = (word(&path), word(&key), ca.display(), word(&ca));
             Outcome::good(format!(
-                "wrote {path}\nwrote {key}\n\n\
-                 Give both and {ca} to the application: with the certificate it needs no password over TLS.\n\
+                "wrote {written}\nwrote {with_key}\n\n\
+                 Give both and {trusted} to the application: with the certificate it needs no password over TLS.\n\
                  Among the users of the configuration:\n\
                  \x20 - {{id: \"{user}\", kind: application_user, groups: [Standard CTI Enabled], controlled_devices: []}}\n\
                  To try it:\n\
@@ -347,15 +348,27 @@ fn report(made: &[Made]) -> String {
 
 fn advice(folder: &Path) -> String {
     let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let (absolute, folder) = (absolute.display(), folder.display());
+    let (absolute, typed, folder) = (text(&absolute), word(folder), folder.display());
     format!(
         "Into the configuration, under `cluster` (or as a path relative to its file):\n\
          \x20 security: {{mode: secure, pki: {absolute}}}\n\
          For an application without a password:\n\
-         \x20 ctimanager pki client {folder} --user ID\n\
+         \x20 ctimanager pki client {typed} --user ID\n\
          Phones, applications and browsers trust {folder}/ca.pem.\n\
          Keep {folder}/ca.key away from them: it signs for the whole cluster."
     )
+}
+
+/// A path as a shell reads it back.
+fn word(path: &Path) -> String {
+    config::shell_word(&path.to_string_lossy()).into_owned()
+}
+
+/// A path as YAML reads it back, in braces as well.
+fn text(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+    if plain { path.into_owned() } else { serde_json::Value::from(path).to_string() }
 }
 
 #[cfg(test)]

@@ -284,7 +284,8 @@ mod tests {
     fn asked(name: &str, answer: &'static str, question: impl FnOnce(Node) -> Question) -> (String, Outcome) {
         let path = std::env::temp_dir().join(format!("ctimanager-ask-{name}-{}.sock", std::process::id()));
         let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(UnixAddress::of(&path).expect("its address").path()).expect("a socket");
+        let listener =
+            UnixListener::bind(UnixAddress::of(&path).expect("its address").path()).expect("a socket");
         let node = std::thread::spawn(move || {
             let (stream, _) = listener.accept().expect("an asker");
             let mut line = String::new();

@@ -4,7 +4,7 @@ mod partitions;
 
 use super::dial::Pattern;
 use super::fields::At;
-use super::mistake::{Mistake, Report};
+use super::mistake::{Mistake, Report, shell_word};
 use super::names::{Kind, LineSetting, Names, Reference};
 use super::yaml::Node;
 use super::{Config, Device, DirectoryNumber, Place};
@@ -317,8 +317,10 @@ fn certificates(config: &Config, named: &str, report: &mut Report) {
             place: Place { line: 0, column: 0, ..place },
             path: "cluster.security.pki".into(),
             message: format!(
-                "certificates are missing in {0}: make them with `ctimanager pki init {0} --config {named}`",
-                pki.display()
+                "certificates are missing in {}: make them with `ctimanager pki init {} --config {}`",
+                pki.display(),
+                shell_word(&pki.to_string_lossy()),
+                shell_word(named)
             ),
         });
     }

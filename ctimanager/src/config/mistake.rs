@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -112,6 +113,15 @@ impl Report {
     }
 }
 
+/// A word of a command line as a shell reads it back: what is printed to be typed may hold spaces and quotes.
+pub(crate) fn shell_word(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
 fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let within = (written.chars().count() / 3).max(1);
     let folded = written.to_lowercase();
@@ -121,4 +131,21 @@ fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Optio
         .filter(|(distance, _)| *distance <= within)
         .min()
         .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shell_word;
+    use std::process::Command;
+
+    #[test]
+    fn a_shell_reads_back_what_is_printed_for_it() {
+        for word in ["pki", "/a b/pki", "it's \"quoted\" $HOME `x` \\", "ü;#", "", "./config/hq.yaml"] {
+            let printed = shell_word(word);
+            let output =
+                Command::new("sh").args(["-c", &format!("printf %s {printed}")]).output().expect("a shell");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), word, "{printed}");
+        }
+        assert_eq!(shell_word("./config/hq.yaml"), "./config/hq.yaml", "as people write it");
+    }
 }

@@ -26,6 +26,7 @@ mod yaml;
 pub use dependencies::Dependency;
 pub use explain::{Explanation, RestrictedLine};
 pub use explain_number::NumberExplanation;
+pub(crate) use mistake::shell_word;
 pub use mistake::{Mistake, Place};
 pub use parameters::ServiceParameters;
 pub use read::{Loaded, load, parse, state_dir};

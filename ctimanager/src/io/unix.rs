@@ -72,7 +72,8 @@ mod tests {
             let path = folder.join("node.sock");
             let listener = UnixListener::bind(Address::of(&path).expect("an address").path()).expect("bound");
             assert!(path.exists(), "it stands where it is wanted: {bytes}");
-            let mut asker = UnixStream::connect(Address::of(&path).expect("an address").path()).expect("connected");
+            let mut asker =
+                UnixStream::connect(Address::of(&path).expect("an address").path()).expect("connected");
             asker.write_all(b"?").expect("written");
             let mut heard = [0];
             listener.accept().expect("an asker").0.read_exact(&mut heard).expect("a byte");

@@ -43,7 +43,7 @@ impl Kamailio {
         let mut command = Command::new("kamailio");
         command.env("PATH", search_path()).args(["-DD", "-E", "-m", "64", "-M", "8"]);
         // Paths in its files stand between quotes, so they are named from its folder.
-        command.current_dir(&folder).args(["-f", "./kamailio.cfg", "-Y", ".", "-P", "./pid"]);
+        command.current_dir(&folder).args(["-f", "./kamailio.cfg", "-w", ".", "-Y", ".", "-P", "./pid"]);
         let process = Process::start("kamailio", command, &folder.join("log")).with_children();
         let mut kamailio = Kamailio { address, tls, ca, process };
         eventually("kamailio listens", SOON, async || {

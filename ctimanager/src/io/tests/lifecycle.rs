@@ -77,7 +77,9 @@ async fn administrators_ask_line_by_line() {
 async fn a_dead_nodes_socket_is_replaced_and_a_living_ones_is_not() {
     let folder = Folder::new("stale");
     std::fs::create_dir_all(folder.socket().parent().expect("a folder")).expect("made");
-    drop(std::os::unix::net::UnixListener::bind(folder.address().path()).expect("a socket that nobody serves"));
+    drop(
+        std::os::unix::net::UnixListener::bind(folder.address().path()).expect("a socket that nobody serves"),
+    );
     let house = house(with_control(&folder)).await;
     let wanted = Listen { control: Some(folder.socket()), ..Listen::default() };
     let second = bind(&wanted).await.expect_err("another node answers there");

@@ -157,12 +157,15 @@ async fn administrators_beyond_the_limit() {
     let house = house(wishes).await;
     let mut askers = Vec::new();
     for _ in 0..32 {
-        askers
-            .push(UnixStream::connect(Address::of(&path).expect("its folder").path()).await.expect("a connection"));
+        askers.push(
+            UnixStream::connect(Address::of(&path).expect("its folder").path()).await.expect("a connection"),
+        );
     }
     assert!(
-        is_closed(&mut UnixStream::connect(Address::of(&path).expect("its folder").path()).await.expect("accepted"))
-            .await
+        is_closed(
+            &mut UnixStream::connect(Address::of(&path).expect("its folder").path()).await.expect("accepted")
+        )
+        .await
     );
     askers[31].write_all(b"{\"command\": \"status\"}\n").await.expect("written");
     expect(&mut askers[31], "{\"ok\":\"Status\"}\n").await;
