@@ -14,9 +14,19 @@ use tokio::task::JoinSet;
 /// Calls that are attended to at once; further ones wait, and go where the route point forwards them.
 pub const MAX_CALLS: usize = 10_000;
 
+/// Hears which digits the caller at a leg has pressed.
+type Hears = dyn Fn(&LegId, &str) + Send + Sync;
+
 /// Is told of what callers choose, before it is carried out.
 #[derive(Clone)]
-pub struct Listener(pub Arc<dyn Fn(&LegId, &str) + Send + Sync>);
+pub struct Listener(Arc<Hears>);
+
+impl Listener {
+    /// With the leg and its digits; they are empty for a caller who pressed nothing.
+    pub fn new(hears: impl Fn(&LegId, &str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hears))
+    }
+}
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,7 +49,7 @@ pub struct Menu {
     pub timeout: Duration,
     /// How often a caller is asked again when the destination can't be reached.
     pub attempts: u32,
-    /// Hears the digits of each caller; an empty text for one who pressed nothing.
+    /// Who is told.
     pub listener: Option<Listener>,
 }
 

@@ -304,11 +304,12 @@ impl Dialog {
         if same_peer && self.hop.connection.is_some() {
             return Some(self.hop);
         }
-        let local = self
-            .listen
-            .iter()
-            .find(|(t, address)| *t == transport && address.is_ipv4() == remote.is_ipv4())
-            .map(|(_, address)| *address)?;
+        // From the address that the peer knows, where that fits; else as a new call would.
+        let same = |(of, own): &&(Transport, SocketAddr)| {
+            *of == transport && own.ip() == self.hop.local.ip() && own.is_ipv4() == remote.is_ipv4()
+        };
+        let own = self.listen.iter().find(same).map(|(_, own)| *own);
+        let local = own.or_else(|| crate::own::local_for(&self.listen, transport, remote))?;
         Some(Hop { transport, local, remote, connection: None })
     }
 }

@@ -12,6 +12,7 @@ mod dialog;
 pub mod digest;
 pub mod frame;
 pub mod message;
+mod own;
 pub mod port;
 pub mod registrar;
 pub mod sdp;

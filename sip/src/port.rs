@@ -30,6 +30,19 @@ pub struct Hop {
     pub connection: Option<ConnectionId>,
 }
 
+/// The name of a listener for others: it is behind NAT, in a container, or bound to every address of its machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// Of which listener.
+    pub transport: Transport,
+    /// Its address, as in [`Config::listen`].
+    pub listen: SocketAddr,
+    /// An address, or a host name.
+    pub host: Arc<str>,
+    /// The port at which others reach it.
+    pub port: u16,
+}
+
 /// Names one TCP or TLS connection of the node's life; given by whoever owns the sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -41,8 +54,10 @@ pub struct Config {
     pub realm: Arc<str>,
     /// `Server` and `User-Agent`.
     pub product: Arc<str>,
-    /// Our listening addresses, one a transport; what Via and Contact say.
+    /// Our listening addresses; the first ones are preferred.
     pub listen: Vec<(Transport, SocketAddr)>,
+    /// What Via, Contact and From say instead of a listening address.
+    pub advertised: Arc<[Advertised]>,
     /// Session interval that we ask for (RFC 4028), and the longest that a peer may be silent, 1800 s.
     pub session_expires: Duration,
     /// The least session interval we accept, 90 s.

@@ -235,6 +235,7 @@ proptest! {
         let config = Config {
             realm: "h".into(),
             product: "x".into(),
+            advertised: [].into(),
             listen: vec![(transport, address)],
             session_expires: seconds(1800),
             min_session_expires: seconds(90),
@@ -304,6 +305,7 @@ impl World {
     fn new(transport: Transport) -> Self {
         let local = "192.0.2.9:5060".parse().unwrap();
         let settings = Settings {
+            advertised: [].into(),
             t1: Duration::from_millis(500),
             max: 8,
             max_bytes_per_address: 1 << 20,

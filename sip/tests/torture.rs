@@ -154,6 +154,7 @@ fn stack() -> Stack {
     let config = Config {
         realm: "example.com".into(),
         product: "test".into(),
+        advertised: [].into(),
         listen: vec![(Transport::Udp, address), (Transport::Tcp, address), (Transport::Tls, address)],
         session_expires: seconds(1800),
         min_session_expires: seconds(90),

@@ -186,6 +186,8 @@ impl TerminalConnection {
 
     /// Holds the call and makes a second one about it.
     ///
+    /// *Planned*: no node of this version does it, the answer is `OPERATION_NOT_SUPPORTED`.
+    ///
     /// # Errors
     /// Any [`Error`].
     pub async fn consult(&self, destination: &str, purpose: Purpose) -> Result<TerminalConnection, Error> {
@@ -199,6 +201,8 @@ impl TerminalConnection {
 
     /// Joins the call with another, or sends it away, and leaves.
     ///
+    /// *Planned*: no node of this version does it, the answer is `OPERATION_NOT_SUPPORTED`.
+    ///
     /// # Errors
     /// Any [`Error`].
     pub async fn transfer(&self, to: Transfer) -> Result<(), Error> {
@@ -211,6 +215,8 @@ impl TerminalConnection {
 
     /// Makes one conference of this and other calls; gives the number of participants.
     ///
+    /// *Planned*: no node of this version does it, the answer is `OPERATION_NOT_SUPPORTED`.
+    ///
     /// # Errors
     /// Any [`Error`].
     pub async fn conference(&self, with: &[LegId]) -> Result<u32, Error> {
@@ -219,6 +225,8 @@ impl TerminalConnection {
     }
 
     /// Parks the call; gives the number where.
+    ///
+    /// *Planned*: no node of this version does it, the answer is `OPERATION_NOT_SUPPORTED`.
     ///
     /// # Errors
     /// Any [`Error`].

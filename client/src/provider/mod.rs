@@ -354,6 +354,8 @@ impl Provider {
 
     /// Starts or stops the events of parked calls; gives the park numbers.
     ///
+    /// *Planned*: no node of this version does it, the answer is `OPERATION_NOT_SUPPORTED`.
+    ///
     /// # Errors
     /// `PRIVILEGE_VIOLATION` without Allow Call Park Monitoring; any [`Error`].
     pub async fn monitor_park(&self, on: bool) -> Result<Vec<Dn>, Error> {

@@ -147,6 +147,8 @@ impl Terminal {
 
     /// Takes a parked call.
     ///
+    /// *Planned*: no node of this version does it, the answer is `OPERATION_NOT_SUPPORTED`.
+    ///
     /// # Errors
     /// Any [`Error`].
     pub async fn unpark(&self, park_number: &str, dn: Option<Dn>) -> Result<TerminalConnection, Error> {
@@ -223,6 +225,8 @@ impl Address {
     }
 
     /// Lights its message lamp, or not.
+    ///
+    /// *Planned*: no node of this version does it, the answer is `OPERATION_NOT_SUPPORTED`.
     ///
     /// # Errors
     /// Any [`Error`].

@@ -75,11 +75,11 @@ pub enum Made {
 #[must_use]
 pub fn init(folder: &Path, config: Option<&Path>, renew: bool, now: SystemTime) -> Outcome {
     let (cluster, nodes) = match config.map(config::load) {
-        None => ("ctimanager".to_owned(), vec![("cm1".to_owned(), None)]),
+        None => ("ctimanager".to_owned(), vec![("cm1".to_owned(), Vec::new())]),
         Some(Err(mistakes)) => return check_config::bad(&mistakes),
         Some(Ok(loaded)) => {
             let nodes = loaded.config.nodes.iter();
-            let nodes = nodes.map(|node| (node.name.as_str().to_owned(), Some(node.host.to_string())));
+            let nodes = nodes.map(|node| (node.name.as_str().to_owned(), node.addresses.names()));
             (loaded.config.cluster.name.to_string(), nodes.collect())
         }
     };
@@ -213,20 +213,20 @@ fn file_name(user: &str) -> Result<(), FilesError> {
 pub fn init_files(
     folder: &Path,
     cluster: &str,
-    nodes: &[(String, Option<String>)],
+    nodes: &[(String, Vec<String>)],
     renew: bool,
     now: SystemTime,
 ) -> Result<Vec<Made>, FilesError> {
     make_folder(folder)?;
     let (authority, made) = authority(folder, cluster, now)?;
     let mut all = vec![made];
-    for (name, host) in nodes {
+    for (name, hosts) in nodes {
         let path = pem(folder, name);
         if path.exists() && key_of(&path).exists() && !renew {
             all.push(Made::Kept(path));
             continue;
         }
-        let hosts: Vec<&str> = host.as_deref().into_iter().collect();
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
         replace(&path, &authority.issue_node(name, &hosts, now)?)?;
         all.push(Made::New(path));
     }

@@ -128,7 +128,7 @@ impl NodeProcess {
         let file = folder.path().join("bench.yaml");
         std::fs::write(&file, config)?;
         let keys = folder.path().join("pki");
-        pki::init_files(&keys, "bench", &[("cm1".to_owned(), None)], false, super::wall())
+        pki::init_files(&keys, "bench", &[("cm1".to_owned(), Vec::new())], false, super::wall())
             .map_err(|e| BenchError::Node(e.to_string()))?;
         let ca = std::fs::read_to_string(keys.join("ca.pem"))?;
         let certified = certified(&keys, &ca)?;

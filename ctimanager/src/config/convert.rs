@@ -1,6 +1,6 @@
 //! The configuration as each room wants it.
 
-use super::{Config, Device, Node, Trunk};
+use super::{Config, Device, Listener, Node, Trunk};
 use device_model::CallControl;
 use device_model::plan::{
     DevicePlan, Identity, NumberPlan, Parameters, ParkPlan, PatternPlan, Plan, SpacePlan, TrunkPlan,
@@ -128,10 +128,16 @@ impl Node {
         all.into_iter().filter(|(_, runs)| *runs).map(|(service, _)| service).collect()
     }
 
-    /// The address to listen on; `None` when the host is a name that has to be looked up.
+    /// Whether this listens, and so needs an address.
     #[must_use]
-    pub fn address(&self) -> Option<IpAddr> {
-        address(&self.host)
+    pub fn listens(&self, listener: Listener) -> bool {
+        match listener {
+            Listener::SipUdp => self.callmanager && self.sip.udp.is_some(),
+            Listener::SipTcp => self.callmanager && self.sip.tcp.is_some(),
+            Listener::SipTls => self.callmanager && self.sip.tls.is_some(),
+            Listener::Cti => self.ctimanager && (self.cti.tls.is_some() || self.cti.plain.is_some()),
+            Listener::Web => self.web.is_some(),
+        }
     }
 }
 
@@ -143,7 +149,8 @@ impl Trunk {
     }
 }
 
-fn address(host: &str) -> Option<IpAddr> {
+/// An address that need not be looked up.
+pub(crate) fn address(host: &str) -> Option<IpAddr> {
     if host.eq_ignore_ascii_case("localhost") { Some([127, 0, 0, 1].into()) } else { host.parse().ok() }
 }
 

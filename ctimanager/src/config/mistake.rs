@@ -1,8 +1,8 @@
 //! Mistakes and their places.
 
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -31,6 +31,7 @@ pub use mistake::{Mistake, Place};
 pub use parameters::ServiceParameters;
 pub use read::{Loaded, load, parse, state_dir};
 
+pub(crate) use convert::address;
 pub use schema::json_schema;
 pub use types::*;
 

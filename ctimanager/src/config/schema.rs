@@ -2,7 +2,7 @@
 //! and ranges that the reader uses; what one of them learns, the other knows.
 
 use super::ServiceParameters;
-use super::sections::{self, cluster, devices, numbers, partitions, users};
+use super::sections::{self, addresses, cluster, devices, numbers, partitions, users};
 use protocol::planned::PLANNED;
 use security::StandardGroup;
 use serde_json::{Map, Value, json};
@@ -84,7 +84,8 @@ fn node_schema() -> Value {
     let port = |_: &str| reference("port");
     object(cluster::NODE_KEYS, &["name", "host"], |key| match key {
         "name" => text("The node's name; its certificate is NAME.pem."),
-        "host" => text("The host name or IP address that it listens on."),
+        "host" => places("Where it listens: an address or name, several, or a map by what listens.", false),
+        "advertise" => places("What others are told instead; with a wildcard address it is needed.", true),
         "services" => some(list(words(cluster::SERVICES), "What it runs; both by default.")),
         "sip" => object(cluster::SIP_KEYS, &[], port),
         "cti" => object(cluster::CTI_KEYS, &[], port),
@@ -92,6 +93,27 @@ fn node_schema() -> Value {
         "state_dir" => text("Control socket, the number of the node's life, sessions that outlive it."),
         _ => json!({}),
     })
+}
+
+/// An address or name, several, or a map of them.
+fn places(description: &str, advertise: bool) -> Value {
+    let one = json!({"type": "string"});
+    let some = json!({"type": "array", "items": one, "minItems": 1, "maxItems": addresses::MAX_ADDRESSES});
+    let value = json!({"anyOf": [one, some, {"type": "null"}]});
+    let families = addresses::FAMILIES.iter().map(|(word, _)| *word).filter(|_| advertise);
+    let words = addresses::LISTENERS.iter().map(|(word, _)| *word).chain(families);
+    let properties: Map<String, Value> =
+        words.map(|word| (word.to_owned(), described(value.clone(), "Of this alone."))).collect();
+    let mut map = json!({"type": "object", "properties": properties});
+    if advertise {
+        // Other keys are listen addresses.
+        map["additionalProperties"] = value;
+    } else {
+        map["additionalProperties"] = json!(false);
+    }
+    let mut forms = vec![one, some, map];
+    forms.extend(advertise.then(|| json!({"type": "null"})));
+    json!({"anyOf": forms, "description": description})
 }
 
 fn group_schema() -> Value {

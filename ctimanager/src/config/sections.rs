@@ -1,5 +1,6 @@
 //! The sections of the file, each read into its type. Names are remembered for `check`.
 
+pub(super) mod addresses;
 pub(super) mod cluster;
 pub(super) mod devices;
 pub(super) mod numbers;

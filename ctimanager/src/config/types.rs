@@ -4,7 +4,9 @@ use super::{Place, ServiceParameters};
 use device_model::plan::{DeviceKind, Forwards, OfferTime};
 use device_model::{DeviceName, Dn, NodeName, PartitionName, SearchSpaceName, TrunkName};
 use security::{Mode, Secret, User};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,8 +79,8 @@ pub struct Cluster {
 pub struct Node {
     /// Its name.
     pub name: NodeName,
-    /// The host name or address that it listens on and that others reach it by.
-    pub host: Arc<str>,
+    /// Where it listens, and what others are told of that.
+    pub addresses: Addresses,
     /// Whether it registers devices and carries calls.
     pub callmanager: bool,
     /// Whether it serves applications.
@@ -95,6 +97,116 @@ pub struct Node {
     pub state_dir: PathBuf,
     /// Where it stands.
     pub place: Place,
+}
+
+/// What of a node listens; each may have addresses of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Listener {
+    SipUdp,
+    SipTcp,
+    SipTls,
+    Cti,
+    Web,
+}
+
+impl Listener {
+    /// All of them.
+    pub const ALL: &'static [Listener] =
+        &[Listener::SipUdp, Listener::SipTcp, Listener::SipTls, Listener::Cti, Listener::Web];
+    /// With the keys that name them.
+    pub const NAMED: [(Listener, &'static str); 5] = [
+        (Listener::SipUdp, "udp"),
+        (Listener::SipTcp, "tcp"),
+        (Listener::SipTls, "tls"),
+        (Listener::Cti, "cti"),
+        (Listener::Web, "web"),
+    ];
+}
+
+/// A node's `host` and `advertise`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    pub(super) hosts: BTreeMap<Listener, Vec<Arc<str>>>,
+    pub(super) rules: BTreeMap<Listener, Vec<Rule>>,
+}
+
+/// One entry of `advertise`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// Of this listen address alone.
+    pub(super) of: Option<IpAddr>,
+    /// Of listen addresses of this family alone.
+    pub(super) ipv4: Option<bool>,
+    pub(super) to: Advertised,
+}
+
+/// What others use to reach a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// An address or a name.
+    pub host: Arc<str>,
+    /// Where it is another than the listener's.
+    pub port: Option<u16>,
+}
+
+impl Addresses {
+    /// The addresses and names that it listens on.
+    #[must_use]
+    pub fn hosts(&self, listener: Listener) -> &[Arc<str>] {
+        self.hosts.get(&listener).map_or(&[], Vec::as_slice)
+    }
+
+    /// What is said of a listener at this address: of the address, else of its family.
+    #[must_use]
+    pub fn advertised(&self, listener: Listener, ip: IpAddr) -> Option<&Advertised> {
+        let rules = || self.rules.get(&listener).into_iter().flatten();
+        let of_address = rules().find(|rule| rule.of == Some(ip));
+        let of_family = |rule: &&Rule| rule.of.is_none() && rule.ipv4.is_none_or(|ipv4| ipv4 == ip.is_ipv4());
+        of_address.or_else(|| rules().find(of_family)).map(|rule| &rule.to)
+    }
+
+    /// What `advertise` says of a listener, as one text; empty without.
+    #[must_use]
+    pub fn advertise(&self, listener: Listener) -> String {
+        let text = |rule: &Rule| {
+            let of = rule.of.map(|of| format!("{of}=")).unwrap_or_default();
+            let port = rule.to.port.map(|port| format!(":{port}")).unwrap_or_default();
+            format!("{of}{}{port}", rule.to.host)
+        };
+        self.rules.get(&listener).into_iter().flatten().map(text).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What others use for this host of a listener; `None` where that is not known.
+    #[must_use]
+    pub fn told(&self, listener: Listener, host: &str, port: u16) -> Option<(Arc<str>, u16)> {
+        let ip = host.parse::<IpAddr>().ok();
+        // A name may have addresses of both families: what is said of either will do.
+        let families = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
+        let told = match ip {
+            Some(ip) => self.advertised(listener, ip),
+            None => families.into_iter().find_map(|ip| self.advertised(listener, ip)),
+        };
+        match told {
+            Some(told) => Some((told.host.clone(), told.port.unwrap_or(port))),
+            None => Some((host.into(), port)).filter(|_| ip.is_none_or(|ip| !ip.is_unspecified())),
+        }
+    }
+
+    /// All by which the node may be called: what its certificate has to name.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let hosts = self.hosts.values().flatten();
+        let told = self.rules.values().flatten().map(|rule| &rule.to.host);
+        let wildcard = |name: &str| name.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        let mut names: Vec<String> = Vec::new();
+        for name in hosts.chain(told).filter(|name| !wildcard(name)) {
+            if !names.iter().any(|known| known == &**name) {
+                names.push(name.to_string());
+            }
+        }
+        names
+    }
 }
 
 /// A node's SIP ports; `None` = not listened on, 0 = any free one.

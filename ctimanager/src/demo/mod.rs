@@ -163,8 +163,8 @@ async fn open_site(host: IpAddr, screen: &Screen) -> Result<Site, DemoError> {
 
 fn addresses(running: &Running) -> Result<(SocketAddr, SocketAddr), DemoError> {
     let missing = || DemoError("the node does not listen".into());
-    let sip = running.addresses.sip_udp.ok_or_else(missing)?;
-    let cti = running.addresses.cti_tls.ok_or_else(missing)?;
+    let sip = *running.addresses.sip_udp.first().ok_or_else(missing)?;
+    let cti = *running.addresses.cti_tls.first().ok_or_else(missing)?;
     Ok((sip, cti))
 }
 
@@ -182,10 +182,10 @@ async fn open_attendant(
     let terminal = provider.terminal("RP_MAIN");
     let calls = terminal.calls();
     terminal.open_with_dynamic_media().await.map_err(DemoError::of)?;
-    let listener = Listener(Arc::new(move |leg, digits: &str| {
+    let listener = Listener::new(move |leg, digits| {
         let what = if digits.is_empty() { "no digit".to_owned() } else { format!("digit {digits}") };
         ladder.note_of_leg(now(), &leg.to_string(), what);
-    }));
+    });
     let menu = Menu {
         ip: host,
         prompt: tone::sine(Menu::PROMPT_HZ, Duration::from_secs(5)).into(),

@@ -8,20 +8,21 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::control;
+use super::sip::packet_info;
 
 /// Room for bursts of datagrams in the kernel; it grants at most `net.core.rmem_max`.
 const UDP_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
-/// Where to listen; `None` = not at all, port 0 = any free one.
+/// Where to listen; none = not at all, port 0 = any free one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // one per transport, named as in the configuration
 pub struct Listen {
-    pub sip_udp: Option<SocketAddr>,
-    pub sip_tcp: Option<SocketAddr>,
-    pub sip_tls: Option<SocketAddr>,
-    pub cti_tls: Option<SocketAddr>,
-    pub cti_plain: Option<SocketAddr>,
-    pub web: Option<SocketAddr>,
+    pub sip_udp: Vec<SocketAddr>,
+    pub sip_tcp: Vec<SocketAddr>,
+    pub sip_tls: Vec<SocketAddr>,
+    pub cti_tls: Vec<SocketAddr>,
+    pub cti_plain: Vec<SocketAddr>,
+    pub web: Vec<SocketAddr>,
     /// The administrators' Unix socket.
     pub control: Option<PathBuf>,
 }
@@ -48,12 +49,12 @@ impl std::error::Error for BindError {}
 /// Open sockets on which nobody reads yet.
 #[derive(Debug, Default)]
 pub struct Bound {
-    pub(super) sip_udp: Option<Arc<UdpSocket>>,
-    pub(super) sip_tcp: Option<TcpListener>,
-    pub(super) sip_tls: Option<TcpListener>,
-    pub(super) cti_tls: Option<TcpListener>,
-    pub(super) cti_plain: Option<TcpListener>,
-    pub(super) web: Option<TcpListener>,
+    pub(super) sip_udp: Vec<Arc<UdpSocket>>,
+    pub(super) sip_tcp: Vec<TcpListener>,
+    pub(super) sip_tls: Vec<TcpListener>,
+    pub(super) cti_tls: Vec<TcpListener>,
+    pub(super) cti_plain: Vec<TcpListener>,
+    pub(super) web: Vec<TcpListener>,
     pub(super) control: Option<control::Socket>,
     /// Where they are, with the ports that the system chose.
     pub addresses: Listen,
@@ -66,31 +67,32 @@ pub struct Bound {
 pub async fn bind(listen: &Listen) -> Result<Bound, BindError> {
     let mut failures = Vec::new();
     let mut bound = Bound::default();
-    if let Some(address) = listen.sip_udp {
-        match udp(address) {
+    for address in &listen.sip_udp {
+        match udp(*address) {
             Ok((socket, address)) => {
-                bound.sip_udp = Some(Arc::new(socket));
-                bound.addresses.sip_udp = Some(address);
+                bound.sip_udp.push(Arc::new(socket));
+                bound.addresses.sip_udp.push(address);
             }
             Err(error) => failures.push(("SIP over UDP", address.to_string(), error)),
         }
     }
     let Bound { sip_tcp, sip_tls, cti_tls, cti_plain, web, addresses, .. } = &mut bound;
     let ports = [
-        ("SIP over TCP", listen.sip_tcp, sip_tcp, &mut addresses.sip_tcp),
-        ("SIP over TLS", listen.sip_tls, sip_tls, &mut addresses.sip_tls),
-        ("CTI over TLS", listen.cti_tls, cti_tls, &mut addresses.cti_tls),
-        ("CTI over plain TCP", listen.cti_plain, cti_plain, &mut addresses.cti_plain),
-        ("HTTPS", listen.web, web, &mut addresses.web),
+        ("SIP over TCP", &listen.sip_tcp, sip_tcp, &mut addresses.sip_tcp),
+        ("SIP over TLS", &listen.sip_tls, sip_tls, &mut addresses.sip_tls),
+        ("CTI over TLS", &listen.cti_tls, cti_tls, &mut addresses.cti_tls),
+        ("CTI over plain TCP", &listen.cti_plain, cti_plain, &mut addresses.cti_plain),
+        ("HTTPS", &listen.web, web, &mut addresses.web),
     ];
-    for (what, wanted, listener, actual) in ports {
-        let Some(address) = wanted else { continue };
-        match tcp(address).await {
-            Ok((socket, address)) => {
-                *listener = Some(socket);
-                *actual = Some(address);
+    for (what, wanted, listeners, actual) in ports {
+        for address in wanted {
+            match tcp(*address) {
+                Ok((socket, address)) => {
+                    listeners.push(socket);
+                    actual.push(address);
+                }
+                Err(error) => failures.push((what, address.to_string(), error)),
             }
-            Err(error) => failures.push((what, address.to_string(), error)),
         }
     }
     if let Some(path) = &listen.control {
@@ -105,19 +107,39 @@ pub async fn bind(listen: &Listen) -> Result<Bound, BindError> {
     if failures.is_empty() { Ok(bound) } else { Err(BindError { failures }) }
 }
 
-async fn tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await?;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+fn tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = socket(address, socket2::Type::STREAM)?;
+    // Connections of an earlier life may still be waited for.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from_std(socket.into())?;
     let address = listener.local_addr()?;
     Ok((listener, address))
 }
 
+/// IPv6 alone on IPv6 addresses: `::` and `0.0.0.0` stand side by side on one port.
+fn socket(address: SocketAddr, kind: socket2::Type) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), kind, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
 fn udp(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
+    let socket = socket(address, socket2::Type::DGRAM)?;
     // The kernel grants what it may; less is no reason not to start.
     let _ = socket.set_recv_buffer_size(UDP_BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(UDP_BUFFER_BYTES);
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    if address.ip().is_unspecified() {
+        packet_info::enable(&socket, address.is_ipv4())?;
+    }
     let socket = UdpSocket::from_std(socket.into())?;
     let address = socket.local_addr()?;
     Ok((socket, address))

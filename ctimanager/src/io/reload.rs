@@ -4,7 +4,7 @@ use super::certificates;
 use super::run::{NotReloaded, Reload, Reloaded};
 use super::start::{limits, lines, look_up_trunks};
 use super::tls::TlsConfigs;
-use crate::config::{self, Config, Mistake};
+use crate::config::{self, Config, Listener, Mistake};
 use crate::node::{Settings, Surroundings, Switch};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -88,7 +88,8 @@ fn fixed(config: &Config, node: &config::Node) -> Vec<(String, String)> {
     vec![
         ("cluster.name".into(), config.cluster.name.to_string()),
         ("the nodes' names".into(), names.join(" ")),
-        (own("host"), node.host.to_string()),
+        (own("host"), hosts(node)),
+        (own("advertise"), advertised(node)),
         (own("services"), format!("callmanager {}, ctimanager {}", node.callmanager, node.ctimanager)),
         (own("sip.udp"), port(node.sip.udp)),
         (own("sip.tcp"), port(node.sip.tcp)),
@@ -103,6 +104,25 @@ fn fixed(config: &Config, node: &config::Node) -> Vec<(String, String)> {
         (own("state_dir"), node.state_dir.display().to_string()),
         ("service_parameters.persist_sessions".into(), config.parameters.persist_sessions.to_string()),
     ]
+}
+
+/// A node's hosts: each once where all that listens has the same.
+fn hosts(node: &config::Node) -> String {
+    let mut texts: Vec<String> =
+        Listener::ALL.iter().map(|listener| node.addresses.hosts(*listener).join(" ")).collect();
+    texts.dedup();
+    texts.join(", ")
+}
+
+/// What is told of each of them, where it is told.
+fn advertised(node: &config::Node) -> String {
+    let mut texts: Vec<String> =
+        Listener::ALL.iter().map(|listener| node.addresses.advertise(*listener)).collect();
+    texts.dedup();
+    match texts.join(", ") {
+        none if none.is_empty() => "none".to_owned(),
+        texts => texts,
+    }
 }
 
 fn differences(before: &[(String, String)], after: &[(String, String)]) -> Vec<String> {

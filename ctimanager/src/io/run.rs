@@ -298,45 +298,45 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
 
 fn start_sip(bound: &mut Bound, context: &Arc<SipContext>, tasks: &mut Tasks) -> SipShell {
     let addresses = &bound.addresses;
-    let mut udp = None;
-    if let (Some(socket), Some(local)) = (bound.sip_udp.take(), addresses.sip_udp) {
-        udp = Some(sip::listen_udp(socket, local, context, &mut |task| tasks.spawn(task)));
+    let mut udp = Vec::new();
+    for (socket, local) in bound.sip_udp.drain(..).zip(&addresses.sip_udp) {
+        udp.push(sip::listen_udp(socket, *local, context, &mut |task| tasks.spawn(task)));
     }
-    if let (Some(listener), Some(local)) = (bound.sip_tcp.take(), addresses.sip_tcp) {
-        tasks.spawn(sip::listen_tcp(listener, local, Arc::clone(context)));
+    for (listener, local) in bound.sip_tcp.drain(..).zip(&addresses.sip_tcp) {
+        tasks.spawn(sip::listen_tcp(listener, *local, Arc::clone(context)));
     }
-    if let (Some(listener), Some(local)) = (bound.sip_tls.take(), addresses.sip_tls) {
-        tasks.spawn(sip::listen_tls(listener, local, Arc::clone(context)));
+    for (listener, local) in bound.sip_tls.drain(..).zip(&addresses.sip_tls) {
+        tasks.spawn(sip::listen_tls(listener, *local, Arc::clone(context)));
     }
     SipShell::new(Arc::clone(context), udp)
 }
 
 fn start_cti_and_web(bound: &mut Bound, shell: &Arc<CtiShell>, tasks: &mut Tasks) -> Arc<Readiness> {
     let readiness = Arc::new(Readiness::default());
-    if let Some(listener) = bound.cti_plain.take() {
+    for listener in bound.cti_plain.drain(..) {
         tasks.spawn(cti::listen_plain(listener, Arc::clone(shell)));
     }
-    if let Some(listener) = bound.cti_tls.take() {
+    for listener in bound.cti_tls.drain(..) {
         tasks.spawn(cti::listen_tls(listener, Arc::clone(shell)));
     }
-    if let Some(listener) = bound.web.take() {
-        let web = WebShell::new(Arc::clone(shell), Arc::clone(&readiness));
-        tasks.spawn(web::listen(listener, Arc::new(web)));
+    let web = Arc::new(WebShell::new(Arc::clone(shell), Arc::clone(&readiness)));
+    for listener in bound.web.drain(..) {
+        tasks.spawn(web::listen(listener, Arc::clone(&web)));
     }
     readiness
 }
 
 fn say_where(node: &str, addresses: &Listen) {
     let all = [
-        ("SIP over UDP", addresses.sip_udp),
-        ("SIP over TCP", addresses.sip_tcp),
-        ("SIP over TLS", addresses.sip_tls),
-        ("CTI over TLS", addresses.cti_tls),
-        ("CTI over plain TCP", addresses.cti_plain),
-        ("HTTPS", addresses.web),
+        ("SIP over UDP", &addresses.sip_udp),
+        ("SIP over TCP", &addresses.sip_tcp),
+        ("SIP over TLS", &addresses.sip_tls),
+        ("CTI over TLS", &addresses.cti_tls),
+        ("CTI over plain TCP", &addresses.cti_plain),
+        ("HTTPS", &addresses.web),
     ];
-    for (what, address) in all {
-        if let Some(address) = address {
+    for (what, addresses) in all {
+        for address in addresses {
             info!(%address, "{what}");
         }
     }

@@ -9,14 +9,14 @@ use super::run::{
 };
 use super::store::{self, SessionFile};
 use super::{Core, Tap, TlsConfigs, wall};
-use crate::config::{self, Config, Mistake};
+use crate::config::{self, Config, Listener, Mistake};
 use crate::node::{Input, Node, Output, Settings, Surroundings, shares_of};
 use device_model::TrunkName;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -223,43 +223,45 @@ fn idle(config: &Config) -> Duration {
     own.fold(config.parameters.registration_expiry_maximum.max(LEAST), Duration::max) + MORE
 }
 
-/// Where a node listens; a host name is looked up.
+/// Where a node listens; host names are looked up.
 ///
 /// # Errors
-/// When its host has no address.
+/// When a host has no address.
 pub async fn listen(node: &config::Node) -> Result<Listen, StartError> {
-    let ip = match node.address() {
-        Some(ip) => ip,
-        None => {
-            let host = node.host.to_string();
-            blocking(move || look_up(&host, 0).map_err(|error| StartError::Lookup { host, error }))
-                .await?
-                .ip()
-        }
-    };
-    Ok(listen_on(ip, node))
+    let node = node.clone();
+    blocking(move || listen_of(&node)).await
 }
 
-fn listen_on(ip: IpAddr, node: &config::Node) -> Listen {
-    let at = |port: Option<u16>| port.map(|port| SocketAddr::new(ip, port));
-    let sip = |port: Option<u16>| at(port).filter(|_| node.callmanager);
-    let cti = |port: Option<u16>| at(port).filter(|_| node.ctimanager);
-    Listen {
-        sip_udp: sip(node.sip.udp),
-        sip_tcp: sip(node.sip.tcp),
-        sip_tls: sip(node.sip.tls),
-        cti_tls: cti(node.cti.tls),
-        cti_plain: cti(node.cti.plain),
-        web: at(node.web),
+fn listen_of(node: &config::Node) -> Result<Listen, StartError> {
+    let at = |listener: Listener, port: Option<u16>| -> Result<Vec<SocketAddr>, StartError> {
+        let Some(port) = port.filter(|_| node.listens(listener)) else { return Ok(Vec::new()) };
+        node.addresses.hosts(listener).iter().map(|host| address_of(host, port)).collect()
+    };
+    Ok(Listen {
+        sip_udp: at(Listener::SipUdp, node.sip.udp)?,
+        sip_tcp: at(Listener::SipTcp, node.sip.tcp)?,
+        sip_tls: at(Listener::SipTls, node.sip.tls)?,
+        cti_tls: at(Listener::Cti, node.cti.tls)?,
+        cti_plain: at(Listener::Cti, node.cti.plain)?,
+        web: at(Listener::Web, node.web)?,
         control: None,
+    })
+}
+
+fn address_of(host: &str, port: u16) -> Result<SocketAddr, StartError> {
+    match config::address(host) {
+        Some(ip) => Ok(SocketAddr::new(ip, port)),
+        None => look_up(host, port).map_err(|error| StartError::Lookup { host: host.to_owned(), error }),
     }
 }
 
 fn surroundings(bound: &Bound, resolved: HashMap<TrunkName, SocketAddr>) -> Surroundings {
-    let Listen { sip_udp, sip_tcp, sip_tls, cti_tls, .. } = bound.addresses;
+    let Listen { sip_udp, sip_tcp, sip_tls, cti_tls, .. } = &bound.addresses;
     let sip_listen =
         [(sip::Transport::Udp, sip_udp), (sip::Transport::Tcp, sip_tcp), (sip::Transport::Tls, sip_tls)];
-    let sip_listen = sip_listen.into_iter().filter_map(|(transport, at)| Some((transport, at?))).collect();
+    let each =
+        sip_listen.into_iter().flat_map(|(transport, all)| all.iter().map(move |own| (transport, *own)));
+    let (sip_listen, cti_tls) = (each.collect(), cti_tls.clone());
     Surroundings { sip_listen, cti_tls, resolved, ..Surroundings::default() }
 }
 

@@ -204,15 +204,15 @@ pub(super) struct Wishes {
 
 impl Default for Wishes {
     fn default() -> Self {
-        let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let any = || vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         Self {
             listen: Listen {
-                sip_udp: any,
-                sip_tcp: any,
-                sip_tls: any,
-                cti_tls: any,
-                cti_plain: any,
-                web: any,
+                sip_udp: any(),
+                sip_tcp: any(),
+                sip_tls: any(),
+                cti_tls: any(),
+                cti_plain: any(),
+                web: any(),
                 control: None,
             },
             limits: Limits {
@@ -294,7 +294,7 @@ async fn house(wishes: Wishes) -> House {
 
 impl House {
     async fn plain(&self) -> TcpStream {
-        connect(self.running.addresses.cti_plain).await
+        connect(self.running.addresses.cti_plain.first().copied()).await
     }
 
     async fn tls(

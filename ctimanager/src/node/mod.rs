@@ -421,6 +421,7 @@ fn sip_config(settings: &Settings) -> sip::Config {
         realm: settings.cluster.clone(),
         product: concat!("ctimanager/", env!("CARGO_PKG_VERSION")).into(),
         listen: settings.sip_listen.clone(),
+        advertised: Arc::clone(&settings.advertised),
         session_expires: settings.signalling.session_expires,
         min_session_expires: Duration::from_secs(90),
         min_expires: Duration::from_secs(60),

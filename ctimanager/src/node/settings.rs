@@ -2,7 +2,7 @@
 
 use super::bridge::{PeerProof, TrunkPeer};
 use super::directory::Accounts;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Listener};
 use device_model::plan::Plan;
 use device_model::{NodeName, TrunkName};
 use security::Policy;
@@ -24,6 +24,8 @@ pub struct Settings {
     pub ctimanagers: Vec<Arc<str>>,
     /// This node's SIP listeners.
     pub sip_listen: Vec<(sip::Transport, std::net::SocketAddr)>,
+    /// What others are told of them.
+    pub advertised: Arc<[sip::port::Advertised]>,
     /// Devices, numbers, trunks, patterns, timers.
     pub plan: Arc<Plan>,
     /// Users and groups.
@@ -97,8 +99,8 @@ impl fmt::Debug for Settings {
 pub struct Surroundings {
     /// This node's SIP listeners, their real ports.
     pub sip_listen: Vec<(sip::Transport, SocketAddr)>,
-    /// This node's CTI address for TLS as applications reach it.
-    pub cti_tls: Option<SocketAddr>,
+    /// This node's CTI listeners for TLS, their real ports, in the order of its hosts.
+    pub cti_tls: Vec<SocketAddr>,
     /// Addresses of trunks whose host is a name.
     pub resolved: HashMap<TrunkName, SocketAddr>,
     /// When the node's own certificate ends.
@@ -119,8 +121,9 @@ impl Settings {
         Self {
             cluster: config.cluster.name.clone(),
             node: node.name.clone(),
-            ctimanagers: config.nodes.iter().filter_map(|n| reconnect(n, node, surroundings)).collect(),
+            ctimanagers: config.nodes.iter().flat_map(|n| reconnect(n, node, surroundings)).collect(),
             sip_listen: surroundings.sip_listen.clone(),
+            advertised: advertised(node, surroundings),
             plan: Arc::new(config.plan()),
             policy: Arc::new(config.policy()),
             accounts: Arc::new(config.accounts().into_iter().collect()),
@@ -168,14 +171,35 @@ fn share_of(parameters: &config::ServiceParameters, share: Share) -> u64 {
     }
 }
 
-fn reconnect(node: &config::Node, own: &config::Node, surroundings: &Surroundings) -> Option<Arc<str>> {
-    let configured = node.cti.tls.filter(|_| node.ctimanager)?;
-    let port = match surroundings.cti_tls {
-        Some(bound) if node.name == own.name => bound.port(),
-        Some(_) | None => configured,
+/// Where applications reach a node over TLS, in the order of its hosts.
+fn reconnect(node: &config::Node, own: &config::Node, surroundings: &Surroundings) -> Vec<Arc<str>> {
+    let Some(configured) = node.cti.tls.filter(|_| node.ctimanager) else { return Vec::new() };
+    let mut found: Vec<Arc<str>> = Vec::new();
+    for (index, host) in node.addresses.hosts(Listener::Cti).iter().enumerate() {
+        let bound = surroundings.cti_tls.get(index).filter(|_| node.name == own.name);
+        let port = bound.map_or(configured, SocketAddr::port);
+        let Some((host, port)) = node.addresses.told(Listener::Cti, host, port) else { continue };
+        let text = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        if !found.iter().any(|known| **known == *text) {
+            found.push(text.into());
+        }
+    }
+    found
+}
+
+/// What is told of each SIP listener that is not told by its own address.
+fn advertised(node: &config::Node, surroundings: &Surroundings) -> Arc<[sip::port::Advertised]> {
+    let told = |&(transport, listen): &(sip::Transport, SocketAddr)| {
+        let listener = match transport {
+            sip::Transport::Udp => Listener::SipUdp,
+            sip::Transport::Tcp => Listener::SipTcp,
+            sip::Transport::Tls => Listener::SipTls,
+        };
+        let told = node.addresses.advertised(listener, listen.ip())?;
+        let port = told.port.unwrap_or(listen.port());
+        Some(sip::port::Advertised { transport, listen, host: told.host.clone(), port })
     };
-    let host = &node.host;
-    Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }.into())
+    surroundings.sip_listen.iter().filter_map(told).collect()
 }
 
 fn peer(trunk: &config::Trunk, surroundings: &Surroundings) -> Option<(TrunkName, TrunkPeer)> {

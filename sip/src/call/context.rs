@@ -5,6 +5,7 @@ use super::leg::Leg;
 use super::parties::{self, Side};
 use crate::dialog::{Dialog, DialogId, Reach, Seed};
 use crate::message::{Headers, Method, Request, Response, Uri};
+use crate::own;
 use crate::port::{CallHandle, Config, ConnectionId, Event, Hop, Identity, Output, Transport};
 use crate::registrar::Listed;
 use crate::sdp::Describer;
@@ -231,28 +232,15 @@ impl Core {
         self.transactions.ids().call_id().into()
     }
 
-    /// Our address as a peer behind this hop shall write it.
-    pub fn own_address(&self, hop: &Hop) -> SocketAddr {
-        let of_transport = || self.listen.iter().filter(|(t, _)| *t == hop.transport).map(|(_, a)| *a);
-        let same_family = of_transport().find(|a| a.is_ipv4() == hop.remote.is_ipv4());
-        match same_family.or_else(|| of_transport().next()) {
-            Some(address) if address.ip().is_unspecified() => SocketAddr::new(hop.local.ip(), address.port()),
-            Some(address) => address,
-            None => hop.local,
-        }
-    }
-
     /// The host that stands behind our numbers on this hop.
     pub fn own_host(&self, hop: &Hop) -> String {
-        match self.own_address(hop).ip() {
-            std::net::IpAddr::V4(ip) => ip.to_string(),
-            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
-        }
+        own::name(&self.listen, &self.config.advertised, hop).0
     }
 
     /// The URI of our Contact on this hop.
     pub fn contact(&self, user: &str, hop: &Hop) -> Arc<str> {
-        let uri = Uri::at(user, self.own_address(hop));
+        let (host, port) = own::name(&self.listen, &self.config.advertised, hop);
+        let uri = Uri::sip(user, &host, Some(port));
         let uri = match hop.transport {
             Transport::Udp => uri,
             Transport::Tcp => uri.with_param("transport", Some("tcp")),
@@ -263,7 +251,9 @@ impl Core {
 
     /// The writer of a dialog's descriptions.
     pub fn describer(&mut self, hop: &Hop) -> Describer {
-        let address = self.own_address(hop).ip();
+        // An origin line names its author and is no way to him: where the name is none of an address, ours will do.
+        let told = self.own_host(hop).trim_matches(['[', ']']).parse();
+        let address = told.unwrap_or(hop.local.ip());
         Describer::new(self.transactions.ids().below(u64::MAX), address)
     }
 

@@ -6,6 +6,7 @@ use crate::call::values;
 use crate::call::{Call, Cx, Outgoing, Plan, Target, Wish};
 use crate::dialog::Reach;
 use crate::message::Uri;
+use crate::own;
 use crate::port::{CallHandle, Command, Destination, Event, Hop, Output, Source, Transport};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -75,9 +76,8 @@ impl Stack {
         user: &str,
         host: &str,
     ) -> Option<Target> {
-        let local = self.core.listen.iter().filter(|(t, _)| *t == transport).map(|(_, a)| *a);
-        let local =
-            local.clone().find(|a| a.is_ipv4() == remote.is_ipv4()).or_else(|| local.clone().next())?;
+        let any = || self.core.listen.iter().find(|(t, _)| *t == transport).map(|(_, own)| *own);
+        let local = own::local_for(&self.core.listen, transport, remote).or_else(any)?;
         let (name, port) = match host.rsplit_once(':').map(|(name, port)| (name, port.parse().ok())) {
             Some((name, Some(port))) if !name.contains(':') || name.ends_with(']') => (name, Some(port)),
             Some(_) | None => (host, None),

@@ -121,6 +121,8 @@ pub struct Settings {
     pub max_bytes_per_address: usize,
     /// Our addresses, for Via.
     pub listen: Vec<(Transport, SocketAddr)>,
+    /// What others are told of them.
+    pub advertised: Arc<[crate::port::Advertised]>,
     /// `Server` and `User-Agent`.
     pub product: Arc<str>,
 }
@@ -132,6 +134,7 @@ impl From<&Config> for Settings {
             max: config.max_transactions,
             max_bytes_per_address: config.max_bytes_per_address,
             listen: config.listen.clone(),
+            advertised: Arc::clone(&config.advertised),
             product: Arc::clone(&config.product),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Settings;
 use crate::message::{Params, Request, Via};
+use crate::own;
 use crate::port::{Hop, Transport};
 use std::net::{IpAddr, SocketAddr};
 
@@ -39,7 +40,7 @@ pub(super) fn response_hop_without_connection(via: &Via, hop: &Hop) -> Hop {
 
 /// The Via of a request of ours.
 pub(super) fn own_via(settings: &Settings, hop: &Hop, branch: &str) -> Via {
-    let sent_by = sent_by(settings, hop);
+    let (host, port) = sent_by(settings, hop);
     let mut params = Params::default();
     params.set("branch", Some(branch));
     params.set("rport", None);
@@ -48,23 +49,18 @@ pub(super) fn own_via(settings: &Settings, hop: &Hop, branch: &str) -> Via {
         Transport::Tcp => "TCP",
         Transport::Tls => "TLS",
     };
-    Via { transport: transport.to_owned(), host: host_text(sent_by.ip()), port: Some(sent_by.port()), params }
+    Via { transport: transport.to_owned(), host, port: Some(port), params }
 }
 
 /// Our address as others shall write it.
-fn sent_by(settings: &Settings, hop: &Hop) -> SocketAddr {
-    let listen = settings.listen.iter().find(|(transport, _)| *transport == hop.transport);
-    match listen {
-        Some((_, address)) if !address.ip().is_unspecified() => *address,
-        Some((_, address)) => SocketAddr::new(hop.local.ip(), address.port()),
-        None => hop.local,
-    }
+fn sent_by(settings: &Settings, hop: &Hop) -> (String, u16) {
+    own::name(&settings.listen, &settings.advertised, hop)
 }
 
 /// Whether the topmost Via of a response is ours (RFC 3261 §18.1.2).
 pub(super) fn is_own(settings: &Settings, hop: &Hop, via: &Via) -> bool {
-    let sent_by = sent_by(settings, hop);
-    via.host == host_text(sent_by.ip()) && via.port_or_default() == sent_by.port()
+    let (host, port) = sent_by(settings, hop);
+    via.host.eq_ignore_ascii_case(&host) && via.port_or_default() == port
 }
 
 /// The first branch in the beginning of a message; `None` where it is not there or cut off.
@@ -74,11 +70,4 @@ pub(super) fn quoted_branch(quoted: &[u8]) -> Option<&[u8]> {
     let rest = &quoted[at..];
     let end = rest.iter().position(|byte| matches!(byte, b';' | b',' | b' ' | b'\t' | b'\r' | b'\n'))?;
     Some(&rest[..end])
-}
-
-fn host_text(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    }
 }

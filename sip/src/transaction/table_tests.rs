@@ -19,8 +19,14 @@ impl Setting {
     fn new() -> Self {
         let now = Instant::now();
         let t1 = Duration::from_millis(500);
-        let settings =
-            Settings { t1, max: 1, max_bytes_per_address: 1 << 20, listen: Vec::new(), product: "x".into() };
+        let settings = Settings {
+            t1,
+            max: 1,
+            max_bytes_per_address: 1 << 20,
+            listen: Vec::new(),
+            advertised: [].into(),
+            product: "x".into(),
+        };
         Self { now, later: now + Duration::from_secs(9), settings }
     }
 

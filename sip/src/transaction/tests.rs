@@ -26,6 +26,7 @@ impl Bench {
             max,
             max_bytes_per_address: 1 << 20,
             listen: vec![(transport, local)],
+            advertised: [].into(),
             product: "house".into(),
         };
         let connection = (transport != Transport::Udp).then_some(crate::port::ConnectionId(1));

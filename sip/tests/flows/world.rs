@@ -83,6 +83,7 @@ pub fn config() -> Config {
     Config {
         realm: "lab".into(),
         product: "test".into(),
+        advertised: [].into(),
         listen: vec![
             (Transport::Udp, at),
             (Transport::Tcp, at),

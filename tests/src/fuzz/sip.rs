@@ -160,6 +160,7 @@ impl World {
         let config = Config {
             realm: "lab".into(),
             product: "x".into(),
+            advertised: [].into(),
             listen: vec![(Transport::Udp, local), (Transport::Tcp, local)],
             session_expires: seconds(1800),
             min_session_expires: seconds(90),

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub(in crate::config) const CLUSTER_KEYS: &[&str] = &["name", "security", "sip_proxies"];
 pub(in crate::config) const SECURITY_KEYS: &[&str] = &["mode", "pki"];
 pub(in crate::config) const NODE_KEYS: &[&str] =
-    &["name", "host", "services", "sip", "cti", "web", "cluster", "state_dir"];
+    &["name", "host", "advertise", "services", "sip", "cti", "web", "cluster", "state_dir"];
 pub(in crate::config) const SIP_KEYS: &[&str] = &["udp", "tcp", "tls"];
 pub(in crate::config) const CTI_KEYS: &[&str] = &["tls", "plain"];
 pub(in crate::config) const GROUP_KEYS: &[&str] = &["name", "members"];
@@ -99,7 +99,8 @@ pub(in crate::config) fn nodes(at: &At<'_>, names: &mut Names, report: &mut Repo
 fn node(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Node> {
     let fields = at.fields(NODE_KEYS, report)?;
     let name = file_name(&fields, Kind::Node, names, report);
-    let host = fields.require("host", report).and_then(|at| host(&at, report));
+    let host_at = fields.require("host", report);
+    let addresses = super::addresses::addresses(host_at.as_ref(), fields.get("advertise").as_ref(), report);
     let services: Vec<Service> = match fields.get("services") {
         None => vec![Service::CallManager, Service::CtiManager],
         Some(at) => services(&at, report),
@@ -114,7 +115,7 @@ fn node(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Node> {
     };
     let node = Node {
         name: name?.into(),
-        host: host?.into(),
+        addresses: addresses?,
         callmanager: services.contains(&Service::CallManager),
         ctimanager: services.contains(&Service::CtiManager),
         sip,
@@ -125,6 +126,9 @@ fn node(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Node> {
         place: at.place(),
     };
     different_ports(at, &node, report);
+    if let Some(at) = host_at {
+        super::addresses::wildcards(&at, &node, report);
+    }
     Some(node)
 }
 

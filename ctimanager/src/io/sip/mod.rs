@@ -1,6 +1,7 @@
 //! SIP's sockets, as the owner sees them: where to send, and which connections are open.
 
 mod door;
+pub(super) mod packet_info;
 mod stream;
 mod udp;
 mod unreachable;
@@ -84,7 +85,7 @@ impl SipContext {
 /// The owner's half of SIP's sockets.
 pub(super) struct SipShell {
     context: Arc<SipContext>,
-    udp: Option<UdpSender>,
+    udp: Vec<UdpSender>,
     open: HashMap<ConnectionId, Connection>,
     /// Which open connection leads to a peer; the newest, when there are several.
     by_peer: HashMap<(Transport, SocketAddr), ConnectionId>,
@@ -98,7 +99,7 @@ struct Connection {
 }
 
 impl SipShell {
-    pub(super) fn new(context: Arc<SipContext>, udp: Option<UdpSender>) -> Self {
+    pub(super) fn new(context: Arc<SipContext>, udp: Vec<UdpSender>) -> Self {
         Self { context, udp, open: HashMap::new(), by_peer: HashMap::new() }
     }
 
@@ -130,8 +131,10 @@ impl SipShell {
     pub(super) fn send(&mut self, hop: Hop, bytes: Vec<u8>) -> Option<Hop> {
         match hop.transport {
             Transport::Udp => {
-                match &self.udp {
-                    Some(udp) => return udp.send(bytes, hop.remote).err().map(|NoWay| hop),
+                match udp::fitting(&self.udp, &hop) {
+                    Some(udp) => {
+                        return udp.send(bytes, hop.local.ip(), hop.remote).err().map(|NoWay| hop);
+                    }
                     None => self.context.counters.datagrams_unsent.add(),
                 }
                 None

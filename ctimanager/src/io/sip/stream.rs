@@ -35,6 +35,7 @@ pub(in crate::io) async fn listen_tcp(listener: TcpListener, local: SocketAddr, 
             return context.counters.sip_refused.add();
         };
         context.counters.sip_accepted.add();
+        let local = own_end(&stream, local);
         let hop = Hop { transport: Transport::Tcp, local, remote, connection: None };
         tokio::spawn(accepted(visitor, stream, hop, None));
     })
@@ -51,6 +52,7 @@ pub(in crate::io) async fn listen_tls(listener: TcpListener, local: SocketAddr, 
             return context.counters.sip_refused.add();
         };
         let context = Arc::clone(&context);
+        let local = own_end(&stream, local);
         tokio::spawn(async move {
             let config = Arc::clone(&context.tls.load().sip_server);
             let Some(stream) = context.beginning.accept(beginning, config, stream, remote).await else {
@@ -63,6 +65,11 @@ pub(in crate::io) async fn listen_tls(listener: TcpListener, local: SocketAddr, 
         });
     })
     .await;
+}
+
+/// Our end of a connection: of a listener at every address the one that was dialled.
+fn own_end(stream: &TcpStream, listener: SocketAddr) -> SocketAddr {
+    stream.local_addr().unwrap_or(listener)
 }
 
 /// A connection that somebody made: its place, and its share of those on which nothing was proved.

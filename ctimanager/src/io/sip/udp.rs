@@ -1,6 +1,6 @@
 //! SIP over UDP.
 
-use super::{Door, SipContext, unreachable};
+use super::{Door, SipContext, packet_info, unreachable};
 use crate::io::counters::Counters;
 use crate::io::queue::{Event, Lanes, Queue, Refusal};
 use crate::io::run::Task;
@@ -8,8 +8,9 @@ use crate::node::Input;
 use sip::Hop;
 use sip::port::Transport;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -23,23 +24,37 @@ const WAITING_DATAGRAMS: usize = 1024;
 #[derive(Debug)]
 pub(in crate::io) struct UdpSender {
     socket: Arc<UdpSocket>,
+    local: SocketAddr,
     counters: Arc<Counters>,
-    waiting: mpsc::Sender<(Vec<u8>, SocketAddr)>,
+    waiting: mpsc::Sender<Waiting>,
+}
+
+/// A datagram that waits: from which address of ours, and to whom.
+type Waiting = (Vec<u8>, IpAddr, SocketAddr);
+
+/// The socket at the address that a message shall leave from; else one that is bound to every address; else any of the
+/// peer's family.
+pub(super) fn fitting<'a>(all: &'a [UdpSender], hop: &Hop) -> Option<&'a UdpSender> {
+    let family = || all.iter().filter(|udp| udp.local.is_ipv4() == hop.remote.is_ipv4());
+    family()
+        .find(|udp| udp.local == hop.local)
+        .or_else(|| family().find(|udp| udp.local.ip().is_unspecified()))
+        .or_else(|| family().next())
 }
 
 impl UdpSender {
     /// Sends at once if the kernel takes it, else later; beyond the bound it is dropped and counted, and SIP repeats it.
-    pub(super) fn send(&self, bytes: Vec<u8>, remote: SocketAddr) -> Result<(), NoWay> {
-        let sent = self.socket.try_send_to(&bytes, remote);
+    pub(super) fn send(&self, bytes: Vec<u8>, own: IpAddr, remote: SocketAddr) -> Result<(), NoWay> {
+        let sent = self.try_send(&bytes, own, remote);
         // The first error may be the word of ICMP about a datagram of before, to whomever; this one was not sent then.
         let sent = sent.or_else(|error| match is_unreachable(&error) {
-            true => self.socket.try_send_to(&bytes, remote),
+            true => self.try_send(&bytes, own, remote),
             false => Err(error),
         });
         match sent {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                if self.waiting.try_send((bytes, remote)).is_err() {
+                if self.waiting.try_send((bytes, own, remote)).is_err() {
                     self.counters.datagrams_unsent.add();
                 }
             }
@@ -49,6 +64,14 @@ impl UdpSender {
             }
         }
         Ok(())
+    }
+
+    fn try_send(&self, bytes: &[u8], own: IpAddr, remote: SocketAddr) -> std::io::Result<usize> {
+        if self.local.ip().is_unspecified() {
+            let send = || packet_info::send(&*self.socket, bytes, Some(own), remote);
+            return self.socket.try_io(Interest::WRITABLE, send);
+        }
+        self.socket.try_send_to(bytes, remote)
     }
 }
 
@@ -77,8 +100,8 @@ pub(in crate::io) fn listen_udp(
     // What ICMP says may be the doing of strangers, who have us answer to where nobody is.
     spawn(Box::pin(unreachable::watch(Arc::clone(&socket), local, lanes.datagrams.clone())));
     spawn(Box::pin(receive(Arc::clone(&socket), local, lanes, door, Arc::clone(&counters))));
-    spawn(Box::pin(send_late(Arc::clone(&socket), late, Arc::clone(&counters))));
-    UdpSender { socket, counters, waiting }
+    spawn(Box::pin(send_late(Arc::clone(&socket), local, late, Arc::clone(&counters))));
+    UdpSender { socket, local, counters, waiting }
 }
 
 pub(in crate::io) async fn receive(
@@ -90,7 +113,7 @@ pub(in crate::io) async fn receive(
 ) {
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
-        let (read, remote) = match socket.recv_from(&mut buffer).await {
+        let (read, remote, own) = match receive_one(&socket, local, &mut buffer).await {
             Ok(received) => received,
             // An ICMP message about something sent before; the socket itself is well.
             Err(error) => {
@@ -102,6 +125,7 @@ pub(in crate::io) async fn receive(
             continue;
         }
         counters.datagrams_received.add();
+        let local = own.map_or(local, |own| SocketAddr::new(own, local.port()));
         let hop = Hop { transport: Transport::Udp, local, remote, connection: None };
         // Who sends too much is refused before anything of it is looked at; SIP repeats what was honest.
         let Ok(sender) = door.ask(&hop, read) else {
@@ -119,15 +143,43 @@ pub(in crate::io) async fn receive(
     }
 }
 
+/// A datagram; of a socket that is bound to every address, also to which of them it came.
+async fn receive_one(
+    socket: &UdpSocket,
+    local: SocketAddr,
+    buffer: &mut [u8],
+) -> std::io::Result<(usize, SocketAddr, Option<IpAddr>)> {
+    if local.ip().is_unspecified() {
+        return socket.async_io(Interest::READABLE, || packet_info::receive(socket, buffer)).await;
+    }
+    socket.recv_from(buffer).await.map(|(read, remote)| (read, remote, None))
+}
+
+/// Sends once it can be sent; of a socket that is bound to every address, from the one that is asked for.
+async fn send_one(
+    socket: &UdpSocket,
+    local: SocketAddr,
+    bytes: &[u8],
+    own: IpAddr,
+    remote: SocketAddr,
+) -> std::io::Result<usize> {
+    if local.ip().is_unspecified() {
+        let send = || packet_info::send(socket, bytes, Some(own), remote);
+        return socket.async_io(Interest::WRITABLE, send).await;
+    }
+    socket.send_to(bytes, remote).await
+}
+
 async fn send_late(
     socket: Arc<UdpSocket>,
-    mut late: mpsc::Receiver<(Vec<u8>, SocketAddr)>,
+    local: SocketAddr,
+    mut late: mpsc::Receiver<Waiting>,
     counters: Arc<Counters>,
 ) {
-    while let Some((bytes, remote)) = late.recv().await {
-        let mut sent = socket.send_to(&bytes, remote).await;
+    while let Some((bytes, own, remote)) = late.recv().await {
+        let mut sent = send_one(&socket, local, &bytes, own, remote).await;
         if sent.as_ref().is_err_and(is_unreachable) {
-            sent = socket.send_to(&bytes, remote).await;
+            sent = send_one(&socket, local, &bytes, own, remote).await;
         }
         if let Err(error) = sent {
             unsent(&counters, &error);

@@ -15,7 +15,7 @@ async fn lines_come_back_in_order_however_the_stream_is_cut() {
 #[tokio::test]
 async fn over_tls_the_client_certificate_says_who_it_is() {
     let mut house = house(Wishes::default()).await;
-    let address = house.running.addresses.cti_tls;
+    let address = house.running.addresses.cti_tls.first().copied();
     let mut nobody = house.tls(address, None).await;
     echoes(&mut nobody, "{}\n").await;
     assert!(house.sees("opened").await.contains("client_cn: None"));
@@ -28,8 +28,10 @@ async fn over_tls_the_client_certificate_says_who_it_is() {
 #[tokio::test]
 async fn a_line_over_the_limit_is_told_and_the_goodbye_arrives() {
     let house = house(Wishes::default()).await;
-    for address in [house.running.addresses.cti_plain, house.running.addresses.cti_tls] {
-        let over_tls = address == house.running.addresses.cti_tls;
+    for address in
+        [house.running.addresses.cti_plain.first().copied(), house.running.addresses.cti_tls.first().copied()]
+    {
+        let over_tls = address == house.running.addresses.cti_tls.first().copied();
         let stream: Box<dyn Both> = if over_tls {
             Box::new(house.tls(address, None).await)
         } else {
@@ -118,7 +120,11 @@ async fn a_half_open_handshake_is_given_up() {
     let patience = Patience { handshake: Duration::from_millis(50), ..Patience::default() };
     let house = house(Wishes { patience, ..Wishes::default() }).await;
     let addresses = house.running.addresses.clone();
-    for address in [addresses.cti_tls, addresses.sip_tls, addresses.web] {
+    for address in [
+        addresses.cti_tls.first().copied(),
+        addresses.sip_tls.first().copied(),
+        addresses.web.first().copied(),
+    ] {
         let mut stream = connect(address).await;
         // The beginning of a ClientHello, and no more.
         stream.write_all(&[0x16, 0x03, 0x01, 0x02]).await.expect("written");

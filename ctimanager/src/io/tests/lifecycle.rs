@@ -97,9 +97,9 @@ async fn all_ports_that_cannot_be_had_are_named() {
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = taken.local_addr().expect("bound");
     let listen = Listen {
-        sip_tcp: Some(address),
-        cti_tls: Some(address),
-        web: Some("192.0.2.1:0".parse().expect("an address")),
+        sip_tcp: vec![address],
+        cti_tls: vec![address],
+        web: vec!["192.0.2.1:0".parse().expect("an address")],
         ..Listen::default()
     };
     let error = bind(&listen).await.expect_err("taken");
@@ -113,7 +113,7 @@ async fn all_ports_that_cannot_be_had_are_named() {
 async fn a_stop_lets_everybody_hear_it() {
     let house = house(Wishes::default()).await;
     let mut plain = house.plain().await;
-    let mut tls = house.tls(house.running.addresses.cti_tls, None).await;
+    let mut tls = house.tls(house.running.addresses.cti_tls.first().copied(), None).await;
     echoes(&mut plain, "x\n").await;
     echoes(&mut tls, "x\n").await;
     let (cause, plain, tls) = tokio::join!(soon(house.running.stop()), rest(&mut plain), rest(&mut tls));

@@ -18,17 +18,17 @@ async fn sip_connections_beyond_the_limit() {
     let limits = Limits { max_sip_connections: 2, ..Wishes::default().limits };
     let house = house(with(limits)).await;
     let addresses = &house.running.addresses;
-    let mut tcp = connect(addresses.sip_tcp).await;
-    let _half = connect(addresses.sip_tls).await;
+    let mut tcp = connect(addresses.sip_tcp.first().copied()).await;
+    let _half = connect(addresses.sip_tls.first().copied()).await;
     echoes(&mut tcp, "OPTIONS sip:x SIP/2.0\r\n\r\n").await;
     // The two listeners accept each on its own: wait for the second place to be taken.
     soon(async {
-        while !is_closed_now(addresses.sip_tcp).await {
+        while !is_closed_now(addresses.sip_tcp.first().copied()).await {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    assert!(is_closed(&mut connect(addresses.sip_tls).await).await, "over TLS as well");
+    assert!(is_closed(&mut connect(addresses.sip_tls.first().copied()).await).await, "over TLS as well");
     assert!(house.running.counters.sip_refused.value() >= 2);
     echoes(&mut tcp, "OPTIONS sip:y SIP/2.0\r\n\r\n").await;
 }
@@ -44,10 +44,10 @@ async fn sip_handshakes_beyond_the_limit() {
     let limits = Limits { max_sip_connecting: 1, ..Wishes::default().limits };
     let house = house(with(limits)).await;
     let addresses = &house.running.addresses;
-    let _half = connect(addresses.sip_tls).await;
-    assert!(is_closed(&mut connect(addresses.sip_tls).await).await);
+    let _half = connect(addresses.sip_tls.first().copied()).await;
+    assert!(is_closed(&mut connect(addresses.sip_tls.first().copied()).await).await);
     assert_eq!(house.running.counters.sip_refused.value(), 1);
-    echoes(&mut connect(addresses.sip_tcp).await, "OPTIONS sip:x SIP/2.0\r\n\r\n").await;
+    echoes(&mut connect(addresses.sip_tcp.first().copied()).await, "OPTIONS sip:x SIP/2.0\r\n\r\n").await;
 }
 
 #[tokio::test]
@@ -55,12 +55,15 @@ async fn one_address_gets_its_share_of_handshakes() {
     let limits = Limits { max_unopened_connections_per_address: 1, ..Wishes::default().limits };
     let house = house(with(limits)).await;
     let addresses = &house.running.addresses;
-    let _half = connect(addresses.cti_tls).await;
-    assert!(is_closed(&mut connect(addresses.cti_tls).await).await);
+    let _half = connect(addresses.cti_tls.first().copied()).await;
+    assert!(is_closed(&mut connect(addresses.cti_tls.first().copied()).await).await);
     assert_eq!(house.running.counters.cti_refused.value(), 1);
     let elsewhere = tokio::net::TcpSocket::new_v4().expect("a socket");
     elsewhere.bind(SocketAddr::from(([127, 0, 0, 2], 0))).expect("another address");
-    let stream = elsewhere.connect(addresses.cti_tls.expect("it listens")).await.expect("a connection");
+    let stream = elsewhere
+        .connect(addresses.cti_tls.first().copied().expect("it listens"))
+        .await
+        .expect("a connection");
     let config = security::tls::client(&house.authority.pem().certificate, None).expect("a client");
     let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
     let mut stream =
@@ -74,7 +77,7 @@ async fn one_address_gets_its_share_of_handshakes() {
 }
 
 async fn health(house: &House) -> String {
-    let mut stream = house.tls(house.running.addresses.web, None).await;
+    let mut stream = house.tls(house.running.addresses.web.first().copied(), None).await;
     let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(request).await.expect("written");
     rest(&mut stream).await
@@ -88,7 +91,7 @@ async fn idle_web_connections_shut_nobody_out() {
         let limits =
             Limits { max_web_connections, max_web_connections_per_address, ..Wishes::default().limits };
         let house = house(with(limits)).await;
-        let web = house.running.addresses.web;
+        let web = house.running.addresses.web.first().copied();
         let mut lazy = Vec::new();
         for _ in 0..10 {
             lazy.push(connect(web).await);
@@ -114,7 +117,7 @@ async fn idle_http_connections_are_closed() {
     let house = house(Wishes { patience, ..Wishes::default() }).await;
     let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for (says, answered) in [("", false), ("GET /li", false), (request, true)] {
-        let mut stream = house.tls(house.running.addresses.web, None).await;
+        let mut stream = house.tls(house.running.addresses.web.first().copied(), None).await;
         stream.write_all(says.as_bytes()).await.expect("written");
         let mut read = Vec::new();
         // Whether its end is said or cut off.
@@ -127,7 +130,7 @@ async fn idle_http_connections_are_closed() {
 async fn an_http_connection_that_is_always_busy_has_its_time() {
     let patience = Patience { http_life: Duration::from_secs(1), ..Patience::default() };
     let house = house(Wishes { patience, ..Wishes::default() }).await;
-    let mut stream = house.tls(house.running.addresses.web, None).await;
+    let mut stream = house.tls(house.running.addresses.web.first().copied(), None).await;
     let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let busy = async {
         let mut answer = [0; 4_096];

@@ -126,9 +126,9 @@ async fn metrics_tell_how_the_node_is_and_count_its_alarms() {
     let site = Site::new("metrics");
     let running = site.launch(None).await;
     let ca = site.authority.pem().certificate.clone();
-    let mut app = try_tls(&ca, running.addresses.cti_tls).await.expect("connected");
+    let mut app = try_tls(&ca, running.addresses.cti_tls.first().copied()).await.expect("connected");
     assert!(request(&mut app, "provider.open", credentials()).await.get("result").is_some());
-    let mut web = try_tls(&ca, running.addresses.web).await.expect("connected");
+    let mut web = try_tls(&ca, running.addresses.web.first().copied()).await.expect("connected");
     let question = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     web.write_all(question.as_bytes()).await.expect("written");
     let mut answer = String::new();
@@ -150,7 +150,7 @@ async fn a_node_from_its_files_serves_applications_and_says_goodbye() {
     let site = Site::new("serves");
     let running = site.launch(None).await;
     let ca = site.authority.pem().certificate.clone();
-    let mut stream = try_tls(&ca, running.addresses.cti_tls).await.expect("a handshake");
+    let mut stream = try_tls(&ca, running.addresses.cti_tls.first().copied()).await.expect("a handshake");
     let wrong = request(
         &mut stream,
         "provider.open",
@@ -160,7 +160,7 @@ async fn a_node_from_its_files_serves_applications_and_says_goodbye() {
     assert_eq!(wrong["error"]["data"]["cti"], "LOGIN_FAILED");
     let opened = request(&mut stream, "provider.open", credentials()).await;
     assert_eq!(opened["result"]["node"], "cm1");
-    let port = running.addresses.cti_tls.expect("it listens").port();
+    let port = running.addresses.cti_tls.first().copied().expect("it listens").port();
     assert_eq!(
         opened["result"]["ctimanagers"],
         json!([format!("127.0.0.1:{port}")]),
@@ -201,7 +201,7 @@ async fn a_reload_exchanges_users_and_certificates_and_refuses_what_needs_a_rest
     let running = site.launch(None).await;
     let socket = running.addresses.control.clone().expect("it listens");
     let old = site.authority.pem().certificate.clone();
-    let mut before = try_tls(&old, running.addresses.cti_tls).await.expect("a handshake");
+    let mut before = try_tls(&old, running.addresses.cti_tls.first().copied()).await.expect("a handshake");
 
     site.write("attendant", "host: 127.0.0.2");
     let Answer::Error(what) = ask(&socket, Request::Reload).await else { panic!("it must be refused") };
@@ -223,8 +223,8 @@ async fn a_reload_exchanges_users_and_certificates_and_refuses_what_needs_a_rest
     site.write("somebody_else", "host: 127.0.0.1");
     assert_eq!(ask(&socket, Request::Reload).await, Answer::Ok(json!({"reloaded": true})));
     let new = site.authority.pem().certificate.clone();
-    assert!(try_tls(&old, running.addresses.cti_tls).await.is_err());
-    let mut after = try_tls(&new, running.addresses.cti_tls).await.expect("a handshake");
+    assert!(try_tls(&old, running.addresses.cti_tls.first().copied()).await.is_err());
+    let mut after = try_tls(&new, running.addresses.cti_tls.first().copied()).await.expect("a handshake");
     let refused = request(&mut after, "provider.open", credentials()).await;
     assert_eq!(refused["error"]["data"]["cti"], "LOGIN_FAILED");
 }
@@ -253,7 +253,7 @@ async fn a_tap_sees_what_passes_in_its_order() {
     let listener = Arc::new(Listener::default());
     let running = site.launch(Some(Arc::clone(&listener) as Arc<dyn Tap>)).await;
     let ca = site.authority.pem().certificate.clone();
-    let mut stream = try_tls(&ca, running.addresses.cti_tls).await.expect("a handshake");
+    let mut stream = try_tls(&ca, running.addresses.cti_tls.first().copied()).await.expect("a handshake");
     let reply = request(&mut stream, "provider.devices", json!({})).await;
     assert_eq!(reply["error"]["data"]["cti"], "NOT_OPEN");
     assert_eq!(*listener.0.lock().expect("no panic"), ["request", "reply"]);
@@ -267,17 +267,17 @@ async fn connections_without_a_provider_are_bounded() {
     std::fs::write(site.file(), format!("{text}{parameters}")).expect("written");
     let running = site.launch(None).await;
     let ca = site.authority.pem().certificate.clone();
-    let mut first = try_tls(&ca, running.addresses.cti_tls).await.expect("a handshake");
+    let mut first = try_tls(&ca, running.addresses.cti_tls.first().copied()).await.expect("a handshake");
     let opened = request(&mut first, "provider.open", credentials()).await;
     assert_eq!(opened["result"]["node"], "cm1");
     let mut idle = Vec::new();
     for _ in 0..2 {
-        let mut stream = try_tls(&ca, running.addresses.cti_tls).await.expect("a handshake");
+        let mut stream = try_tls(&ca, running.addresses.cti_tls.first().copied()).await.expect("a handshake");
         let reply = request(&mut stream, "provider.devices", json!({})).await;
         assert_eq!(reply["error"]["data"]["cti"], "NOT_OPEN");
         idle.push(stream);
     }
-    let mut third = try_tls(&ca, running.addresses.cti_tls).await.expect("a handshake");
+    let mut third = try_tls(&ca, running.addresses.cti_tls.first().copied()).await.expect("a handshake");
     assert_eq!(rest(&mut third).await, "");
 }
 
@@ -310,7 +310,7 @@ async fn try_tls_as(
 async fn an_application_with_a_certificate_needs_no_password_and_goes_when_it_ends() {
     let site = Site::new("mutual");
     let running = site.launch(None).await;
-    let address = running.addresses.cti_tls;
+    let address = running.addresses.cti_tls.first().copied();
     let open = |user: &str| json!({"user": user, "application": "test"});
     let mut app = try_tls_as(&site, "attendant", wall(), address).await;
     let refused = request(&mut app, "provider.open", open("another")).await;

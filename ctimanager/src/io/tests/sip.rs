@@ -9,7 +9,10 @@ fn message(n: usize) -> String {
 
 async fn udp_client(house: &House) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
-    socket.connect(house.running.addresses.sip_udp.expect("it listens")).await.expect("connected");
+    socket
+        .connect(house.running.addresses.sip_udp.first().copied().expect("it listens"))
+        .await
+        .expect("connected");
     socket
 }
 
@@ -87,16 +90,17 @@ async fn messages_on_a_stream_come_back_in_order_however_it_is_cut() {
     let all: String = (0..100).map(message).collect();
     let addresses = &house.running.addresses;
     let mut dice = Dice(7);
-    let (mut reader, mut writer) = connect(addresses.sip_tcp).await.into_split();
+    let (mut reader, mut writer) = connect(addresses.sip_tcp.first().copied()).await.into_split();
     tokio::join!(write_in_pieces(&mut writer, all.as_bytes(), &mut dice), expect(&mut reader, &all));
-    let (mut reader, mut writer) = tokio::io::split(house.tls(addresses.sip_tls, None).await);
+    let (mut reader, mut writer) =
+        tokio::io::split(house.tls(addresses.sip_tls.first().copied(), None).await);
     tokio::join!(write_in_pieces(&mut writer, all.as_bytes(), &mut dice), expect(&mut reader, &all));
 }
 
 #[tokio::test]
 async fn a_keep_alive_is_answered() {
     let house = house(Wishes::default()).await;
-    let mut stream = connect(house.running.addresses.sip_tcp).await;
+    let mut stream = connect(house.running.addresses.sip_tcp.first().copied()).await;
     stream.write_all(b"\r\n\r\n").await.expect("written");
     expect(&mut stream, "\r\n").await;
     echoes(&mut stream, &message(1)).await;
@@ -106,7 +110,7 @@ async fn a_keep_alive_is_answered() {
 async fn a_message_that_never_ends_closes_its_connection() {
     let patience = Patience { sip_message: Duration::from_millis(50), ..Patience::default() };
     let mut house = house(Wishes { patience, ..Wishes::default() }).await;
-    let address = house.running.addresses.sip_tcp;
+    let address = house.running.addresses.sip_tcp.first().copied();
     let mut silent = connect(address).await;
     let mut slow = connect(address).await;
     slow.write_all(format!("{}OPTIONS sip:x SIP/2.0\r\n", message(1)).as_bytes()).await.expect("written");
@@ -121,7 +125,7 @@ async fn a_message_that_never_ends_closes_its_connection() {
 #[tokio::test]
 async fn a_connection_that_the_core_closes_ends_after_what_was_written() {
     let mut house = house(Wishes::default()).await;
-    let mut stream = connect(house.running.addresses.sip_tcp).await;
+    let mut stream = connect(house.running.addresses.sip_tcp.first().copied()).await;
     stream.write_all(format!("{}CLOSE\r\n\r\n", message(1)).as_bytes()).await.expect("written");
     assert_eq!(rest(&mut stream).await, message(1));
     assert!(house.sees("sip closed").await.contains("Some(ConnectionId(1))"));
@@ -180,7 +184,7 @@ async fn a_connection_that_cannot_be_made_is_told() {
 #[tokio::test]
 async fn a_peer_that_does_not_read_is_closed() {
     let mut house = house(Wishes::default()).await;
-    let mut stream = connect(house.running.addresses.sip_tcp).await;
+    let mut stream = connect(house.running.addresses.sip_tcp.first().copied()).await;
     let big = format!("OPTIONS sip:x SIP/2.0\r\nX: {}\r\n\r\n", "z".repeat(30_000));
     soon(async {
         // It writes, and never reads the echoes: at last the server's end closes.

@@ -12,14 +12,14 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
 async fn fetch(house: &House, path: &str, headers: &str) -> String {
-    let mut stream = house.tls(house.running.addresses.web, None).await;
+    let mut stream = house.tls(house.running.addresses.web.first().copied(), None).await;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.expect("written");
     rest(&mut stream).await
 }
 
 async fn socket(house: &House, who: Option<&str>, origin: Option<&str>) -> Socket {
-    let stream = house.tls(house.running.addresses.web, who).await;
+    let stream = house.tls(house.running.addresses.web.first().copied(), who).await;
     let mut request = "wss://localhost/cti/v1".into_client_request().expect("a request");
     request.headers_mut().insert("sec-websocket-protocol", "cti.v1.jsonrpc".parse().expect("a value"));
     if let Some(origin) = origin {
@@ -78,7 +78,7 @@ async fn without_the_subprotocol_there_is_no_socket() {
     let house = house(Wishes::default()).await;
     let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chat\r\n";
-    let mut stream = house.tls(house.running.addresses.web, None).await;
+    let mut stream = house.tls(house.running.addresses.web.first().copied(), None).await;
     let request = format!("GET /cti/v1 HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n");
     stream.write_all(request.as_bytes()).await.expect("written");
     expect(&mut stream, "HTTP/1.1 400").await;
@@ -205,7 +205,7 @@ async fn another_version_is_told_which_one_is_spoken() {
             "HTTP/1.1 426 Upgrade Required\r\ncontent-type: text/plain; charset=utf-8\r\nupgrade: websocket\r\n",
         ),
     ] {
-        let mut stream = house.tls(house.running.addresses.web, None).await;
+        let mut stream = house.tls(house.running.addresses.web.first().copied(), None).await;
         let request = format!("GET /cti/v1 HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.expect("written");
         expect(&mut stream, told).await;
