@@ -170,6 +170,17 @@ fn model_events() -> Vec<port::Event> {
     events
 }
 
+/// What the model says is told, and what the node says of providers, devices and alarms; the rest is planned.
+#[test]
+fn an_event_is_planned_exactly_if_nobody_says_it() {
+    let said: Vec<EventType> = model_events().iter().map(|event| Event::from(event).event_type()).collect();
+    for kind in EventType::ALL {
+        let own = ["provider.", "device.", "alarm"].iter().any(|prefix| kind.name().starts_with(prefix));
+        let planned = crate::planned::event(kind.name()).is_some();
+        assert_eq!(planned, !own && !said.contains(kind), "{kind}");
+    }
+}
+
 fn node_events() -> Vec<Event> {
     let wire_leg = || Leg::from(&leg());
     let party = || wire_leg().calling;
