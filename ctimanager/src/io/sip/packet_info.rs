@@ -82,7 +82,11 @@ mod tests {
     #[test]
     fn an_answer_leaves_from_the_address_that_was_asked() {
         for (any, addresses) in [("0.0.0.0:0", ["127.0.0.1", "127.0.0.2"].as_slice()), ("[::]:0", &["::1"])] {
-            let node = UdpSocket::bind(any).expect("bound");
+            // A machine may be without IPv6; none is without IPv4.
+            let Ok(node) = UdpSocket::bind(any) else {
+                assert!(any.starts_with('['), "{any}");
+                continue;
+            };
             enable(&node, any.starts_with('0')).expect("the system can do that");
             let port = node.local_addr().expect("bound").port();
             for own in addresses {
