@@ -123,11 +123,14 @@ async fn a_node_at_several_addresses_is_to_each_peer_the_one_that_it_knows() {
     let lab = Lab::new("addresses");
     let near: IpAddr = "127.0.0.1".parse().expect("an address");
     let trunk = Peer::at("127.0.0.77".parse().expect("an address"), lab.port()).await;
-    let hosts = json!([lab.host(), near, "::1"]);
+    // A machine may be without IPv6.
+    let six: Option<IpAddr> = Some("::1".parse().expect("an address"));
+    let six = six.filter(|ip| std::net::UdpSocket::bind((*ip, 0)).is_ok());
+    let hosts: Vec<IpAddr> = [lab.host(), near].into_iter().chain(six).collect();
     let told = json!({near.to_string(): "198.51.100.7", "ipv6": "2001:db8::5"});
-    let config = with_trunk(placed(&lab, &hosts, &told), trunk.here());
+    let config = with_trunk(placed(&lab, &json!(hosts), &told), trunk.here());
     let node = Node::start(&lab, config).await;
-    for ip in [lab.host(), near, "::1".parse().expect("an address")] {
+    for ip in hosts {
         Peer::at(ip, 0).await.options(SocketAddr::new(ip, node.sip.port())).await;
     }
     let (mut cti, invite, from) = invite_at(&lab, &node, &trunk).await;
@@ -135,12 +138,9 @@ async fn a_node_at_several_addresses_is_to_each_peer_the_one_that_it_knows() {
     assert!(header(&invite, "Contact").contains("@198.51.100.7:"), "{invite}");
     let opened = Cti::plain(node.cti_plain).await.open("ivr", PASSWORD).await;
     let port = node.cti.port();
-    let all = json!([
-        format!("{}:{port}", lab.host()),
-        format!("198.51.100.7:{port}"),
-        format!("[2001:db8::5]:{port}")
-    ]);
-    assert_eq!(opened["ctimanagers"], all);
+    let mut all = vec![format!("{}:{port}", lab.host()), format!("198.51.100.7:{port}")];
+    all.extend(six.map(|_| format!("[2001:db8::5]:{port}")));
+    assert_eq!(opened["ctimanagers"], json!(all));
     cti.call("provider.close", json!({})).await;
 }
 
