@@ -5,7 +5,6 @@ use device_model::plan::{DeviceKind, Forwards, OfferTime};
 use device_model::{DeviceName, Dn, NodeName, PartitionName, SearchSpaceName, TrunkName};
 use security::{Mode, Secret, User};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
