@@ -3,6 +3,8 @@
 use super::{Folder, with};
 use crate::config::{load, parse};
 use protocol::planned::FEATURES;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 
 /// The warnings, each as `PATH: what`; those about certificates left out.
 fn warnings(text: &str) -> Vec<String> {
@@ -16,6 +18,8 @@ fn the_sample_of_the_contract_is_taken_and_what_has_no_effect_is_told() {
     let folder = Folder::new("contract");
     std::fs::create_dir_all(folder.0.join("secrets")).expect("a folder");
     folder.write("secrets/2001", "change-me\n");
+    // What others can read would be warned of as well.
+    std::fs::set_permissions(folder.0.join("secrets/2001"), Permissions::from_mode(0o600)).expect("its mode");
     folder.write("hq.yaml", include_str!("contract.yaml"));
     let loaded = load(&folder.0.join("hq.yaml")).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
     let mut told: Vec<&str> = loaded.warnings.iter().map(|warning| warning.path.as_str()).collect();
