@@ -69,15 +69,18 @@ impl Door {
     /// When that is used up: how long to wait.
     pub(in crate::io) fn ask(&self, hop: &Hop, bytes: usize) -> Result<Sender, Duration> {
         let now = now();
-        let asked = self.inner().ask(now, hop, Rate::sip_price(bytes));
-        self.told_of(asked.is_err());
+        let mut inner = self.inner();
+        let asked = inner.ask(now, hop, Rate::sip_price(bytes));
+        self.told_of(now, &inner, asked.is_err());
         asked
     }
 
     /// A place for a connection on which nothing was proved yet.
     pub(in crate::io) fn admit(&self, id: ConnectionId, from: IpAddr) -> bool {
-        let admitted = self.inner().admit(now(), id, from);
-        self.told_of(!admitted);
+        let now = now();
+        let mut inner = self.inner();
+        let admitted = inner.admit(now, id, from);
+        self.told_of(now, &inner, !admitted);
         admitted
     }
 
@@ -119,8 +122,9 @@ impl Door {
         self.rings.notified().await;
     }
 
-    fn told_of(&self, refused: bool) {
-        if refused {
+    /// Wakes the owner when there is something to tell, and not for each refusal: a flood would be work for it.
+    fn told_of(&self, now: Instant, inner: &Inner, refused: bool) {
+        if refused && inner.shares.next_timeout().is_some_and(|at| at <= now) {
             self.rings.notify_one();
         }
     }
