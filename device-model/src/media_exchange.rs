@@ -150,8 +150,10 @@ impl CallControl {
                 let holds = *holds;
                 // Where both have made an offer (a caller's, and that of a destination that was called without one) each is
                 // the other's answer.
+                // Where the caller was answered over early media, what it offered since then is no reason to wait.
+                let early = end.wire == Wire::Incoming && end.media.told.is_some_and(|told| told.peer == p);
                 let ready = peer.is_application()
-                    || (peer.media.exchange == Exchange::Idle && knows(peer, end))
+                    || (peer.media.exchange == Exchange::Idle && (early || knows(peer, end)))
                     || crossed(end, peer);
                 let Some(body) = self.body(end, peer, true).filter(|_| ready) else { return false };
                 self.answer_owed(e, p, body, truth, holds);
