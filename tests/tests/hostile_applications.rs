@@ -144,7 +144,7 @@ async fn who_lists_all_devices_all_the_time_pays_for_it_and_calls_go_on() {
             match one.try_call("provider.devices", wish.clone()).await {
                 Ok(_) => answers += 1,
                 Err(error) => {
-                    assert!(error.data["retry_after_ms"].is_u64(), "{error:?}");
+                    assert!(error.data["retry_after_ms"].is_u64(), "{error}");
                     refused += 1;
                 }
             }
