@@ -431,7 +431,11 @@ impl CallControl {
         let Some(body) = body else {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
         };
+        let lacks = lacks(&offer, end, peer);
         if let Some(end) = self.legs.get_mut(&e) {
+            if let Exchange::Owed { holds, .. } = &mut end.media.exchange {
+                *holds = lacks;
+            }
             end.media.far = Some(offer);
             end.media.version += 1;
             end.media.told = Some(told);

@@ -230,9 +230,9 @@ pub struct Parameters {
     pub max_legs: u32,
     /// Forwards that one call may follow before it counts as a loop, 12.
     pub max_forward_hops: u32,
-    /// Calls that begin at one line, 20.
+    /// Calls that begin at one line, 100.
     pub max_calls_per_second_per_line: u32,
-    /// Calls that begin at one device, 50.
+    /// Calls that begin at one device, 200.
     pub max_calls_per_second_per_device: u32,
 }
 
@@ -246,8 +246,8 @@ impl Default for Parameters {
             max_devices_per_node: 800,
             max_legs: 50_000,
             max_forward_hops: 12,
-            max_calls_per_second_per_line: 20,
-            max_calls_per_second_per_device: 50,
+            max_calls_per_second_per_line: 100,
+            max_calls_per_second_per_device: 200,
         }
     }
 }

@@ -95,7 +95,8 @@ async fn whoever_may_not_come_in_hears_why_in_the_order_of_the_checks() {
 
     let wrong = |user: &str| hello(user, &json!({"password": "wrong"}));
     let mut answers = Vec::new();
-    for user in ["stranger", "nobody", "ivr"] {
+    // The first one's password was right from here before: his failures are his own and bind no others at this address.
+    for user in ["stranger", "nobody", "ivr", "other"] {
         answers.push(cti.refused("provider.open", wrong(user)).await);
     }
     assert_eq!(answers[0].symbol, "LOGIN_FAILED");
@@ -103,6 +104,8 @@ async fn whoever_may_not_come_in_hears_why_in_the_order_of_the_checks() {
     let limited = cti.refused("provider.open", hello("ivr", &json!({}))).await;
     assert_eq!(limited.symbol, "RATE_LIMITED", "{limited}");
     assert!(limited.data["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0), "{limited}");
+    let known = cti.refused("provider.open", hello("stranger", &json!({}))).await;
+    assert_eq!(known.symbol, "USER_NOT_CTI_ENABLED", "whoever is known here is not bound: {known}");
 }
 
 #[tokio::test]

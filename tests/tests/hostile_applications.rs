@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tests::lab::cti::{Cti, over_tls};
 use tests::lab::node::{Config, Node, PASSWORD};
-use tests::lab::trunk::Trunk;
+use tests::lab::trunk::{Party, Trunk};
 use tests::lab::{Lab, SOON, eventually};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -13,13 +13,27 @@ use tokio::time::Instant;
 /// Devices of the application that takes so many.
 const MANY: usize = 3_000;
 
+/// A call that is offered to the honest application. A node that is behind by more than 100 ms, as one without
+/// optimisation on a busy machine may be, refuses a new call with 503: its caller tries again, and his time runs on.
+async fn offered(trunk: &Trunk, desk: &mut Cti) -> (Party, Value) {
+    let mut offering = std::pin::pin!(desk.expect("call.offering"));
+    let mut again = tokio::time::interval(Duration::from_millis(10));
+    loop {
+        again.tick().await;
+        let caller = trunk.call("5000").await;
+        tokio::select! {
+            offered = &mut offering => return (caller, offered["leg"]["leg"].clone()),
+            over = caller.is_over() => assert_eq!(over.refused, Some(503), "nothing else keeps a caller out"),
+        }
+    }
+}
+
 /// The slowest of so many calls to the honest application: INVITE to the event, answer to the caller's 200.
 async fn slowest_call(trunk: &Trunk, desk: &mut Cti, calls: u32) -> Duration {
     let mut slowest = Duration::ZERO;
     for _ in 0..calls {
         let begun = Instant::now();
-        let caller = trunk.call("5000").await;
-        let leg = desk.expect("call.offering").await["leg"]["leg"].clone();
+        let (caller, leg) = offered(trunk, desk).await;
         desk.call("call.answer", json!({"leg": leg})).await;
         caller.is_answered().await;
         slowest = slowest.max(begun.elapsed());
@@ -44,7 +58,8 @@ struct House {
     desk: Cti,
 }
 
-async fn house(test: &str) -> House {
+/// The rate is a session's, a second.
+async fn house(test: &str, rate: u32) -> House {
     let lab = Lab::new(test);
     let callers = lab.address();
     let ports = json!({"name": "PORT_[0001-3000]", "type": "cti_port", "pool": "Default", "lines": ["[700001-703000]"]});
@@ -54,7 +69,7 @@ async fn house(test: &str) -> House {
         .trunk("pstn", callers)
         .user("desk", &["RP_MAIN"])
         .user("greedy", &["PORT_*"])
-        .parameter("max_requests_per_second", json!(100_000))
+        .parameter("max_requests_per_second", json!(rate))
         .parameter("max_devices_per_provider", json!(10_000))
         .parameter("max_devices_per_node", json!(10_000));
     let node = Node::start(&lab, config).await;
@@ -85,7 +100,7 @@ async fn greedy(node: &Node) -> Cti {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_thousands_of_devices_looks_at_them_and_leaves_and_calls_go_on() {
-    let House { _lab, mut node, trunk, mut desk } = house("greedy").await;
+    let House { _lab, mut node, trunk, mut desk } = house("greedy", 100_000).await;
     let mut one = greedy(&node).await;
     let before = slowest_call(&trunk, &mut desk, 20).await;
     let looking = async {
@@ -130,8 +145,8 @@ async fn who_has_thousands_of_devices_looks_at_them_and_leaves_and_calls_go_on()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_lists_all_devices_all_the_time_pays_for_it_and_calls_go_on() {
-    let House { _lab, mut node, trunk, mut desk } = house("lists").await;
+async fn who_lists_all_devices_all_the_time_and_calls_go_on() {
+    let House { _lab, mut node, trunk, mut desk } = house("lists", 500).await;
     let before = slowest_call(&trunk, &mut desk, 20).await;
     let mut crowd = Vec::new();
     for _ in 0..4 {

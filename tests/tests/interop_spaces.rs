@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tests::lab::app::{App, Media};
 use tests::lab::baresip::{Baresip, Transport};
 use tests::lab::node::{Config, Node, digest_password};
@@ -63,8 +64,11 @@ impl House {
         (told.status.code(), json)
     }
 
-    /// How often a rule has refused, as `/metrics` says.
+    /// How often a rule has refused, as `/metrics` says. A page is as old as 100 ms: the next one is asked for after that.
     async fn refusals(&self, rule: &str) -> u64 {
+        let mut fresh = tokio::time::interval(Duration::from_millis(150));
+        fresh.tick().await;
+        fresh.tick().await;
         let (_, page) = self.node.page("/metrics").await;
         let line = format!("ctimanager_calls_refused_total{{rule=\"{rule}\"}} ");
         let count =

@@ -9,7 +9,7 @@ use tests::lab::agent::{Agent, Ask, Heard};
 use tests::lab::app::{App, Media};
 use tests::lab::node::{Config, Node, digest_password};
 use tests::lab::openssl::{Client, Listener, x509};
-use tests::lab::wire::first_final_status;
+use tests::lab::wire::first_final_status_from;
 use tests::lab::{Lab, built};
 
 const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
@@ -336,11 +336,11 @@ async fn a_tcp_trunk_is_where_its_connection_comes_from() {
     let mut node = Node::start(&lab, config.clone()).await;
     // What the Via says proves nothing.
     let stranger = claim(strict, node.sip, "TCP", "stranger");
-    assert_eq!(first_final_status(node.sip, stranger.as_bytes()).await, Some(401));
+    assert_eq!(first_final_status_from(lab.host(), node.sip, stranger.as_bytes()).await, Some(401));
     node.writes(&["somebody at a trunk's address", "strict"]).await;
     node.reloads(&config.set("trunks", "any", "source_port", json!("any")));
     let ephemeral = claim(open, node.sip, "TCP", "ephemeral");
-    assert_eq!(first_final_status(node.sip, ephemeral.as_bytes()).await, Some(404));
+    assert_eq!(first_final_status_from(lab.host(), node.sip, ephemeral.as_bytes()).await, Some(404));
     node.writes(&["a trunk is known", "by=address"]).await;
     node.is_well();
 }

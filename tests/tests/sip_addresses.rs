@@ -79,7 +79,7 @@ fn with_trunk(config: Config, trunk: SocketAddr) -> Config {
 /// In a container, or behind NAT: everything that names the node says what is advertised, each listener its own port.
 #[tokio::test]
 async fn a_node_at_every_address_names_what_is_advertised_and_answers_where_it_was_asked() {
-    let lab = Lab::new("advertise");
+    let lab = Lab::everywhere("advertise");
     let trunk = Peer::at(lab.host(), lab.port()).await;
     let told = json!({"udp": "203.0.113.5:15060", "sip": "203.0.113.5", "cti": "cti.example.com:12749"});
     let config = with_trunk(placed(&lab, &json!("0.0.0.0"), &told), trunk.here());

@@ -130,8 +130,8 @@ async fn a_late_offer_goes_through_to_the_phone() {
     world.both_went_well(caller, phone).await;
 }
 
-/// RFC 3262 on both sides: the phone's early media reach the caller, and both acknowledge. An offer before the answer has
-/// to wait for it.
+/// RFC 3262 on both sides: the phone's early media reach the caller, and both acknowledge. An offer before the answer is
+/// answered with what the phone said last; it hears of it once it has answered.
 #[tokio::test]
 async fn early_media_go_through_and_are_acknowledged() {
     let world = World::new("early-update").await;

@@ -133,9 +133,9 @@ service_parameters! {
     /// Whether what a trunk dials must not leave by a trunk again; a trunk may have its own.
     block_offnet_to_offnet: bool = Flag(true);
     /// Calls that begin at a line in a second, of each device; the burst is the same. A number may have its own.
-    max_calls_per_second_per_line: u32 = Count(20, 1..=100_000);
+    max_calls_per_second_per_line: u32 = Count(100, 1..=100_000);
     /// Calls that begin at a device in a second; the burst is the same. A device may have its own.
-    max_calls_per_second_per_device: u32 = Count(50, 1..=100_000);
+    max_calls_per_second_per_device: u32 = Count(200, 1..=100_000);
     /// Calls of a trunk at once, in and out. A trunk may have its own.
     max_calls_per_trunk: u32 = Count(10_000, 1..=1_000_000);
     /// New calls of a trunk in a second, in and out each; the burst is the same. A trunk may have its own.

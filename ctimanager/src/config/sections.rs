@@ -110,5 +110,7 @@ fn short_file(path: &Path, most: u64) -> Result<String, String> {
 /// A path as it is meant: relative ones start at the folder of the file that they stand in.
 fn path(at: &At<'_>, written: &str) -> PathBuf {
     let folder = Path::new(&*at.node.place.file).parent().unwrap_or(Path::new(""));
-    folder.join(written).components().filter(|part| *part != Component::CurDir).collect()
+    let path: PathBuf = folder.join(written).components().filter(|part| *part != Component::CurDir).collect();
+    // An empty path is no folder.
+    if path.as_os_str().is_empty() { ".".into() } else { path }
 }

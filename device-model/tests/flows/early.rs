@@ -1,7 +1,7 @@
 //! Offers before a call is answered, once an offer and its answer went over early media.
 
 use crate::world::*;
-use device_model::media::Description;
+use device_model::media::{Description, Direction};
 use device_model::{LegId, Signal};
 
 const A: &str = "10.0.0.1:4000";
@@ -32,6 +32,23 @@ fn the_caller_is_answered_with_what_rings_and_that_hears_of_it_with_the_answer()
     assert!(said.contains("A:l1 <- Answer relay 10.0.0.2:4000"), "{said}");
     assert!(said.contains("<- Offer relay 10.0.0.1:4400"), "the trunk knows the old address: {said}");
     w.signal(b, Signal::Answer(sdp(B, &["PCMU"])));
+    w.hang_up(a);
+    assert!(w.control.is_quiet());
+}
+
+/// What rings is held as soon as it has answered, and the caller, who holds, isn't asked to take that back.
+#[test]
+fn a_caller_may_hold_before_it_is_answered() {
+    let mut w = World::new(plan());
+    let (a, b) = early(&mut w, "9110");
+    let hold = directed(Direction::SendOnly, sdp(A, &["PCMU"]));
+    assert_eq!(offers(&mut w, a, hold), "A:l1 <- AnswerOffer relay 10.0.0.2:4000 SendReceive");
+    w.signal(b, Signal::Answered { media: None });
+    let said = w.said();
+    assert!(said.contains("<- Offer relay 10.0.0.1:4000 SendOnly"), "{said}");
+    w.signal(b, Signal::Answer(directed(Direction::ReceiveOnly, sdp(B, &["PCMU"]))));
+    let said = w.said();
+    assert!(!said.contains("A:l1 <- Offer"), "{said}");
     w.hang_up(a);
     assert!(w.control.is_quiet());
 }

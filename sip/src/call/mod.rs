@@ -135,6 +135,14 @@ impl Call {
         .filter(is_meant)
     }
 
+    /// Whether this ACK is the one that a 2xx waits for.
+    pub fn awaits(&self, ack: &Request) -> bool {
+        match self {
+            Call::Up(leg) | Call::HangingUp(leg, _) => leg.awaits(ack),
+            Call::Calling(_) | Call::Called(_) => false,
+        }
+    }
+
     /// The ACK of a 2xx.
     pub fn on_ack(self, cx: &mut Cx<'_>, ack: &Request) -> Option<Call> {
         match self {

@@ -1,7 +1,7 @@
 //! Values of the headers that everyone needs.
 
 use super::method::Method;
-use super::text::{Params, Syntax, find_outside, is_token, unquote, write_quoted};
+use super::text::{MAX_PARAMS, Params, Syntax, find_outside, is_token, unquote, write_quoted};
 use super::uri::{Uri, host_ip, split_host_port};
 use std::fmt;
 use std::net::IpAddr;
@@ -152,7 +152,8 @@ impl Via {
         let mut parts = first.split(';');
         let sent = parts.next().unwrap_or("");
         let readable = parts.filter_map(|param| Params::read(&format!(";{param}")).ok());
-        let params = readable.map(|params| params.to_string()).collect::<String>();
+        // Our answer adds `received` and `rport`.
+        let params = readable.take(MAX_PARAMS - 2).map(|params| params.to_string()).collect::<String>();
         Self::read_sent_by(sent, None, Params::read(&params).ok()?).ok()
     }
 

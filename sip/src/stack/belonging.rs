@@ -129,7 +129,8 @@ impl Stack {
         Err(Box::new(asked.reply(503).with("Retry-After", RETRY_AFTER.to_string())))
     }
 
-    /// Whether an ACK is its dialog's. It can't be challenged, so it is dropped otherwise.
+    /// Whether an ACK is its dialog's. It can't be challenged, so it is dropped otherwise, and told if it would have been
+    /// taken: that of a refusal has no transaction to end in, for the refusal had none, and the refused INVITE was told.
     pub(super) fn may_acknowledge(
         &mut self,
         now: Instant,
@@ -140,7 +141,7 @@ impl Stack {
         directory: &dyn Directory,
     ) -> bool {
         let its = self.comes_from_its_peer(handle, hop, ack, tag, directory);
-        if !its {
+        if !its && self.calls.get(&handle).is_some_and(|slot| slot.call.awaits(ack)) {
             self.refusals.note(now, hop.remote, &Reason::Elsewhere);
         }
         its

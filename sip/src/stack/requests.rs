@@ -116,8 +116,7 @@ impl Stack {
             cx.set(Timer::Invitation, Duration::from_secs(seconds.into()));
         }
         let first_rseq = u32::try_from(cx.random(1..=0x7fff)).unwrap_or(1);
-        let text = offer.as_ref().map(|o| o.text.clone());
-        let incoming = Incoming::new(leg, server.clone(), text, first_rseq);
+        let incoming = Incoming::new(leg, server.clone(), offer.as_ref().map(|o| o.text.clone()), first_rseq);
         self.next_incoming = INCOMING | (self.next_incoming.wrapping_add(1) & !INCOMING);
         self.core.servers.insert(server.id, call);
         self.core.dialogs.insert(id.clone(), call);

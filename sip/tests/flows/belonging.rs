@@ -156,6 +156,11 @@ fn a_late_offers_answer_comes_from_the_caller_or_not_at_all() {
     imposter.request(&mut w, "ACK", &[], &ANSWER.replace("203.0.113.2", "192.0.2.66"));
     w.no_event();
     imposter.nothing(&w);
+    assert_eq!(w.stack.counts().refused_elsewhere, 1);
+    // One that nothing waits for is nobody's.
+    imposter.invite_cseq += 1;
+    imposter.request(&mut w, "ACK", &[], "");
+    assert_eq!(w.stack.counts().refused_elsewhere, 1);
     a.request(&mut w, "ACK", &[], ANSWER);
     match w.event() {
         Event::Answer(_, read) => assert_eq!(read.audio[0].address.ip().to_string(), "203.0.113.2"),

@@ -6,6 +6,13 @@ use std::time::Duration;
 
 const STRANGER: &str = "192.0.2.77:5060";
 
+/// A phone of the account's number.
+fn phone_at(address: &str) -> Ua {
+    let mut phone = Ua::new(address);
+    phone.to = "sip:2001@node".into();
+    phone
+}
+
 fn outcomes(w: &mut World) -> Vec<Outcome> {
     std::mem::take(&mut w.proofs).into_iter().map(|proof| proof.outcome).collect()
 }
@@ -72,7 +79,7 @@ fn the_tag_of_a_stateless_answer_cannot_be_guessed_from_another() {
 #[test]
 fn a_flood_takes_no_place_of_those_who_are_known() {
     let mut w = World::with_account();
-    let mut phone = Ua::new("192.0.2.5:5060");
+    let mut phone = phone_at("192.0.2.5:5060");
     phone.registers(&mut w);
     w.seconds(40);
     w.events.clear();
@@ -127,13 +134,13 @@ fn who_is_put_off_gets_the_same_answer_whatever_his_password_is() {
         }
     }
     w.book.put_off.clear();
-    Ua::new(STRANGER).registers(&mut w);
+    phone_at(STRANGER).registers(&mut w);
     assert!(matches!(outcomes(&mut w)[..], [Outcome::Right(Source::Account(_), _)]));
 }
 
 #[test]
 fn where_a_phone_registers_from_is_known_until_its_registration_ends() {
-    let (mut w, mut phone) = (World::with_account(), Ua::new("192.0.2.5:5060"));
+    let (mut w, mut phone) = (World::with_account(), phone_at("192.0.2.5:5060"));
     phone.signed(&mut w, "REGISTER", &["Expires: 1800"], "");
     phone.expect(&mut w, 200);
     let proof = w.proofs.pop().expect("a proof");
@@ -164,7 +171,7 @@ fn a_nonce_of_another_address_is_worth_nothing() {
 
 #[test]
 fn what_was_signed_for_one_number_calls_no_other() {
-    let (mut w, mut phone) = (World::with_account(), Ua::new("192.0.2.5:5060"));
+    let (mut w, mut phone) = (World::with_account(), phone_at("192.0.2.5:5060"));
     phone.registers(&mut w);
     w.events.clear();
     let signed = phone.authorization(&mut w, "INVITE", "2001", "secret");
@@ -215,7 +222,7 @@ fn the_bytes_that_an_address_has_kept_are_bounded_and_come_back() {
     }
     w.seconds(100);
     assert_eq!(w.stack.counts().transaction_bytes, 0, "back where it was");
-    phone.to = "sip:5000@node".into();
+    phone.to = "sip:2001@node".into();
     phone.registers(&mut w);
 }
 

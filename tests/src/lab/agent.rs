@@ -17,6 +17,8 @@ pub struct Agent {
     branches: u32,
     /// The last `Authorization` that it sent.
     pub authorization: Option<String>,
+    /// Whether it repeats what is not answered, as whoever speaks over UDP must (RFC 3261 §17.1); by itself it doesn't.
+    pub repeats: bool,
 }
 
 /// A message as it came.
@@ -73,7 +75,7 @@ impl Agent {
     /// If it is taken.
     pub async fn at(address: SocketAddr, node: SocketAddr) -> Agent {
         let socket = UdpSocket::bind(address).await.unwrap_or_else(|e| panic!("{address}: {e}"));
-        Agent { address, node, socket, branches: 0, authorization: None }
+        Agent { address, node, socket, branches: 0, authorization: None, repeats: false }
     }
 
     /// Sends these bytes.
@@ -141,8 +143,22 @@ impl Agent {
 
     /// Waits for the final response to a request that was sent.
     pub async fn final_to(&mut self, ask: &Ask<'_>, text: &str) -> Heard {
+        let mut repetitions = if self.repeats { 10 } else { 0 };
         loop {
-            let heard = self.hear().await;
+            let heard = match self.hear_within(Duration::from_millis(500)).await {
+                Some(heard) => heard,
+                None if repetitions > 0 => {
+                    repetitions -= 1;
+                    self.send(text.as_bytes()).await;
+                    continue;
+                }
+                None => self.hear().await,
+            };
+            // Of what was repeated more than one answer may have come.
+            let own = format!("Call-ID: {}", heard.header("Call-ID").unwrap_or_default());
+            if self.repeats && !text.lines().any(|line| line == own) {
+                continue;
+            }
             if heard.status() < 200 || heard.header("CSeq") != Some(&format!("{} {}", ask.cseq, ask.method)) {
                 continue;
             }

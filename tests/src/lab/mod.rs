@@ -40,6 +40,8 @@ const AWKWARD: &str = "a long folder's name, with 100 % of what \"breaks\" thing
 pub struct Lab {
     folder: PathBuf,
     host: IpAddr,
+    /// Whether its ports are free at every address.
+    is_everywhere: bool,
     /// Held for the life of the lab: whoever has this port has the address.
     _claim: UdpSocket,
 }
@@ -57,7 +59,18 @@ impl Lab {
         let folder = folder.join(format!("{test}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
         let (host, claim) = claim_address();
-        Lab { folder, host, _claim: claim }
+        Lab { folder, host, is_everywhere: false, _claim: claim }
+    }
+
+    /// A lab whose node listens at every address: its ports are none of those that other labs have at theirs.
+    ///
+    /// # Panics
+    /// As [`Lab::new`].
+    #[must_use]
+    pub fn everywhere(test: &str) -> Lab {
+        let mut lab = Lab::new(test);
+        lab.is_everywhere = true;
+        lab
     }
 
     /// The address of this lab.
@@ -92,11 +105,10 @@ impl Lab {
     pub fn ports(&self, count: u16) -> u16 {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // Below the ephemeral range, which other programs' connections draw from.
-        const FIRST: u32 = 12_000;
-        const LAST: u32 = 32_000;
+        let (first, last) = if self.is_everywhere { (11_000, 11_998) } else { (12_000, 32_000) };
         for _ in 0..1_000 {
             let step = u32::from(count.next_multiple_of(2));
-            let candidate = FIRST + NEXT.fetch_add(step, Ordering::Relaxed) % (LAST - FIRST - step);
+            let candidate = first + NEXT.fetch_add(step, Ordering::Relaxed) % (last - first - step);
             let candidate = u16::try_from(candidate & !1).unwrap_or(12_000);
             if (candidate..candidate + count).all(|port| self.is_free(port)) {
                 return candidate;
@@ -112,7 +124,8 @@ impl Lab {
     }
 
     fn is_free(&self, port: u16) -> bool {
-        UdpSocket::bind((self.host, port)).is_ok() && TcpListener::bind((self.host, port)).is_ok()
+        let at = if self.is_everywhere { Ipv4Addr::UNSPECIFIED.into() } else { self.host };
+        UdpSocket::bind((at, port)).is_ok() && TcpListener::bind((at, port)).is_ok()
     }
 }
 

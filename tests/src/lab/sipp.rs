@@ -1,9 +1,9 @@
 //! SIPp: exact SIP flows, odd peers, and load, from the scenario files in `tests/sipp/`.
 
-use super::Lab;
 use super::process::Process;
+use super::{Lab, SOON};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -112,7 +112,10 @@ pub struct Run {
 }
 
 impl Sipp {
-    /// Starts it.
+    /// Starts it, and waits until it hears: before that, the machine itself tells a caller that nobody is there.
+    ///
+    /// # Panics
+    /// If it neither listens nor ends.
     #[must_use]
     pub fn start(lab: &Lab, run: &Run) -> Sipp {
         let local = run.local.unwrap_or_else(|| lab.address());
@@ -147,7 +150,10 @@ impl Sipp {
             std::fs::write(folder.join("fields.csv"), text).expect("the folder is writable");
             command.args(["-inf", "fields.csv"]);
         }
-        let process = Process::start(&format!("sipp {}", run.scenario), command, &folder.join("log"));
+        let mut process = Process::start(&format!("sipp {}", run.scenario), command, &folder.join("log"));
+        if !run.tcp {
+            await_socket(&mut process, local);
+        }
         Sipp { local, folder, process }
     }
 
@@ -185,6 +191,28 @@ impl Sipp {
 /// Runs a scenario to its end.
 pub async fn run(lab: &Lab, run: &Run, within: Duration) -> Report {
     Sipp::start(lab, run).finish(within).await
+}
+
+/// Waits until a UDP socket is at `local`, or the program has ended. Looks at the system's table: binding the address to
+/// find out would take it from the program.
+fn await_socket(process: &mut Process, local: SocketAddr) {
+    const STEPS: u64 = SOON.as_secs() * 1_000 / 5;
+    let (table, host) = match local.ip() {
+        IpAddr::V4(ip) => ("/proc/net/udp", ip.octets().to_vec()),
+        IpAddr::V6(ip) => ("/proc/net/udp6", ip.octets().to_vec()),
+    };
+    // Words as the machine reads them.
+    let words = host.as_chunks().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word)));
+    let wanted = format!("{}:{:04X}", words.collect::<String>(), local.port());
+    for _ in 0..STEPS {
+        let sockets = std::fs::read_to_string(table).unwrap_or_else(|e| panic!("{table}: {e}"));
+        let bound = sockets.lines().any(|line| line.split_whitespace().nth(1) == Some(&wanted));
+        if bound || process.ended().is_some() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    panic!("SIPp is not at {local} after {SOON:?}:\n{}", process.log());
 }
 
 /// The scenario's text with its blanks filled in.

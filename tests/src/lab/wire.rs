@@ -1,9 +1,9 @@
 //! Bytes on the SIP wire, for messages that no client would send.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
 /// Sends a message on a connection of its own; the first final status that comes back, `None` for silence or a close.
@@ -11,7 +11,20 @@ use tokio::time::{Instant, timeout_at};
 /// # Panics
 /// If nobody listens.
 pub async fn first_final_status(node: SocketAddr, message: &[u8]) -> Option<u16> {
-    let mut stream = TcpStream::connect(node).await.expect("the node listens");
+    final_status_on(TcpStream::connect(node).await.expect("the node listens"), message).await
+}
+
+/// The same from any port of this IPv4 address.
+///
+/// # Panics
+/// If nobody listens, or the address is not this machine's.
+pub async fn first_final_status_from(here: IpAddr, node: SocketAddr, message: &[u8]) -> Option<u16> {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::new(here, 0)).expect("an address of this machine");
+    final_status_on(socket.connect(node).await.expect("the node listens"), message).await
+}
+
+async fn final_status_on(mut stream: TcpStream, message: &[u8]) -> Option<u16> {
     // The node may close while it is being written to.
     let _ = stream.write_all(message).await;
     let deadline = Instant::now() + Duration::from_millis(700);

@@ -41,8 +41,8 @@ pub const BUGS: &[Bug] = &[
         name: "the-reply-after-the-replay",
         edits: &[(
             "protocol/src/session/machine.rs",
-            "self.replaying = self.queue.len();",
-            "if SABOTAGED { self.queue.rotate_left(1); }\nself.replaying = self.queue.len();",
+            "        self.replaying = self.queue.len();\n        superseded\n",
+            "if SABOTAGED { self.queue.rotate_left(1); }\nself.replaying = self.queue.len();\nsuperseded\n",
         )],
     },
     Bug {

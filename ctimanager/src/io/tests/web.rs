@@ -74,7 +74,28 @@ async fn messages_come_back_over_a_websocket() {
 }
 
 #[tokio::test]
-async fn without_the_subprotocol_there_is_no_socket() {
+async fn who_offers_no_subprotocol_gets_a_socket_and_is_told_of_none() {
+    let house = house(Wishes::default()).await;
+    for (offer, told) in
+        [("", false), ("Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: cti.v1.jsonrpc\r\n", true)]
+    {
+        let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let mut stream = house.tls(house.running.addresses.web.first().copied(), None).await;
+        let request = format!("GET /cti/v1 HTTP/1.1\r\nHost: localhost\r\n{upgrade}{offer}\r\n");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a whole head"));
+        }
+        let head = String::from_utf8_lossy(&head).to_lowercase();
+        assert!(head.starts_with("http/1.1 101"), "{head}");
+        assert_eq!(head.contains("sec-websocket-protocol: cti.v1.jsonrpc"), told, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn with_other_subprotocols_alone_there_is_no_socket() {
     let house = house(Wishes::default()).await;
     let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chat\r\n";

@@ -46,6 +46,8 @@ pub(super) async fn upgrade(
         Ok(accept) => accept,
         Err(refused) => return refused.into_response(),
     };
+    // RFC 6455 section 4.2.2: who offers no subprotocol is told of none.
+    let offers = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
     let Some(place) = shell.cti.take_place() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n").into_response();
     };
@@ -64,9 +66,12 @@ pub(super) async fn upgrade(
         (header::CONNECTION, fixed("Upgrade")),
         (header::UPGRADE, fixed("websocket")),
         (header::SEC_WEBSOCKET_ACCEPT, accept),
-        (header::SEC_WEBSOCKET_PROTOCOL, fixed(SUBPROTOCOL)),
     ];
-    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    let mut response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+    if offers {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, fixed(SUBPROTOCOL));
+    }
+    response
 }
 
 /// Why a request at `/cti/v1` becomes no WebSocket.
@@ -95,7 +100,7 @@ impl IntoResponse for NoUpgrade {
             }
             Self::Key => (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing\n").into_response(),
             Self::Protocol => {
-                let sentence = format!("Sec-WebSocket-Protocol must offer {SUBPROTOCOL}\n");
+                let sentence = format!("Sec-WebSocket-Protocol must offer {SUBPROTOCOL}, or be left out\n");
                 (StatusCode::BAD_REQUEST, sentence).into_response()
             }
         }
@@ -117,8 +122,9 @@ fn accept(request: &Request) -> Result<HeaderValue, NoUpgrade> {
         return Err(NoUpgrade::Version);
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(NoUpgrade::Key)?;
-    // Unlike the words above these are case-sensitive.
-    if !list(headers, header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == SUBPROTOCOL.as_bytes()) {
+    // Unlike the words above these are case-sensitive. Who offers others alone would take no answer without one of them.
+    let mut offered = list(headers, header::SEC_WEBSOCKET_PROTOCOL).peekable();
+    if offered.peek().is_some() && !offered.any(|offered| offered == SUBPROTOCOL.as_bytes()) {
         return Err(NoUpgrade::Protocol);
     }
     // A digest in base64 always fits into a header.

@@ -95,6 +95,8 @@ fn an_open_provider_reaches_what_the_configuration_in_force_says() {
             world.send(app, "call.drop", json!({"leg": made["result"]["leg"]}));
         }
         world.pass(Duration::from_secs(40));
+        // The drop's answer and what came of it.
+        world.frames.clear();
         out
     };
     assert!(dials(&mut world, "PORT_001") && !dials(&mut world, "PORT_002"));

@@ -483,10 +483,13 @@ impl Leg {
         self.identity = Some(identity);
     }
 
-    /// Whether a description of the node says anything else than what the peer was told before.
+    /// Whether a description of the node says anything else than what the peer was told before, be it as an offer or as
+    /// the answer to the peer's own.
     pub fn would_differ(&self, sdp: &Sdp, before: Option<&[u8]>) -> bool {
-        let now = self.describer.clone().offer(sdp).ok();
-        now.as_deref() != before
+        let offered = self.describer.clone().offer(sdp).ok();
+        let answered =
+            self.remote_sdp.as_ref().and_then(|offer| self.describer.clone().answer(sdp, offer).ok());
+        offered.as_deref() != before && answered.as_deref() != before
     }
 
     /// Where a request leaves to; a connection that is gone meanwhile is not counted on.

@@ -177,15 +177,22 @@ impl Leg {
         }
     }
 
+    /// Whether this ACK is for the 2xx that waits for one, and if so, whether it has to bring an answer.
+    fn acknowledged_by(&self, ack: &Request) -> Option<bool> {
+        let Theirs::AckDue { server, answer_in_ack, .. } = &self.theirs else { return None };
+        let is_meant =
+            ack.headers.cseq().map(|c| c.number) == server.request.headers.cseq().map(|c| c.number);
+        is_meant.then_some(*answer_in_ack)
+    }
+
+    /// Whether this ACK would change anything.
+    pub fn awaits(&self, ack: &Request) -> bool {
+        self.acknowledged_by(ack).is_some()
+    }
+
     /// An ACK in this dialog.
     pub fn on_ack(&mut self, cx: &mut Cx<'_>, ack: &Request) {
-        let (server, answer_in_ack) = match &self.theirs {
-            Theirs::AckDue { server, answer_in_ack, .. } => (server, *answer_in_ack),
-            Theirs::Idle | Theirs::Asked { .. } => return,
-        };
-        if ack.headers.cseq().map(|c| c.number) != server.request.headers.cseq().map(|c| c.number) {
-            return;
-        }
+        let Some(answer_in_ack) = self.acknowledged_by(ack) else { return };
         self.theirs = Theirs::Idle;
         cx.clear(Timer::AckRetransmit);
         cx.clear(Timer::AckTimeout);
