@@ -59,9 +59,12 @@ fn any_head(stream: &[u8], cuts: &[u8]) {
     if !heard.opened.is_empty() {
         assert_eq!((upgraded(&heard), heard.opened.len()), (1, 1));
         let asked = stream.to_ascii_lowercase();
-        for word in ["get ", "/cti/v1", "upgrade", "websocket", "sec-websocket-key", "13", "cti.v1.jsonrpc"] {
-            assert!(asked.windows(word.len()).any(|w| w == word.as_bytes()), "not asked: {word}");
+        let asks = |word: &str| asked.windows(word.len()).any(|w| w == word.as_bytes());
+        for word in ["get ", "/cti/v1", "upgrade", "websocket", "sec-websocket-key", "13"] {
+            assert!(asks(word), "not asked: {word}");
         }
+        let told = heard.answers.to_ascii_lowercase().windows(23).any(|w| w == b"sec-websocket-protocol:");
+        assert!(!told || asks("cti.v1.jsonrpc"), "a subprotocol that nobody offered");
     }
 }
 
