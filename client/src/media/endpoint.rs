@@ -1,23 +1,16 @@
-//! One end of an RTP session: a socket, a task that paces what is sent and sorts what comes, and a handle for the
-//! application.
+//! One end of an RTP session with its socket: a task that has both, and a handle for the application. What is sent,
+//! heard and left out is [`media::session`]'s matter.
 //!
-//! - Nothing is sent while there is nothing to say: no comfort noise. The next talk-spurt begins with the marker bit, its
-//!   timestamp where the clock stands.
-//! - Packets are taken from the far end alone: the address that was told or, until that has sent anything, another one
-//!   that sends a few valid packets of the agreed types in a row; ours go there, too (symmetric RTP, RFC 4961). Whatever
-//!   else arrives is counted and left out, and warned of.
-//! - RTCP's port, the odd one above, is kept free of others; RTCP is neither sent nor read.
+//! RTCP's port, the odd one above, is kept free of others; RTCP is neither sent nor read.
 
 // This module is where the pure media helpers meet the network: it has the socket, the clock and the random start values.
 #![allow(clippy::disallowed_methods)]
 
-mod source;
 mod task;
 
-use super::codec::AudioCodec;
 use super::dtmf::Digit;
-use super::jitter::JitterStats;
 use super::wav::{self, WavError};
+use media::session::{NoTelephoneEvents, RtpStats};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use std::io;
@@ -30,32 +23,16 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+pub use media::session::{MAX_RECORDING, MediaStream};
+
 /// Commands that may wait for the endpoint's task; the next one waits for a place.
 const MAX_COMMANDS: usize = 64;
 
 /// Digits that may wait for the application; more are dropped, which is logged and counted.
 pub const MAX_DIGITS: usize = 64;
 
-/// The longest recording; it ends by itself then and keeps what it has.
-pub const MAX_RECORDING: Duration = Duration::from_secs(600);
-
 /// Digits that may be sent with one call of [`RtpEndpoint::send_digits`].
 pub const MAX_SENT_DIGITS: usize = 64;
-
-/// One direction of the session, as `media.started` tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MediaStream {
-    /// Output: where to send. Input: the endpoint's own address.
-    pub address: SocketAddr,
-    /// The codec.
-    pub codec: AudioCodec,
-    /// Its payload type in this direction.
-    pub payload_type: u8,
-    /// Packet length, milliseconds; brought into 10 to 100.
-    pub packet_ms: u16,
-    /// Telephone-event's payload type in this direction.
-    pub dtmf_payload_type: Option<u8>,
-}
 
 /// The endpoint's task is gone: its socket failed, or the runtime ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,25 +53,19 @@ pub enum SendDigitsError {
     Closed(#[from] EndpointClosed),
 }
 
+impl From<NoTelephoneEvents> for SendDigitsError {
+    fn from(_: NoTelephoneEvents) -> Self {
+        Self::NoTelephoneEvents
+    }
+}
+
 /// What an endpoint has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndpointStats {
-    /// RTP packets sent.
-    pub sent: u64,
-    /// RTP packets of the stream that came.
-    pub received: u64,
-    /// Datagrams from other addresses than the far end's.
-    pub strangers: u64,
-    /// How often another address than the one that was told turned out to be the far end's.
-    pub latched: u64,
-    /// Datagrams that are no RTP packets, or of a type that was not agreed.
-    pub unreadable: u64,
+    /// Packets and datagrams.
+    pub rtp: RtpStats,
     /// Digits that found the application's queue full.
     pub digits_dropped: u64,
-    /// Datagrams that the socket would not send.
-    pub send_errors: u64,
-    /// Of the jitter buffer, while something records.
-    pub jitter: JitterStats,
 }
 
 /// One end of an RTP session. Dropping it closes the socket and ends what it plays and records.
@@ -401,7 +372,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, WavError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
-        Err(stopped) => Err(WavError::File(hound::Error::IoError(io::Error::other(stopped)))),
+        Err(stopped) => Err(WavError::Io(io::Error::other(stopped))),
     }
 }
 

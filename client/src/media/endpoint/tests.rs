@@ -1,4 +1,5 @@
 use super::*;
+use crate::media::AudioCodec;
 use crate::media::rtp::RtpPacket;
 use crate::media::tone;
 use std::net::Ipv4Addr;
@@ -32,7 +33,7 @@ async fn ports_are_even_and_rtcp_is_reserved() {
 
 #[tokio::test]
 async fn each_hears_the_tone_of_the_other() {
-    for codec in [AudioCodec::Pcmu, AudioCodec::Pcma] {
+    for codec in AudioCodec::ALL {
         let (a, b) = pair(codec).await;
         let (at_a, at_b) = (a.record().await, b.record().await);
         let (from_a, from_b) = (
@@ -98,7 +99,7 @@ async fn dropping_a_playing_stops_it_and_another_takes_its_place() {
 async fn what_plays_waits_for_the_stream_and_ends_with_the_endpoint() {
     let endpoint = RtpEndpoint::bind(LOOPBACK).await.expect("binds");
     let playing = endpoint.play(tone::silence(Duration::from_millis(20))).await;
-    assert_eq!(endpoint.stats().await.expect("runs").sent, 0);
+    assert_eq!(endpoint.stats().await.expect("runs").rtp.sent, 0);
     endpoint.start(stream(endpoint.local_addr(), AudioCodec::Pcmu)).await.expect("runs");
     assert_eq!(playing.await, PlayEnd::Finished);
     endpoint.stop().await.expect("runs");
@@ -136,7 +137,7 @@ async fn strangers_and_noise_are_counted_and_left_out() {
     far.send_to(&[0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], endpoint.local_addr()).await.expect("sends");
     press(&far, endpoint.local_addr(), 7, 1).await;
     assert_eq!(endpoint.next_digit().await, Some('7'));
-    let stats = endpoint.stats().await.expect("runs");
+    let stats = endpoint.stats().await.expect("runs").rtp;
     assert_eq!((stats.strangers, stats.unreadable, stats.received), (1, 2, 1));
 }
 
@@ -172,7 +173,7 @@ async fn digits_of_a_phone_that_sends_from_elsewhere_are_heard_and_it_is_answere
     dial(&stranger, endpoint.local_addr(), 9, 10, 1_000).await;
     dial(&real, endpoint.local_addr(), 2, 16, 9_000).await;
     assert_eq!(endpoint.next_digit().await, Some('2'), "and not the stranger's");
-    let stats = endpoint.stats().await.expect("runs");
+    let stats = endpoint.stats().await.expect("runs").rtp;
     assert_eq!((stats.latched, stats.strangers), (1, 2 + 6));
     assert_eq!(endpoint.play(tone::silence(Duration::from_millis(20))).await.await, PlayEnd::Finished);
     let mut answer = [0; 200];

@@ -5,7 +5,7 @@
 //! packets of the agreed types, one after the other, of one source (RFC 7362 calls it latching). Our packets go where its
 //! come from (symmetric RTP, RFC 4961). Afterwards all others are strangers, but for the address that was told.
 
-use crate::media::rtp::RtpPacket;
+use crate::rtp::RtpPacket;
 use std::net::SocketAddr;
 
 /// Packets in a row that make an unknown address the far end: less than one digit has.
