@@ -19,6 +19,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tests", &["client", "ctimanager", "device-model", "protocol", "security", "sip"]),
 ];
 
+/// The same among the folders of `ctimanager/src`: whom each may name.
+const INNER_ARROWS: &[(&str, &[&str])] = &[
+    ("config", &[]),
+    ("node", &["config"]),
+    ("io", &["config", "node"]),
+    ("demo", &["config", "io", "node"]),
+    // It makes the certificates of the node that it measures as an administrator does.
+    ("bench", &["admin"]),
+    ("admin", &["bench", "config", "demo", "io"]),
+];
+
 /// Folders whose code is told the time, draws no random numbers, and neither waits nor locks.
 const PURE: &[&str] =
     &["device-model/src", "media/src", "sip/src", "protocol/src", "security/src", "ctimanager/src/node"];
@@ -65,6 +76,32 @@ fn rooms_know_only_whom_they_may() {
         }
     }
     assert!(wrong.is_empty(), "arrows that the house doesn't have:\n{wrong}");
+}
+
+#[test]
+fn folders_of_the_server_know_only_whom_they_may() {
+    let server = root().join("ctimanager/src");
+    let mut found = String::new();
+    for (folder, may) in INNER_ARROWS {
+        let others: Vec<_> = INNER_ARROWS
+            .iter()
+            .map(|(other, _)| *other)
+            .filter(|other| other != folder && !may.contains(other))
+            .map(|other| format!("crate::{other}"))
+            .collect();
+        let files: Vec<_> = sources().filter(|path| path.starts_with(server.join(folder))).collect();
+        assert!(!files.is_empty(), "{folder} is no folder of the server");
+        found += &grep(&files, |line| others.iter().any(|other| names(line, other)), Scope::Product);
+    }
+    assert!(found.is_empty(), "arrows that the server doesn't have:\n{found}");
+}
+
+/// Whether the line has this path as a whole, not as the beginning of a longer name.
+fn names(line: &str, path: &str) -> bool {
+    line.match_indices(path).any(|(at, _)| {
+        let next = line[at + path.len()..].chars().next();
+        !next.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
 }
 
 #[test]
