@@ -4,9 +4,10 @@ use crate::call::{Alternative, Attempt, Far, Parties, Redirecting};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
 use crate::dialling::{Barred, Found, Sender};
-use crate::ending::Role;
+use crate::ending::{Clearing, Role};
+use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, DeviceName, Dn, LegId, TrunkName};
-use crate::leg::{At, Channel, Leg, LegMedia, Told, Wire};
+use crate::leg::{At, Channel, Hold, Leg, LegMedia, Told, Wire};
 use crate::media::{Description, Direction, MediaTermination};
 use crate::media_exchange::{abilities, is_dynamic, local_address, local_offer, said};
 use crate::muting::Muted;
@@ -26,28 +27,7 @@ enum Lookup {
     Trunk(TrunkName, Dn),
     Forward(Dn, Reason),
     Barred(Barred),
-    Fail(Cause, Option<u16>),
-}
-
-/// A refusal by all that was tried.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Failure {
-    pub(crate) cause: Cause,
-    pub(crate) status: Option<u16>,
-}
-
-/// The call came back to a number, or has been sent on too often.
-pub(crate) const LOOP: Failure = Failure { cause: Cause::EXCHANGE_ROUTING_ERROR, status: Some(482) };
-
-/// Whose failure the end of a branch is: it decides which forwards are followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Follow {
-    /// Somebody has decided about the call: none.
-    None,
-    /// A phone or trunk refuses or fails.
-    OfPhone,
-    /// The application of a port or route point has gone: CFOF is for this alone.
-    OfApplication,
+    Fail(Failure),
 }
 
 /// Numbers of one redirection that are tried.
@@ -80,13 +60,12 @@ impl CallControl {
                 }
                 Lookup::Barred(barred) => {
                     self.say_barred(barred, sender, dn);
-                    let (cause, status) = (Cause::UNALLOCATED_NUMBER, Some(404));
-                    return self.final_failure(call, Failure { cause, status });
+                    return self.final_failure(call, unroutable(Cause::UNALLOCATED_NUMBER, 404));
                 }
-                Lookup::Fail(cause, status) => return self.final_failure(call, Failure { cause, status }),
+                Lookup::Fail(why) => return self.final_failure(call, why),
                 Lookup::Forward(to, why) => {
                     if !(self.hop(call) && self.follow(call, &dn, &to)) {
-                        return self.final_failure(call, LOOP);
+                        return self.final_failure(call, Failure::LOOP);
                     }
                     sender = Sender::Number(std::mem::replace(&mut dn, to));
                     reason = why;
@@ -137,19 +116,19 @@ impl CallControl {
             return match (&forwards.unregistered, &forwards.no_answer) {
                 (Some(to), _) => Lookup::Forward(to.clone(), Reason::ForwardUnregistered),
                 (None, Some(to)) => Lookup::Forward(to.clone(), Reason::ForwardNoAnswer),
-                (None, None) => Lookup::Fail(Cause::SUBSCRIBER_ABSENT, Some(480)),
+                (None, None) => Lookup::Fail(unroutable(Cause::SUBSCRIBER_ABSENT, 480)),
             };
         }
         here.retain(|name| self.has_room(name, dn));
         if here.is_empty() {
             return match &forwards.busy {
                 Some(to) => Lookup::Forward(to.clone(), Reason::ForwardBusy),
-                None => Lookup::Fail(Cause::USER_BUSY, Some(486)),
+                None => Lookup::Fail(unroutable(Cause::USER_BUSY, 486)),
             };
         }
         here.retain(|name| self.has_codec(call, name));
         match here.is_empty() {
-            true => Lookup::Fail(Cause::BEARER_NOT_IMPLEMENTED, Some(488)),
+            true => Lookup::Fail(unroutable(Cause::BEARER_NOT_IMPLEMENTED, 488)),
             false => Lookup::Ring(here),
         }
     }
@@ -214,8 +193,7 @@ impl CallControl {
             .and_then(|call| call.attempt())
             .is_none_or(|attempt| attempt.branches.is_empty())
         {
-            return self
-                .final_failure(call, Failure { cause: Cause::SWITCHING_CONGESTION, status: Some(503) });
+            return self.final_failure(call, Failure::NO_ROOM);
         }
         if route_points_only {
             self.set_timer(Timer::NewCallAccept(call), self.plan.parameters.new_call_accept);
@@ -232,8 +210,7 @@ impl CallControl {
         self.begin_attempt(call, &dn);
         let at = At::Trunk { trunk: trunk.clone(), number: number.clone() };
         let Some(leg) = self.add_branch(call, at, self.party(&dn), reason, LegMedia::new(None)) else {
-            return self
-                .final_failure(call, Failure { cause: Cause::SWITCHING_CONGESTION, status: Some(503) });
+            return self.final_failure(call, Failure::NO_ROOM);
         };
         self.place(call, leg, Target::Trunk(trunk, number));
         self.set_timer(Timer::NoAnswer(call), TRUNK_RINGS);
@@ -314,14 +291,14 @@ impl CallControl {
         let Some(call) = self.calls.get(&call) else { return };
         let (parties, hops) = (call.parties.clone(), call.hops);
         let Some(anchor) = self.legs.get(&call.anchor) else { return };
-        let silent = anchor.media.held_by_application;
-        let told = Told { peer: anchor.id, version: anchor.media.version, silent };
+        let hold = anchor.media.held_by_application;
+        let told = Told { peer: anchor.id, version: anchor.media.version, hold };
         let time = match &target {
             Target::Phone(device) => self.phone_offer(device),
             Target::Trunk(trunk, _) => self.trunk_offer(trunk),
         };
         let offer = match time {
-            OfferTime::Early => first_offer(anchor, silent),
+            OfferTime::Early => first_offer(anchor, hold),
             OfferTime::Late => None,
         };
         let Some(placed) = self.legs.get_mut(&leg) else { return };
@@ -356,7 +333,9 @@ impl CallControl {
     fn wants_address(&self, call: CallId) -> bool {
         let caller = self.calls.get(&call).and_then(|call| self.legs.get(&call.anchor));
         caller.is_some_and(|caller| {
-            is_dynamic(caller) && local_address(caller).is_none() && !caller.media.held_by_application
+            is_dynamic(caller)
+                && local_address(caller).is_none()
+                && caller.media.held_by_application == Hold::Off
         })
     }
 
@@ -485,7 +464,7 @@ impl CallControl {
         );
         self.reply(redirecting.session, redirecting.token, refused);
         for branch in legs_of(&tried) {
-            self.finish_leg(branch, Cause::NORMAL_CLEARING, None, true);
+            self.finish_leg(branch, Cause::NORMAL_CLEARING, None, Clearing::ByUs);
         }
     }
 
@@ -532,7 +511,7 @@ impl CallControl {
         }
         for leg in legs_of(&old) {
             self.end_passive(call, leg);
-            self.finish_leg(leg, Cause::NORMAL_CLEARING, None, true);
+            self.finish_leg(leg, Cause::NORMAL_CLEARING, None, Clearing::ByUs);
         }
         if let Some(anchor) = anchor {
             self.tell_of(anchor, Event::LegChanged);
@@ -540,43 +519,36 @@ impl CallControl {
     }
 
     /// A branch is no more: refused, hung up, or its application gave up.
-    pub(crate) fn branch_failed(
-        &mut self,
-        leg: LegId,
-        why: Failure,
-        redirect_to: &[Dn],
-        follow: Follow,
-        signal: bool,
-    ) {
+    pub(crate) fn branch_failed(&mut self, leg: LegId, why: Failure, redirect_to: &[Dn], clearing: Clearing) {
         let Some((call_id, sender)) = self.legs.get(&leg).map(|leg| (leg.call, leg.at.sender())) else {
             return;
         };
-        self.finish_leg(leg, why.cause, why.status, signal);
+        self.finish_leg(leg, why.cause, why.status, clearing);
         let Some(attempt) = self.calls.get_mut(&call_id).and_then(|call| call.attempt_mut()) else { return };
         attempt.branches.retain(|branch| *branch != leg);
         attempt.answering.take_if(|answering| *answering == leg);
         attempt.early.take_if(|early| *early == leg);
-        if attempt.refused.is_none_or(|(cause, _)| cause != Cause::USER_BUSY) {
-            attempt.refused = Some((why.cause, why.status));
+        if attempt.refused.is_none_or(|best| best.cause != Cause::USER_BUSY) {
+            attempt.refused = Some(why);
         }
         if !attempt.branches.is_empty() && redirect_to.is_empty() {
             return self.ring_on(call_id);
         }
-        let (cause, status) = attempt.refused.unwrap_or((why.cause, why.status));
+        let best = attempt.refused.unwrap_or(why);
         let (dn, branches) = (attempt.dn.clone(), std::mem::take(&mut attempt.branches));
         attempt.early = None;
         for branch in branches {
-            self.finish_leg(branch, Cause::NON_SELECTED_USER_CLEARING, None, true);
+            self.finish_leg(branch, Cause::NON_SELECTED_USER_CLEARING, None, Clearing::ByUs);
         }
         self.stop_ringing(call_id);
         let to = match redirect_to {
-            [] => self.forward_for(&dn, cause, follow),
+            [] => self.forward_for(&dn, best.cause, why.origin),
             [first, others @ ..] => {
                 self.note_alternatives(call_id, &dn, others, &sender);
                 Some((first.clone(), Reason::Redirect, sender))
             }
         };
-        self.forward_or_fail(call_id, &dn, to, Failure { cause, status });
+        self.forward_or_fail(call_id, &dn, to, best);
     }
 
     /// What is tried when the best that a redirection named fails (RFC 3261 §8.1.3.4).
@@ -601,28 +573,6 @@ impl CallControl {
         }
     }
 
-    /// The forward that a refusal with this cause follows. A phone that fails by itself (cause 41) has none: CFOF is of
-    /// ports and route points (reference §5.1).
-    fn forward_for(&self, dn: &Dn, cause: Cause, follow: Follow) -> Option<(Dn, Reason, Sender)> {
-        if follow == Follow::None {
-            return None;
-        }
-        let forwards = &self.numbers.get(dn)?.plan.forward;
-        let forward = |to: &Option<Dn>, reason| Some((to.clone()?, reason, Sender::Number(dn.clone())));
-        let no_answer = || forward(&forwards.no_answer, Reason::ForwardNoAnswer);
-        match cause {
-            Cause::USER_BUSY => forward(&forwards.busy, Reason::ForwardBusy),
-            Cause::NO_ANSWER | Cause::NO_USER_RESPONDING | Cause::RECOVERY_ON_TIMER_EXPIRY => no_answer(),
-            Cause::SUBSCRIBER_ABSENT | Cause::DESTINATION_OUT_OF_ORDER => {
-                forward(&forwards.unregistered, Reason::ForwardUnregistered).or_else(no_answer)
-            }
-            Cause::TEMPORARY_FAILURE if follow == Follow::OfApplication => {
-                forward(&forwards.on_failure, Reason::ForwardOnFailure)
-            }
-            _ => None,
-        }
-    }
-
     pub(crate) fn forward_or_fail(
         &mut self,
         call: CallId,
@@ -634,7 +584,7 @@ impl CallControl {
             Some((to, reason, sender)) if self.hop(call) && self.follow(call, from, &to) => {
                 self.try_next(call, to, reason, sender)
             }
-            Some(_) => self.final_failure(call, LOOP),
+            Some(_) => self.final_failure(call, Failure::LOOP),
             None => self.final_failure(call, why),
         }
     }
@@ -662,10 +612,11 @@ impl CallControl {
         let (dn, branches) = (attempt.dn.clone(), std::mem::take(&mut attempt.branches));
         (attempt.answering, attempt.early) = (None, None);
         for branch in branches {
-            self.finish_leg(branch, Cause::NO_ANSWER, None, true);
+            self.finish_leg(branch, Cause::NO_ANSWER, None, Clearing::ByUs);
         }
-        let to = self.forward_for(&dn, Cause::NO_ANSWER, Follow::OfPhone);
-        self.forward_or_fail(call, &dn, to, Failure { cause: Cause::NO_ANSWER, status: Some(480) });
+        let why = Failure::new(FailureOrigin::NoAnswer, Cause::NO_ANSWER).with_status(480);
+        let to = self.forward_for(&dn, why.cause, why.origin);
+        self.forward_or_fail(call, &dn, to, why);
     }
 
     pub(crate) fn stop_ringing(&mut self, call: CallId) {
@@ -680,7 +631,7 @@ impl CallControl {
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         let trying = std::mem::replace(&mut call.far, Far::Nobody);
         for branch in legs_of(&trying) {
-            self.finish_leg(branch, why.cause, None, true);
+            self.finish_leg(branch, why.cause, None, Clearing::ByUs);
         }
         while let Some(next) = self.calls.get_mut(&call_id).and_then(|call| call.alternatives.pop()) {
             if self.follow(call_id, &next.from, &next.to) {
@@ -729,11 +680,16 @@ impl CallControl {
     }
 }
 
+/// A number that a call can't go to, and has no forward that says where else.
+fn unroutable(cause: Cause, status: u16) -> Failure {
+    Failure::new(FailureOrigin::Routing, cause).with_status(status)
+}
+
 /// What a new destination is offered; `None` leaves the offer to it.
-fn first_offer(anchor: &Leg, silent: bool) -> Option<Body> {
+fn first_offer(anchor: &Leg, hold: Hold) -> Option<Body> {
     match (&anchor.media.far, anchor.media.termination.as_deref()) {
         (_, Some(MediaTermination::Static { .. } | MediaTermination::Dynamic { .. })) => {
-            local_offer(anchor, None, silent)
+            local_offer(anchor, None, hold)
         }
         (_, Some(MediaTermination::None)) => None,
         (Some(far), None) => {

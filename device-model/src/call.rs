@@ -1,7 +1,7 @@
 //! A call: one leg that stays, and what is at its other end.
 
-use crate::cause::Cause;
 use crate::dialling::Sender;
+use crate::failure::Failure;
 use crate::ids::{CallId, Dn, LegId, RequestToken, SessionId};
 use crate::view::{Party, Reason};
 use smallvec::SmallVec;
@@ -26,8 +26,8 @@ pub(crate) struct Attempt {
     pub(crate) branches: SmallVec<[LegId; 2]>,
     /// The branch whose application has answered and is asked for its address.
     pub(crate) answering: Option<LegId>,
-    /// The best of the refusals so far, as cause and status.
-    pub(crate) refused: Option<(Cause, Option<u16>)>,
+    /// The best of the refusals so far.
+    pub(crate) refused: Option<Failure>,
     /// Some branch rings.
     pub(crate) ringing: bool,
     /// The branch that plays to the caller before it answers.

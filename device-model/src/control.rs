@@ -2,7 +2,7 @@
 
 use crate::call::Call;
 use crate::departing::Departing;
-use crate::devices::{Device, Number};
+use crate::devices::{Device, Number, Registration};
 use crate::dialling::{self, Trunk};
 use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId, TrunkName};
 use crate::leg::{At, Leg};
@@ -113,8 +113,8 @@ impl CallControl {
             Input::Settle { legs } => self.settle_next(legs),
             Input::SettleDevice(_) => {}
             Input::Depart { devices, legs } => self.depart(devices, legs),
-            Input::Registered(device) => self.registered(&device, true),
-            Input::Unregistered(device) => self.registered(&device, false),
+            Input::Registered(device) => self.registered(&device, Registration::Present),
+            Input::Unregistered(device) => self.registered(&device, Registration::Absent),
             Input::IncomingCall { leg, origin, dialled, calling, diverted, offer, hops } => {
                 self.incoming_call(NewCall { leg, origin, dialled, calling, diverted, offer, hops })
             }

@@ -57,6 +57,13 @@ pub(crate) struct Device {
     pub(crate) unheard: Vec<Unheard>,
 }
 
+/// Whether a phone has a contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Registration {
+    Present,
+    Absent,
+}
+
 /// What the applications know of a device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told {
@@ -212,13 +219,13 @@ impl CallControl {
         }
     }
 
-    pub(crate) fn registered(&mut self, name: &DeviceName, registered: bool) {
+    pub(crate) fn registered(&mut self, name: &DeviceName, registration: Registration) {
         let Some(device) = self.devices.get_mut(name).filter(|device| device.plan.kind == DeviceKind::Phone)
         else {
             return;
         };
         let before = device.in_service();
-        device.registered = registered;
+        device.registered = registration == Registration::Present;
         self.tell_service(name, before, OutOfServiceReason::DeviceUnregistered);
     }
 
@@ -254,9 +261,9 @@ impl CallControl {
         legs.retain(|leg| !view.lines.iter().any(|line| line.dn == leg.dn && line.restricted));
         self.reply(session, token, Ok(Reply::Opened { device: view, legs }));
         self.tell_service(name, before, OutOfServiceReason::DeviceFailure);
-        self.count_provider(session, true);
+        self.count_provider(session, Opening::Opened);
         if first {
-            self.count_node(true);
+            self.count_node(Opening::Opened);
         }
     }
 
@@ -291,9 +298,9 @@ impl CallControl {
             return;
         }
         let first = self.grant(session, name, media);
-        self.count_provider(session, true);
+        self.count_provider(session, Opening::Opened);
         if first {
-            self.count_node(true);
+            self.count_node(Opening::Opened);
         }
     }
 
@@ -393,7 +400,7 @@ impl CallControl {
     fn forget_hold(&mut self, session: SessionId, name: &DeviceName) -> bool {
         self.forget_name(session, name);
         if self.is_open(session, name) {
-            self.count_provider(session, false);
+            self.count_provider(session, Opening::Closed);
         }
         self.take_hold(session, name).unwrap_or(false)
     }
@@ -405,7 +412,7 @@ impl CallControl {
         let last = device.openers.is_empty();
         if last {
             device.unheard.clear();
-            self.count_node(false);
+            self.count_node(Opening::Closed);
         }
         Some(last)
     }
@@ -420,29 +427,26 @@ impl CallControl {
         }
     }
 
-    fn count_provider(&mut self, session: SessionId, opened: bool) {
+    fn count_provider(&mut self, session: SessionId, opening: Opening) {
         let held = self.held.entry(session).or_insert(0);
-        *held = if opened { *held + 1 } else { held.saturating_sub(1) };
+        *held = opening.count(*held);
         let open = *held;
         if open == 0 {
             self.held.remove(&session);
         }
         let limit = self.plan.parameters.max_devices_per_provider;
-        if crossed(open, limit, opened) {
-            self.out.push(Output::Limit(Limit::DevicesPerProvider {
-                session,
-                open,
-                limit,
-                exceeded: opened,
-            }));
+        if opening.crosses(open, limit) {
+            let exceeded = opening == Opening::Opened;
+            self.out.push(Output::Limit(Limit::DevicesPerProvider { session, open, limit, exceeded }));
         }
     }
 
-    fn count_node(&mut self, opened: bool) {
-        self.open_devices = if opened { self.open_devices + 1 } else { self.open_devices.saturating_sub(1) };
+    fn count_node(&mut self, opening: Opening) {
+        self.open_devices = opening.count(self.open_devices);
         let (open, limit) = (self.open_devices, self.plan.parameters.max_devices_per_node);
-        if crossed(open, limit, opened) {
-            self.out.push(Output::Limit(Limit::DevicesPerNode { open, limit, exceeded: opened }));
+        if opening.crosses(open, limit) {
+            let exceeded = opening == Opening::Opened;
+            self.out.push(Output::Limit(Limit::DevicesPerNode { open, limit, exceeded }));
         }
     }
 
@@ -571,10 +575,29 @@ fn line_view(line: &Line, index: u32, numbers: &HashMap<Dn, Number>) -> LineView
     }
 }
 
-/// Whether a soft limit is passed or kept again just now. It is kept again a tenth below it, so that who opens and closes
-/// one device at the limit says nothing new.
-fn crossed(open: u32, limit: u32, opened: bool) -> bool {
-    if opened { open == limit.saturating_add(1) } else { open == limit - limit / 10 }
+/// What becomes of a device that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    Opened,
+    Closed,
+}
+
+impl Opening {
+    fn count(self, open: u32) -> u32 {
+        match self {
+            Opening::Opened => open + 1,
+            Opening::Closed => open.saturating_sub(1),
+        }
+    }
+
+    /// Whether a soft limit is passed or kept again just now. It is kept again a tenth below it, so that who opens and
+    /// closes one device at the limit says nothing new.
+    fn crosses(self, open: u32, limit: u32) -> bool {
+        match self {
+            Opening::Opened => open == limit.saturating_add(1),
+            Opening::Closed => open == limit - limit / 10,
+        }
+    }
 }
 
 /// Checks what an application says of its media, and sorts its sets.

@@ -1,9 +1,10 @@
 //! How legs and calls end, whoever ends them.
 
-use crate::attempt::{Failure, Follow, legs_of};
+use crate::attempt::legs_of;
 use crate::call::Far;
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
+use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, DeviceName, LegId};
 use crate::leg::{Leg, Wire};
 use crate::port::{Event, LegCommand, RefusalKind};
@@ -26,6 +27,15 @@ pub(crate) enum Role {
     Passive,
 }
 
+/// Who ends a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clearing {
+    /// We do: its far end is told.
+    ByUs,
+    /// Its far end did, and has told us.
+    ByFarEnd,
+}
+
 impl CallControl {
     pub(crate) fn role(&self, leg: LegId) -> Option<Role> {
         let call = self.calls.get(&self.legs.get(&leg)?.call)?;
@@ -44,31 +54,29 @@ impl CallControl {
     }
 
     /// Takes a leg to its last state and out of the tables. The call's own lists are the caller's business.
-    /// `signal` tells the far end too; otherwise the far end has told us.
-    pub(crate) fn finish_leg(&mut self, id: LegId, cause: Cause, status: Option<u16>, signal: bool) {
-        self.say_end(id, cause, status, signal);
+    pub(crate) fn finish_leg(&mut self, id: LegId, cause: Cause, status: Option<u16>, clearing: Clearing) {
+        self.say_end(id, cause, status, clearing);
         self.remove_leg(id);
     }
 
-    fn say_end(&mut self, id: LegId, cause: Cause, status: Option<u16>, signal: bool) {
+    fn say_end(&mut self, id: LegId, cause: Cause, status: Option<u16>, clearing: Clearing) {
         match self.waits_to_be_cleared(id) {
-            Some(device) => self.as_leaving(&device, |this| this.say_end_to_all(id, cause, status, signal)),
-            None => self.say_end_to_all(id, cause, status, signal),
+            Some(device) => self.as_leaving(&device, |this| this.say_end_to_all(id, cause, status, clearing)),
+            None => self.say_end_to_all(id, cause, status, clearing),
         }
     }
 
-    fn say_end_to_all(&mut self, id: LegId, cause: Cause, status: Option<u16>, signal: bool) {
+    fn say_end_to_all(&mut self, id: LegId, cause: Cause, status: Option<u16>, clearing: Clearing) {
         self.unmute_last_words(id);
         self.stop_streams(id);
         self.timers.cancel(Timer::MediaExchange(id));
         let Some(leg) = self.legs.get_mut(&id) else { return };
         leg.state = LegState::Disconnected;
         leg.cause = Some(cause);
-        let wire = leg.wire;
-        match wire {
-            Wire::Incoming if signal => self.command(id, LegCommand::Reject { cause, status }),
-            Wire::Placed | Wire::Up if signal => self.command(id, LegCommand::Release { cause }),
-            Wire::Absent | Wire::Incoming | Wire::Placed | Wire::Up | Wire::Over => {}
+        match (clearing, leg.wire) {
+            (Clearing::ByUs, Wire::Incoming) => self.command(id, LegCommand::Reject { cause, status }),
+            (Clearing::ByUs, Wire::Placed | Wire::Up) => self.command(id, LegCommand::Release { cause }),
+            (Clearing::ByUs, Wire::Absent | Wire::Over) | (Clearing::ByFarEnd, _) => {}
         }
         self.tell_of(id, Event::Leg);
         self.end_unheard(id);
@@ -114,7 +122,8 @@ impl CallControl {
             self.enter(anchor, LegState::Failed);
         }
         for leg in &legs {
-            self.say_end(*leg, why.cause, why.status, gone != Some(*leg));
+            let clearing = if gone == Some(*leg) { Clearing::ByFarEnd } else { Clearing::ByUs };
+            self.say_end(*leg, why.cause, why.status, clearing);
         }
         for leg in legs {
             self.remove_leg(leg);
@@ -129,7 +138,7 @@ impl CallControl {
         };
         call.watched = None;
         for leg in std::mem::take(&mut call.passive) {
-            self.finish_leg(leg, Cause::NORMAL_CLEARING, None, false);
+            self.finish_leg(leg, Cause::NORMAL_CLEARING, None, Clearing::ByFarEnd);
         }
     }
 
@@ -140,8 +149,8 @@ impl CallControl {
         };
         match role {
             Role::Anchor | Role::Talking => self.end_call(call, why, None),
-            Role::Branch => self.branch_failed(leg, why, &[], Follow::None, true),
-            Role::Redirected => self.leave_redirect(call, leg, why.cause, true),
+            Role::Branch => self.branch_failed(leg, why, &[], Clearing::ByUs),
+            Role::Redirected => self.leave_redirect(call, leg, why.cause, Clearing::ByUs),
             Role::Passive => self.leave_passive(call, leg, why.cause),
         }
     }
@@ -151,17 +160,17 @@ impl CallControl {
         let (Some(role), Some(call)) = (self.role(leg), self.legs.get(&leg).map(|leg| leg.call)) else {
             return;
         };
-        let why = Failure { cause, status: None };
+        let why = Failure::new(FailureOrigin::FarEnd, cause);
         match role {
             Role::Anchor | Role::Talking => self.end_call(call, why, Some(leg)),
-            Role::Branch => self.branch_failed(leg, why, &[], Follow::OfPhone, false),
-            Role::Redirected => self.leave_redirect(call, leg, cause, false),
+            Role::Branch => self.branch_failed(leg, why, &[], Clearing::ByFarEnd),
+            Role::Redirected => self.leave_redirect(call, leg, cause, Clearing::ByFarEnd),
             Role::Passive => {}
         }
     }
 
     /// A leg that was redirected goes before the redirect is decided: the redirect goes on without a way back.
-    fn leave_redirect(&mut self, call: CallId, leg: LegId, cause: Cause, signal: bool) {
+    fn leave_redirect(&mut self, call: CallId, leg: LegId, cause: Cause, clearing: Clearing) {
         let Some(call) = self.calls.get_mut(&call) else { return };
         let (id, anchor) = (call.id, call.anchor);
         let mut talked = false;
@@ -181,14 +190,14 @@ impl CallControl {
             self.part(anchor);
             self.end_passive(id, leg);
         }
-        self.finish_leg(leg, cause, None, signal);
+        self.finish_leg(leg, cause, None, clearing);
     }
 
     fn leave_passive(&mut self, call: CallId, leg: LegId, cause: Cause) {
         if let Some(call) = self.calls.get_mut(&call) {
             call.passive.retain(|passive| *passive != leg);
         }
-        self.finish_leg(leg, cause, None, false);
+        self.finish_leg(leg, cause, None, Clearing::ByFarEnd);
     }
 
     /// The application of a device is gone: what protocol §2 "Failure" says of every leg there.
@@ -202,11 +211,11 @@ impl CallControl {
 
     /// Offered and ringing: CFOF, else cleared with cause 41. All else is cleared with cause 41.
     pub(crate) fn fail_leg(&mut self, leg: LegId) {
-        let why = Failure { cause: Cause::TEMPORARY_FAILURE, status: None };
         let of_application = self.legs.get(&leg).is_some_and(Leg::is_application);
-        let follow = if of_application { Follow::OfApplication } else { Follow::OfPhone };
+        let origin = if of_application { FailureOrigin::ApplicationGone } else { FailureOrigin::DeviceGone };
+        let why = Failure::new(origin, Cause::TEMPORARY_FAILURE);
         match self.role(leg) {
-            Some(Role::Branch) => self.branch_failed(leg, why, &[], follow, true),
+            Some(Role::Branch) => self.branch_failed(leg, why, &[], Clearing::ByUs),
             Some(Role::Anchor | Role::Talking | Role::Redirected | Role::Passive) => self.drop_leg(leg, why),
             None => {}
         }
@@ -217,7 +226,8 @@ impl CallControl {
         let mut calls: SmallVec<[CallId; 8]> = self.calls.keys().copied().collect();
         calls.sort(); // the same step says the same thing in the same order
         for call in calls {
-            self.end_call(call, Failure { cause: Cause::TEMPORARY_FAILURE, status: Some(503) }, None);
+            let why = Failure::new(FailureOrigin::Stop, Cause::TEMPORARY_FAILURE).with_status(503);
+            self.end_call(call, why, None);
         }
     }
 
@@ -239,7 +249,7 @@ impl CallControl {
     /// Nobody gave an address in time: the call fails with cause 47 (reference §3.4).
     fn no_address(&mut self, leg: LegId) {
         let Some(call) = self.legs.get(&leg).map(|leg| leg.call) else { return };
-        let why = Failure { cause: Cause::RESOURCE_UNAVAILABLE, status: None };
+        let why = Failure::new(FailureOrigin::Media, Cause::RESOURCE_UNAVAILABLE);
         if self.is_awaited(leg) {
             // A redirect goes back to what it left.
             self.cancel_routing(call);

@@ -50,8 +50,8 @@ pub(crate) enum Exchange {
     Owed {
         /// What it said before, in force again if we refuse.
         before: Option<Box<Description>>,
-        /// It puts its far end on hold by this offer.
-        holds: bool,
+        /// Whether it puts its far end on hold by this offer.
+        hold: Hold,
     },
     /// We made an offer and wait for its answer.
     Offered,
@@ -67,14 +67,27 @@ impl Exchange {
     }
 }
 
+/// Whether somebody holds: no audio flows then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    Off,
+    On,
+}
+
+impl Hold {
+    pub(crate) fn when(held: bool) -> Self {
+        if held { Hold::On } else { Hold::Off }
+    }
+}
+
 /// What the signalling was last told of its peer's media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) peer: LegId,
     /// The peer's [`LegMedia::version`].
     pub(crate) version: u32,
-    /// Told to be silent, because an application holds one of the two.
-    pub(crate) silent: bool,
+    /// Whether an application held one of the two.
+    pub(crate) hold: Hold,
 }
 
 /// The address of a dynamic leg.
@@ -113,10 +126,10 @@ pub(crate) struct LegMedia {
     pub(crate) given_by: Option<SessionId>,
     /// Application, dynamic: the last address, written where media stands still.
     pub(crate) last_address: Option<SocketAddr>,
-    /// An application put it on hold.
-    pub(crate) held_by_application: bool,
-    /// The phone put its far end on hold.
-    pub(crate) held_by_phone: bool,
+    /// Whether an application put it on hold.
+    pub(crate) held_by_application: Hold,
+    /// Whether the phone put its far end on hold.
+    pub(crate) held_by_phone: Hold,
     /// The streams that were announced: input, output.
     pub(crate) running: [Option<Stream>; 2],
 }
@@ -135,8 +148,8 @@ impl LegMedia {
             channel: Channel::Closed,
             given_by: None,
             last_address: None,
-            held_by_application: false,
-            held_by_phone: false,
+            held_by_application: Hold::Off,
+            held_by_phone: Hold::Off,
             running: [None, None],
         }
     }

@@ -53,6 +53,7 @@ mod departing;
 mod devices;
 pub mod dialling;
 mod ending;
+mod failure;
 pub mod ids;
 mod leg;
 mod limits;

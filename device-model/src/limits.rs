@@ -1,10 +1,10 @@
 //! How many calls, and how many new ones a second, a line, a device and a trunk may have.
 
-use crate::attempt::Failure;
 use crate::cause::Cause;
 use crate::control::CallControl;
 use crate::devices::Device;
 use crate::dialling::{Barred, Sender};
+use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{DeviceName, Dn, TrunkName};
 use crate::leg::At;
 use crate::pace::Pace;
@@ -24,7 +24,7 @@ impl Over {
     pub(crate) fn failure(&self) -> Failure {
         let cause =
             if self.wait.is_some() { Cause::SWITCHING_CONGESTION } else { Cause::NO_CIRCUIT_AVAILABLE };
-        Failure { cause, status: Some(503) }
+        Failure::new(FailureOrigin::Limit, cause).with_status(503)
     }
 }
 

@@ -5,11 +5,12 @@
 //! offer and has an answer, and whoever was told something that is true no longer is offered what is true now.
 //! [`CallControl::settle`] applies it until nothing changes; every event only notes what it brought and calls it.
 
-use crate::attempt::{Failure, Follow};
 use crate::cause::Cause;
 use crate::control::CallControl;
+use crate::ending::Clearing;
+use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, LegId, SessionId};
-use crate::leg::{Channel, Exchange, Leg, Told, Wire};
+use crate::leg::{Channel, Exchange, Hold, Leg, Told, Wire};
 use crate::media::{Abilities, AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile};
 use crate::port::{Body, Event, LegCommand, OfferRefusal};
 use crate::streams::{Terms, pair_of_lines};
@@ -23,11 +24,21 @@ use std::net::{Ipv4Addr, SocketAddr};
 const MAX_ROUNDS: u8 = 3;
 /// RFC 4733 telephone-event in our own offers.
 const DTMF_PAYLOAD_TYPE: u8 = 101;
+/// For what a description is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodyFor {
+    Offer,
+    Answer,
+}
+
 /// Packet length of our own offers, milliseconds.
 const PACKET_MS: u16 = 20;
 /// Written where media stands still and no address was ever given: an address that discards (RFC 863), for port 0
 /// would refuse the stream.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9);
+
+/// The two ends can't talk to each other.
+const NOTHING_IN_COMMON: Failure = Failure::new(FailureOrigin::Media, Cause::BEARER_NOT_IMPLEMENTED);
 
 /// What an application can speak, at the address that it has for this media session.
 pub(crate) fn abilities(leg: &Leg) -> Option<Abilities<'_>> {
@@ -61,8 +72,12 @@ pub(crate) fn local_address(leg: &Leg) -> Option<SocketAddr> {
     }
 }
 
-pub(crate) fn is_silent(x: &Leg, y: &Leg) -> bool {
-    x.media.held_by_application || y.media.held_by_application
+/// Whether an application holds one of two ends that talk.
+pub(crate) fn hold_between(x: &Leg, y: &Leg) -> Hold {
+    match (x.media.held_by_application, y.media.held_by_application) {
+        (Hold::Off, Hold::Off) => Hold::Off,
+        (Hold::On, _) | (_, Hold::On) => Hold::On,
+    }
 }
 
 /// Whether it says that no audio shall flow, now.
@@ -140,14 +155,14 @@ impl CallControl {
             Wire::Incoming | Wire::Up => {}
             Wire::Absent | Wire::Placed | Wire::Over => return false,
         }
-        let truth = Told { peer: p, version: peer.media.version, silent: is_silent(end, peer) };
+        let truth = Told { peer: p, version: peer.media.version, hold: hold_between(end, peer) };
         let knows = |leg: &Leg, of: &Leg| {
             leg.media.told.is_some_and(|told| told.peer == of.id && told.version == of.media.version)
         };
         match &end.media.exchange {
             Exchange::Offered => false,
-            Exchange::Owed { holds, .. } => {
-                let holds = *holds;
+            Exchange::Owed { hold, .. } => {
+                let hold = *hold;
                 // Where both have made an offer (a caller's, and that of a destination that was called without one) each is
                 // the other's answer.
                 // Where the caller was answered over early media, what it offered since then is no reason to wait.
@@ -155,22 +170,26 @@ impl CallControl {
                 let ready = peer.is_application()
                     || (peer.media.exchange == Exchange::Idle && (early || knows(peer, end)))
                     || crossed(end, peer);
-                let Some(body) = self.body(end, peer, true).filter(|_| ready) else { return false };
-                self.answer_owed(e, p, body, truth, holds);
+                let Some(body) = self.body(end, peer, BodyFor::Answer).filter(|_| ready) else {
+                    return false;
+                };
+                self.answer_owed(e, p, body, truth, hold);
                 true
             }
             Exchange::Idle => {
                 let wait = end.media.told == Some(truth)
                     || peer.media.exchange == Exchange::Offered
                     || end.media.rounds >= MAX_ROUNDS;
-                let Some(body) = (!wait).then(|| self.body(end, peer, false)).flatten() else { return false };
+                let Some(body) = (!wait).then(|| self.body(end, peer, BodyFor::Offer)).flatten() else {
+                    return false;
+                };
                 self.offer(e, body, truth);
                 true
             }
         }
     }
 
-    fn answer_owed(&mut self, e: LegId, p: LegId, body: Body, truth: Told, holds: bool) {
+    fn answer_owed(&mut self, e: LegId, p: LegId, body: Body, truth: Told, hold: Hold) {
         if let Some(peer) = self.legs.get_mut(&p) {
             peer.media.agreed_with = Some(e);
         }
@@ -184,7 +203,7 @@ impl CallControl {
             e,
             if first { LegCommand::Answer { media: body } } else { LegCommand::AnswerOffer(body) },
         );
-        self.phone_holds(e, holds);
+        self.phone_holds(e, hold);
     }
 
     fn offer(&mut self, e: LegId, body: Body, truth: Told) {
@@ -201,32 +220,33 @@ impl CallControl {
     }
 
     /// The phone's own hold has come into force or is over.
-    fn phone_holds(&mut self, leg: LegId, holds: bool) {
+    fn phone_holds(&mut self, leg: LegId, hold: Hold) {
         let Some(end) = self.legs.get_mut(&leg) else { return };
-        if std::mem::replace(&mut end.media.held_by_phone, holds) == holds || end.media.held_by_application {
+        let before = std::mem::replace(&mut end.media.held_by_phone, hold);
+        if before == hold || end.media.held_by_application == Hold::On {
             return;
         }
-        match (end.state, holds) {
-            (LegState::Connected, true) => self.enter(leg, LegState::Held),
-            (LegState::Held, false) => self.enter(leg, LegState::Connected),
+        match (end.state, hold) {
+            (LegState::Connected, Hold::On) => self.enter(leg, LegState::Held),
+            (LegState::Held, Hold::Off) => self.enter(leg, LegState::Connected),
             _ => {}
         }
     }
 
     /// What `end` is to be told of `peer`, if that can be said now.
-    fn body(&self, end: &Leg, peer: &Leg, answering: bool) -> Option<Body> {
-        let silent = is_silent(end, peer);
+    fn body(&self, end: &Leg, peer: &Leg, purpose: BodyFor) -> Option<Body> {
+        let hold = hold_between(end, peer);
         if peer.is_application() {
-            return match answering {
-                true => local_answer(peer, end.media.far.as_ref()?, silent),
-                false => local_offer(peer, Some(end), silent),
+            return match purpose {
+                BodyFor::Answer => local_answer(peer, end.media.far.as_ref()?, hold),
+                BodyFor::Offer => local_offer(peer, Some(end), hold),
             };
         }
-        let live = peer.media.exchange.is_owed();
-        let written = match (silent, answering || live || peer.media.held_by_phone) {
-            (true, _) => Some(Direction::Inactive),
-            (false, true) => None,
-            (false, false) => Some(Direction::SendReceive),
+        let live = peer.media.exchange.is_owed() || peer.media.held_by_phone == Hold::On;
+        let written = match (hold, purpose) {
+            (Hold::On, _) => Some(Direction::Inactive),
+            (Hold::Off, BodyFor::Answer) => None,
+            (Hold::Off, BodyFor::Offer) => (!live).then_some(Direction::SendReceive),
         };
         Some(Body::Relay(peer.media.far.clone()?, written))
     }
@@ -237,7 +257,7 @@ impl CallControl {
         if !is_dynamic(end) {
             return;
         }
-        let wanted = !is_silent(end, far) && !is_still_by_itself(far);
+        let wanted = hold_between(end, far) == Hold::Off && !is_still_by_itself(far);
         match (end.media.channel, wanted) {
             (Channel::Closed, true) => self.ask_for_address(leg, Some(peer)),
             // It was asked for the sake of a destination that is to be called.
@@ -254,8 +274,8 @@ impl CallControl {
         let (Some(end), Some(other)) = (self.legs.get(&leg), self.legs.get(&anchor)) else { return };
         if agreed(end, other).is_none() {
             // The caller has changed its codecs since it was offered.
-            let why = Failure { cause: Cause::BEARER_NOT_IMPLEMENTED, status: Some(488) };
-            return self.branch_failed(leg, why, &[], Follow::None, true);
+            let why = NOTHING_IN_COMMON.with_status(488);
+            return self.branch_failed(leg, why, &[], Clearing::ByUs);
         }
         self.ensure_channel(leg, anchor);
         if self.legs.get(&leg).is_some_and(|leg| leg.media.channel == Channel::Closed) {
@@ -306,11 +326,11 @@ impl CallControl {
         }
         let Some(end) = self.legs.get(&anchor) else { return };
         let waits = self.calls.get(&end.call).is_some_and(|call| call.pair().is_none());
-        let Exchange::Owed { before, holds } = &end.media.exchange else { return };
+        let Exchange::Owed { before, hold } = &end.media.exchange else { return };
         if !waits || end.wire != Wire::Up {
             return;
         }
-        let (before, holds, body) = (before.clone(), *holds, end.media.far.as_ref().and_then(silence));
+        let (before, hold, body) = (before.clone(), *hold, end.media.far.as_ref().and_then(silence));
         let Some(end) = self.legs.get_mut(&anchor) else { return };
         end.media.exchange = Exchange::Idle;
         let Some(body) = body else {
@@ -319,7 +339,7 @@ impl CallControl {
         };
         (end.media.told, end.media.agreed_with, end.media.said) = (None, None, said(&body));
         self.command(anchor, LegCommand::AnswerOffer(body));
-        self.phone_holds(anchor, holds);
+        self.phone_holds(anchor, hold);
     }
 
     /// What was agreed with the last peer holds no more.
@@ -399,7 +419,7 @@ impl CallControl {
         if abilities(peer).is_some_and(|abilities| abilities.choose(&offer).is_none()) {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
         }
-        let holds = lacks(&offer, end, peer);
+        let hold = Hold::when(lacks(&offer, end, peer));
         for leg in [e, p] {
             if let Some(leg) = self.legs.get_mut(&leg) {
                 leg.media.rounds = 0;
@@ -407,7 +427,7 @@ impl CallControl {
         }
         if let Some(end) = self.legs.get_mut(&e) {
             let before = end.media.far.replace(offer).map(Box::new);
-            end.media.exchange = Exchange::Owed { before, holds };
+            end.media.exchange = Exchange::Owed { before, hold };
             end.media.version += 1;
         }
         self.settle(call);
@@ -423,18 +443,18 @@ impl CallControl {
         };
         let common = |far: &Description| pair_of_lines(far, &offer).is_some();
         let body = match peer.is_application() {
-            true => local_answer(peer, &offer, false),
+            true => local_answer(peer, &offer, Hold::Off),
             false => peer.media.far.clone().filter(common).map(|far| Body::Relay(far, None)),
         };
         let call = end.call;
-        let told = Told { peer: peer.id, version: peer.media.version, silent: is_silent(end, peer) };
+        let told = Told { peer: peer.id, version: peer.media.version, hold: hold_between(end, peer) };
         let Some(body) = body else {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
         };
-        let lacks = lacks(&offer, end, peer);
+        let lacks = Hold::when(lacks(&offer, end, peer));
         if let Some(end) = self.legs.get_mut(&e) {
-            if let Exchange::Owed { holds, .. } = &mut end.media.exchange {
-                *holds = lacks;
+            if let Exchange::Owed { hold, .. } = &mut end.media.exchange {
+                *hold = lacks;
             }
             end.media.far = Some(offer);
             end.media.version += 1;
@@ -461,9 +481,9 @@ impl CallControl {
     /// A re-INVITE without an offer is offered what its peer last said.
     fn far_asks(&mut self, e: LegId, p: LegId) {
         let (Some(end), Some(peer)) = (self.legs.get(&e), self.legs.get(&p)) else { return };
-        let truth = Told { peer: p, version: peer.media.version, silent: is_silent(end, peer) };
-        let still = end.media.far.as_ref().is_some_and(stands_still);
-        let body = self.body(end, peer, false).or_else(|| local_offer(peer, Some(end), still));
+        let truth = Told { peer: p, version: peer.media.version, hold: hold_between(end, peer) };
+        let still = Hold::when(end.media.far.as_ref().is_some_and(stands_still));
+        let body = self.body(end, peer, BodyFor::Offer).or_else(|| local_offer(peer, Some(end), still));
         let Some(body) = body else {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
         };
@@ -494,8 +514,7 @@ impl CallControl {
         };
         // What phones that talk already make of each other's later offers is theirs to know.
         if !suits(end, peer) && (strangers || peer.is_application()) {
-            let why = Failure { cause: Cause::BEARER_NOT_IMPLEMENTED, status: None };
-            return self.end_call(call, why, None);
+            return self.end_call(call, NOTHING_IN_COMMON, None);
         }
         self.settle(call);
     }
@@ -524,8 +543,7 @@ impl CallControl {
             self.command(p, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
         }
         if strangers {
-            let why = Failure { cause: Cause::BEARER_NOT_IMPLEMENTED, status: None };
-            return self.end_call(call, why, None);
+            return self.end_call(call, NOTHING_IN_COMMON, None);
         }
         self.settle(call);
     }
@@ -568,14 +586,17 @@ pub(crate) fn said(body: &Body) -> Option<AudioLine> {
 }
 
 /// An application's answer: the agreed codec alone, and telephone-event where it was offered.
-fn local_answer(leg: &Leg, offer: &Description, silent: bool) -> Option<Body> {
+fn local_answer(leg: &Leg, offer: &Description, hold: Hold) -> Option<Body> {
     let (line, format) = abilities(leg)?.choose(offer)?;
-    let still = silent || line.direction == Direction::Inactive;
+    let still = hold == Hold::On || line.direction == Direction::Inactive;
     let address = local_address(leg).or_else(|| still.then(|| leg.media.last_address.unwrap_or(NOWHERE)))?;
     Some(Body::Local(AudioLine {
         address,
         formats: smallvec![format.clone()],
-        direction: if silent { Direction::Inactive } else { line.direction.reversed() },
+        direction: match hold {
+            Hold::On => Direction::Inactive,
+            Hold::Off => line.direction.reversed(),
+        },
         encrypted: false,
         ..line.clone()
     }))
@@ -583,7 +604,7 @@ fn local_answer(leg: &Leg, offer: &Description, silent: bool) -> Option<Body> {
 
 /// An application's offer: its whole set, or what is agreed already with an end whose description is known. A payload
 /// type keeps its meaning (RFC 3264 §8.3.2).
-pub(crate) fn local_offer(leg: &Leg, end: Option<&Leg>, silent: bool) -> Option<Body> {
+pub(crate) fn local_offer(leg: &Leg, end: Option<&Leg>, hold: Hold) -> Option<Body> {
     let terms = end.and_then(|end| Terms::of(leg, end));
     let said = end.and_then(|end| end.media.said.as_ref());
     let formats: SmallVec<[Format; 4]> = match &terms {
@@ -592,7 +613,8 @@ pub(crate) fn local_offer(leg: &Leg, end: Option<&Leg>, silent: bool) -> Option<
         }
         None => own_codecs(leg).iter().filter_map(own_format).collect(),
     };
-    let address = local_address(leg).or_else(|| silent.then(|| leg.media.last_address.unwrap_or(NOWHERE)))?;
+    let still = hold == Hold::On;
+    let address = local_address(leg).or_else(|| still.then(|| leg.media.last_address.unwrap_or(NOWHERE)))?;
     let known = said.and_then(|said| said.dtmf_payload_type);
     let theirs = terms.as_ref().and_then(|terms| terms.output.dtmf_payload_type);
     let free = |payload_type: &u8| !formats.iter().any(|format| format.payload_type == *payload_type);
@@ -604,7 +626,7 @@ pub(crate) fn local_offer(leg: &Leg, end: Option<&Leg>, silent: bool) -> Option<
         address,
         formats,
         dtmf_payload_type,
-        direction: if silent { Direction::Inactive } else { Direction::SendReceive },
+        direction: if still { Direction::Inactive } else { Direction::SendReceive },
         packet_ms: terms.as_ref().map_or(PACKET_MS, |terms| terms.input.packet_ms),
         encrypted: false,
     }))
@@ -624,7 +646,7 @@ fn silence(offer: &Description) -> Option<Body> {
 
 /// Whether a phone wants no media of its own accord. An inactive answer to our own silence is none.
 fn is_still_by_itself(leg: &Leg) -> bool {
-    let own = leg.media.exchange.is_owed() || leg.media.held_by_phone;
+    let own = leg.media.exchange.is_owed() || leg.media.held_by_phone == Hold::On;
     own && leg.media.far.as_ref().is_some_and(stands_still)
 }
 
@@ -644,10 +666,10 @@ fn lacks(offer: &Description, end: &Leg, peer: &Leg) -> bool {
     };
     let Some(offered) = line.map(|line| line.direction) else { return false };
     let theirs = peer.media.far.as_ref().and_then(Description::live_audio);
-    let natural = match (is_silent(end, peer), peer.media.held_by_phone, theirs) {
-        (true, _, _) => Direction::Inactive,
-        (false, true, Some(theirs)) => theirs.direction.reversed(),
-        (false, true, None) | (false, false, _) => Direction::SendReceive,
+    let natural = match (hold_between(end, peer), peer.media.held_by_phone, theirs) {
+        (Hold::On, _, _) => Direction::Inactive,
+        (Hold::Off, Hold::On, Some(theirs)) => theirs.direction.reversed(),
+        (Hold::Off, Hold::On, None) | (Hold::Off, Hold::Off, _) => Direction::SendReceive,
     };
     (natural.sends() && !offered.sends()) || (natural.receives() && !offered.receives())
 }

@@ -1,13 +1,13 @@
 //! What applications ask of lines and legs.
 
-use crate::attempt::{Failure, Follow, LOOP};
 use crate::call::{Far, Redirecting};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
 use crate::dialling::Sender;
-use crate::ending::Role;
+use crate::ending::{Clearing, Role};
+use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId};
-use crate::leg::{At, Channel, Leg, LegMedia, Wire};
+use crate::leg::{At, Channel, Hold, Leg, LegMedia, Wire};
 use crate::media::MediaTermination;
 use crate::port::{Event, Refusal, RefusalKind, Reply, Request};
 use crate::view::{LegState, Party, Reason};
@@ -255,7 +255,7 @@ impl CallControl {
     fn reject(&mut self, asker: Asker, leg: LegId, cause: Cause) -> Result<(), Refusal> {
         self.offered_leg(asker.session, leg, is_offered)?;
         self.done(asker);
-        self.branch_failed(leg, Failure { cause, status: None }, &[], Follow::None, true);
+        self.branch_failed(leg, Failure::new(FailureOrigin::Decided, cause), &[], Clearing::ByUs);
         Ok(())
     }
 
@@ -264,7 +264,7 @@ impl CallControl {
             .leg_in(asker.session, id, |state| !matches!(state, LegState::Disconnected | LegState::Failed))?;
         let cause = if is_offered(leg.state) { Cause::CALL_REJECTED } else { Cause::NORMAL_CLEARING };
         self.done(asker);
-        self.drop_leg(id, Failure { cause, status: None });
+        self.drop_leg(id, Failure::new(FailureOrigin::Decided, cause));
         Ok(())
     }
 
@@ -275,7 +275,7 @@ impl CallControl {
             return wrong_state(leg);
         }
         self.done(asker);
-        self.set_held(id, true);
+        self.set_hold(id, Hold::On);
         self.enter(id, LegState::Held);
         self.settle(call);
         Ok(())
@@ -284,7 +284,7 @@ impl CallControl {
     fn retrieve(&mut self, asker: Asker, id: LegId) -> Result<(), Refusal> {
         let leg = self.leg_in(asker.session, id, |state| state == LegState::Held)?;
         let call = leg.call;
-        if !leg.media.held_by_application {
+        if leg.media.held_by_application == Hold::Off {
             return refusal(
                 RefusalKind::OperationNotSupported,
                 "the phone itself holds this call, and only the phone can retrieve it",
@@ -294,15 +294,15 @@ impl CallControl {
             return wrong_state(leg);
         }
         self.done(asker);
-        self.set_held(id, false);
-        if self.legs.get(&id).is_some_and(|leg| !leg.media.held_by_phone) {
+        self.set_hold(id, Hold::Off);
+        if self.legs.get(&id).is_some_and(|leg| leg.media.held_by_phone == Hold::Off) {
             self.enter(id, LegState::Connected);
         }
         self.settle(call);
         Ok(())
     }
 
-    fn set_held(&mut self, id: LegId, held: bool) {
+    fn set_hold(&mut self, id: LegId, hold: Hold) {
         let peer = self.peer_of(id);
         for leg in [Some(id), peer].into_iter().flatten() {
             if let Some(leg) = self.legs.get_mut(&leg) {
@@ -310,7 +310,7 @@ impl CallControl {
             }
         }
         if let Some(leg) = self.legs.get_mut(&id) {
-            leg.media.held_by_application = held;
+            leg.media.held_by_application = hold;
         }
     }
 
@@ -451,7 +451,7 @@ impl CallControl {
         }
         match allowed {
             true => self.route(call_id, destination, Reason::Redirect, sender),
-            false => self.final_failure(call_id, LOOP),
+            false => self.final_failure(call_id, Failure::LOOP),
         }
     }
 }

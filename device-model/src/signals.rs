@@ -1,12 +1,12 @@
 //! What comes from the signalling: new calls, and what happens on legs.
 
-use crate::attempt::{Failure, Follow};
 use crate::call::{Call, Far, Parties};
 use crate::cause::Cause;
 use crate::control::CallControl;
-use crate::ending::Role;
+use crate::ending::{Clearing, Role};
+use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, Dn, LegId};
-use crate::leg::{At, Exchange, Leg, LegMedia, Wire};
+use crate::leg::{At, Exchange, Hold, Leg, LegMedia, Wire};
 use crate::media::Description;
 use crate::media_exchange::{holds, suits};
 use crate::plan::DeviceKind;
@@ -34,13 +34,12 @@ impl CallControl {
         }
         // The caller's leg and at least one other.
         if self.legs.len() + 2 > self.plan.parameters.max_legs as usize {
-            return self
-                .command(leg, LegCommand::Reject { cause: Cause::SWITCHING_CONGESTION, status: Some(503) });
+            return self.command(leg, reject(Failure::NO_ROOM));
         }
         let at = match self.origin(origin, &calling) {
             Ok(at) => at,
             Err(why) => {
-                return self.command(leg, LegCommand::Reject { cause: why.cause, status: why.status });
+                return self.command(leg, reject(why));
             }
         };
         let calling = match &at {
@@ -53,14 +52,14 @@ impl CallControl {
             At::Trunk { trunk, .. } => self.begin_at_trunk(trunk),
         };
         if let Err(over) = admitted {
-            let Failure { cause, status } = over.failure();
+            let why = over.failure();
             self.say_refused(over.rule, sender, dialled);
-            return self.command(leg, LegCommand::Reject { cause, status });
+            return self.command(leg, reject(why));
         }
         let mut media = LegMedia::new(None);
         if let Some(offer) = offer {
             // Who offers no media holds from the beginning: an application is asked for its address when there is to be some.
-            media.exchange = Exchange::Owed { before: None, holds: holds(&offer) };
+            media.exchange = Exchange::Owed { before: None, hold: Hold::when(holds(&offer)) };
             media.version = 1;
             media.far = Some(offer);
         }
@@ -77,21 +76,21 @@ impl CallControl {
     }
 
     fn origin(&self, origin: Origin, calling: &Party) -> Result<At, Failure> {
-        let refused = |cause, status| Err(Failure { cause, status: Some(status) });
+        let rejected = || Err(Failure::new(FailureOrigin::Routing, Cause::CALL_REJECTED).with_status(403));
         match origin {
             Origin::Trunk(trunk) => Ok(At::Trunk { trunk, number: Dn::from(&*calling.number) }),
             Origin::Phone { device, dn } => {
                 let Some(known) =
                     self.devices.get(&device).filter(|device| device.plan.kind == DeviceKind::Phone)
                 else {
-                    return refused(Cause::CALL_REJECTED, 403);
+                    return rejected();
                 };
                 let line = match &dn {
                     Some(dn) => known.line(dn),
                     None => known.lines.first(),
                 };
                 match line {
-                    None => refused(Cause::CALL_REJECTED, 403),
+                    None => rejected(),
                     Some(line) => Ok(At::Phone { dn: line.dn.clone(), device }),
                 }
             }
@@ -152,7 +151,8 @@ impl CallControl {
             (Signal::Answered { media }, Wire::Placed) => self.far_end_answered(leg, media),
             (Signal::Rejected { cause, status, redirect_to }, Wire::Placed) => match self.role(leg) {
                 Some(Role::Branch) => {
-                    self.branch_failed(leg, Failure { cause, status }, &redirect_to, Follow::OfPhone, false)
+                    let why = Failure { origin: FailureOrigin::FarEnd, cause, status };
+                    self.branch_failed(leg, why, &redirect_to, Clearing::ByFarEnd)
                 }
                 Some(Role::Anchor | Role::Talking | Role::Redirected | Role::Passive) | None => {
                     self.released(leg, cause)
@@ -228,7 +228,7 @@ impl CallControl {
         }
         match leg.media.told {
             Some(told) => leg.media.agreed_with = Some(told.peer),
-            None => leg.media.exchange = Exchange::Owed { before: None, holds: false },
+            None => leg.media.exchange = Exchange::Owed { before: None, hold: Hold::Off },
         }
         let caller = self.calls.get(&call).and_then(|call| self.legs.get(&call.anchor));
         let why = match (self.legs.get(&id), caller) {
@@ -237,7 +237,10 @@ impl CallControl {
             (Some(_) | None, Some(_) | None) => Some(Cause::BEARER_NOT_IMPLEMENTED),
         };
         match why {
-            Some(cause) => self.branch_failed(id, Failure { cause, status: None }, &[], Follow::None, true),
+            Some(cause) => {
+                let why = Failure::new(FailureOrigin::Media, cause);
+                self.branch_failed(id, why, &[], Clearing::ByUs);
+            }
             None => self.establish(call, id),
         }
     }
@@ -318,4 +321,8 @@ impl CallControl {
         self.close_channel(loser);
         self.enter(loser, LegState::Connected);
     }
+}
+
+fn reject(why: Failure) -> LegCommand {
+    LegCommand::Reject { cause: why.cause, status: why.status }
 }

@@ -2,9 +2,9 @@
 
 use crate::control::CallControl;
 use crate::ids::{CallId, LegId};
-use crate::leg::{Channel, Exchange, Leg, Wire};
+use crate::leg::{Channel, Exchange, Hold, Leg, Wire};
 use crate::media::{AudioLine, Codec, Description, Direction, Format, Stream, StreamDirection};
-use crate::media_exchange::{abilities, agreed_by_applications, is_silent, local_address};
+use crate::media_exchange::{abilities, agreed_by_applications, hold_between, local_address};
 use crate::port::Event;
 use std::net::SocketAddr;
 
@@ -73,7 +73,7 @@ impl CallControl {
     pub(crate) fn update_streams(&mut self, call: CallId) {
         let Some((x, y)) = self.two(call) else { return };
         let (x_id, y_id) = (x.id, y.id);
-        if is_silent(x, y) {
+        if hold_between(x, y) == Hold::On {
             self.stop_streams(x_id);
             self.stop_streams(y_id);
             return;
@@ -124,7 +124,7 @@ impl CallControl {
         };
         let hears =
             caller.is_application() && local_address(caller).is_some() || caller.wire == Wire::Incoming;
-        if hears && !caller.media.held_by_application {
+        if hears && caller.media.held_by_application == Hold::Off {
             let (id, streams) = (caller.id, streams(caller, branch));
             self.change_streams(id, streams);
         }

@@ -1,0 +1,97 @@
+//! Why a call can't be set up, or why it ends: what is told of it, and where it began, which decides what follows.
+
+use crate::cause::Cause;
+use crate::control::CallControl;
+use crate::dialling::Sender;
+use crate::ids::Dn;
+use crate::view::Reason;
+
+/// A failure, as it is told and as it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) origin: FailureOrigin,
+    pub(crate) cause: Cause,
+    /// The status of the signalling (a SIP code) where one is to be written unchanged.
+    pub(crate) status: Option<u16>,
+}
+
+/// Where a failure began. The forwards of a number depend on it (reference §5.1): two failures with one cause may go
+/// different ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum FailureOrigin {
+    /// A phone or trunk refused or hung up, or could not be reached.
+    FarEnd,
+    /// Nobody answered or accepted in time.
+    NoAnswer,
+    /// The application of a port or route point is gone. CFOF is for this alone.
+    ApplicationGone,
+    /// A phone, or its line, is no longer where the call is.
+    DeviceGone,
+    /// An application has decided: it rejected or dropped.
+    Decided,
+    /// The number leads nowhere, is barred, or leads round and round.
+    Routing,
+    /// A limit of a line, device, trunk or of the node.
+    Limit,
+    /// The ends have no media in common, or nobody gave an address.
+    Media,
+    /// The node stops.
+    Stop,
+}
+
+impl Failure {
+    /// The call came back to a number, or has been sent on too often.
+    pub(crate) const LOOP: Failure =
+        Self::new(FailureOrigin::Routing, Cause::EXCHANGE_ROUTING_ERROR).with_status(482);
+    /// The node has no room for another leg.
+    pub(crate) const NO_ROOM: Failure =
+        Self::new(FailureOrigin::Limit, Cause::SWITCHING_CONGESTION).with_status(503);
+
+    pub(crate) const fn new(origin: FailureOrigin, cause: Cause) -> Self {
+        Self { origin, cause, status: None }
+    }
+
+    pub(crate) const fn with_status(self, status: u16) -> Self {
+        Self { status: Some(status), ..self }
+    }
+}
+
+impl CallControl {
+    /// The forward that follows when the last destination of a number has failed. `cause` is the best of all their
+    /// refusals, `last` is where the last one began.
+    pub(crate) fn forward_for(
+        &self,
+        dn: &Dn,
+        cause: Cause,
+        last: FailureOrigin,
+    ) -> Option<(Dn, Reason, Sender)> {
+        let forwards = &self.numbers.get(dn)?.plan.forward;
+        let forward = |to: &Option<Dn>, reason| Some((to.clone()?, reason, Sender::Number(dn.clone())));
+        let busy = || forward(&forwards.busy, Reason::ForwardBusy);
+        let no_answer = || forward(&forwards.no_answer, Reason::ForwardNoAnswer);
+        match (last, cause) {
+            (FailureOrigin::ApplicationGone, Cause::USER_BUSY) => busy(),
+            (FailureOrigin::ApplicationGone, _) => forward(&forwards.on_failure, Reason::ForwardOnFailure),
+            (FailureOrigin::FarEnd | FailureOrigin::NoAnswer | FailureOrigin::DeviceGone, cause) => {
+                match cause {
+                    Cause::USER_BUSY => busy(),
+                    Cause::NO_ANSWER | Cause::NO_USER_RESPONDING | Cause::RECOVERY_ON_TIMER_EXPIRY => {
+                        no_answer()
+                    }
+                    Cause::SUBSCRIBER_ABSENT | Cause::DESTINATION_OUT_OF_ORDER => {
+                        forward(&forwards.unregistered, Reason::ForwardUnregistered).or_else(no_answer)
+                    }
+                    _ => None,
+                }
+            }
+            (
+                FailureOrigin::Decided
+                | FailureOrigin::Routing
+                | FailureOrigin::Limit
+                | FailureOrigin::Media
+                | FailureOrigin::Stop,
+                _,
+            ) => None,
+        }
+    }
+}
