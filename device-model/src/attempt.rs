@@ -77,7 +77,7 @@ impl CallControl {
     /// Counts one more forward or redirect of the call, whoever sends it on. False beyond the limit.
     pub(crate) fn hop(&mut self, call: CallId) -> bool {
         let most = self.plan.parameters.max_forward_hops;
-        let Some(call) = self.calls.get_mut(&call) else { return false };
+        let Some(call) = self.calls.known_mut(call) else { return false };
         call.hops = call.hops.saturating_add(1);
         call.hops <= most
     }
@@ -85,7 +85,7 @@ impl CallControl {
     /// Notes a forward in the call's parties. False when that would be a loop.
     fn follow(&mut self, call: CallId, from: &Dn, to: &Dn) -> bool {
         let (from_party, to_party) = (self.party(from), self.party(to));
-        let Some(call) = self.calls.get_mut(&call) else { return false };
+        let Some(call) = self.calls.known_mut(call) else { return false };
         if !call.visited.contains(from) {
             call.visited.push(from.clone());
         }
@@ -105,7 +105,7 @@ impl CallControl {
             Err(barred) => return Lookup::Barred(barred),
         };
         // Whom the line forwards to may call the line, as a secretary calls her chief.
-        let caller = self.calls.get(&call).map(|call| &*call.parties.calling.number);
+        let caller = self.calls.known(call).map(|call| &*call.parties.calling.number);
         if let Some(to) = number.forward_all.as_ref().filter(|to| Some(to.as_str()) != caller) {
             return Lookup::Forward(to.clone(), Reason::ForwardAll);
         }
@@ -148,7 +148,7 @@ impl CallControl {
 
     /// Whether an application's device and the caller have a codec in common, as far as one can know.
     fn has_codec(&self, call: CallId, name: &DeviceName) -> bool {
-        let Some(anchor) = self.calls.get(&call).and_then(|call| self.legs.get(&call.anchor)) else {
+        let Some(anchor) = self.calls.known(call).and_then(|call| self.legs.known(call.anchor)) else {
             return false;
         };
         let media = self.devices.get(name).and_then(|device| device.media.as_deref());
@@ -189,7 +189,7 @@ impl CallControl {
         }
         if self
             .calls
-            .get(&call)
+            .known(call)
             .and_then(|call| call.attempt())
             .is_none_or(|attempt| attempt.branches.is_empty())
         {
@@ -217,7 +217,7 @@ impl CallControl {
     }
 
     fn begin_attempt(&mut self, call: CallId, dn: &Dn) {
-        if let Some(call) = self.calls.get_mut(&call) {
+        if let Some(call) = self.calls.known_mut(call) {
             let attempt = Attempt {
                 dn: dn.clone(),
                 branches: SmallVec::new(),
@@ -232,8 +232,8 @@ impl CallControl {
 
     /// The caller's number is routed.
     fn proceed(&mut self, call: CallId) {
-        let Some(anchor) = self.calls.get(&call).map(|call| call.anchor) else { return };
-        if self.legs.get(&anchor).is_some_and(|leg| leg.state == LegState::Dialing) {
+        let Some(anchor) = self.calls.known(call).map(|call| call.anchor) else { return };
+        if self.legs.known(anchor).is_some_and(|leg| leg.state == LegState::Dialing) {
             self.enter(anchor, LegState::Proceeding);
         }
     }
@@ -267,7 +267,7 @@ impl CallControl {
             remote_in_use: false,
             muted: None,
         };
-        self.calls.get_mut(&call)?.attempt_mut()?.branches.push(id);
+        self.calls.known_mut(call)?.attempt_mut()?.branches.push(id);
         self.add_leg(leg);
         Some(id)
     }
@@ -283,14 +283,17 @@ impl CallControl {
                 line.calls += 1;
             }
         }
+        if !leg.state.may_begin() {
+            self.contradictions.note("a leg begins in a state in which none begins");
+        }
         self.count_leg(&leg.at);
         self.legs.insert(leg.id, leg);
     }
 
     fn place(&mut self, call: CallId, leg: LegId, target: Target) {
-        let Some(call) = self.calls.get(&call) else { return };
+        let Some(call) = self.calls.known(call) else { return };
         let (parties, hops) = (call.parties.clone(), call.hops);
-        let Some(anchor) = self.legs.get(&call.anchor) else { return };
+        let Some(anchor) = self.legs.known(call.anchor) else { return };
         let hold = anchor.media.held_by_application;
         let told = Told { peer: anchor.id, version: anchor.media.version, hold };
         let time = match &target {
@@ -301,7 +304,7 @@ impl CallControl {
             OfferTime::Early => first_offer(anchor, hold),
             OfferTime::Late => None,
         };
-        let Some(placed) = self.legs.get_mut(&leg) else { return };
+        let Some(placed) = self.legs.known_mut(leg) else { return };
         placed.media.told = offer.is_some().then_some(told);
         placed.media.said = offer.as_ref().and_then(said);
         let reason = placed.reason;
@@ -331,7 +334,7 @@ impl CallControl {
 
     /// Whether the calling application has to say first where it will receive, for there is no offer without that.
     fn wants_address(&self, call: CallId) -> bool {
-        let caller = self.calls.get(&call).and_then(|call| self.legs.get(&call.anchor));
+        let caller = self.calls.known(call).and_then(|call| self.legs.known(call.anchor));
         caller.is_some_and(|caller| {
             is_dynamic(caller)
                 && local_address(caller).is_none()
@@ -342,23 +345,23 @@ impl CallControl {
     /// Asks the calling application for its address; the number is called when it is there.
     fn ask_first(&mut self, call: CallId, dn: Dn, reason: Reason, sender: Sender) {
         self.proceed(call);
-        let Some(call) = self.calls.get_mut(&call) else { return };
+        let Some(call) = self.calls.known_mut(call) else { return };
         call.far = Far::Routed { dn, reason, sender };
         let anchor = call.anchor;
-        if self.legs.get(&anchor).is_some_and(|leg| leg.media.channel == Channel::Closed) {
+        if self.legs.known(anchor).is_some_and(|leg| leg.media.channel == Channel::Closed) {
             self.ask_for_address(anchor, None);
         }
     }
 
     /// Whether a call waits for this leg's address to call its destination.
     pub(crate) fn is_awaited(&self, leg: LegId) -> bool {
-        let call = self.legs.get(&leg).and_then(|leg| self.calls.get(&leg.call));
+        let call = self.legs.known(leg).and_then(|leg| self.calls.known(leg.call));
         call.is_some_and(|call| call.anchor == leg && matches!(call.far, Far::Routed { .. }))
     }
 
     /// Nobody is to be called any more: without an address another number is no better.
     pub(crate) fn cancel_routing(&mut self, call: CallId) {
-        if let Some(call) = self.calls.get_mut(&call) {
+        if let Some(call) = self.calls.known_mut(call) {
             call.far = Far::Nobody;
             call.alternatives.clear();
         }
@@ -366,7 +369,8 @@ impl CallControl {
 
     /// The address that a call waited for is there. The number is looked up anew, for time has passed.
     pub(crate) fn dial_on(&mut self, id: CallId) {
-        let Some(call) = self.calls.get_mut(&id).filter(|call| matches!(call.far, Far::Routed { .. })) else {
+        let Some(call) = self.calls.known_mut(id).filter(|call| matches!(call.far, Far::Routed { .. }))
+        else {
             return;
         };
         if let Far::Routed { dn, reason, sender } = std::mem::replace(&mut call.far, Far::Nobody) {
@@ -376,10 +380,10 @@ impl CallControl {
 
     /// Whether a destination that is being tried was offered this leg's address.
     pub(crate) fn is_offered(&self, leg: LegId) -> bool {
-        let Some(leg) = self.legs.get(&leg).filter(|leg| is_dynamic(leg)) else { return false };
-        let attempt = self.calls.get(&leg.call).and_then(|call| call.attempt());
+        let Some(leg) = self.legs.known(leg).filter(|leg| is_dynamic(leg)) else { return false };
+        let attempt = self.calls.known(leg.call).and_then(|call| call.attempt());
         let offered = |branch: &LegId| {
-            let told = self.legs.get(branch).and_then(|branch| branch.media.told);
+            let told = self.legs.known(*branch).and_then(|branch| branch.media.told);
             told.is_some_and(|told| (told.peer, told.version) == (leg.id, leg.media.version))
         };
         attempt.is_some_and(|attempt| attempt.branches.iter().any(offered))
@@ -387,7 +391,7 @@ impl CallControl {
 
     /// Whoever played to the caller before it answered does so no more. What an undecided redirect left plays on.
     fn end_early_media(&mut self, id: CallId) {
-        let Some(call) = self.calls.get(&id).filter(|call| call.redirecting.is_none()) else { return };
+        let Some(call) = self.calls.known(id).filter(|call| call.redirecting.is_none()) else { return };
         if call.pair().is_none() {
             self.stop_streams(call.anchor);
         }
@@ -402,19 +406,19 @@ impl CallControl {
 
     /// A branch rings: its phone said so, or its application accepted.
     pub(crate) fn branch_rings(&mut self, leg: LegId, early: Option<Description>) {
-        let Some(call) = self.legs.get(&leg).map(|leg| leg.call) else { return };
+        let Some(call) = self.legs.known(leg).map(|leg| leg.call) else { return };
         if self.role(leg) == Some(Role::Redirected) {
             return self.redirected_rings(call, leg);
         }
         let Some((anchor, attempt)) =
-            self.calls.get_mut(&call).and_then(|call| Some((call.anchor, call.attempt_mut()?)))
+            self.calls.known_mut(call).and_then(|call| Some((call.anchor, call.attempt_mut()?)))
         else {
             return;
         };
         let alone = attempt.branches.len() == 1;
         let first = !std::mem::replace(&mut attempt.ringing, true);
         let dn = attempt.dn.clone();
-        if self.legs.get(&leg).is_some_and(|leg| leg.state == LegState::Offering) {
+        if self.legs.known(leg).is_some_and(|leg| leg.state == LegState::Offering) {
             self.enter(leg, LegState::Ringing);
         }
         if first {
@@ -423,7 +427,7 @@ impl CallControl {
                 self.set_timer(Timer::NoAnswer(call), self.ring_duration(&dn));
             }
         }
-        if let (Some(early), Some(branch)) = (&early, self.legs.get_mut(&leg))
+        if let (Some(early), Some(branch)) = (&early, self.legs.known_mut(leg))
             && branch.media.told.is_some()
         {
             // It may be all of its answer.
@@ -438,21 +442,21 @@ impl CallControl {
     fn redirected_rings(&mut self, call: CallId, leg: LegId) {
         let old = self
             .calls
-            .get_mut(&call)
+            .known_mut(call)
             .and_then(|call| call.redirecting.as_mut())
             .map(|redirecting| &mut redirecting.old);
         if let Some(Far::Trying(attempt)) = old {
             attempt.ringing = true;
         }
-        if self.legs.get(&leg).is_some_and(|leg| leg.state == LegState::Offering) {
+        if self.legs.known(leg).is_some_and(|leg| leg.state == LegState::Offering) {
             self.enter(leg, LegState::Ringing);
         }
     }
 
     /// Goes back to what an undecided redirect left, which has been answered meanwhile.
     pub(crate) fn abort_redirect(&mut self, leg: LegId) {
-        let Some(call_id) = self.legs.get(&leg).map(|leg| leg.call) else { return };
-        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let Some(call_id) = self.legs.known(leg).map(|leg| leg.call) else { return };
+        let Some(call) = self.calls.known_mut(call_id) else { return };
         let Some(redirecting) = call.redirecting.take() else { return };
         call.parties = redirecting.parties;
         call.hops = redirecting.hops;
@@ -469,13 +473,13 @@ impl CallControl {
     }
 
     fn alert_caller(&mut self, call: CallId, anchor: LegId, branch: LegId, early: Option<Description>) {
-        let Some(caller) = self.legs.get(&anchor) else { return };
+        let Some(caller) = self.legs.known(anchor) else { return };
         let (state, waits) = (caller.state, caller.wire == Wire::Incoming);
         let is_trunk = matches!(caller.at, At::Trunk { .. });
         // An early answer makes sense only where an offer was relayed.
         let early = early.filter(|_| caller.is_application() || caller.media.far.is_some());
-        let offered = self.legs.get(&branch).is_some_and(|branch| branch.media.told.is_some());
-        if let Some(attempt) = self.calls.get_mut(&call).and_then(|call| call.attempt_mut())
+        let offered = self.legs.known(branch).is_some_and(|branch| branch.media.told.is_some());
+        if let Some(attempt) = self.calls.known_mut(call).and_then(|call| call.attempt_mut())
             && early.is_some()
             && offered
         {
@@ -484,9 +488,9 @@ impl CallControl {
         // After early media plain ringing is news: its stream may have ended, with a forward for instance.
         let plain = early.is_none();
         let alerted =
-            self.calls.get_mut(&call).is_some_and(|call| std::mem::replace(&mut call.alerted, plain));
+            self.calls.known_mut(call).is_some_and(|call| std::mem::replace(&mut call.alerted, plain));
         if waits && !(alerted && plain) {
-            if let Some(ringing) = self.legs.get(&branch).filter(|_| is_trunk).map(|leg| leg.party.clone()) {
+            if let Some(ringing) = self.legs.known(branch).filter(|_| is_trunk).map(|leg| leg.party.clone()) {
                 self.command(anchor, LegCommand::Connected(ringing));
             }
             self.command(anchor, LegCommand::Alert { early: early.map(|early| Body::Relay(early, None)) });
@@ -498,12 +502,12 @@ impl CallControl {
 
     /// The redirect has found its destination: what it left is over.
     pub(crate) fn commit_redirect(&mut self, call: CallId) {
-        let Some(redirecting) = self.calls.get_mut(&call).and_then(|call| call.redirecting.take()) else {
+        let Some(redirecting) = self.calls.known_mut(call).and_then(|call| call.redirecting.take()) else {
             return;
         };
         let Redirecting { session, token, old, .. } = redirecting;
         self.reply(session, token, Ok(Reply::Done));
-        let anchor = self.calls.get(&call).map(|call| call.anchor);
+        let anchor = self.calls.known(call).map(|call| call.anchor);
         match (&old, anchor) {
             (Far::Talking(_), Some(anchor)) => self.part(anchor),
             (Far::Trying(_), Some(anchor)) => self.stop_streams(anchor),
@@ -520,11 +524,11 @@ impl CallControl {
 
     /// A branch is no more: refused, hung up, or its application gave up.
     pub(crate) fn branch_failed(&mut self, leg: LegId, why: Failure, redirect_to: &[Dn], clearing: Clearing) {
-        let Some((call_id, sender)) = self.legs.get(&leg).map(|leg| (leg.call, leg.at.sender())) else {
+        let Some((call_id, sender)) = self.legs.known(leg).map(|leg| (leg.call, leg.at.sender())) else {
             return;
         };
         self.finish_leg(leg, why.cause, why.status, clearing);
-        let Some(attempt) = self.calls.get_mut(&call_id).and_then(|call| call.attempt_mut()) else { return };
+        let Some(attempt) = self.calls.known_mut(call_id).and_then(|call| call.attempt_mut()) else { return };
         attempt.branches.retain(|branch| *branch != leg);
         attempt.answering.take_if(|answering| *answering == leg);
         attempt.early.take_if(|early| *early == leg);
@@ -553,7 +557,7 @@ impl CallControl {
 
     /// What is tried when the best that a redirection named fails (RFC 3261 §8.1.3.4).
     fn note_alternatives(&mut self, call: CallId, from: &Dn, numbers: &[Dn], sender: &Sender) {
-        let Some(call) = self.calls.get_mut(&call) else { return };
+        let Some(call) = self.calls.known_mut(call) else { return };
         let numbers = &numbers[..numbers.len().min(MAX_ALTERNATIVES - 1)];
         let alternatives = numbers.iter().rev().map(|to| Alternative {
             from: from.clone(),
@@ -566,7 +570,7 @@ impl CallControl {
     /// The other branches ring on. Where somebody was about to answer their time had stopped.
     fn ring_on(&mut self, call: CallId) {
         let runs = self.timers.has(Timer::NoAnswer(call)) || self.timers.has(Timer::NewCallAccept(call));
-        let Some(attempt) = self.calls.get(&call).and_then(|call| call.attempt()) else { return };
+        let Some(attempt) = self.calls.known(call).and_then(|call| call.attempt()) else { return };
         if !runs && attempt.answering.is_none() {
             let (dn, ringing) = (attempt.dn.clone(), attempt.ringing);
             self.resume_ringing(call, &dn, ringing);
@@ -591,7 +595,7 @@ impl CallControl {
 
     /// The call goes on to another number, which its parties name already.
     fn try_next(&mut self, call: CallId, to: Dn, reason: Reason, sender: Sender) {
-        if let Some(call) = self.calls.get_mut(&call) {
+        if let Some(call) = self.calls.known_mut(call) {
             call.far = Far::Nobody;
         }
         self.tell_parties(call);
@@ -600,7 +604,7 @@ impl CallControl {
 
     /// The caller sees to whom its call goes now, unless a redirect may still be taken back.
     fn tell_parties(&mut self, call: CallId) {
-        if let Some(call) = self.calls.get(&call).filter(|call| call.redirecting.is_none()) {
+        if let Some(call) = self.calls.known(call).filter(|call| call.redirecting.is_none()) {
             self.tell_of(call.anchor, Event::LegChanged);
         }
     }
@@ -608,7 +612,8 @@ impl CallControl {
     /// It has rung long enough, or nobody took it: CFNA, else the end with cause 19 (SIP 480).
     pub(crate) fn no_answer(&mut self, call: CallId) {
         self.stop_ringing(call);
-        let Some(attempt) = self.calls.get_mut(&call).and_then(|call| call.attempt_mut()) else { return };
+        // It may have ended a moment ago, with a leg that could not stay.
+        let Some(attempt) = self.calls.get_mut(call).and_then(|call| call.attempt_mut()) else { return };
         let (dn, branches) = (attempt.dn.clone(), std::mem::take(&mut attempt.branches));
         (attempt.answering, attempt.early) = (None, None);
         for branch in branches {
@@ -628,17 +633,17 @@ impl CallControl {
     /// decided goes back; else the call is over.
     pub(crate) fn final_failure(&mut self, call_id: CallId, why: Failure) {
         self.stop_ringing(call_id);
-        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let Some(call) = self.calls.known_mut(call_id) else { return };
         let trying = std::mem::replace(&mut call.far, Far::Nobody);
         for branch in legs_of(&trying) {
             self.finish_leg(branch, why.cause, None, Clearing::ByUs);
         }
-        while let Some(next) = self.calls.get_mut(&call_id).and_then(|call| call.alternatives.pop()) {
+        while let Some(next) = self.calls.known_mut(call_id).and_then(|call| call.alternatives.pop()) {
             if self.follow(call_id, &next.from, &next.to) {
                 return self.try_next(call_id, next.to, Reason::Redirect, next.sender);
             }
         }
-        match self.calls.get_mut(&call_id).and_then(|call| call.redirecting.take()) {
+        match self.calls.known_mut(call_id).and_then(|call| call.redirecting.take()) {
             Some(redirecting) => self.redirect_failed(call_id, redirecting, why),
             None => self.end_call(call_id, why, None),
         }
@@ -647,7 +652,7 @@ impl CallControl {
     fn redirect_failed(&mut self, call_id: CallId, redirecting: Redirecting, why: Failure) {
         let Redirecting { leg, session, token, keep_on_failure, old, parties, .. } = redirecting;
         self.reply(session, token, redirect_refused(why.cause));
-        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let Some(call) = self.calls.known_mut(call_id) else { return };
         call.parties = parties;
         call.alternatives = redirecting.alternatives;
         (call.hops, call.talking_since) = (redirecting.hops, redirecting.talking_since);

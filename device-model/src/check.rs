@@ -33,7 +33,7 @@ impl CallControl {
                 return Err(format!("{} has a leg twice: {legs:?}", call.id));
             }
             if let Some(leg) =
-                legs.iter().find(|leg| self.legs.get(leg).is_none_or(|leg| leg.call != call.id))
+                legs.iter().find(|leg| self.legs.get(*leg).is_none_or(|leg| leg.call != call.id))
             {
                 return Err(format!("{} has leg {leg}, which isn't its own", call.id));
             }
@@ -79,7 +79,7 @@ impl CallControl {
                 return Err(format!("{id} isn't at its device"));
             }
             let running = leg.media.running.iter().any(Option::is_some);
-            let early = self.calls.get(&leg.call).is_some_and(|call| call.anchor == id && call.plays_early());
+            let early = self.calls.get(leg.call).is_some_and(|call| call.anchor == id && call.plays_early());
             if running && leg.muted.is_none() && self.peer_of(id).is_none() && !early {
                 return Err(format!("{id} has streams to nobody"));
             }
@@ -166,9 +166,9 @@ impl CallControl {
         for timer in self.timers.iter() {
             let fine = match timer {
                 Timer::NoAnswer(call) | Timer::NewCallAccept(call) => {
-                    self.calls.get(&call).is_some_and(|call| call.attempt().is_some())
+                    self.calls.get(call).is_some_and(|call| call.attempt().is_some())
                 }
-                Timer::MediaExchange(leg) => self.legs.contains_key(&leg),
+                Timer::MediaExchange(leg) => self.legs.contains(leg),
             };
             if !fine {
                 return Err(format!("{timer:?} is for nothing"));

@@ -14,6 +14,7 @@ use crate::settling::Settling;
 use crate::signals::NewCall;
 use crate::spaces::Spaces;
 use crate::switch::PreparedPlan;
+use crate::table::{Contradictions, Table};
 use crate::timers::{Timer, Timers};
 use crate::view::{DeviceView, LegState, LegView, Party, Security};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -32,8 +33,8 @@ pub struct CallControl {
     pub(crate) spaces: Spaces,
     /// Those of the plan, and those before that have calls still.
     pub(crate) trunks: BTreeMap<TrunkName, Trunk>,
-    pub(crate) calls: HashMap<CallId, Call>,
-    pub(crate) legs: HashMap<LegId, Leg>,
+    pub(crate) calls: Table<CallId, Call>,
+    pub(crate) legs: Table<LegId, Leg>,
     /// What each session has opened; devices of an earlier plan are struck when they are settled.
     pub(crate) sessions: HashMap<SessionId, BTreeSet<DeviceName>>,
     /// Devices that each session has open, counted.
@@ -46,6 +47,10 @@ pub struct CallControl {
     pub(crate) timers: Timers,
     pub(crate) next_id: u64,
     pub(crate) no_data: Arc<BTreeMap<String, String>>,
+    /// How often tables contradicted each other since the start.
+    pub(crate) contradicted: u64,
+    /// Those of the step that is being taken, beside the tables' own.
+    pub(crate) contradictions: Contradictions,
     /// The time of the step that is being taken.
     pub(crate) now: Option<Instant>,
     /// What the step has said so far.
@@ -63,6 +68,8 @@ pub struct Counts {
     pub open_devices: u32,
     /// Phones that are registered.
     pub registered_phones: usize,
+    /// Mistakes of the program that were survived since the start ([`Output::Contradiction`]).
+    pub contradictions: u64,
 }
 
 /// Timers that run in one step.
@@ -86,8 +93,10 @@ impl CallControl {
             patterns,
             spaces,
             trunks,
-            calls: HashMap::new(),
-            legs: HashMap::new(),
+            calls: Table::new("a call is not there"),
+            legs: Table::new("a leg is not there"),
+            contradicted: 0,
+            contradictions: Contradictions::default(),
             sessions: HashMap::new(),
             held: HashMap::new(),
             forwarded: HashMap::new(),
@@ -133,7 +142,17 @@ impl CallControl {
                 }
             }
         }
+        self.say_contradictions();
         std::mem::swap(&mut self.out, out);
+    }
+
+    fn say_contradictions(&mut self) {
+        let found =
+            [self.contradictions.take(), self.legs.take_contradiction(), self.calls.take_contradiction()];
+        for found in found.into_iter().flatten() {
+            self.contradicted += u64::from(found.times);
+            self.out.push(Output::Contradiction(found));
+        }
     }
 
     /// When to call [`CallControl::handle`] with [`Input::Timeout`] at the latest.
@@ -182,18 +201,18 @@ impl CallControl {
     /// A leg as it is now. A trunk's leg has the trunk's name for a device.
     #[must_use]
     pub fn leg(&self, id: LegId) -> Option<LegView> {
-        self.legs.get(&id).and_then(|leg| self.leg_view(leg))
+        self.legs.get(id).and_then(|leg| self.leg_view(leg))
     }
 
     /// Where a leg is; `None` for trunks.
     #[must_use]
     pub fn device_of_leg(&self, id: LegId) -> Option<&DeviceName> {
-        self.legs.get(&id).and_then(|leg| leg.at.line()).map(|(device, _)| device)
+        self.legs.get(id).and_then(|leg| leg.at.line()).map(|(device, _)| device)
     }
 
     /// All legs of the call that a leg belongs to, itself among them.
     pub fn legs_beside(&self, id: LegId) -> impl Iterator<Item = LegId> {
-        let call = self.legs.get(&id).and_then(|leg| self.calls.get(&leg.call));
+        let call = self.legs.get(id).and_then(|leg| self.calls.known(leg.call));
         call.map(Call::legs).into_iter().flatten()
     }
 
@@ -225,7 +244,7 @@ impl CallControl {
     /// The streams of a leg that run: input, output.
     #[must_use]
     pub fn streams(&self, leg: LegId) -> [bool; 2] {
-        self.legs.get(&leg).map_or([false; 2], |leg| leg.media.running.each_ref().map(Option::is_some))
+        self.legs.get(leg).map_or([false; 2], |leg| leg.media.running.each_ref().map(Option::is_some))
     }
 
     /// The devices that a session has open, in order.
@@ -267,6 +286,7 @@ impl CallControl {
             calls: self.calls.len(),
             open_devices: self.open_devices,
             registered_phones: self.devices.values().filter(|device| device.registered).count(),
+            contradictions: self.contradicted,
         }
     }
 
@@ -277,7 +297,7 @@ impl CallControl {
     }
 
     pub(crate) fn leg_view(&self, leg: &Leg) -> Option<LegView> {
-        let call = self.calls.get(&leg.call)?;
+        let call = self.calls.known(leg.call)?;
         let (device, dn) = match &leg.at {
             At::Phone { device, dn } | At::Application { device, dn } => (device.clone(), dn.clone()),
             At::Trunk { trunk, number } => (DeviceName::from(trunk.as_str()), number.clone()),
@@ -288,7 +308,7 @@ impl CallControl {
             Some((x, _)) if leg.remote_in_use => Some(x),
             Some(_) | None => None,
         };
-        let peer = peer.and_then(|peer| self.legs.get(&peer));
+        let peer = peer.and_then(|peer| self.legs.known(peer));
         let encrypted = |leg: &Leg| leg.media.far.as_ref().is_some_and(Description::is_encrypted);
         let safe = match peer {
             Some(peer) if leg.is_application() => {
@@ -346,7 +366,7 @@ impl CallControl {
     /// Tells a leg's watchers; the view is made only if there are some.
     pub(crate) fn tell_of(&mut self, id: LegId, event: impl FnOnce(LegView) -> Event) {
         let told_again = self.unsettled().is_some() && self.announce_beside(id);
-        let Some(leg) = self.legs.get(&id).filter(|leg| leg.muted.is_none()) else { return };
+        let Some(leg) = self.legs.known(id).filter(|leg| leg.muted.is_none()) else { return };
         let Some(watchers) = self.watchers(leg).cloned() else { return };
         let Some(event) = self.leg_view(leg).map(event) else { return };
         let ends = match &event {
@@ -363,7 +383,7 @@ impl CallControl {
     /// Says first what is new of a leg's device; true when that tells how the leg itself is now.
     fn announce_beside(&mut self, id: LegId) -> bool {
         let Some(name) = self.device_of_leg(id).cloned() else { return false };
-        let muted = |control: &Self| control.legs.get(&id).is_some_and(|leg| leg.muted.is_some());
+        let muted = |control: &Self| control.legs.known(id).is_some_and(|leg| leg.muted.is_some());
         let before = muted(self);
         self.announce(&name);
         before && !muted(self)

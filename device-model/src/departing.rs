@@ -80,7 +80,7 @@ impl CallControl {
             && let Some((leg, session)) = self.departing.orphans.pop_front()
         {
             budget -= 1;
-            if self.legs.get(&leg).is_some_and(|leg| leg.media.given_by == Some(session)) {
+            if self.legs.get(leg).is_some_and(|leg| leg.media.given_by == Some(session)) {
                 self.ask_others(leg);
             }
         }
@@ -98,7 +98,8 @@ impl CallControl {
             return self.fail_in_portions(name, budget);
         }
         let Some(device) = self.devices.get(name) else { return };
-        let gave = |leg: &&LegId| self.legs.get(leg).is_some_and(|leg| leg.media.given_by == Some(session));
+        let gave =
+            |leg: &&LegId| self.legs.known(*leg).is_some_and(|leg| leg.media.given_by == Some(session));
         let orphans = device.legs.iter().filter(gave).map(|leg| (*leg, session));
         self.departing.orphans.extend(orphans);
     }
@@ -152,7 +153,7 @@ impl CallControl {
     }
 
     fn depart_beside(&mut self, leg: LegId) {
-        if let Some(call) = self.legs.get(&leg).map(|leg| leg.call) {
+        if let Some(call) = self.legs.get(leg).map(|leg| leg.call) {
             self.depart_from_call(call);
         }
     }
@@ -162,7 +163,7 @@ impl CallControl {
         if self.departing.sessions.is_empty() {
             return;
         }
-        let legs = self.calls.get(&call).map(|call| call.legs()).unwrap_or_default();
+        let legs = self.calls.known(call).map(|call| call.legs()).unwrap_or_default();
         let devices: SmallVec<[DeviceName; 4]> =
             legs.into_iter().filter_map(|leg| self.device_of_leg(leg).cloned()).collect();
         devices.iter().for_each(|device| self.depart_from(device));

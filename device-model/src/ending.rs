@@ -38,7 +38,7 @@ pub(crate) enum Clearing {
 
 impl CallControl {
     pub(crate) fn role(&self, leg: LegId) -> Option<Role> {
-        let call = self.calls.get(&self.legs.get(&leg)?.call)?;
+        let call = self.calls.known(self.legs.get(leg)?.call)?;
         if call.anchor == leg {
             return Some(Role::Anchor);
         }
@@ -70,8 +70,8 @@ impl CallControl {
         self.unmute_last_words(id);
         self.stop_streams(id);
         self.timers.cancel(Timer::MediaExchange(id));
-        let Some(leg) = self.legs.get_mut(&id) else { return };
-        leg.state = LegState::Disconnected;
+        self.set_state(id, LegState::Disconnected);
+        let Some(leg) = self.legs.known_mut(id) else { return };
         leg.cause = Some(cause);
         match (clearing, leg.wire) {
             (Clearing::ByUs, Wire::Incoming) => self.command(id, LegCommand::Reject { cause, status }),
@@ -83,7 +83,7 @@ impl CallControl {
     }
 
     fn remove_leg(&mut self, id: LegId) {
-        let Some(leg) = self.legs.remove(&id) else { return };
+        let Some(leg) = self.legs.remove(id) else { return };
         self.discount_leg(&leg.at);
         if let Some((device, dn)) = leg.at.line()
             && let Some(device) = self.device_at_mut(device, id)
@@ -100,23 +100,23 @@ impl CallControl {
     /// refusal, so that it is the same there.
     pub(crate) fn end_call(&mut self, id: CallId, why: Failure, gone: Option<LegId>) {
         self.stop_ringing(id);
-        let Some(redirecting) = self.calls.get_mut(&id).map(|call| call.redirecting.take()) else { return };
-        let Some(call) = self.calls.get(&id) else { return };
+        let Some(redirecting) = self.calls.known_mut(id).map(|call| call.redirecting.take()) else { return };
+        let Some(call) = self.calls.get(id) else { return };
         let (anchor, mut legs) = (call.anchor, call.legs());
         if let Some(redirecting) = redirecting {
             let refused = refusal(RefusalKind::NoSuchLeg, "the call ended while it was redirected");
             self.reply(redirecting.session, redirecting.token, refused);
             legs.extend(legs_of(&redirecting.old));
-            if let Some(call) = self.calls.get_mut(&id) {
+            if let Some(call) = self.calls.known_mut(id) {
                 call.parties = redirecting.parties;
             }
         }
-        let failed = self.legs.get(&anchor).is_some_and(|leg| {
+        let failed = self.legs.known(anchor).is_some_and(|leg| {
             matches!(leg.state, LegState::Dialing | LegState::Proceeding | LegState::Ringback)
                 && gone != Some(anchor)
         });
         if failed && why.cause != Cause::NORMAL_CLEARING {
-            if let Some(leg) = self.legs.get_mut(&anchor) {
+            if let Some(leg) = self.legs.known_mut(anchor) {
                 leg.cause = Some(why.cause);
             }
             self.enter(anchor, LegState::Failed);
@@ -128,12 +128,12 @@ impl CallControl {
         for leg in legs {
             self.remove_leg(leg);
         }
-        self.calls.remove(&id);
+        self.calls.remove(id);
     }
 
     /// Appearances that watched this leg have nothing to watch any more.
     pub(crate) fn end_passive(&mut self, call: CallId, watched: LegId) {
-        let Some(call) = self.calls.get_mut(&call).filter(|call| call.watched == Some(watched)) else {
+        let Some(call) = self.calls.known_mut(call).filter(|call| call.watched == Some(watched)) else {
             return;
         };
         call.watched = None;
@@ -144,7 +144,7 @@ impl CallControl {
 
     /// An application drops a leg, or its device does.
     pub(crate) fn drop_leg(&mut self, leg: LegId, why: Failure) {
-        let (Some(role), Some(call)) = (self.role(leg), self.legs.get(&leg).map(|leg| leg.call)) else {
+        let (Some(role), Some(call)) = (self.role(leg), self.legs.get(leg).map(|leg| leg.call)) else {
             return;
         };
         match role {
@@ -157,7 +157,7 @@ impl CallControl {
 
     /// The far end of a leg hung up.
     pub(crate) fn released(&mut self, leg: LegId, cause: Cause) {
-        let (Some(role), Some(call)) = (self.role(leg), self.legs.get(&leg).map(|leg| leg.call)) else {
+        let (Some(role), Some(call)) = (self.role(leg), self.legs.get(leg).map(|leg| leg.call)) else {
             return;
         };
         let why = Failure::new(FailureOrigin::FarEnd, cause);
@@ -171,7 +171,7 @@ impl CallControl {
 
     /// A leg that was redirected goes before the redirect is decided: the redirect goes on without a way back.
     fn leave_redirect(&mut self, call: CallId, leg: LegId, cause: Cause, clearing: Clearing) {
-        let Some(call) = self.calls.get_mut(&call) else { return };
+        let Some(call) = self.calls.known_mut(call) else { return };
         let (id, anchor) = (call.id, call.anchor);
         let mut talked = false;
         if let Some(redirecting) = &mut call.redirecting {
@@ -194,7 +194,7 @@ impl CallControl {
     }
 
     fn leave_passive(&mut self, call: CallId, leg: LegId, cause: Cause) {
-        if let Some(call) = self.calls.get_mut(&call) {
+        if let Some(call) = self.calls.known_mut(call) {
             call.passive.retain(|passive| *passive != leg);
         }
         self.finish_leg(leg, cause, None, Clearing::ByFarEnd);
@@ -211,7 +211,7 @@ impl CallControl {
 
     /// Offered and ringing: CFOF, else cleared with cause 41. All else is cleared with cause 41.
     pub(crate) fn fail_leg(&mut self, leg: LegId) {
-        let of_application = self.legs.get(&leg).is_some_and(Leg::is_application);
+        let of_application = self.legs.get(leg).is_some_and(Leg::is_application);
         let origin = if of_application { FailureOrigin::ApplicationGone } else { FailureOrigin::DeviceGone };
         let why = Failure::new(origin, Cause::TEMPORARY_FAILURE);
         match self.role(leg) {
@@ -223,7 +223,7 @@ impl CallControl {
 
     /// The node stops.
     pub(crate) fn shutdown(&mut self) {
-        let mut calls: SmallVec<[CallId; 8]> = self.calls.keys().copied().collect();
+        let mut calls: SmallVec<[CallId; 8]> = self.calls.ids().collect();
         calls.sort(); // the same step says the same thing in the same order
         for call in calls {
             let why = Failure::new(FailureOrigin::Stop, Cause::TEMPORARY_FAILURE).with_status(503);
@@ -231,12 +231,21 @@ impl CallControl {
         }
     }
 
-    /// A new state, told.
-    pub(crate) fn enter(&mut self, leg: LegId, state: LegState) {
-        if let Some(leg) = self.legs.get_mut(&leg) {
-            leg.state = state;
+    /// A new state, told. Any that the table of transitions hasn't is refused.
+    pub(crate) fn enter(&mut self, id: LegId, state: LegState) {
+        if self.set_state(id, state) {
+            self.tell_of(id, Event::Leg);
         }
-        self.tell_of(leg, Event::Leg);
+    }
+
+    fn set_state(&mut self, id: LegId, state: LegState) -> bool {
+        let Some(leg) = self.legs.known_mut(id) else { return false };
+        if !leg.state.may_become(state) {
+            self.contradictions.note("a leg enters a state that it can't enter");
+            return false;
+        }
+        leg.state = state;
+        true
     }
 
     pub(crate) fn timeout(&mut self, timer: Timer) {
@@ -248,7 +257,7 @@ impl CallControl {
 
     /// Nobody gave an address in time: the call fails with cause 47 (reference §3.4).
     fn no_address(&mut self, leg: LegId) {
-        let Some(call) = self.legs.get(&leg).map(|leg| leg.call) else { return };
+        let Some(call) = self.legs.get(leg).map(|leg| leg.call) else { return };
         let why = Failure::new(FailureOrigin::Media, Cause::RESOURCE_UNAVAILABLE);
         if self.is_awaited(leg) {
             // A redirect goes back to what it left.

@@ -70,7 +70,9 @@ mod signals;
 mod spaces;
 mod streams;
 pub mod switch;
+mod table;
 mod timers;
+pub mod transitions;
 pub mod view;
 
 pub use cause::Cause;
@@ -82,4 +84,5 @@ pub use ids::{
 };
 pub use port::{Input, LegCommand, News, Output, Refusal, RefusalKind, Reply, Request, Signal};
 pub use switch::{PreparedPlan, Revocation, RevokedDevices};
+pub use table::Contradiction;
 pub use view::{DeviceView, LegState, LegView, LineView, Party, Reason};

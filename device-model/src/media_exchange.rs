@@ -112,13 +112,13 @@ pub(crate) fn agreed_by_applications(leg: &Leg, peer: &Leg) -> Option<(Format, u
 
 impl CallControl {
     pub(crate) fn two(&self, call: CallId) -> Option<(&Leg, &Leg)> {
-        let (x, y) = self.calls.get(&call)?.pair()?;
-        Some((self.legs.get(&x)?, self.legs.get(&y)?))
+        let (x, y) = self.calls.known(call)?.pair()?;
+        Some((self.legs.known(x)?, self.legs.known(y)?))
     }
 
     /// The end that a leg talks to.
     pub(crate) fn peer_of(&self, leg: LegId) -> Option<LegId> {
-        let (x, y) = self.calls.get(&self.legs.get(&leg)?.call)?.pair()?;
+        let (x, y) = self.calls.known(self.legs.known(leg)?.call)?.pair()?;
         if x == leg {
             Some(y)
         } else if y == leg {
@@ -130,7 +130,7 @@ impl CallControl {
 
     /// Brings both ends to what is true, as far as it can be done now, and tells of the streams.
     pub(crate) fn settle(&mut self, call: CallId) {
-        let Some((x, y)) = self.calls.get(&call).and_then(|call| call.pair()) else { return };
+        let Some((x, y)) = self.calls.known(call).and_then(|call| call.pair()) else { return };
         self.ensure_channel(x, y);
         self.ensure_channel(y, x);
         self.settle_wire(call);
@@ -139,7 +139,7 @@ impl CallControl {
 
     /// The signalling's part of [`CallControl::settle`].
     pub(crate) fn settle_wire(&mut self, call: CallId) {
-        let Some((x, y)) = self.calls.get(&call).and_then(|call| call.pair()) else { return };
+        let Some((x, y)) = self.calls.known(call).and_then(|call| call.pair()) else { return };
         // Each end moves at most from owed to idle and from idle to offered.
         for _ in 0..4 {
             if !(self.settle_end(x, y) | self.settle_end(y, x)) {
@@ -150,7 +150,7 @@ impl CallControl {
 
     /// One move of one end's signalling; false when there is none.
     fn settle_end(&mut self, e: LegId, p: LegId) -> bool {
-        let (Some(end), Some(peer)) = (self.legs.get(&e), self.legs.get(&p)) else { return false };
+        let (Some(end), Some(peer)) = (self.legs.known(e), self.legs.known(p)) else { return false };
         match end.wire {
             Wire::Incoming | Wire::Up => {}
             Wire::Absent | Wire::Placed | Wire::Over => return false,
@@ -190,10 +190,10 @@ impl CallControl {
     }
 
     fn answer_owed(&mut self, e: LegId, p: LegId, body: Body, truth: Told, hold: Hold) {
-        if let Some(peer) = self.legs.get_mut(&p) {
+        if let Some(peer) = self.legs.known_mut(p) {
             peer.media.agreed_with = Some(e);
         }
-        let Some(end) = self.legs.get_mut(&e) else { return };
+        let Some(end) = self.legs.known_mut(e) else { return };
         let first = std::mem::replace(&mut end.wire, Wire::Up) == Wire::Incoming;
         end.media.exchange = Exchange::Idle;
         end.media.told = Some(truth);
@@ -207,7 +207,7 @@ impl CallControl {
     }
 
     fn offer(&mut self, e: LegId, body: Body, truth: Told) {
-        let Some(end) = self.legs.get_mut(&e) else { return };
+        let Some(end) = self.legs.known_mut(e) else { return };
         let first = std::mem::replace(&mut end.wire, Wire::Up) == Wire::Incoming;
         end.media.exchange = Exchange::Offered;
         end.media.told = Some(truth);
@@ -221,7 +221,7 @@ impl CallControl {
 
     /// The phone's own hold has come into force or is over.
     fn phone_holds(&mut self, leg: LegId, hold: Hold) {
-        let Some(end) = self.legs.get_mut(&leg) else { return };
+        let Some(end) = self.legs.known_mut(leg) else { return };
         let before = std::mem::replace(&mut end.media.held_by_phone, hold);
         if before == hold || end.media.held_by_application == Hold::On {
             return;
@@ -253,7 +253,7 @@ impl CallControl {
 
     /// Opens a dynamic leg's channel when media is about to be, closes it when a media session is over.
     fn ensure_channel(&mut self, leg: LegId, peer: LegId) {
-        let (Some(end), Some(far)) = (self.legs.get(&leg), self.legs.get(&peer)) else { return };
+        let (Some(end), Some(far)) = (self.legs.known(leg), self.legs.known(peer)) else { return };
         if !is_dynamic(end) {
             return;
         }
@@ -270,23 +270,23 @@ impl CallControl {
     /// The application of a dynamic leg answers. The call is established when it has given its address; at once while the
     /// other end wants no media: the application is asked when it does.
     pub(crate) fn answer_with_address(&mut self, call: CallId, leg: LegId) {
-        let Some(anchor) = self.calls.get(&call).map(|call| call.anchor) else { return };
-        let (Some(end), Some(other)) = (self.legs.get(&leg), self.legs.get(&anchor)) else { return };
+        let Some(anchor) = self.calls.known(call).map(|call| call.anchor) else { return };
+        let (Some(end), Some(other)) = (self.legs.known(leg), self.legs.known(anchor)) else { return };
         if agreed(end, other).is_none() {
             // The caller has changed its codecs since it was offered.
             let why = NOTHING_IN_COMMON.with_status(488);
             return self.branch_failed(leg, why, &[], Clearing::ByUs);
         }
         self.ensure_channel(leg, anchor);
-        if self.legs.get(&leg).is_some_and(|leg| leg.media.channel == Channel::Closed) {
+        if self.legs.known(leg).is_some_and(|leg| leg.media.channel == Channel::Closed) {
             self.establish(call, leg);
         }
     }
 
     /// Asks the applications of a dynamic leg where they will receive; from whom may not be known yet.
     pub(crate) fn ask_for_address(&mut self, leg: LegId, peer: Option<LegId>) {
-        let Some(end) = self.legs.get(&leg) else { return };
-        let other = peer.and_then(|peer| self.legs.get(&peer));
+        let Some(end) = self.legs.known(leg) else { return };
+        let other = peer.and_then(|peer| self.legs.known(peer));
         let asked = match other {
             Some(other) => agreed(end, other),
             None => own_codecs(end).first().and_then(own_format).map(|format| (format, PACKET_MS)),
@@ -297,7 +297,7 @@ impl CallControl {
             None => local_address(other),
         });
         let deadline = self.plan.parameters.media_exchange;
-        if let Some(end) = self.legs.get_mut(&leg) {
+        if let Some(end) = self.legs.known_mut(leg) {
             end.media.channel = Channel::Asked;
         }
         self.set_timer(Timer::MediaExchange(leg), deadline);
@@ -308,7 +308,7 @@ impl CallControl {
 
     pub(crate) fn close_channel(&mut self, leg: LegId) {
         self.timers.cancel(Timer::MediaExchange(leg));
-        let Some(end) = self.legs.get_mut(&leg) else { return };
+        let Some(end) = self.legs.known_mut(leg) else { return };
         if let Channel::Open(address) = end.media.channel {
             end.media.last_address = Some(address);
         }
@@ -324,14 +324,14 @@ impl CallControl {
         if !self.is_offered(anchor) {
             self.new_media_session(anchor);
         }
-        let Some(end) = self.legs.get(&anchor) else { return };
-        let waits = self.calls.get(&end.call).is_some_and(|call| call.pair().is_none());
+        let Some(end) = self.legs.known(anchor) else { return };
+        let waits = self.calls.known(end.call).is_some_and(|call| call.pair().is_none());
         let Exchange::Owed { before, hold } = &end.media.exchange else { return };
         if !waits || end.wire != Wire::Up {
             return;
         }
         let (before, hold, body) = (before.clone(), *hold, end.media.far.as_ref().and_then(silence));
-        let Some(end) = self.legs.get_mut(&anchor) else { return };
+        let Some(end) = self.legs.known_mut(anchor) else { return };
         end.media.exchange = Exchange::Idle;
         let Some(body) = body else {
             end.media.far = before.map(|before| *before);
@@ -344,10 +344,10 @@ impl CallControl {
 
     /// What was agreed with the last peer holds no more.
     pub(crate) fn new_media_session(&mut self, leg: LegId) {
-        if self.legs.get(&leg).is_some_and(is_dynamic) && !self.is_awaited(leg) {
+        if self.legs.known(leg).is_some_and(is_dynamic) && !self.is_awaited(leg) {
             self.close_channel(leg);
         }
-        if let Some(leg) = self.legs.get_mut(&leg) {
+        if let Some(leg) = self.legs.known_mut(leg) {
             leg.media.rounds = 0;
             if leg.is_application() {
                 leg.media.version += 1;
@@ -358,7 +358,7 @@ impl CallControl {
     /// The application whose address it is has gone, and another has the device open: the streams cease, and the others
     /// are asked. Nobody answers in time → as at any other opening of the channel.
     pub(crate) fn ask_others(&mut self, leg: LegId) {
-        let Some(call) = self.legs.get(&leg).map(|leg| leg.call) else { return };
+        let Some(call) = self.legs.known(leg).map(|leg| leg.call) else { return };
         for end in [Some(leg), self.peer_of(leg)].into_iter().flatten() {
             self.stop_streams(end);
         }
@@ -368,9 +368,9 @@ impl CallControl {
 
     /// Whether the end that a dynamic leg is about to talk to has a line that an address of this family can reach.
     pub(crate) fn is_reached_from(&self, leg: LegId, address: SocketAddr) -> bool {
-        let Some(end) = self.legs.get(&leg) else { return false };
-        let anchor = self.calls.get(&end.call).map(|call| call.anchor).filter(|anchor| *anchor != leg);
-        let other = self.peer_of(leg).or(anchor).and_then(|other| self.legs.get(&other));
+        let Some(end) = self.legs.known(leg) else { return false };
+        let anchor = self.calls.known(end.call).map(|call| call.anchor).filter(|anchor| *anchor != leg);
+        let other = self.peer_of(leg).or(anchor).and_then(|other| self.legs.known(other));
         let far = other.and_then(|other| other.media.far.as_ref());
         match (far, abilities(end)) {
             (Some(far), Some(able)) => {
@@ -383,17 +383,17 @@ impl CallControl {
     /// An application has given its address.
     pub(crate) fn address_given(&mut self, leg: LegId, by: SessionId, address: SocketAddr) {
         self.timers.cancel(Timer::MediaExchange(leg));
-        let Some(end) = self.legs.get_mut(&leg) else { return };
+        let Some(end) = self.legs.known_mut(leg) else { return };
         end.media.channel = Channel::Open(address);
         end.media.given_by = Some(by);
         end.media.version += 1;
         let call = end.call;
-        if let Some(peer) = self.peer_of(leg).and_then(|peer| self.legs.get_mut(&peer)) {
+        if let Some(peer) = self.peer_of(leg).and_then(|peer| self.legs.known_mut(peer)) {
             peer.media.rounds = 0;
         }
         let answering = self
             .calls
-            .get(&call)
+            .known(call)
             .and_then(|call| call.attempt())
             .is_some_and(|attempt| attempt.answering == Some(leg));
         if answering {
@@ -406,11 +406,11 @@ impl CallControl {
 
     /// A phone or trunk wants other media.
     pub(crate) fn far_offers(&mut self, e: LegId, offer: Option<Description>) {
-        let Some(end) = self.legs.get(&e) else { return };
+        let Some(end) = self.legs.known(e) else { return };
         if matches!(end.wire, Wire::Incoming | Wire::Placed) {
             return self.far_offers_early(e, offer);
         }
-        let peer = self.peer_of(e).and_then(|peer| self.legs.get(&peer));
+        let peer = self.peer_of(e).and_then(|peer| self.legs.known(peer));
         let Some(peer) = peer.filter(|peer| end.wire == Wire::Up && !is_busy(end) && !is_busy(peer)) else {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::Glare));
         };
@@ -421,11 +421,11 @@ impl CallControl {
         }
         let hold = Hold::when(lacks(&offer, end, peer));
         for leg in [e, p] {
-            if let Some(leg) = self.legs.get_mut(&leg) {
+            if let Some(leg) = self.legs.known_mut(leg) {
                 leg.media.rounds = 0;
             }
         }
-        if let Some(end) = self.legs.get_mut(&e) {
+        if let Some(end) = self.legs.known_mut(e) {
             let before = end.media.far.replace(offer).map(Box::new);
             end.media.exchange = Exchange::Owed { before, hold };
             end.media.version += 1;
@@ -437,8 +437,8 @@ impl CallControl {
     /// of that answer: RFC 3311 §5.1, RFC 6337 §2.2). It is answered with what the other end said last; the other end hears
     /// of it when the call is answered.
     fn far_offers_early(&mut self, e: LegId, offer: Option<Description>) {
-        let peer = self.early_peer(e).and_then(|peer| self.legs.get(&peer));
-        let (Some(end), Some(peer), Some(offer)) = (self.legs.get(&e), peer, offer) else {
+        let peer = self.early_peer(e).and_then(|peer| self.legs.known(peer));
+        let (Some(end), Some(peer), Some(offer)) = (self.legs.known(e), peer, offer) else {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::Glare));
         };
         let common = |far: &Description| pair_of_lines(far, &offer).is_some();
@@ -452,7 +452,7 @@ impl CallControl {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
         };
         let lacks = Hold::when(lacks(&offer, end, peer));
-        if let Some(end) = self.legs.get_mut(&e) {
+        if let Some(end) = self.legs.known_mut(e) {
             if let Exchange::Owed { hold, .. } = &mut end.media.exchange {
                 *hold = lacks;
             }
@@ -468,9 +468,9 @@ impl CallControl {
     /// With whom an unanswered end has early media: the caller with the only destination that has sent some, and that
     /// one with the caller.
     fn early_peer(&self, e: LegId) -> Option<LegId> {
-        let call = self.calls.get(&self.legs.get(&e)?.call)?;
+        let call = self.calls.known(self.legs.known(e)?.call)?;
         let [branch] = call.attempt()?.branches[..] else { return None };
-        self.legs.get(&branch)?.media.far.as_ref()?;
+        self.legs.known(branch)?.media.far.as_ref()?;
         match e {
             _ if e == call.anchor => Some(branch),
             _ if e == branch => Some(call.anchor),
@@ -480,14 +480,14 @@ impl CallControl {
 
     /// A re-INVITE without an offer is offered what its peer last said.
     fn far_asks(&mut self, e: LegId, p: LegId) {
-        let (Some(end), Some(peer)) = (self.legs.get(&e), self.legs.get(&p)) else { return };
+        let (Some(end), Some(peer)) = (self.legs.known(e), self.legs.known(p)) else { return };
         let truth = Told { peer: p, version: peer.media.version, hold: hold_between(end, peer) };
         let still = Hold::when(end.media.far.as_ref().is_some_and(stands_still));
         let body = self.body(end, peer, BodyFor::Offer).or_else(|| local_offer(peer, Some(end), still));
         let Some(body) = body else {
             return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
         };
-        if let Some(end) = self.legs.get_mut(&e) {
+        if let Some(end) = self.legs.known_mut(e) {
             end.media.exchange = Exchange::Offered;
             end.media.said = said(&body);
             end.media.told = Some(truth);
@@ -499,7 +499,7 @@ impl CallControl {
     /// The answer to an offer of ours.
     pub(crate) fn far_answers(&mut self, e: LegId, answer: Description) {
         let peer = self.peer_of(e);
-        let Some(end) = self.legs.get_mut(&e).filter(|end| end.media.exchange == Exchange::Offered) else {
+        let Some(end) = self.legs.known_mut(e).filter(|end| end.media.exchange == Exchange::Offered) else {
             return;
         };
         let call = end.call;
@@ -509,7 +509,8 @@ impl CallControl {
         }
         end.media.far = Some(answer);
         let strangers = std::mem::replace(&mut end.media.agreed_with, peer) != peer;
-        let (Some(end), Some(peer)) = (self.legs.get(&e), peer.and_then(|peer| self.legs.get(&peer))) else {
+        let (Some(end), Some(peer)) = (self.legs.known(e), peer.and_then(|peer| self.legs.known(peer)))
+        else {
             return;
         };
         // What phones that talk already make of each other's later offers is theirs to know.
@@ -523,14 +524,14 @@ impl CallControl {
     /// can't live; else all is as before.
     pub(crate) fn offer_rejected(&mut self, e: LegId) {
         let p = self.peer_of(e);
-        let Some(end) = self.legs.get_mut(&e).filter(|end| end.media.exchange == Exchange::Offered) else {
+        let Some(end) = self.legs.known_mut(e).filter(|end| end.media.exchange == Exchange::Offered) else {
             return;
         };
         end.media.exchange = Exchange::Idle;
         // Its call waits for another destination, which will be offered to it anew.
         let Some(p) = p else { return };
         let (call, strangers) = (end.call, end.media.agreed_with != Some(p));
-        let Some(peer) = self.legs.get_mut(&p) else { return };
+        let Some(peer) = self.legs.known_mut(p) else { return };
         let owed = match std::mem::replace(&mut peer.media.exchange, Exchange::Idle) {
             Exchange::Owed { before, .. } => Some(before),
             other @ (Exchange::Idle | Exchange::Offered) => {

@@ -45,14 +45,14 @@ impl CallControl {
         let Some(device) = self.devices.get(name) else { return };
         let known = !device.openers.is_empty();
         let hidden = |id: &LegId| {
-            let leg = self.legs.get(id).filter(|leg| leg.muted.is_none())?;
+            let leg = self.legs.known(*id).filter(|leg| leg.muted.is_none())?;
             leg.at.line().filter(|(_, dn)| device.mutes(dn))?;
             let view = known.then(|| self.leg_view(leg)).flatten();
             Some((*id, view.map_or(Muted::Unknown, |view| Muted::Known(Box::new(view)))))
         };
         let hidden: Vec<_> = device.legs.iter().filter_map(hidden).collect();
         for (id, muted) in hidden {
-            if let Some(leg) = self.legs.get_mut(&id) {
+            if let Some(leg) = self.legs.known_mut(id) {
                 leg.muted = Some(muted);
             }
         }
@@ -66,13 +66,13 @@ impl CallControl {
         device.unheard = still;
         let (device, openers) = (&*device, device.openers.clone());
         let heard = |id: &&LegId| {
-            let leg = self.legs.get(id).filter(|leg| leg.muted.is_some());
+            let leg = self.legs.known(*id).filter(|leg| leg.muted.is_some());
             let line = leg.and_then(|leg| leg.at.line()).and_then(|(_, dn)| device.line(dn));
             line.is_some_and(|line| !device.mutes(&line.dn))
         };
         let back: Vec<LegId> = device.legs.iter().filter(heard).copied().collect();
         // All at once, so that nobody who looks again while they are told finds one.
-        let take = |id: LegId| Some((id, self.legs.get_mut(&id)?.muted.take()?));
+        let take = |id: LegId| Some((id, self.legs.known_mut(id)?.muted.take()?));
         let back: Vec<(LegId, Muted)> = back.into_iter().filter_map(take).collect();
         for leg in unheard {
             self.tell_end(&openers, leg);
@@ -91,7 +91,7 @@ impl CallControl {
     }
 
     fn tell_again(&mut self, id: LegId, muted: &Muted) {
-        let Some(leg) = self.legs.get(&id) else { return };
+        let Some(leg) = self.legs.known(id) else { return };
         let (call, ends) = (leg.call, leg.state == LegState::Disconnected);
         match (muted, ends) {
             (Muted::Unknown, true) => {}
@@ -112,11 +112,11 @@ impl CallControl {
 
     /// Who knows a hidden leg that ends because its device or line goes hears that.
     pub(crate) fn unmute_last_words(&mut self, id: LegId) {
-        let Some(leg) = self.legs.get(&id).filter(|leg| matches!(leg.muted, Some(Muted::Known(_)))) else {
+        let Some(leg) = self.legs.known(id).filter(|leg| matches!(leg.muted, Some(Muted::Known(_)))) else {
             return;
         };
         if self.device_at(leg).is_some_and(|device| device.leaving)
-            && let Some(leg) = self.legs.get_mut(&id)
+            && let Some(leg) = self.legs.known_mut(id)
         {
             leg.muted = None;
         }
@@ -124,10 +124,10 @@ impl CallControl {
 
     /// A leg that is hidden has ended: who knew it will be told when he may hear again.
     pub(crate) fn end_unheard(&mut self, id: LegId) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.known_mut(id) else { return };
         let Some(Muted::Known(told)) = leg.muted.take() else { return };
         let streams = leg.media.running.each_ref().map(Option::is_some);
-        let Some(end) = self.legs.get(&id).and_then(|leg| self.leg_view(leg)) else { return };
+        let Some(end) = self.legs.known(id).and_then(|leg| self.leg_view(leg)) else { return };
         if let Some(device) = self.devices.get_mut(&end.device).filter(|device| !device.openers.is_empty()) {
             device.unheard.push(Unheard { told: *told, end, streams });
         }
@@ -142,7 +142,7 @@ impl CallControl {
     /// from them. `device` is where it was.
     #[must_use]
     pub fn known_leg(&self, device: Option<&DeviceName>, id: LegId) -> Option<(LegView, [bool; 2])> {
-        match self.legs.get(&id).map(|leg| (leg, &leg.muted)) {
+        match self.legs.get(id).map(|leg| (leg, &leg.muted)) {
             Some((_, Some(Muted::Unknown))) => None,
             Some((_, Some(Muted::Known(told)))) => Some(((**told).clone(), self.streams(id))),
             Some((leg, None)) => Some((self.leg_view(leg)?, self.streams(id))),

@@ -8,6 +8,7 @@ use crate::dialling::Sender;
 use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId, TrunkName};
 use crate::media::{AudioLine, Codec, Description, MediaTermination, Stream, StreamDirection};
 use crate::switch::{PreparedPlan, Revocation};
+use crate::table::Contradiction;
 use crate::view::{DeviceView, LegState, LegView, LineView, Party, Reason};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -337,6 +338,8 @@ pub enum Output {
     Refused(Refused),
     /// What a new plan made of a device.
     News(News),
+    /// A mistake of the program was found and survived; for counters and the log.
+    Contradiction(Contradiction),
     /// Nobody needs this any more, and to drop it takes time: let it be done elsewhere.
     Discard(Arc<dyn Any + Send + Sync>),
 }

@@ -120,7 +120,7 @@ impl CallControl {
         let at = At::Application { device: new.device, dn };
         let sender = at.sender();
         let call = self.begin_call(leg, at, calling, &new.destination, Wire::Absent, LegMedia::new(media));
-        if let Some(call) = self.calls.get_mut(&call) {
+        if let Some(call) = self.calls.known_mut(call) {
             call.user_data = user_data;
             if let Some(shown) = shown {
                 call.parties.calling = shown;
@@ -186,7 +186,7 @@ impl CallControl {
     fn leg_for(&self, session: SessionId, id: LegId) -> Result<&Leg, Refusal> {
         let leg = self
             .legs
-            .get(&id)
+            .get(id)
             .filter(|leg| self.watchers(leg).is_some_and(|watchers| watchers.contains(&session)));
         match leg {
             Some(leg) => Ok(leg),
@@ -213,7 +213,7 @@ impl CallControl {
         }
         let free = self
             .calls
-            .get(&leg.call)
+            .known(leg.call)
             .and_then(|call| call.attempt())
             .is_some_and(|attempt| attempt.answering != Some(id));
         if free && self.role(id) == Some(Role::Branch) { Ok(leg) } else { wrong_state(leg) }
@@ -245,7 +245,7 @@ impl CallControl {
             return Ok(());
         }
         self.stop_ringing(call);
-        if let Some(attempt) = self.calls.get_mut(&call).and_then(|call| call.attempt_mut()) {
+        if let Some(attempt) = self.calls.known_mut(call).and_then(|call| call.attempt_mut()) {
             attempt.answering = Some(id);
         }
         self.answer_with_address(call, id);
@@ -295,7 +295,7 @@ impl CallControl {
         }
         self.done(asker);
         self.set_hold(id, Hold::Off);
-        if self.legs.get(&id).is_some_and(|leg| leg.media.held_by_phone == Hold::Off) {
+        if self.legs.known(id).is_some_and(|leg| leg.media.held_by_phone == Hold::Off) {
             self.enter(id, LegState::Connected);
         }
         self.settle(call);
@@ -305,11 +305,11 @@ impl CallControl {
     fn set_hold(&mut self, id: LegId, hold: Hold) {
         let peer = self.peer_of(id);
         for leg in [Some(id), peer].into_iter().flatten() {
-            if let Some(leg) = self.legs.get_mut(&leg) {
+            if let Some(leg) = self.legs.known_mut(leg) {
                 leg.media.rounds = 0;
             }
         }
-        if let Some(leg) = self.legs.get_mut(&id) {
+        if let Some(leg) = self.legs.known_mut(id) {
             leg.media.held_by_application = hold;
         }
     }
@@ -326,7 +326,7 @@ impl CallControl {
             .call;
         let data = checked_user_data(data)?;
         self.done(asker);
-        let Some(call) = self.calls.get_mut(&call) else { return Ok(()) };
+        let Some(call) = self.calls.known_mut(call) else { return Ok(()) };
         if call.user_data == data {
             return Ok(());
         }
@@ -384,7 +384,7 @@ impl CallControl {
         if ask.destination.as_str().is_empty() {
             return refusal(RefusalKind::InvalidParams { field: "destination" }, "redirect to whom?");
         }
-        let Some(call) = self.calls.get(&call_id) else { return wrong_state(leg) };
+        let Some(call) = self.calls.known(call_id) else { return wrong_state(leg) };
         let answering = call.attempt().is_some_and(|attempt| attempt.answering.is_some());
         let role = self.role(ask.leg);
         // Its application sends on what another application's redirect brought it.
@@ -397,13 +397,13 @@ impl CallControl {
             (Some(Role::Branch | Role::Talking), _) => None,
             (Some(Role::Anchor | Role::Redirected | Role::Passive) | None, _) => return wrong_state(leg),
         };
-        let remaining_party = remaining.and_then(|far| self.legs.get(&far)).map(|leg| leg.party.clone());
+        let remaining_party = remaining.and_then(|far| self.legs.known(far)).map(|leg| leg.party.clone());
         if passed_on {
             self.commit_redirect(call_id);
         }
         let called = self.party(&ask.destination);
         let (original, now) = (ask.original_called.map(|dn| self.party(&dn)), self.now);
-        let Some(call) = self.calls.get_mut(&call_id) else { return Ok(()) };
+        let Some(call) = self.calls.known_mut(call_id) else { return Ok(()) };
         let parties = call.parties.clone();
         if let (Some(remaining), Some(party)) = (remaining, remaining_party) {
             (call.anchor, call.far) = (remaining, Far::Talking(ask.leg));
@@ -446,7 +446,7 @@ impl CallControl {
         let allowed = self.hop(call_id);
         // A call that goes round ends, whatever its applications would like to keep.
         redirecting.keep_on_failure &= allowed;
-        if let Some(call) = self.calls.get_mut(&call_id) {
+        if let Some(call) = self.calls.known_mut(call_id) {
             call.redirecting = Some(redirecting);
         }
         match allowed {

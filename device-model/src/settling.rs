@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::port::{Event, Input, News, OutOfServiceReason, Output, Request, Signal};
 use crate::routing::Patterns;
 use crate::switch::{PreparedPlan, Revocation, RevokedDevices};
+use crate::table::Table;
 use crate::timers::Timer;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -115,7 +116,7 @@ impl CallControl {
             let before = forwards.get(dn);
             before.is_some_and(|before| numbers.get(dn).is_some_and(|now| now.forward_all != *before))
         };
-        let line_of = |leg: &LegId| legs.get(leg).and_then(|leg| leg.at.line()).map(|(_, dn)| dn);
+        let line_of = |leg: &LegId| legs.known(*leg).and_then(|leg| leg.at.line()).map(|(_, dn)| dn);
         (self.open_devices, self.held) = (0, HashMap::new());
         let mut hiding = Vec::new();
         let mut fresh = self.devices.values_mut().peekable();
@@ -295,7 +296,7 @@ impl CallControl {
     pub(crate) fn settle_before(&mut self, timer: &Timer) {
         let call = match timer {
             Timer::NoAnswer(call) | Timer::NewCallAccept(call) => Some(*call),
-            Timer::MediaExchange(leg) => self.legs.get(leg).map(|leg| leg.call),
+            Timer::MediaExchange(leg) => self.legs.known(*leg).map(|leg| leg.call),
         };
         call.into_iter().for_each(|call| self.depart_from_call(call));
         if self.is_clear() {
@@ -308,19 +309,19 @@ impl CallControl {
     }
 
     fn clear_beside(&mut self, leg: LegId) {
-        if let Some(call) = self.legs.get(&leg).map(|leg| leg.call) {
+        if let Some(call) = self.legs.get(leg).map(|leg| leg.call) {
             self.clear_call(call);
         }
     }
 
     /// The same where this leg has ended at its far end: that is not told to end once more.
     fn clear_without(&mut self, gone: LegId) {
-        let Some(leg) = self.legs.get_mut(&gone).filter(|_| !self.settling.uncleared.is_empty()) else {
+        let Some(leg) = self.legs.get_mut(gone).filter(|_| !self.settling.uncleared.is_empty()) else {
             return;
         };
         let wire = replace(&mut leg.wire, Wire::Over);
         self.clear_beside(gone);
-        if let Some(leg) = self.legs.get_mut(&gone) {
+        if let Some(leg) = self.legs.get_mut(gone) {
             leg.wire = wire;
         }
     }
@@ -330,13 +331,10 @@ impl CallControl {
         if self.is_clear() {
             return;
         }
-        let legs: SmallVec<[LegId; 4]> = self.calls.get(&call).map(|call| call.legs()).unwrap_or_default();
+        let legs: SmallVec<[LegId; 4]> = self.calls.get(call).map(|call| call.legs()).unwrap_or_default();
         for leg in legs {
-            let place = self
-                .legs
-                .get(&leg)
-                .and_then(|leg| leg.at.line())
-                .map(|(name, dn)| (name.clone(), dn.clone()));
+            let place =
+                self.legs.get(leg).and_then(|leg| leg.at.line()).map(|(name, dn)| (name.clone(), dn.clone()));
             let Some((name, dn)) = place.filter(|(name, _)| self.is_uncleared(name)) else { continue };
             let present = self.devices.get(&name).filter(|device| device.legs.contains(&leg));
             if present.is_none_or(|device| device.loses(&dn)) {
@@ -379,7 +377,7 @@ impl CallControl {
         if self.is_clear() {
             return None;
         }
-        let (name, dn) = self.legs.get(&leg)?.at.line().filter(|(name, _)| self.is_uncleared(name))?;
+        let (name, dn) = self.legs.known(leg)?.at.line().filter(|(name, _)| self.is_uncleared(name))?;
         let device =
             self.devices.get(name).filter(|device| device.legs.contains(&leg) && device.loses(dn))?;
         Some(device.plan.name.clone())
@@ -474,7 +472,7 @@ impl CallControl {
         if device.legs.is_empty() {
             return true;
         }
-        let line_of = |leg: &LegId| self.legs.get(leg).and_then(|leg| leg.at.line()).map(|(_, dn)| dn);
+        let line_of = |leg: &LegId| self.legs.known(*leg).and_then(|leg| leg.at.line()).map(|(_, dn)| dn);
         let lost = device.legs.iter().filter(|leg| line_of(leg).is_some_and(|dn| device.loses(dn)));
         let lost: Vec<LegId> = lost.copied().take(budget.saturating_add(1)).collect();
         let all = lost.len() <= *budget;
@@ -536,10 +534,10 @@ impl CallControl {
 }
 
 /// A line that comes back before it was cleared has its calls still.
-fn count_calls(device: &mut Device, legs: &HashMap<LegId, Leg>) {
+fn count_calls(device: &mut Device, legs: &Table<LegId, Leg>) {
     for line in &mut device.lines {
         let there = |leg: &Leg| !leg.remote_in_use && leg.at.line().is_some_and(|(_, dn)| *dn == line.dn);
-        let calls = device.legs.iter().filter(|id| legs.get(id).is_some_and(there)).count();
+        let calls = device.legs.iter().filter(|id| legs.known(**id).is_some_and(there)).count();
         line.calls = u32::try_from(calls).unwrap_or(u32::MAX);
     }
 }

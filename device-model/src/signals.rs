@@ -29,7 +29,7 @@ impl CallControl {
     /// Somebody dials. A call that can't begin is refused without having existed.
     pub(crate) fn incoming_call(&mut self, new: NewCall) {
         let NewCall { leg, origin, dialled, calling, diverted, offer, hops } = new;
-        if self.legs.contains_key(&leg) {
+        if self.legs.contains(leg) {
             return;
         }
         // The caller's leg and at least one other.
@@ -64,7 +64,7 @@ impl CallControl {
             media.far = Some(offer);
         }
         let call = self.begin_call(leg, at, calling, &dialled, Wire::Incoming, media);
-        if let Some(call) = self.calls.get_mut(&call) {
+        if let Some(call) = self.calls.known_mut(call) {
             call.hops = hops;
             if let Some(Diverted { by, original }) = diverted {
                 call.parties.original_called = Some(original);
@@ -144,7 +144,7 @@ impl CallControl {
 
     /// Signals of legs that are gone are late and harmless.
     pub(crate) fn signal(&mut self, leg: LegId, signal: Signal) {
-        let Some(wire) = self.legs.get(&leg).map(|leg| leg.wire) else { return };
+        let Some(wire) = self.legs.get(leg).map(|leg| leg.wire) else { return };
         match (signal, wire) {
             (_, Wire::Absent | Wire::Over) => {}
             (Signal::Ringing { early }, Wire::Placed) => self.branch_rings(leg, early),
@@ -173,12 +173,12 @@ impl CallControl {
 
     /// Somebody else is at the end of a trunk: whom the others talk to or, before they do, who calls.
     fn identified(&mut self, id: LegId, party: Party) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.known_mut(id) else { return };
         if !matches!(leg.at, At::Trunk { .. }) || leg.party == party {
             return;
         }
         leg.party = party.clone();
-        let Some(call) = self.calls.get_mut(&leg.call) else { return };
+        let Some(call) = self.calls.known_mut(leg.call) else { return };
         let talks = call.pair().is_some_and(|(x, y)| x == id || y == id);
         if !talks && call.anchor != id {
             // One of those that ring: it is told should it answer.
@@ -189,7 +189,7 @@ impl CallControl {
         }
         let others: SmallVec<[LegId; 4]> = call.legs().into_iter().filter(|leg| *leg != id).collect();
         for other in others {
-            if talks && self.legs.get(&other).is_some_and(|leg| leg.wire == Wire::Up) {
+            if talks && self.legs.known(other).is_some_and(|leg| leg.wire == Wire::Up) {
                 self.command(other, LegCommand::Connected(party.clone()));
             }
             self.tell_of(other, Event::LegChanged);
@@ -203,7 +203,7 @@ impl CallControl {
         }
         self.tell_of(leg, |leg| Event::Digit(leg, digit));
         let Some(peer) = self.peer_of(leg) else { return };
-        match self.legs.get(&peer).map(|peer| peer.wire) {
+        match self.legs.known(peer).map(|peer| peer.wire) {
             Some(Wire::Up) => self.command(peer, LegCommand::Digit { digit, duration_ms }),
             Some(Wire::Absent) => self.tell_of(peer, |leg| Event::Digit(leg, digit)),
             Some(Wire::Incoming | Wire::Placed | Wire::Over) | None => {}
@@ -219,7 +219,7 @@ impl CallControl {
         if self.role(id) != Some(Role::Branch) {
             return;
         }
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.known_mut(id) else { return };
         let call = leg.call;
         leg.wire = Wire::Up;
         leg.media.version += 1;
@@ -230,8 +230,8 @@ impl CallControl {
             Some(told) => leg.media.agreed_with = Some(told.peer),
             None => leg.media.exchange = Exchange::Owed { before: None, hold: Hold::Off },
         }
-        let caller = self.calls.get(&call).and_then(|call| self.legs.get(&call.anchor));
-        let why = match (self.legs.get(&id), caller) {
+        let caller = self.calls.known(call).and_then(|call| self.legs.known(call.anchor));
+        let why = match (self.legs.known(id), caller) {
             (Some(leg), _) if leg.media.far.is_none() => Some(Cause::PROTOCOL_ERROR),
             (Some(leg), Some(caller)) if suits(leg, caller) => None,
             (Some(_) | None, Some(_) | None) => Some(Cause::BEARER_NOT_IMPLEMENTED),
@@ -247,7 +247,7 @@ impl CallControl {
 
     /// One of the destinations has the call.
     pub(crate) fn establish(&mut self, id: CallId, winner: LegId) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(call) = self.calls.known_mut(id) else { return };
         let anchor = call.anchor;
         let losers: SmallVec<[LegId; 2]> = match std::mem::replace(&mut call.far, Far::Talking(winner)) {
             Far::Trying(attempt) => attempt.branches.into_iter().filter(|branch| *branch != winner).collect(),
@@ -261,7 +261,7 @@ impl CallControl {
         let Some(news) = self.tell_caller(id, anchor, winner) else { return };
         self.settle_wire(id);
         self.enter(winner, LegState::Connected);
-        match self.legs.get(&anchor).map(|leg| leg.state) {
+        match self.legs.known(anchor).map(|leg| leg.state) {
             Some(LegState::Connected | LegState::Held) => self.tell_of(anchor, Event::LegChanged),
             Some(_) => {
                 self.enter(anchor, LegState::Connected);
@@ -280,8 +280,8 @@ impl CallControl {
     /// Says to the caller who has answered, where its signalling does not know: a trunk is always told, a phone when the
     /// call was sent on or when a trunk asserts another party than was called. Whether that is so: an application hears it.
     fn tell_caller(&mut self, call: CallId, anchor: LegId, winner: LegId) -> Option<bool> {
-        let (caller, winner) = (self.legs.get(&anchor)?, self.legs.get(&winner)?);
-        let parties = &self.calls.get(&call)?.parties;
+        let (caller, winner) = (self.legs.known(anchor)?, self.legs.known(winner)?);
+        let parties = &self.calls.known(call)?.parties;
         let other = matches!(winner.at, At::Trunk { .. }) && winner.party != parties.called;
         let is_trunk = matches!(caller.at, At::Trunk { .. });
         let moved = is_trunk || other || parties.last_redirecting.is_some();
@@ -294,7 +294,7 @@ impl CallControl {
 
     fn new_media_round(&mut self, anchor: LegId, winner: LegId) {
         for leg in [anchor, winner] {
-            if let Some(leg) = self.legs.get_mut(&leg) {
+            if let Some(leg) = self.legs.known_mut(leg) {
                 leg.media.rounds = 0;
             }
         }
@@ -302,7 +302,7 @@ impl CallControl {
 
     /// Another appearance has the call: this one's signalling ends, and its watchers see it as in use remotely.
     fn watch(&mut self, call: CallId, winner: LegId, loser: LegId) {
-        let Some(leg) = self.legs.get_mut(&loser) else { return };
+        let Some(leg) = self.legs.known_mut(loser) else { return };
         let wire = std::mem::replace(&mut leg.wire, Wire::Over);
         leg.remote_in_use = true;
         let line = leg.at.line().map(|(device, dn)| (device.clone(), dn.clone()));
@@ -311,7 +311,7 @@ impl CallControl {
         {
             line.calls = line.calls.saturating_sub(1);
         }
-        if let Some(call) = self.calls.get_mut(&call) {
+        if let Some(call) = self.calls.known_mut(call) {
             call.passive.push(loser);
             call.watched = Some(winner);
         }

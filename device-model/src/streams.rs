@@ -97,7 +97,7 @@ impl CallControl {
 
     fn change_streams(&mut self, id: LegId, wanted: [Option<Stream>; 2]) {
         // Of a hidden leg the streams stay those that were told.
-        let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.muted.is_none()) else { return };
+        let Some(leg) = self.legs.known_mut(id).filter(|leg| leg.muted.is_none()) else { return };
         let changes = std::array::from_fn::<bool, 2, _>(|i| !same_stream(&leg.media.running[i], &wanted[i]));
         let before = std::mem::replace(&mut leg.media.running, wanted.clone());
         for (i, direction) in [StreamDirection::Input, StreamDirection::Output].into_iter().enumerate() {
@@ -115,10 +115,10 @@ impl CallControl {
     /// Early media: the only one who was called plays to the caller before it answers. Only the caller's streams are
     /// told, the other's leg is not connected.
     pub(crate) fn update_early_streams(&mut self, call: CallId) {
-        let Some(call) = self.calls.get(&call) else { return };
+        let Some(call) = self.calls.known(call) else { return };
         let early = call.attempt().and_then(|attempt| attempt.early);
         let (Some(caller), Some(branch)) =
-            (self.legs.get(&call.anchor), early.and_then(|leg| self.legs.get(&leg)))
+            (self.legs.known(call.anchor), early.and_then(|leg| self.legs.known(leg)))
         else {
             return;
         };

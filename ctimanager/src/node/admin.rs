@@ -63,6 +63,7 @@ impl Node {
             "registered_contacts": wire.contacts,
             "sip_dialog_requests_from_elsewhere": wire.refused_elsewhere,
             "sip_dialog_requests_too_many": wire.refused_too_many,
+            "model_contradictions": model.contradictions,
             "alarms": self.alarms.standing(),
         })
     }

@@ -284,6 +284,7 @@ impl Node {
                 device_model::Output::Limit(limit) => self.limit(step, &limit),
                 device_model::Output::Refused(refused) => self.refused(step, &refused),
                 device_model::Output::News(news) => self.tell_news(step, news),
+                device_model::Output::Contradiction(found) => step.out.push(Output::Report(mistaken(&found))),
                 device_model::Output::Discard(what) => step.out.push(Output::Discard(what)),
             }
         }
@@ -414,6 +415,16 @@ fn refused_in_dialogs(refused: &sip::Refused) -> Report {
         ("last_from", refused.from.to_string()),
     ];
     Report { name: "SipDialogRequestsRefused", severity: Severity::Warning, parameters }
+}
+
+/// A mistake of the program, which the model has survived.
+fn mistaken(found: &device_model::Contradiction) -> Report {
+    let parameters = vec![
+        ("what", found.what.to_owned()),
+        ("where", format!("{}:{}", found.file, found.line)),
+        ("times", found.times.to_string()),
+    ];
+    Report { name: "ModelContradiction", severity: Severity::Warning, parameters }
 }
 
 fn sip_config(settings: &Settings) -> sip::Config {

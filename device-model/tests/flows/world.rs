@@ -334,6 +334,7 @@ impl World {
             Output::News(News::Removed { device, .. }) => {
                 format!("news {} removed, opened={}", device.name, device.opened)
             }
+            Output::Contradiction(contradiction) => format!("{contradiction:?}"),
             Output::News(News::Departed { .. }) | Output::Discard(_) => String::new(),
         }
     }
