@@ -1,6 +1,6 @@
 //! Trying destinations: look a number up, ring its appearances, follow its forwards, and what happens when all refuse.
 
-use crate::call::{Alternative, Attempt, Far, Parties, Redirecting};
+use crate::call::{Alerting, Alternative, Attempt, AttemptId, Far, Left, Parties};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
 use crate::dialling::{Barred, Found, Sender};
@@ -11,6 +11,7 @@ use crate::leg::{At, Channel, Hold, Leg, LegMedia, Told, Wire};
 use crate::media::{Description, Direction, MediaTermination};
 use crate::media_exchange::{abilities, is_dynamic, local_address, local_offer, said};
 use crate::muting::Muted;
+use crate::operations::{OnFailure, OperationKind, Undo};
 use crate::plan::{DeviceKind, OfferTime};
 use crate::port::{Body, Diverted, Event, LegCommand, RefusalKind, Reply, Target};
 use crate::timers::Timer;
@@ -163,7 +164,7 @@ impl CallControl {
     /// Rings all appearances of a number.
     fn ring(&mut self, call: CallId, dn: Dn, reason: Reason, devices: &[DeviceName]) {
         self.proceed(call);
-        self.begin_attempt(call, &dn);
+        let attempt = self.begin_attempt(call, &dn);
         let mut route_points_only = true;
         let mut auto_accept: SmallVec<[LegId; 2]> = SmallVec::new();
         for name in devices {
@@ -187,18 +188,13 @@ impl CallControl {
             }
             self.tell_of(leg, Event::Leg);
         }
-        if self
-            .calls
-            .known(call)
-            .and_then(|call| call.attempt())
-            .is_none_or(|attempt| attempt.branches.is_empty())
-        {
+        if self.attempt(call).is_none_or(|attempt| attempt.branches.is_empty()) {
             return self.final_failure(call, Failure::NO_ROOM);
         }
         if route_points_only {
-            self.set_timer(Timer::NewCallAccept(call), self.plan.parameters.new_call_accept);
+            self.set_timer(Timer::NewCallAccept(attempt), self.plan.parameters.new_call_accept);
         } else {
-            self.set_timer(Timer::NoAnswer(call), self.ring_duration(&dn));
+            self.set_timer(Timer::NoAnswer(attempt), self.ring_duration(&dn));
         }
         for leg in auto_accept {
             self.branch_rings(leg, None);
@@ -207,27 +203,32 @@ impl CallControl {
 
     fn place_trunk(&mut self, call: CallId, dn: Dn, reason: Reason, trunk: TrunkName, number: Dn) {
         self.proceed(call);
-        self.begin_attempt(call, &dn);
+        let attempt = self.begin_attempt(call, &dn);
         let at = At::Trunk { trunk: trunk.clone(), number: number.clone() };
         let Some(leg) = self.add_branch(call, at, self.party(&dn), reason, LegMedia::new(None)) else {
             return self.final_failure(call, Failure::NO_ROOM);
         };
         self.place(call, leg, Target::Trunk(trunk, number));
-        self.set_timer(Timer::NoAnswer(call), TRUNK_RINGS);
+        self.set_timer(Timer::NoAnswer(attempt), TRUNK_RINGS);
     }
 
-    fn begin_attempt(&mut self, call: CallId, dn: &Dn) {
+    fn begin_attempt(&mut self, call: CallId, dn: &Dn) -> AttemptId {
+        self.last_attempt += 1;
+        let id = AttemptId(self.last_attempt);
+        let attempt = Attempt {
+            call,
+            dn: dn.clone(),
+            branches: SmallVec::new(),
+            answering: None,
+            refused: None,
+            alerting: Alerting::Offered,
+            early: None,
+        };
         if let Some(call) = self.calls.known_mut(call) {
-            let attempt = Attempt {
-                dn: dn.clone(),
-                branches: SmallVec::new(),
-                answering: None,
-                refused: None,
-                ringing: false,
-                early: None,
-            };
-            call.far = Far::Trying(attempt);
+            call.far = Far::Trying(id);
+            self.attempts.insert(id, attempt);
         }
+        id
     }
 
     /// The caller's number is routed.
@@ -267,7 +268,7 @@ impl CallControl {
             remote_in_use: false,
             muted: None,
         };
-        self.calls.known_mut(call)?.attempt_mut()?.branches.push(id);
+        self.attempt_mut(call)?.branches.push(id);
         self.add_leg(leg);
         Some(id)
     }
@@ -381,7 +382,7 @@ impl CallControl {
     /// Whether a destination that is being tried was offered this leg's address.
     pub(crate) fn is_offered(&self, leg: LegId) -> bool {
         let Some(leg) = self.legs.known(leg).filter(|leg| is_dynamic(leg)) else { return false };
-        let attempt = self.calls.known(leg.call).and_then(|call| call.attempt());
+        let attempt = self.attempt(leg.call);
         let offered = |branch: &LegId| {
             let told = self.legs.known(*branch).and_then(|branch| branch.media.told);
             told.is_some_and(|told| (told.peer, told.version) == (leg.id, leg.media.version))
@@ -391,7 +392,7 @@ impl CallControl {
 
     /// Whoever played to the caller before it answered does so no more. What an undecided redirect left plays on.
     fn end_early_media(&mut self, id: CallId) {
-        let Some(call) = self.calls.known(id).filter(|call| call.redirecting.is_none()) else { return };
+        let Some(call) = self.calls.known(id).filter(|call| call.left.is_none()) else { return };
         if call.pair().is_none() {
             self.stop_streams(call.anchor);
         }
@@ -410,21 +411,22 @@ impl CallControl {
         if self.role(leg) == Some(Role::Redirected) {
             return self.redirected_rings(call, leg);
         }
-        let Some((anchor, attempt)) =
-            self.calls.known_mut(call).and_then(|call| Some((call.anchor, call.attempt_mut()?)))
+        let Some((anchor, id)) =
+            self.calls.known(call).and_then(|call| Some((call.anchor, call.far.attempt()?)))
         else {
             return;
         };
+        let Some(attempt) = self.attempts.known_mut(id) else { return };
         let alone = attempt.branches.len() == 1;
-        let first = !std::mem::replace(&mut attempt.ringing, true);
+        let before = std::mem::replace(&mut attempt.alerting, Alerting::Ringing);
         let dn = attempt.dn.clone();
         if self.legs.known(leg).is_some_and(|leg| leg.state == LegState::Offering) {
             self.enter(leg, LegState::Ringing);
         }
-        if first {
-            self.timers.cancel(Timer::NewCallAccept(call));
-            if !self.timers.has(Timer::NoAnswer(call)) {
-                self.set_timer(Timer::NoAnswer(call), self.ring_duration(&dn));
+        if before == Alerting::Offered {
+            self.timers.cancel(Timer::NewCallAccept(id));
+            if !self.timers.has(Timer::NoAnswer(id)) {
+                self.set_timer(Timer::NoAnswer(id), self.ring_duration(&dn));
             }
         }
         if let (Some(early), Some(branch)) = (&early, self.legs.known_mut(leg))
@@ -440,13 +442,9 @@ impl CallControl {
 
     /// It rings while it is being redirected: it will have rung, should the redirect fail.
     fn redirected_rings(&mut self, call: CallId, leg: LegId) {
-        let old = self
-            .calls
-            .known_mut(call)
-            .and_then(|call| call.redirecting.as_mut())
-            .map(|redirecting| &mut redirecting.old);
-        if let Some(Far::Trying(attempt)) = old {
-            attempt.ringing = true;
+        let left = self.calls.known(call).and_then(|call| call.left.as_ref()?.far.attempt());
+        if let Some(attempt) = left.and_then(|left| self.attempts.known_mut(left)) {
+            attempt.alerting = Alerting::Ringing;
         }
         if self.legs.known(leg).is_some_and(|leg| leg.state == LegState::Offering) {
             self.enter(leg, LegState::Ringing);
@@ -457,17 +455,20 @@ impl CallControl {
     pub(crate) fn abort_redirect(&mut self, leg: LegId) {
         let Some(call_id) = self.legs.known(leg).map(|leg| leg.call) else { return };
         let Some(call) = self.calls.known_mut(call_id) else { return };
-        let Some(redirecting) = call.redirecting.take() else { return };
-        call.parties = redirecting.parties;
-        call.hops = redirecting.hops;
-        let tried = std::mem::replace(&mut call.far, redirecting.old);
-        self.stop_ringing(call_id);
+        let Some(Left { operation, far }) = call.left.take() else { return };
+        let tried = std::mem::replace(&mut call.far, far);
+        let tried = self.close_far(&tried);
         let refused = refusal(
             RefusalKind::IllegalCallState { state: LegState::Connected },
             "the leg was answered before it was redirected",
         );
-        self.reply(redirecting.session, redirecting.token, refused);
-        for branch in legs_of(&tried) {
+        let before = self.answer_operation(operation, refused);
+        if let (Some((_, Undo::Redirect { parties, hops, .. })), Some(call)) =
+            (before, self.calls.known_mut(call_id))
+        {
+            (call.parties, call.hops) = (parties, hops);
+        }
+        for branch in tried {
             self.finish_leg(branch, Cause::NORMAL_CLEARING, None, Clearing::ByUs);
         }
     }
@@ -479,9 +480,9 @@ impl CallControl {
         // An early answer makes sense only where an offer was relayed.
         let early = early.filter(|_| caller.is_application() || caller.media.far.is_some());
         let offered = self.legs.known(branch).is_some_and(|branch| branch.media.told.is_some());
-        if let Some(attempt) = self.calls.known_mut(call).and_then(|call| call.attempt_mut())
-            && early.is_some()
+        if early.is_some()
             && offered
+            && let Some(attempt) = self.attempt_mut(call)
         {
             attempt.early = Some(branch);
         }
@@ -502,24 +503,23 @@ impl CallControl {
 
     /// The redirect has found its destination: what it left is over.
     pub(crate) fn commit_redirect(&mut self, call: CallId) {
-        let Some(redirecting) = self.calls.known_mut(call).and_then(|call| call.redirecting.take()) else {
+        let Some((anchor, left)) =
+            self.calls.known_mut(call).and_then(|call| Some((call.anchor, call.left.take()?)))
+        else {
             return;
         };
-        let Redirecting { session, token, old, .. } = redirecting;
-        self.reply(session, token, Ok(Reply::Done));
-        let anchor = self.calls.known(call).map(|call| call.anchor);
-        match (&old, anchor) {
-            (Far::Talking(_), Some(anchor)) => self.part(anchor),
-            (Far::Trying(_), Some(anchor)) => self.stop_streams(anchor),
-            (Far::Nobody | Far::Routed { .. }, Some(_)) | (_, None) => {}
+        self.answer_operation(left.operation, Ok(Reply::Done));
+        let legs = self.close_far(&left.far);
+        match left.far {
+            Far::Talking(_) => self.part(anchor),
+            Far::Trying(_) => self.stop_streams(anchor),
+            Far::Nobody | Far::Routed { .. } => {}
         }
-        for leg in legs_of(&old) {
+        for leg in legs {
             self.end_passive(call, leg);
             self.finish_leg(leg, Cause::NORMAL_CLEARING, None, Clearing::ByUs);
         }
-        if let Some(anchor) = anchor {
-            self.tell_of(anchor, Event::LegChanged);
-        }
+        self.tell_of(anchor, Event::LegChanged);
     }
 
     /// A branch is no more: refused, hung up, or its application gave up.
@@ -528,7 +528,7 @@ impl CallControl {
             return;
         };
         self.finish_leg(leg, why.cause, why.status, clearing);
-        let Some(attempt) = self.calls.known_mut(call_id).and_then(|call| call.attempt_mut()) else { return };
+        let Some(attempt) = self.attempt_mut(call_id) else { return };
         attempt.branches.retain(|branch| *branch != leg);
         attempt.answering.take_if(|answering| *answering == leg);
         attempt.early.take_if(|early| *early == leg);
@@ -569,11 +569,10 @@ impl CallControl {
 
     /// The other branches ring on. Where somebody was about to answer their time had stopped.
     fn ring_on(&mut self, call: CallId) {
-        let runs = self.timers.has(Timer::NoAnswer(call)) || self.timers.has(Timer::NewCallAccept(call));
-        let Some(attempt) = self.calls.known(call).and_then(|call| call.attempt()) else { return };
-        if !runs && attempt.answering.is_none() {
-            let (dn, ringing) = (attempt.dn.clone(), attempt.ringing);
-            self.resume_ringing(call, &dn, ringing);
+        let Some(id) = self.calls.known(call).and_then(|call| call.far.attempt()) else { return };
+        let runs = self.timers.has(Timer::NoAnswer(id)) || self.timers.has(Timer::NewCallAccept(id));
+        if !runs && self.attempts.known(id).is_some_and(|attempt| attempt.answering.is_none()) {
+            self.resume_ringing(id);
         }
     }
 
@@ -596,7 +595,8 @@ impl CallControl {
     /// The call goes on to another number, which its parties name already.
     fn try_next(&mut self, call: CallId, to: Dn, reason: Reason, sender: Sender) {
         if let Some(call) = self.calls.known_mut(call) {
-            call.far = Far::Nobody;
+            let tried = std::mem::replace(&mut call.far, Far::Nobody);
+            self.close_far(&tried);
         }
         self.tell_parties(call);
         self.route(call, to, reason, sender);
@@ -604,18 +604,18 @@ impl CallControl {
 
     /// The caller sees to whom its call goes now, unless a redirect may still be taken back.
     fn tell_parties(&mut self, call: CallId) {
-        if let Some(call) = self.calls.known(call).filter(|call| call.redirecting.is_none()) {
+        if let Some(call) = self.calls.known(call).filter(|call| call.left.is_none()) {
             self.tell_of(call.anchor, Event::LegChanged);
         }
     }
 
     /// It has rung long enough, or nobody took it: CFNA, else the end with cause 19 (SIP 480).
-    pub(crate) fn no_answer(&mut self, call: CallId) {
-        self.stop_ringing(call);
+    pub(crate) fn no_answer(&mut self, id: AttemptId) {
         // It may have ended a moment ago, with a leg that could not stay.
-        let Some(attempt) = self.calls.get_mut(call).and_then(|call| call.attempt_mut()) else { return };
-        let (dn, branches) = (attempt.dn.clone(), std::mem::take(&mut attempt.branches));
+        let Some(attempt) = self.attempts.get_mut(id) else { return };
+        let (call, dn, branches) = (attempt.call, attempt.dn.clone(), std::mem::take(&mut attempt.branches));
         (attempt.answering, attempt.early) = (None, None);
+        self.stop_ringing(call);
         for branch in branches {
             self.finish_leg(branch, Cause::NO_ANSWER, None, Clearing::ByUs);
         }
@@ -624,9 +624,11 @@ impl CallControl {
         self.forward_or_fail(call, &dn, to, why);
     }
 
+    /// The destination that is tried has all the time in the world.
     pub(crate) fn stop_ringing(&mut self, call: CallId) {
-        self.timers.cancel(Timer::NoAnswer(call));
-        self.timers.cancel(Timer::NewCallAccept(call));
+        let Some(attempt) = self.calls.known(call).and_then(|call| call.far.attempt()) else { return };
+        self.timers.cancel(Timer::NoAnswer(attempt));
+        self.timers.cancel(Timer::NewCallAccept(attempt));
     }
 
     /// Nobody takes the call there. What a redirection named beside is tried; a redirect of an application that isn't
@@ -634,8 +636,8 @@ impl CallControl {
     pub(crate) fn final_failure(&mut self, call_id: CallId, why: Failure) {
         self.stop_ringing(call_id);
         let Some(call) = self.calls.known_mut(call_id) else { return };
-        let trying = std::mem::replace(&mut call.far, Far::Nobody);
-        for branch in legs_of(&trying) {
+        let tried = std::mem::replace(&mut call.far, Far::Nobody);
+        for branch in self.close_far(&tried) {
             self.finish_leg(branch, why.cause, None, Clearing::ByUs);
         }
         while let Some(next) = self.calls.known_mut(call_id).and_then(|call| call.alternatives.pop()) {
@@ -643,44 +645,47 @@ impl CallControl {
                 return self.try_next(call_id, next.to, Reason::Redirect, next.sender);
             }
         }
-        match self.calls.known_mut(call_id).and_then(|call| call.redirecting.take()) {
-            Some(redirecting) => self.redirect_failed(call_id, redirecting, why),
+        match self.calls.known_mut(call_id).and_then(|call| call.left.take()) {
+            Some(left) => self.redirect_failed(call_id, left, why),
             None => self.end_call(call_id, why, None),
         }
     }
 
-    fn redirect_failed(&mut self, call_id: CallId, redirecting: Redirecting, why: Failure) {
-        let Redirecting { leg, session, token, keep_on_failure, old, parties, .. } = redirecting;
-        self.reply(session, token, redirect_refused(why.cause));
+    fn redirect_failed(&mut self, call_id: CallId, left: Left, why: Failure) {
+        let Some((kind, before)) = self.answer_operation(left.operation, redirect_refused(why)) else {
+            return;
+        };
+        let Undo::Redirect { parties, alternatives, hops, talking_since } = before;
+        let OperationKind::Redirect { leg, on_failure, .. } = kind;
         let Some(call) = self.calls.known_mut(call_id) else { return };
-        call.parties = parties;
-        call.alternatives = redirecting.alternatives;
-        (call.hops, call.talking_since) = (redirecting.hops, redirecting.talking_since);
-        call.far = old;
-        match &call.far {
+        (call.parties, call.alternatives) = (parties, alternatives);
+        (call.hops, call.talking_since) = (hops, talking_since);
+        call.far = left.far;
+        match call.far {
             Far::Nobody | Far::Routed { .. } => return self.end_call(call_id, why, None),
             Far::Talking(_) => {}
-            Far::Trying(attempt) => {
-                let (dn, ringing) = (attempt.dn.clone(), attempt.ringing);
-                self.resume_ringing(call_id, &dn, ringing);
-            }
+            Far::Trying(attempt) => self.resume_ringing(attempt),
         }
-        if !keep_on_failure {
-            self.drop_leg(leg, why);
+        match on_failure {
+            OnFailure::Keep => {}
+            OnFailure::Drop => self.drop_leg(leg, why),
         }
     }
 
     /// The timers of a destination that is tried again start anew: a redirect failed, or who was about to answer has gone.
-    fn resume_ringing(&mut self, call: CallId, dn: &Dn, ringing: bool) {
+    fn resume_ringing(&mut self, id: AttemptId) {
+        let Some(attempt) = self.attempts.known(id) else { return };
         let route_point = |name: &DeviceName| {
             self.devices.get(name).is_some_and(|device| device.plan.kind == DeviceKind::RoutePoint)
         };
-        let offered =
-            !ringing && self.numbers.get(dn).is_some_and(|number| number.appearances.iter().all(route_point));
-        if offered {
-            self.set_timer(Timer::NewCallAccept(call), self.plan.parameters.new_call_accept);
-        } else {
-            self.set_timer(Timer::NoAnswer(call), self.ring_duration(dn));
+        let number = self.numbers.get(&attempt.dn);
+        let of_route_points = number.is_some_and(|number| number.appearances.iter().all(route_point));
+        let rings = self.ring_duration(&attempt.dn);
+        match attempt.alerting {
+            Alerting::Offered if of_route_points => {
+                self.set_timer(Timer::NewCallAccept(id), self.plan.parameters.new_call_accept);
+            }
+            Alerting::Offered | Alerting::Ringing => self.set_timer(Timer::NoAnswer(id), rings),
         }
     }
 }
@@ -705,16 +710,11 @@ fn first_offer(anchor: &Leg, hold: Hold) -> Option<Body> {
     }
 }
 
-/// The legs at an other end.
-pub(crate) fn legs_of(far: &Far) -> SmallVec<[LegId; 2]> {
-    match far {
-        Far::Nobody | Far::Routed { .. } => SmallVec::new(),
-        Far::Trying(attempt) => attempt.branches.clone(),
-        Far::Talking(leg) => SmallVec::from_slice(&[*leg]),
+fn redirect_refused<T>(why: Failure) -> Result<T, crate::port::Refusal> {
+    if why.origin == FailureOrigin::Overdue {
+        return refusal(RefusalKind::Timeout, "the redirect was not decided in time");
     }
-}
-
-fn redirect_refused<T>(cause: Cause) -> Result<T, crate::port::Refusal> {
+    let cause = why.cause;
     let (kind, text) = match cause {
         Cause::UNALLOCATED_NUMBER
         | Cause::NO_ROUTE_TO_DESTINATION

@@ -1,9 +1,10 @@
 //! What must always hold between the tables (design §6, P5 and P6): for tests and simulations, after every step.
 
-use crate::call::{Attempt, Call, Far};
+use crate::call::{Call, Far};
 use crate::control::CallControl;
 use crate::ids::{SessionId, TrunkName};
 use crate::leg::{At, Channel, Wire};
+use crate::operations::OperationKind;
 use crate::timers::Timer;
 use crate::view::LegState;
 use std::collections::HashMap;
@@ -15,6 +16,8 @@ impl CallControl {
     /// A sentence on the first contradiction found: an orphan call, leg or timer, a wrong counter or list.
     pub fn check(&self) -> Result<(), String> {
         self.check_calls()?;
+        self.check_attempts()?;
+        self.check_operations()?;
         self.check_legs()?;
         self.check_devices()?;
         self.check_trunks()?;
@@ -24,7 +27,7 @@ impl CallControl {
     fn check_calls(&self) -> Result<(), String> {
         let mut seen = 0;
         for call in self.calls.values() {
-            let legs = call.legs();
+            let legs = call.legs(&self.attempts);
             seen += legs.len();
             let mut unique = legs.clone();
             unique.sort();
@@ -33,7 +36,7 @@ impl CallControl {
                 return Err(format!("{} has a leg twice: {legs:?}", call.id));
             }
             if let Some(leg) =
-                legs.iter().find(|leg| self.legs.get(*leg).is_none_or(|leg| leg.call != call.id))
+                legs.iter().find(|leg| self.legs.get(**leg).is_none_or(|leg| leg.call != call.id))
             {
                 return Err(format!("{} has leg {leg}, which isn't its own", call.id));
             }
@@ -48,16 +51,56 @@ impl CallControl {
         Ok(())
     }
 
+    /// Each attempt is the present or the left one of its call, and each of those is there.
+    fn check_attempts(&self) -> Result<(), String> {
+        let left = |call: &Call| call.left.as_ref().and_then(|left| left.far.attempt());
+        let named = self.calls.values().flat_map(|call| {
+            [call.far.attempt(), left(call)].into_iter().flatten().map(|attempt| (call.id, attempt))
+        });
+        let mut count = 0;
+        for (call, attempt) in named {
+            count += 1;
+            if self.attempts.get(attempt).is_none_or(|attempt| attempt.call != call) {
+                return Err(format!("{call} has {attempt:?}, which isn't its own"));
+            }
+        }
+        match self.attempts.len() == count {
+            true => Ok(()),
+            false => Err(format!("{} attempts, but the calls have {count}", self.attempts.len())),
+        }
+    }
+
+    /// Each operation has its deadline, and something that waits for it.
+    fn check_operations(&self) -> Result<(), String> {
+        let waiting = self.calls.values().filter(|call| call.left.is_some()).count();
+        if self.operations.len() != waiting {
+            return Err(format!("{} operations, {waiting} calls wait for one", self.operations.len()));
+        }
+        for call in self.calls.values() {
+            let Some(left) = &call.left else { continue };
+            let operation = self.operations.get(left.operation).map(|operation| operation.kind);
+            let own = operation.is_some_and(|OperationKind::Redirect { call: of, .. }| of == call.id);
+            if !own || !self.timers.has(Timer::Operation(left.operation)) {
+                return Err(format!("{} waits for {:?} without a deadline", call.id, left.operation));
+            }
+        }
+        Ok(())
+    }
+
     /// Whatever a call waits for has an end.
     fn check_waiting(&self, call: &Call) -> Result<(), String> {
         let ends = match &call.far {
             Far::Talking(_) => true,
             Far::Nobody => false,
             Far::Routed { .. } => self.timers.has(Timer::MediaExchange(call.anchor)),
-            Far::Trying(Attempt { answering: Some(leg), .. }) => self.timers.has(Timer::MediaExchange(*leg)),
-            Far::Trying(Attempt { answering: None, .. }) => {
-                self.timers.has(Timer::NoAnswer(call.id)) || self.timers.has(Timer::NewCallAccept(call.id))
-            }
+            Far::Trying(attempt) => match self.attempts.get(*attempt).map(|attempt| attempt.answering) {
+                Some(Some(leg)) => self.timers.has(Timer::MediaExchange(leg)),
+                Some(None) => {
+                    let timers = [Timer::NoAnswer(*attempt), Timer::NewCallAccept(*attempt)];
+                    timers.into_iter().any(|timer| self.timers.has(timer))
+                }
+                None => false,
+            },
         };
         if ends { Ok(()) } else { Err(format!("{} waits for ever: {:?}", call.id, call.far)) }
     }
@@ -79,7 +122,10 @@ impl CallControl {
                 return Err(format!("{id} isn't at its device"));
             }
             let running = leg.media.running.iter().any(Option::is_some);
-            let early = self.calls.get(leg.call).is_some_and(|call| call.anchor == id && call.plays_early());
+            let early = self
+                .calls
+                .get(leg.call)
+                .is_some_and(|call| call.anchor == id && call.plays_early(&self.attempts));
             if running && leg.muted.is_none() && self.peer_of(id).is_none() && !early {
                 return Err(format!("{id} has streams to nobody"));
             }
@@ -165,10 +211,12 @@ impl CallControl {
     fn check_timers(&self) -> Result<(), String> {
         for timer in self.timers.iter() {
             let fine = match timer {
-                Timer::NoAnswer(call) | Timer::NewCallAccept(call) => {
-                    self.calls.get(call).is_some_and(|call| call.attempt().is_some())
+                Timer::NoAnswer(attempt) | Timer::NewCallAccept(attempt) => {
+                    let call = self.attempts.get(attempt).and_then(|attempt| self.calls.get(attempt.call));
+                    call.is_some_and(|call| call.far.attempt() == Some(attempt))
                 }
                 Timer::MediaExchange(leg) => self.legs.contains(leg),
+                Timer::Operation(operation) => self.operations.contains(operation),
             };
             if !fine {
                 return Err(format!("{timer:?} is for nothing"));

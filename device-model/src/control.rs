@@ -1,12 +1,13 @@
 //! The machine's state, its one entrance, and what others may ask of it.
 
-use crate::call::Call;
+use crate::call::{Attempts, Call};
 use crate::departing::Departing;
 use crate::devices::{Device, Number, Registration};
 use crate::dialling::{self, Trunk};
 use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId, TrunkName};
 use crate::leg::{At, Leg};
 use crate::media::{Description, MediaTermination};
+use crate::operations::{Operation, OperationId};
 use crate::plan::{Identity, Plan};
 use crate::port::{Event, Input, LegCommand, Output, Refusal, RefusalKind, Reply};
 use crate::routing::Patterns;
@@ -35,6 +36,12 @@ pub struct CallControl {
     pub(crate) trunks: BTreeMap<TrunkName, Trunk>,
     pub(crate) calls: Table<CallId, Call>,
     pub(crate) legs: Table<LegId, Leg>,
+    /// Destinations that are being tried.
+    pub(crate) attempts: Attempts,
+    pub(crate) last_attempt: u64,
+    /// What was asked and is not answered yet.
+    pub(crate) operations: Table<OperationId, Operation>,
+    pub(crate) last_operation: u64,
     /// What each session has opened; devices of an earlier plan are struck when they are settled.
     pub(crate) sessions: HashMap<SessionId, BTreeSet<DeviceName>>,
     /// Devices that each session has open, counted.
@@ -95,6 +102,10 @@ impl CallControl {
             trunks,
             calls: Table::new("a call is not there"),
             legs: Table::new("a leg is not there"),
+            attempts: Table::new("an attempt is not there"),
+            last_attempt: 0,
+            operations: Table::new("an operation is not there"),
+            last_operation: 0,
             contradicted: 0,
             contradictions: Contradictions::default(),
             sessions: HashMap::new(),
@@ -147,8 +158,13 @@ impl CallControl {
     }
 
     fn say_contradictions(&mut self) {
-        let found =
-            [self.contradictions.take(), self.legs.take_contradiction(), self.calls.take_contradiction()];
+        let found = [
+            self.contradictions.take(),
+            self.legs.take_contradiction(),
+            self.calls.take_contradiction(),
+            self.attempts.take_contradiction(),
+            self.operations.take_contradiction(),
+        ];
         for found in found.into_iter().flatten() {
             self.contradicted += u64::from(found.times);
             self.out.push(Output::Contradiction(found));
@@ -213,14 +229,14 @@ impl CallControl {
     /// All legs of the call that a leg belongs to, itself among them.
     pub fn legs_beside(&self, id: LegId) -> impl Iterator<Item = LegId> {
         let call = self.legs.get(id).and_then(|leg| self.calls.known(leg.call));
-        call.map(Call::legs).into_iter().flatten()
+        call.map(|call| call.legs(&self.attempts)).into_iter().flatten()
     }
 
     /// All calls with all their legs, in no particular order.
     pub fn calls(&self) -> impl Iterator<Item = (CallId, Vec<LegView>)> + '_ {
-        self.calls
-            .values()
-            .map(|call| (call.id, call.legs().iter().filter_map(|leg| self.leg(*leg)).collect()))
+        self.calls.values().map(|call| {
+            (call.id, call.legs(&self.attempts).iter().filter_map(|leg| self.leg(*leg)).collect())
+        })
     }
 
     /// Whether the session has the device open.

@@ -99,7 +99,7 @@ impl CallControl {
         }
         let Some(device) = self.devices.get(name) else { return };
         let gave =
-            |leg: &&LegId| self.legs.known(*leg).is_some_and(|leg| leg.media.given_by == Some(session));
+            |leg: &&LegId| self.legs.known(**leg).is_some_and(|leg| leg.media.given_by == Some(session));
         let orphans = device.legs.iter().filter(gave).map(|leg| (*leg, session));
         self.departing.orphans.extend(orphans);
     }
@@ -163,7 +163,7 @@ impl CallControl {
         if self.departing.sessions.is_empty() {
             return;
         }
-        let legs = self.calls.known(call).map(|call| call.legs()).unwrap_or_default();
+        let legs = self.calls.known(call).map(|call| call.legs(&self.attempts)).unwrap_or_default();
         let devices: SmallVec<[DeviceName; 4]> =
             legs.into_iter().filter_map(|leg| self.device_of_leg(leg).cloned()).collect();
         devices.iter().for_each(|device| self.depart_from(device));

@@ -1,12 +1,12 @@
 //! How legs and calls end, whoever ends them.
 
-use crate::attempt::legs_of;
-use crate::call::Far;
+use crate::call::{Far, Left};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
 use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, DeviceName, LegId};
 use crate::leg::{Leg, Wire};
+use crate::operations::Undo;
 use crate::port::{Event, LegCommand, RefusalKind};
 use crate::timers::Timer;
 use crate::view::LegState;
@@ -45,12 +45,11 @@ impl CallControl {
         if call.passive.contains(&leg) {
             return Some(Role::Passive);
         }
-        match &call.far {
-            Far::Trying(attempt) if attempt.branches.contains(&leg) => return Some(Role::Branch),
-            Far::Talking(far) if *far == leg => return Some(Role::Talking),
-            Far::Nobody | Far::Routed { .. } | Far::Trying(_) | Far::Talking(_) => {}
+        if call.far.legs(&self.attempts).contains(&leg) {
+            return Some(if call.far.attempt().is_some() { Role::Branch } else { Role::Talking });
         }
-        call.redirecting.as_ref().filter(|r| legs_of(&r.old).contains(&leg)).map(|_| Role::Redirected)
+        let left = call.left.as_ref()?.far.legs(&self.attempts);
+        left.contains(&leg).then_some(Role::Redirected)
     }
 
     /// Takes a leg to its last state and out of the tables. The call's own lists are the caller's business.
@@ -100,15 +99,17 @@ impl CallControl {
     /// refusal, so that it is the same there.
     pub(crate) fn end_call(&mut self, id: CallId, why: Failure, gone: Option<LegId>) {
         self.stop_ringing(id);
-        let Some(redirecting) = self.calls.known_mut(id).map(|call| call.redirecting.take()) else { return };
-        let Some(call) = self.calls.get(id) else { return };
-        let (anchor, mut legs) = (call.anchor, call.legs());
-        if let Some(redirecting) = redirecting {
+        let Some(call) = self.calls.known_mut(id) else { return };
+        let left = call.left.take();
+        let (anchor, mut legs) = (call.anchor, call.legs(&self.attempts));
+        if let Some(Left { operation, far }) = left {
             let refused = refusal(RefusalKind::NoSuchLeg, "the call ended while it was redirected");
-            self.reply(redirecting.session, redirecting.token, refused);
-            legs.extend(legs_of(&redirecting.old));
-            if let Some(call) = self.calls.known_mut(id) {
-                call.parties = redirecting.parties;
+            let before = self.answer_operation(operation, refused);
+            legs.extend(self.close_far(&far));
+            if let (Some((_, Undo::Redirect { parties, .. })), Some(call)) =
+                (before, self.calls.known_mut(id))
+            {
+                call.parties = parties;
             }
         }
         let failed = self.legs.known(anchor).is_some_and(|leg| {
@@ -128,7 +129,9 @@ impl CallControl {
         for leg in legs {
             self.remove_leg(leg);
         }
-        self.calls.remove(id);
+        if let Some(call) = self.calls.remove_known(id) {
+            self.close_far(&call.far);
+        }
     }
 
     /// Appearances that watched this leg have nothing to watch any more.
@@ -173,18 +176,23 @@ impl CallControl {
     fn leave_redirect(&mut self, call: CallId, leg: LegId, cause: Cause, clearing: Clearing) {
         let Some(call) = self.calls.known_mut(call) else { return };
         let (id, anchor) = (call.id, call.anchor);
-        let mut talked = false;
-        if let Some(redirecting) = &mut call.redirecting {
-            match &mut redirecting.old {
-                Far::Trying(attempt) => {
+        let (mut talked, mut played) = (false, false);
+        if let Some(left) = &mut call.left {
+            let attempt = left.far.attempt();
+            talked = attempt.is_none();
+            let rings_on =
+                attempt.and_then(|attempt| self.attempts.known_mut(attempt)).is_some_and(|attempt| {
                     attempt.branches.retain(|branch| *branch != leg);
-                    attempt.early.take_if(|early| *early == leg);
-                }
-                Far::Talking(_) | Far::Routed { .. } | Far::Nobody => talked = true,
+                    played = attempt.early.take_if(|early| *early == leg).is_some();
+                    !attempt.branches.is_empty()
+                });
+            if !rings_on {
+                let far = std::mem::replace(&mut left.far, Far::Nobody);
+                self.close_far(&far);
             }
-            if legs_of(&redirecting.old).is_empty() || talked {
-                redirecting.old = Far::Nobody;
-            }
+        }
+        if played {
+            self.stop_streams(anchor);
         }
         if talked {
             self.part(anchor);
@@ -250,8 +258,9 @@ impl CallControl {
 
     pub(crate) fn timeout(&mut self, timer: Timer) {
         match timer {
-            Timer::NoAnswer(call) | Timer::NewCallAccept(call) => self.no_answer(call),
+            Timer::NoAnswer(attempt) | Timer::NewCallAccept(attempt) => self.no_answer(attempt),
             Timer::MediaExchange(leg) => self.no_address(leg),
+            Timer::Operation(operation) => self.operation_overdue(operation),
         }
     }
 

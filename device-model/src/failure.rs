@@ -33,6 +33,8 @@ pub(crate) enum FailureOrigin {
     Routing,
     /// A limit of a line, device, trunk or of the node.
     Limit,
+    /// It was asked for, and was not decided in time.
+    Overdue,
     /// The ends have no media in common, or nobody gave an address.
     Media,
     /// The node stops.
@@ -88,6 +90,7 @@ impl CallControl {
                 FailureOrigin::Decided
                 | FailureOrigin::Routing
                 | FailureOrigin::Limit
+                | FailureOrigin::Overdue
                 | FailureOrigin::Media
                 | FailureOrigin::Stop,
                 _,

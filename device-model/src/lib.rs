@@ -60,6 +60,7 @@ mod limits;
 pub mod media;
 mod media_exchange;
 mod muting;
+mod operations;
 mod pace;
 pub mod plan;
 pub mod port;

@@ -391,11 +391,7 @@ impl CallControl {
         if let Some(peer) = self.peer_of(leg).and_then(|peer| self.legs.known_mut(peer)) {
             peer.media.rounds = 0;
         }
-        let answering = self
-            .calls
-            .known(call)
-            .and_then(|call| call.attempt())
-            .is_some_and(|attempt| attempt.answering == Some(leg));
+        let answering = self.attempt(call).is_some_and(|attempt| attempt.answering == Some(leg));
         if answering {
             self.establish(call, leg);
         } else {
@@ -469,7 +465,7 @@ impl CallControl {
     /// one with the caller.
     fn early_peer(&self, e: LegId) -> Option<LegId> {
         let call = self.calls.known(self.legs.known(e)?.call)?;
-        let [branch] = call.attempt()?.branches[..] else { return None };
+        let [branch] = self.attempt(call.id)?.branches[..] else { return None };
         self.legs.known(branch)?.media.far.as_ref()?;
         match e {
             _ if e == call.anchor => Some(branch),

@@ -66,7 +66,7 @@ impl CallControl {
         device.unheard = still;
         let (device, openers) = (&*device, device.openers.clone());
         let heard = |id: &&LegId| {
-            let leg = self.legs.known(*id).filter(|leg| leg.muted.is_some());
+            let leg = self.legs.known(**id).filter(|leg| leg.muted.is_some());
             let line = leg.and_then(|leg| leg.at.line()).and_then(|(_, dn)| device.line(dn));
             line.is_some_and(|line| !device.mutes(&line.dn))
         };

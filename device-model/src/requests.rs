@@ -1,14 +1,15 @@
 //! What applications ask of lines and legs.
 
-use crate::call::{Far, Redirecting};
+use crate::call::{Far, Left};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
 use crate::dialling::Sender;
 use crate::ending::{Clearing, Role};
 use crate::failure::{Failure, FailureOrigin};
-use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId};
+use crate::ids::{DeviceName, Dn, LegId, RequestToken, SessionId};
 use crate::leg::{At, Channel, Hold, Leg, LegMedia, Wire};
 use crate::media::MediaTermination;
+use crate::operations::{Asker, OnFailure, Operation, OperationKind, Undo};
 use crate::port::{Event, Refusal, RefusalKind, Reply, Request};
 use crate::view::{LegState, Party, Reason};
 use std::collections::BTreeMap;
@@ -22,13 +23,6 @@ const MAX_USER_DATA: (usize, usize) = (64, 4096);
 /// How long two ends must have talked for a redirect to begin a new count of hops: who answers and sends the call on at
 /// once is part of a loop, a person who transfers it is not.
 const SERVED: Duration = Duration::from_secs(10);
-
-/// Who asks, for the reply.
-#[derive(Clone, Copy)]
-struct Asker {
-    session: SessionId,
-    token: RequestToken,
-}
 
 /// The params of `call.make`.
 struct NewCall {
@@ -211,11 +205,7 @@ impl CallControl {
         if !leg.is_application() {
             return refusal(RefusalKind::OperationNotSupported, "this phone accepts and answers by itself");
         }
-        let free = self
-            .calls
-            .known(leg.call)
-            .and_then(|call| call.attempt())
-            .is_some_and(|attempt| attempt.answering != Some(id));
+        let free = self.attempt(leg.call).is_some_and(|attempt| attempt.answering != Some(id));
         if free && self.role(id) == Some(Role::Branch) { Ok(leg) } else { wrong_state(leg) }
     }
 
@@ -245,7 +235,7 @@ impl CallControl {
             return Ok(());
         }
         self.stop_ringing(call);
-        if let Some(attempt) = self.calls.known_mut(call).and_then(|call| call.attempt_mut()) {
+        if let Some(attempt) = self.attempt_mut(call) {
             attempt.answering = Some(id);
         }
         self.answer_with_address(call, id);
@@ -331,7 +321,7 @@ impl CallControl {
             return Ok(());
         }
         call.user_data = data;
-        for leg in call.legs() {
+        for leg in call.legs(&self.attempts) {
             self.tell_of(leg, Event::LegChanged);
         }
         Ok(())
@@ -385,11 +375,11 @@ impl CallControl {
             return refusal(RefusalKind::InvalidParams { field: "destination" }, "redirect to whom?");
         }
         let Some(call) = self.calls.known(call_id) else { return wrong_state(leg) };
-        let answering = call.attempt().is_some_and(|attempt| attempt.answering.is_some());
+        let answering = self.attempt(call_id).is_some_and(|attempt| attempt.answering.is_some());
         let role = self.role(ask.leg);
         // Its application sends on what another application's redirect brought it.
-        let passed_on = call.redirecting.is_some() && role == Some(Role::Branch);
-        if answering || (call.redirecting.is_some() && !passed_on) {
+        let passed_on = call.left.is_some() && role == Some(Role::Branch);
+        if answering || (call.left.is_some() && !passed_on) {
             return wrong_state(leg);
         }
         let remaining = match (role, &call.far) {
@@ -401,6 +391,7 @@ impl CallControl {
         if passed_on {
             self.commit_redirect(call_id);
         }
+        self.stop_ringing(call_id);
         let called = self.party(&ask.destination);
         let (original, now) = (ask.original_called.map(|dn| self.party(&dn)), self.now);
         let Some(call) = self.calls.known_mut(call_id) else { return Ok(()) };
@@ -423,36 +414,21 @@ impl CallControl {
             call.hops = 0;
         }
         let alternatives = std::mem::take(&mut call.alternatives);
-        let old = std::mem::replace(&mut call.far, Far::Nobody);
-        let Asker { session, token } = asker;
-        let redirecting = Redirecting {
-            leg: ask.leg,
-            session,
-            token,
-            keep_on_failure: ask.keep_on_failure,
-            old,
-            parties,
-            alternatives,
-            hops,
-            talking_since,
-        };
-        self.send_on(call_id, redirecting, ask.destination, sender);
-        Ok(())
-    }
-
-    /// A redirect begins; what it left stands until it is decided.
-    fn send_on(&mut self, call_id: CallId, mut redirecting: Redirecting, destination: Dn, sender: Sender) {
-        self.stop_ringing(call_id);
+        let far = std::mem::replace(&mut call.far, Far::Nobody);
         let allowed = self.hop(call_id);
         // A call that goes round ends, whatever its applications would like to keep.
-        redirecting.keep_on_failure &= allowed;
+        let on_failure = if ask.keep_on_failure && allowed { OnFailure::Keep } else { OnFailure::Drop };
+        let kind = OperationKind::Redirect { call: call_id, leg: ask.leg, on_failure };
+        let undo = Undo::Redirect { parties, alternatives, hops, talking_since };
+        let operation = self.begin_operation(Operation { asker, kind, undo });
         if let Some(call) = self.calls.known_mut(call_id) {
-            call.redirecting = Some(redirecting);
+            call.left = Some(Left { operation, far });
         }
         match allowed {
-            true => self.route(call_id, destination, Reason::Redirect, sender),
+            true => self.route(call_id, ask.destination, Reason::Redirect, sender),
             false => self.final_failure(call_id, Failure::LOOP),
         }
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::control::CallControl;
 use crate::devices::{Device, Number};
 use crate::ids::{CallId, DeviceName, Dn, LegId, SessionId};
 use crate::leg::{Leg, Wire};
+use crate::operations::OperationKind;
 use crate::plan::Plan;
 use crate::port::{Event, Input, News, OutOfServiceReason, Output, Request, Signal};
 use crate::routing::Patterns;
@@ -295,17 +296,18 @@ impl CallControl {
     /// The same for a timer that is due.
     pub(crate) fn settle_before(&mut self, timer: &Timer) {
         let call = match timer {
-            Timer::NoAnswer(call) | Timer::NewCallAccept(call) => Some(*call),
+            Timer::NoAnswer(attempt) | Timer::NewCallAccept(attempt) => {
+                self.attempts.known(*attempt).map(|attempt| attempt.call)
+            }
             Timer::MediaExchange(leg) => self.legs.known(*leg).map(|leg| leg.call),
+            Timer::Operation(operation) => self.operations.known(*operation).map(|operation| {
+                let OperationKind::Redirect { call, .. } = operation.kind;
+                call
+            }),
         };
-        call.into_iter().for_each(|call| self.depart_from_call(call));
-        if self.is_clear() {
-            return;
-        }
-        match timer {
-            Timer::NoAnswer(call) | Timer::NewCallAccept(call) => self.clear_call(*call),
-            Timer::MediaExchange(leg) => self.clear_beside(*leg),
-        }
+        let Some(call) = call else { return };
+        self.depart_from_call(call);
+        self.clear_call(call);
     }
 
     fn clear_beside(&mut self, leg: LegId) {
@@ -331,7 +333,8 @@ impl CallControl {
         if self.is_clear() {
             return;
         }
-        let legs: SmallVec<[LegId; 4]> = self.calls.get(call).map(|call| call.legs()).unwrap_or_default();
+        let legs: SmallVec<[LegId; 4]> =
+            self.calls.get(call).map(|call| call.legs(&self.attempts)).unwrap_or_default();
         for leg in legs {
             let place =
                 self.legs.get(leg).and_then(|leg| leg.at.line()).map(|(name, dn)| (name.clone(), dn.clone()));

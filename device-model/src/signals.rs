@@ -113,7 +113,7 @@ impl CallControl {
             id,
             anchor: leg,
             far: Far::Nobody,
-            redirecting: None,
+            left: None,
             passive: SmallVec::new(),
             watched: None,
             parties,
@@ -187,7 +187,8 @@ impl CallControl {
         if !talks {
             call.parties.calling = party.clone();
         }
-        let others: SmallVec<[LegId; 4]> = call.legs().into_iter().filter(|leg| *leg != id).collect();
+        let others: SmallVec<[LegId; 4]> =
+            call.legs(&self.attempts).into_iter().filter(|leg| *leg != id).collect();
         for other in others {
             if talks && self.legs.known(other).is_some_and(|leg| leg.wire == Wire::Up) {
                 self.command(other, LegCommand::Connected(party.clone()));
@@ -249,13 +250,11 @@ impl CallControl {
     pub(crate) fn establish(&mut self, id: CallId, winner: LegId) {
         let Some(call) = self.calls.known_mut(id) else { return };
         let anchor = call.anchor;
-        let losers: SmallVec<[LegId; 2]> = match std::mem::replace(&mut call.far, Far::Talking(winner)) {
-            Far::Trying(attempt) => attempt.branches.into_iter().filter(|branch| *branch != winner).collect(),
-            Far::Nobody | Far::Routed { .. } | Far::Talking(_) => SmallVec::new(),
-        };
+        let tried = std::mem::replace(&mut call.far, Far::Talking(winner));
         call.alternatives.clear();
         call.talking_since = self.now;
-        self.stop_ringing(id);
+        let mut losers = self.close_far(&tried);
+        losers.retain(|branch| *branch != winner);
         self.commit_redirect(id);
         self.new_media_round(anchor, winner);
         let Some(news) = self.tell_caller(id, anchor, winner) else { return };

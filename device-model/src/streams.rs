@@ -116,7 +116,8 @@ impl CallControl {
     /// told, the other's leg is not connected.
     pub(crate) fn update_early_streams(&mut self, call: CallId) {
         let Some(call) = self.calls.known(call) else { return };
-        let early = call.attempt().and_then(|attempt| attempt.early);
+        let attempt = call.far.attempt().and_then(|attempt| self.attempts.known(attempt));
+        let early = attempt.and_then(|attempt| attempt.early);
         let (Some(caller), Some(branch)) =
             (self.legs.known(call.anchor), early.and_then(|leg| self.legs.known(leg)))
         else {

@@ -91,6 +91,16 @@ impl<K: Copy + Eq + Hash + fmt::Debug, V> Table<K, V> {
         self.entries.remove(&id)
     }
 
+    /// Takes out an entry that another table names.
+    #[track_caller]
+    pub(crate) fn remove_known(&mut self, id: K) -> Option<V> {
+        let entry = self.entries.remove(&id);
+        if entry.is_none() {
+            self.contradictions.note(self.absent);
+        }
+        entry
+    }
+
     pub(crate) fn contains(&self, id: K) -> bool {
         self.entries.contains_key(&id)
     }

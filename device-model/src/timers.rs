@@ -1,18 +1,22 @@
 //! All timers of the machine in one table.
 
-use crate::ids::{CallId, LegId};
+use crate::call::AttemptId;
+use crate::ids::LegId;
+use crate::operations::OperationId;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 /// What a time is for. There is at most one of each at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Timer {
-    /// The destination of this call rings too long (CFNA).
-    NoAnswer(CallId),
+    /// This destination rings too long (CFNA).
+    NoAnswer(AttemptId),
     /// No application took the call that is offered at a route point (CTI New Call Accept Timer).
-    NewCallAccept(CallId),
+    NewCallAccept(AttemptId),
     /// No application gave an address for this leg (Media Exchange Timer).
     MediaExchange(LegId),
+    /// What was asked is not decided yet.
+    Operation(OperationId),
 }
 
 /// Set, cancel and pop in logarithmic time; equal instants pop in the order in which they were set.
@@ -74,15 +78,15 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut timers = Timers::default();
-        timers.set(Timer::NoAnswer(CallId(1)), at(30));
+        timers.set(Timer::NoAnswer(AttemptId(1)), at(30));
         timers.set(Timer::MediaExchange(LegId(2)), at(10));
-        timers.set(Timer::NoAnswer(CallId(1)), at(20));
-        timers.set(Timer::NewCallAccept(CallId(3)), at(15));
-        timers.cancel(Timer::NewCallAccept(CallId(3)));
+        timers.set(Timer::NoAnswer(AttemptId(1)), at(20));
+        timers.set(Timer::NewCallAccept(AttemptId(3)), at(15));
+        timers.cancel(Timer::NewCallAccept(AttemptId(3)));
         assert_eq!(timers.next_timeout(), Some(at(10)));
         assert_eq!(timers.pop(at(9)), None);
         assert_eq!(timers.pop(at(40)), Some(Timer::MediaExchange(LegId(2))));
-        assert_eq!(timers.pop(at(40)), Some(Timer::NoAnswer(CallId(1))));
+        assert_eq!(timers.pop(at(40)), Some(Timer::NoAnswer(AttemptId(1))));
         assert_eq!(timers.pop(at(40)), None);
         assert_eq!(timers.next_timeout(), None);
     }

@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use device_model::media::{Description, Direction};
-use device_model::{LegId, Signal};
+use device_model::{Cause, LegId, Signal};
 
 const A: &str = "10.0.0.1:4000";
 const A2: &str = "10.0.0.1:4400";
@@ -85,4 +85,21 @@ fn an_offer_with_nothing_in_common_is_refused_and_one_before_any_answer_waits() 
     assert!(offers(&mut w, a, sdp(A2, &["PCMU"])).ends_with("RejectOffer(Glare)"));
     w.hang_up(a);
     assert!(w.control.is_quiet());
+}
+
+#[test]
+fn early_media_ends_with_who_plays_it_though_a_redirect_is_not_decided() {
+    let mut w = World::new(plan());
+    w.open(APP, "P", Some(fixed("10.0.0.9:7000", &["PCMU"])));
+    w.open(APP, "B", None);
+    w.make_call("P", "2002");
+    let b = w.last_placed();
+    w.signal(b, Signal::Ringing { early: Some(sdp("10.0.0.2:4000", &["PCMU"])) });
+    assert!(w.heard("media.started P:"), "{}", w.said());
+    w.redirect(b, "2003", true);
+    assert!(!w.heard("media.stopped"), "what the redirect left plays on: {}", w.said());
+    w.signal(b, Signal::Rejected { cause: Cause::USER_BUSY, status: Some(486), redirect_to: vec![] });
+    assert!(w.heard("media.stopped P:"), "{}", w.said());
+    w.answered(w.last_placed(), sdp("10.0.0.3:4000", &["PCMU"]));
+    assert!(w.heard("reply s1 done") && w.heard("Connected P:"), "{}", w.said());
 }

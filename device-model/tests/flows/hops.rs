@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use device_model::plan::Plan;
-use device_model::{Cause, Input, LegId, Request, Signal};
+use device_model::{Cause, Input, LegId, LegState, Request, Signal};
 use std::time::Duration;
 
 const A: &str = "10.0.0.1:4000";
@@ -307,4 +307,33 @@ fn hops_come_in_from_a_trunk_and_go_out_with_the_call() {
         });
         assert_eq!(placed, leaves.then_some(12), "{hops}");
     }
+}
+
+/// Forward follows forward, and nobody rings: what a redirect waits for has an end, whatever it is.
+#[test]
+fn a_redirect_that_nobody_decides_is_answered_in_time_and_undone() {
+    let mut plan = plan();
+    for (number, to) in [(1, Some("2003")), (2, Some("2100")), (3, None)] {
+        plan.numbers[number].ring_duration = Some(Duration::from_secs(250));
+        plan.numbers[number].forward.no_answer = to.map(Into::into);
+    }
+    let mut w = World::new(plan);
+    w.open(APP, "P", Some(fixed("10.0.0.9:7000", &["PCMU"])));
+    w.dial("A", "6001", Some(sdp("10.0.0.1:4000", &["PCMU"])));
+    let leg = w.leg_at("P");
+    w.request(APP, Request::Answer { leg });
+    for keep_on_failure in [true, false] {
+        w.said();
+        w.redirect(leg, "2002", keep_on_failure);
+        w.wait(Duration::from_millis(599_900));
+        assert!(!w.heard("reply"), "{}", w.said());
+        w.wait(Duration::from_millis(200));
+        assert!(w.heard("reply s1 REFUSED Timeout"), "{}", w.said());
+        let state = w.control.leg(leg).map(|leg| leg.state);
+        assert_eq!(state, keep_on_failure.then_some(LegState::Connected));
+        assert!(
+            ["B", "C", "D", "E"].iter().all(|phone| w.control.legs_of_device(&(*phone).into()).is_empty())
+        );
+    }
+    assert!(w.control.is_quiet());
 }

@@ -176,8 +176,8 @@ pub const BUGS: &[Bug] = &[
         name: "the-other-end-is-not-told",
         edits: &[(
             "device-model/src/ending.rs",
-            "gone != Some(*leg));",
-            "if SABOTAGED { gone.is_none() } else { gone != Some(*leg) });",
+            "let clearing = if gone == Some(*leg) {",
+            "let clearing = if gone == Some(*leg) || SABOTAGED && gone.is_some() {",
         )],
     },
     Bug {
