@@ -188,8 +188,8 @@ impl Shares {
     /// verified, and once more when the verdict is there where many are verified side by side.
     ///
     /// The shares of the name and of the address bind only where this name was not let in before; an address where it
-    /// was has a share of ten times as many for that name alone. Never ask for a certificate, nor for the resume of a
-    /// living session.
+    /// was has a share of ten times as many for that name alone. Never ask for a certificate; for the
+    /// resume of a living session see [`may_resume`](Self::may_resume).
     ///
     /// # Errors
     /// When one of the shares is used up by failures; tell it with [`put_off`](Self::put_off).
@@ -222,6 +222,26 @@ impl Shares {
     /// The password was wrong, or there is no such name.
     pub fn disproved(&mut self, now: Instant, door: Door, name: &str, from: IpAddr) {
         self.doors[door as usize].disproved(now, name, network(from));
+    }
+
+    /// [`Shares::may_prove`] for the resume of a living session: name and address together have the share that a name has
+    /// at home, wherever they come from.
+    ///
+    /// # Errors
+    /// When that is used up; it is told.
+    pub fn may_resume(&mut self, now: Instant, door: Door, name: &str, from: IpAddr) -> Result<(), TooMany> {
+        match self.doors[door as usize].wait_of_pair(now, name, network(from)) {
+            None => Ok(()),
+            Some(retry_after) => {
+                self.telling.refused(now, Share::Door(door), &Who::address(from));
+                Err(TooMany { retry_after })
+            }
+        }
+    }
+
+    /// The password of such a resume was wrong.
+    pub fn not_resumed(&mut self, now: Instant, door: Door, name: &str, from: IpAddr) {
+        self.doors[door as usize].pair_failed(now, name, network(from));
     }
 
     /// Whether a log line about somebody may be written now, and how many were left out since the last one: one a

@@ -150,6 +150,23 @@ async fn within_its_grace_an_application_logs_in_anew_and_stays() {
     assert!(anew.next(Duration::from_millis(200)).await.is_none_or(|told| !is_closed(&told)));
 }
 
+#[tokio::test]
+async fn further_reloads_give_an_old_password_no_more_time() {
+    let lab = Lab::new("password-reloads");
+    let config = config(&lab).parameter("credential_change_grace", json!("1s"));
+    let node = Node::start(&lab, config.clone()).await;
+    let mut thief = node.application("ivr").await;
+    let changed = changed(&config, "ivr");
+    let begun = tokio::time::Instant::now();
+    loop {
+        node.reloads(&changed);
+        if thief.next(Duration::from_millis(100)).await.is_some_and(|told| is_closed(&told)) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "each reload gave it another second");
+    }
+}
+
 fn is_closed(told: &Message) -> bool {
     match told {
         Message::Closed => true,

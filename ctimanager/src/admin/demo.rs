@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use crate::demo::{self, DemoOptions, Screen};
+use crate::io::{self, LogFormat};
 use clap::Args;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -19,12 +20,16 @@ pub struct Demo {
     host: IpAddr,
 }
 
+/// What is logged beside the ladder: whose media come from elsewhere than agreed, and that strangers send.
+const MEDIA_ALONE: &str = "off,client::media=info,ctimanager::audit=off";
+
 /// Lines that may wait to be printed.
 const WAITING_LINES: usize = 1_000;
 
 /// Runs the demo.
 #[must_use]
 pub fn run(options: &Demo) -> Outcome {
+    let _logging = io::start_logging(LogFormat::Text, MEDIA_ALONE);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Outcome::failed(format!("no runtime: {error}")),

@@ -37,10 +37,11 @@ enum Log {
 /// Runs the node until a signal or `ctimanager stop` ends it.
 #[must_use]
 pub fn run(run: Run) -> Outcome {
-    let _logging = io::start_logging(match run.log {
+    let format = match run.log {
         Log::Text => LogFormat::Text,
         Log::Json => LogFormat::Json,
-    });
+    };
+    let _logging = io::start_logging(format, io::USUAL_LOG);
     io::report_panics();
     let socket = named(run.socket.as_deref()).map(Path::to_owned);
     let options = RunOptions { config: run.config, node: run.node, state: run.state, socket };

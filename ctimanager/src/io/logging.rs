@@ -23,7 +23,7 @@ pub enum LogFormat {
 
 /// What is logged when `RUST_LOG` says nothing. `rsipstack` prints whole messages, with keys and digests in them, and
 /// rustls the names of whom it talks to.
-const DEFAULT_FILTER: &str = "info";
+pub const USUAL_LOG: &str = "info";
 const NEVER: [&str; 5] = ["rsipstack", "rustls", "tungstenite", "tokio_tungstenite", "hyper"];
 
 /// The audit log's target. It is written at any level, unless `RUST_LOG` names it.
@@ -42,10 +42,11 @@ static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 #[must_use]
 pub struct Logging(#[allow(dead_code, reason = "held for its drop")] Option<WorkerGuard>);
 
-/// Starts logging on stderr. `RUST_LOG` chooses levels; what could hold secrets stays off whatever it says.
-/// A second start of one process changes nothing.
-pub fn start_logging(format: LogFormat) -> Logging {
-    let wish = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+/// Starts logging on stderr. `RUST_LOG` chooses levels, `usual` if it says nothing; what could hold secrets stays off
+/// whatever it says. A second start of one process changes nothing.
+pub fn start_logging(format: LogFormat, usual: &str) -> Logging {
+    let wish = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wish| !wish.is_empty());
+    let wish = wish.unwrap_or_else(|| usual.to_owned());
     let filter = filter(&wish);
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
@@ -117,7 +118,7 @@ fn filter(wish: &str) -> EnvFilter {
     let wished = Some(allowed.join(",")).filter(|wish| !wish.trim().is_empty());
     let wished = wished.and_then(|wish| EnvFilter::try_new(wish).ok());
     let audit = Some(format!("{AUDIT}=info")).filter(|_| wished.is_none() || !wish.contains(AUDIT));
-    let filter = wished.unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER));
+    let filter = wished.unwrap_or_else(|| EnvFilter::new(USUAL_LOG));
     let more = NEVER.iter().map(|library| format!("{library}=off")).chain(audit);
     more.fold(filter, |filter, directive| match directive.parse() {
         Ok(directive) => filter.add_directive(directive),

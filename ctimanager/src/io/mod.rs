@@ -34,7 +34,7 @@ pub use certificates::{
 };
 pub use control::{Answer, Request};
 pub use counters::Counters;
-pub use logging::{LogFormat, Logging, report_panics, start_logging};
+pub use logging::{LogFormat, Logging, USUAL_LOG, report_panics, start_logging};
 pub use reload::FileReload;
 pub use run::{
     Keeping, KeptRegistrations, Limits, Patience, Reload, Reloaded, Running, Setup, StopCause,

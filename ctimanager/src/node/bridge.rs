@@ -271,9 +271,12 @@ impl Bridge {
 }
 
 fn refusal(cause: Cause, status: Option<u16>) -> Refusal {
+    let ours = status.is_none();
     let status = status.unwrap_or_else(|| status::of_cause(cause));
-    // RFC 3261 §21.5.4: a 503 without Retry-After reads as a 500, and proxies forward it as one.
-    Refusal { status, cause: cause.code(), retry_after: (status == 503).then_some(RETRY_AFTER_SECONDS) }
+    // RFC 3261 §21.5.4: a 503 without Retry-After reads as a 500, and proxies forward it as one. With it, it would say that
+    // this node takes no calls for a while: another's 503 comes without.
+    let retry_after = (ours && status == 503).then_some(RETRY_AFTER_SECONDS);
+    Refusal { status, cause: cause.code(), retry_after }
 }
 
 /// Seconds after which a caller that we could not serve may try again.

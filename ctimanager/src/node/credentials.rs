@@ -9,9 +9,9 @@ use super::{Node, Settings, Step, alarms};
 use device_model::SessionId;
 use protocol::event::{CloseReason, rfc3339};
 use security::tls::Serial;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// How a session's application proved who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,11 +54,19 @@ impl Credential {
 
 /// Sessions with an old password, by the time at which they are closed.
 #[derive(Debug, Default)]
-pub(super) struct OldPasswords(BTreeSet<(Instant, SessionId)>);
+pub(super) struct OldPasswords(BTreeMap<SessionId, Closing>);
+
+/// When a session with an old password is closed. Another reload, or another password, gives it no more time.
+#[derive(Clone, Copy, Debug)]
+struct Closing {
+    at: Instant,
+    /// The same as it is told.
+    told: SystemTime,
+}
 
 impl OldPasswords {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.0.first().map(|(at, _)| *at)
+        self.0.values().map(|closing| closing.at).min()
     }
 }
 
@@ -66,27 +74,26 @@ impl Node {
     /// After a reload: who logged in with a password that is another one now is told, and closed when its time is over.
     pub(super) fn weigh_passwords(&mut self, step: &mut Step<'_>) {
         let grace = self.settings.sessions.credential_change_grace;
-        self.old_passwords.0.clear();
+        let before = std::mem::take(&mut self.old_passwords.0);
         for id in self.applications.everybody() {
-            let old = self.has_old_password(id);
-            let parameters = match old {
-                true => [self.who(id), vec![("closes", rfc3339(step.wall + grace))]].concat(),
-                false => self.who(id),
-            };
-            self.alarm_condition(step, &alarms::CREDENTIAL_CHANGED, id.to_string(), old, parameters, &[id]);
+            let (old, mut parameters) = (self.has_old_password(id), self.who(id));
             if old {
-                self.old_passwords.0.insert((step.now + grace, id));
+                let now = Closing { at: step.now + grace, told: step.wall + grace };
+                let closing = before.get(&id).copied().filter(|closing| closing.at < now.at).unwrap_or(now);
+                parameters.push(("closes", rfc3339(closing.told)));
+                self.old_passwords.0.insert(id, closing);
             }
+            self.alarm_condition(step, &alarms::CREDENTIAL_CHANGED, id.to_string(), old, parameters, &[id]);
         }
         self.close_old_passwords(step);
     }
 
     /// Closes those whose time is over.
     pub(super) fn close_old_passwords(&mut self, step: &mut Step<'_>) {
-        while let Some((at, id)) = self.old_passwords.0.first().copied()
-            && at <= step.now
-        {
-            self.old_passwords.0.pop_first();
+        let over = |(id, closing): (&SessionId, &Closing)| (closing.at <= step.now).then_some(*id);
+        let over: Vec<SessionId> = self.old_passwords.0.iter().filter_map(over).collect();
+        for id in over {
+            self.old_passwords.0.remove(&id);
             if !self.has_old_password(id) {
                 continue;
             }

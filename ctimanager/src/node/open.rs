@@ -86,19 +86,25 @@ impl Node {
         }
     }
 
-    /// Whether the shares of user and address allow a password to be looked at. The resume of a session that lives is
-    /// not bound by them: its name can't be guessed.
+    /// Whether the shares of user and address allow a password to be looked at. Who resumes a session that lives is
+    /// bound as at home, wherever he comes from: strangers can't use up his share, and who has read the session's name in
+    /// a log can't guess for ever.
     fn may_prove(&mut self, step: &Step<'_>, open: &ProviderOpen, from: IpAddr) -> Result<(), TooMany> {
         let user = open.user.as_str();
-        let resumed = open.resume.as_ref().and_then(|wish| self.applications.sessions.get(wish.session?));
-        if resumed.is_some_and(|session| &*session.config().user == user) {
-            return Ok(());
+        if self.resumes(open) {
+            return self.directory.shares.may_resume(step.now, Door::Cti, user, from);
         }
         let may = self.directory.shares.may_prove(step.now, Door::Cti, user, from);
         if may.is_err() {
             self.directory.shares.put_off(step.now, Door::Cti, user, from);
         }
         may
+    }
+
+    /// Whether it names a session of the same user that lives.
+    fn resumes(&self, open: &ProviderOpen) -> bool {
+        let resumed = open.resume.as_ref().and_then(|wish| self.applications.sessions.get(wish.session?));
+        resumed.is_some_and(|session| *session.config().user == *open.user.as_str())
     }
 
     fn verified(&mut self, connection: CtiConnection) {
@@ -151,8 +157,10 @@ impl Node {
         }
         if !proved || self.settings.policy.user(user).is_none() {
             // A certificate can't be guessed.
-            if by_password {
-                self.directory.shares.disproved(step.now, Door::Cti, user, address);
+            match (by_password, self.resumes(&open)) {
+                (false, _) => {}
+                (true, false) => self.directory.shares.disproved(step.now, Door::Cti, user, address),
+                (true, true) => self.directory.shares.not_resumed(step.now, Door::Cti, user, address),
             }
             let message = "the user name or the password is wrong, or the certificate is not this user's";
             let error = CtiError::new(Symbol::LoginFailed, message);

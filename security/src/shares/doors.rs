@@ -59,6 +59,15 @@ impl Guard {
         name.max(address).map(|wait| (wait, address >= name))
     }
 
+    /// How long a name at this address has to wait, whether it is at home there or not.
+    pub(super) fn wait_of_pair(&self, now: Instant, name: &str, from: IpAddr) -> Option<Duration> {
+        self.pairs.wait(now, &(Arc::from(name), from), self.at_home())
+    }
+
+    pub(super) fn pair_failed(&mut self, now: Instant, name: &str, from: IpAddr) {
+        self.pairs.add(now, (name.into(), from), self.at_home());
+    }
+
     pub(super) fn proved(&mut self, name: &str, from: IpAddr) {
         match self.homes.get_mut(name) {
             Some(homes) if homes.back() == Some(&from) => {}

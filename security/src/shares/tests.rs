@@ -116,6 +116,22 @@ fn the_eleventh_try_of_a_minute_waits_until_the_first_failure_is_a_minute_old() 
 }
 
 #[test]
+fn the_resume_of_a_session_is_nobody_elses_to_use_up_and_has_an_end_too() {
+    let (mut shares, t0) = (Shares::new(), start());
+    (0..50).for_each(|n| fail(&mut shares, t0 + n * MS, "alice", AWAY));
+    assert!(may(&shares, t0 + S, "alice", AWAY).is_err());
+    for n in 0..100 {
+        assert_eq!(shares.may_resume(t0 + S + n * MS, Door::Cti, "alice", address(AWAY)), Ok(()));
+        shares.not_resumed(t0 + S + n * MS, Door::Cti, "alice", address(AWAY));
+    }
+    assert!(shares.may_resume(t0 + 2 * S, Door::Cti, "alice", address(AWAY)).is_err());
+    let told = shares.news(t0 + 2 * S);
+    assert!(told.iter().any(|news| news.share == Share::Door(Door::Cti)), "{told:?}");
+    assert_eq!(shares.may_resume(t0 + 2 * S, Door::Cti, "alice", address(HOME)), Ok(()), "from elsewhere");
+    assert_eq!(shares.may_resume(t0 + 62 * S, Door::Cti, "alice", address(AWAY)), Ok(()));
+}
+
+#[test]
 fn a_stranger_locks_nobody_out_where_he_was_let_in_before() {
     let (mut shares, t0) = (Shares::new(), start());
     shares.proved(Door::Cti, "alice", address(HOME));

@@ -98,10 +98,10 @@ struct Failure {
 }
 
 impl Failure {
-    /// Nobody answered, or the far side can't be reached (RFC 3261 §8.1.3.1): 408, or 503 with a cause of its own, for
-    /// a 503 that somebody sent says something else.
+    /// Nobody answered: 408. Or the far side can't be reached: 502 with cause 27, and not the 503 of RFC 3261 §8.1.3.1,
+    /// which would say to the caller that it is we who are out of service (§21.5.4).
     fn of_silence(timed_out: bool) -> Failure {
-        let (status, cause) = if timed_out { (408, None) } else { (503, Some(values::OUT_OF_ORDER)) };
+        let (status, cause) = if timed_out { (408, None) } else { (502, Some(values::OUT_OF_ORDER)) };
         Failure { said: false, status, cause, redirect_to: Vec::new() }
     }
 

@@ -45,10 +45,11 @@ struct Hidden {
     name: bool,
 }
 
-/// A `privacy` parameter of Remote-Party-ID or Diversion: `full`, `uri`, `name` or `off`, perhaps `-network`.
+/// A `privacy` parameter of Remote-Party-ID or Diversion: `full`, `uri`, `name` or `off`, perhaps `-network`; or several of
+/// them in quotes (`"name,uri"`, draft-ietf-sip-privacy-04 §5).
 fn hidden(read: &NameAddr) -> Hidden {
     let value = read.params.get("privacy").unwrap_or("").trim_matches('"').to_ascii_lowercase();
-    let is = |word: &str| value.split('-').next() == Some(word);
+    let is = |word: &str| value.split([',', ';', ' ']).any(|one| one.split('-').next() == Some(word));
     Hidden { number: is("full") || is("uri"), name: is("name") }
 }
 
@@ -100,13 +101,15 @@ pub(crate) fn asserted(headers: &Headers, side: Side) -> Option<Identity> {
     Some(best)
 }
 
-/// The entry of Remote-Party-ID for this side. CUCM and others leave `party` out, or say it of the wrong side.
+/// The entry of Remote-Party-ID for this side. CUCM and others leave `party` out, and some who answer write `calling`; but
+/// who is called is never the caller.
 fn remote_party(headers: &Headers, side: Side, restricted: bool) -> Option<Identity> {
     let party = |read: &NameAddr| read.params.get("party").map(str::to_ascii_lowercase);
     let all: Vec<NameAddr> = readable(headers, "Remote-Party-ID").collect();
-    let read = all.iter().find(|read| party(read).as_deref() == Some(side.word())).or_else(|| {
-        all.iter().find(|read| matches!(party(read).as_deref(), None | Some("calling" | "called")))
-    })?;
+    let read = all
+        .iter()
+        .find(|read| party(read).as_deref() == Some(side.word()))
+        .or_else(|| all.iter().find(|read| matches!(party(read).as_deref(), None | Some("calling"))))?;
     let hidden = hidden(read);
     let mut identity = identity_of(read, restricted || hidden.number);
     identity.name = identity.name.filter(|_| !hidden.name);

@@ -43,6 +43,8 @@ pub struct Binding {
     instance: Option<Box<str>>,
     /// Where it is reached without the connection that it came on; `None`: it dies with that.
     anew: Option<(Transport, SocketAddr)>,
+    /// Whether it is known if anybody listens where it is dialled anew: tried since a call went there.
+    tried: bool,
     /// Counts REGISTERs: the lowest of a number has been silent for the longest time.
     renewed: u64,
 }
@@ -226,7 +228,7 @@ impl Registrar {
                 lost.insert(id);
                 continue;
             };
-            binding.hop = hop;
+            (binding.hop, binding.tried) = (hop, true);
             if let Some(hold) = binding.hold() {
                 self.holds.entry(hold).or_default().insert(id);
                 if tried.insert(hold) {
@@ -235,6 +237,29 @@ impl Registrar {
             }
         }
         self.remove_all(lost, out);
+    }
+
+    /// A connection that was dialled to a Contact has ended. If a call went there, the phone may be gone: whether anybody
+    /// still listens is tried once. (Not after each connection: a phone that closes what is idle would be dialled for ever.)
+    pub fn hung_up(&mut self, hop: &Hop, out: &mut Vec<Output>) {
+        let dialled = self.holds.get(&Hold::Listener(hop.transport, hop.remote)).cloned();
+        let mut again = false;
+        for id in dialled.unwrap_or_default() {
+            let Some(binding) = self.bindings.get_mut(&id) else { continue };
+            again |= !std::mem::replace(&mut binding.tried, true);
+        }
+        if again {
+            out.push(Output::Connect(Hop { connection: None, ..*hop }));
+        }
+    }
+
+    /// A call goes to the contacts of an account.
+    pub fn called(&mut self, account: &str) {
+        for id in self.accounts.get(account).into_iter().flatten() {
+            if let Some(binding) = self.bindings.get_mut(id) {
+                binding.tried = false;
+            }
+        }
     }
 
     /// Nobody listens there: the contacts that are dialled there are dead.
@@ -300,6 +325,7 @@ impl Registrar {
                 cseq: kept.cseq,
                 instance: kept.instance.map(Into::into),
                 anew: Some((kept.transport, kept.remote)),
+                tried: true,
                 renewed: self.registers,
             },
         );
@@ -439,6 +465,7 @@ impl Registrar {
             cseq: request.headers.cseq().map_or(0, |cseq| cseq.number),
             instance: instance(&contact),
             anew,
+            tried: true,
             renewed: self.registers,
             contact: contact.uri,
         };

@@ -1,4 +1,4 @@
-//! Requests within dialogs: whose they are, and how many of them are taken.
+//! Requests within dialogs, and responses: whose they are, and how many requests are taken.
 //!
 //! Who has seen the tags of a dialog can write its requests, but it comes from elsewhere. A request must come by the
 //! connection or from the address of its dialog, of a trunk from one of its addresses, of a phone from where it is registered
@@ -8,6 +8,7 @@
 use super::Stack;
 use crate::message::{Method, Request, Response};
 use crate::port::{CallHandle, Directory, Hop, Output, Refused, Source, Transport};
+use crate::registrar::{is_listed, same_host};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -142,6 +143,27 @@ impl Stack {
     ) -> bool {
         let its = self.comes_from_its_peer(handle, hop, ack, tag, directory);
         if !its && self.calls.get(&handle).is_some_and(|slot| slot.call.awaits(ack)) {
+            self.refusals.note(now, hop.remote, &Reason::Elsewhere);
+        }
+        its
+    }
+
+    /// Whether a response comes from where its request went: from that host, from another address of the same trunk, or
+    /// from a listed proxy. Whoever has seen the request could answer it, but from elsewhere: such an answer is dropped.
+    pub(super) fn may_answer(
+        &mut self,
+        now: Instant,
+        hop: &Hop,
+        response: &Response,
+        directory: &dyn Directory,
+    ) -> bool {
+        // What answers nothing is the transactions' matter.
+        let Some(asked) = self.core.transactions.asked(response) else { return true };
+        let trunk = |hop: &Hop| directory.trunk(hop).map(|trunk| trunk.name);
+        let its = same_host(asked.remote.ip(), hop.remote.ip())
+            || is_listed(&self.core.listed, hop.remote.ip())
+            || trunk(asked).is_some_and(|name| trunk(hop) == Some(name));
+        if !its {
             self.refusals.note(now, hop.remote, &Reason::Elsewhere);
         }
         its

@@ -45,7 +45,10 @@ impl Stack {
             return out.push(refused(503, NO_CIRCUIT));
         }
         let (targets, source) = match to {
-            Destination::Account { id, number } => (self.contacts(&id, &number), Some(Source::Account(id))),
+            Destination::Account { id, number } => {
+                self.registrar.called(&id);
+                (self.contacts(&id, &number), Some(Source::Account(id)))
+            }
             Destination::Peer { trunk, transport, remote, user, host } => {
                 let target = self.peer_target(transport, remote, &user, &host);
                 (target.into_iter().collect(), Some(Source::Trunk(trunk)))

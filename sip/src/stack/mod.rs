@@ -215,7 +215,9 @@ impl Stack {
                 self.core.connections.extend(hop.connection);
                 let proved = match &mut message {
                     Message::Request(request) => self.at_the_door(now, hop, request, directory, out),
-                    Message::Response(_) => Some(Proved::Nothing),
+                    Message::Response(response) => {
+                        self.may_answer(now, &hop, response, directory).then_some(Proved::Nothing)
+                    }
                 };
                 if let Some(proved) = proved
                     && let Some(event) = self.core.transactions.receive(now, hop, message, out)
@@ -407,6 +409,7 @@ impl Stack {
         if let Some(connection) = hop.connection {
             self.registrar.closed(connection, out);
         }
+        self.registrar.hung_up(&hop, out);
     }
 
     fn undelivered(

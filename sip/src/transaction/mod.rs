@@ -547,6 +547,14 @@ impl Transactions {
         Some(TuEvent::Request { id, hop, request })
     }
 
+    /// Where the request went that a response names; `None`: it is an answer to nothing that waits.
+    #[must_use]
+    pub fn asked(&self, response: &Response) -> Option<&Hop> {
+        let (via, cseq) = (response.headers.top_via().ok()?, response.headers.cseq().ok()?);
+        let key = ClientKey { branch: via.branch().into(), method: cseq.method };
+        self.client_keys.get(&key).and_then(|id| self.clients.get(id)).map(|client| &client.hop)
+    }
+
     fn receive_response(
         &mut self,
         now: Instant,

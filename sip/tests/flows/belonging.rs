@@ -247,3 +247,31 @@ fn a_phone_has_one_rate_for_all_its_calls() {
     first.hangs_up(&mut w);
     second.hangs_up(&mut w);
 }
+
+#[test]
+fn a_response_from_elsewhere_answers_nothing() {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let connection = |id| (transport == Transport::Tcp).then_some(id);
+        let mut w = World::new();
+        let mut called = Ua::over(transport, "203.0.113.1:5060", connection(1));
+        w.invite(&called, Some(relay(OFFER)));
+        let invite = called.take(&mut w, Method::Invite);
+        let mut forger = Ua::over(transport, "198.51.100.9:5060", connection(2));
+        for (status, body) in [(183, ANSWER), (200, ANSWER), (302, ""), (486, ""), (603, ""), (401, "")] {
+            forger.reply(&mut w, &invite, status, &[], body);
+            w.no_event();
+        }
+        assert_eq!(w.stack.counts().refused_elsewhere, 6);
+        called.reply(&mut w, &invite, 200, &[], ANSWER);
+        assert!(matches!(w.event(), Event::Answered(CALL, Some(_))));
+        called.take(&mut w, Method::Ack);
+        // Nor does it move the media of a call.
+        w.command(Command::Offer(CALL, Some(relay(OFFER))));
+        let again = called.take(&mut w, Method::Invite);
+        forger.reply(&mut w, &again, 200, &[], ANSWER);
+        w.no_event();
+        called.reply(&mut w, &again, 200, &[], ANSWER);
+        assert!(matches!(w.event(), Event::Answer(CALL, _)), "the peer's own");
+        called.take(&mut w, Method::Ack);
+    }
+}

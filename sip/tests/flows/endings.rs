@@ -229,7 +229,7 @@ fn an_unreachable_peer_is_out_of_order_and_a_silent_one_is_not() {
     w.invite(&b, Some(local()));
     let invite = b.take(&mut w, Method::Invite);
     w.input(Input::Undelivered { hop: b.hop, quoted: invite.write() });
-    assert!(matches!(w.event(), Event::Refused { status: 503, cause: Some(27), .. }));
+    assert!(matches!(w.event(), Event::Refused { status: 502, cause: Some(27), .. }));
     w.all_quiet();
     w.invite(&b, Some(local()));
     b.take(&mut w, Method::Invite);

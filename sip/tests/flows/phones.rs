@@ -148,7 +148,7 @@ fn a_lost_connection_refuses_what_rang_there() {
     b.take(&mut w, Method::Invite);
     w.input(Input::Closed(b.hop));
     let events: Vec<_> = w.events.drain(..).collect();
-    assert!(events.iter().any(|e| matches!(e, Event::Refused { call: CALL, status: 503, .. })), "{events:?}");
+    assert!(events.iter().any(|e| matches!(e, Event::Refused { call: CALL, status: 502, .. })), "{events:?}");
     w.all_quiet();
 }
 

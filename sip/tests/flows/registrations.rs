@@ -77,11 +77,19 @@ fn a_phone_that_listens_is_dialled_anew_when_its_connection_has_ended() {
     w.events.clear();
     w.seconds(300);
     assert_eq!(called_at(&mut w), Some(anew));
+    // That connection ends, too: after a call it is tried once, and not for ever.
+    let dialled = Hop { connection: Some(ConnectionId(9)), ..anew };
+    let tries = |w: &mut World| {
+        w.connects.clear();
+        w.input(Input::Closed(dialled));
+        w.connects.iter().filter(|hop| **hop == anew).count()
+    };
+    assert_eq!((tries(&mut w), tries(&mut w)), (1, 0));
     // Nobody takes the call there any more: the device is gone, and the call with it.
     w.input(Input::Unreachable(anew));
     let events: Vec<Event> = w.events.drain(..).collect();
     assert!(
-        matches!(events[..], [Event::Refused { status: 503, .. }, Event::Registration { contacts: 0, .. }]),
+        matches!(events[..], [Event::Refused { status: 502, .. }, Event::Registration { contacts: 0, .. }]),
         "{events:?}"
     );
     w.all_quiet();
@@ -103,7 +111,7 @@ fn a_phone_behind_a_proxy_is_reached_by_its_path_when_the_connection_has_ended()
         assert_eq!(called_at(&mut w), Some(anew));
         // It is just starting again.
         w.input(Input::Unreachable(anew));
-        assert!(matches!(w.event(), Event::Refused { status: 503, .. }));
+        assert!(matches!(w.event(), Event::Refused { status: 502, .. }));
         w.no_event();
         assert_eq!(called_at(&mut w), Some(anew));
     }

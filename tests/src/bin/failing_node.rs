@@ -25,7 +25,7 @@ impl Core for Fails {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let _logging = ctimanager::io::start_logging(LogFormat::Text);
+    let _logging = ctimanager::io::start_logging(LogFormat::Text, ctimanager::io::USUAL_LOG);
     ctimanager::io::report_panics();
     let option = |name: &str| std::env::args().skip_while(|word| word != name).nth(1).map(PathBuf::from);
     let options = RunOptions {

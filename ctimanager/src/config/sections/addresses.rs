@@ -46,16 +46,41 @@ fn read_hosts(at: &At<'_>, addresses: &mut Addresses, report: &mut Report) {
         let said: Vec<Listener> = addresses.hosts.keys().copied().collect();
         for item in one_or_more(&at, report) {
             let Some(text) = host(&item, report) else { continue };
+            if let Some(mapped) = text.parse().ok().and_then(|ip| mapped(&ip)) {
+                item.wrong(report, format!("`{text}` is an IPv4 address, which is written `{mapped}`"));
+                continue;
+            }
             for listener in listeners.iter().filter(|listener| !said.contains(listener)) {
                 let hosts = addresses.hosts.entry(*listener).or_default();
                 if hosts.iter().any(|host| **host == *text) {
                     item.wrong(report, format!("`{text}` is there twice{}", of(key)));
                     break;
                 }
+                if let Some(other) = hosts.iter().find(|other| is_within(text, other)) {
+                    item.wrong(
+                        report,
+                        format!(
+                            "`{text}` and `{other}`{}: one of them is every address of its family",
+                            of(key)
+                        ),
+                    );
+                    break;
+                }
                 hosts.push(text.into());
             }
         }
     }
+}
+
+/// The IPv4 address that an IPv6 one stands for (`::ffff:192.0.2.1`).
+fn mapped(ip: &IpAddr) -> Option<IpAddr> {
+    Some(ip.to_canonical()).filter(|canonical| canonical != ip)
+}
+
+/// Whether one of two addresses of a family is a wildcard: the other can't be listened on beside it.
+fn is_within(one: &str, other: &str) -> bool {
+    let both = one.parse::<IpAddr>().ok().zip(other.parse::<IpAddr>().ok());
+    both.is_some_and(|(a, b)| a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
 }
 
 fn read_advertised(at: &At<'_>, addresses: &mut Addresses, report: &mut Report) {
@@ -70,9 +95,44 @@ fn read_advertised(at: &At<'_>, addresses: &mut Addresses, report: &mut Report) 
                 continue;
             }
             let ipv4 = family.or(of.map(|of| of.is_ipv4())).or(ip.map(|ip| ip.is_ipv4()));
-            for listener in listeners {
-                addresses.rules.entry(*listener).or_default().push(Rule { of, ipv4, to: to.clone() });
+            let rule = Rule { of, ipv4, to };
+            if let Err(why) = addresses.has_use(listeners, &rule) {
+                item.wrong(report, why);
+                continue;
             }
+            for listener in listeners {
+                addresses.rules.entry(*listener).or_default().push(rule.clone());
+            }
+        }
+    }
+}
+
+impl Addresses {
+    /// Whether a rule says something of any listener that no rule of the same kind has said before; else why not.
+    fn has_use(&self, listeners: &[Listener], rule: &Rule) -> Result<(), String> {
+        // A name may be any address.
+        let fits = |host: &Arc<str>| match host.parse::<IpAddr>() {
+            Ok(ip) => rule.of.is_none_or(|of| of == ip) && rule.ipv4.is_none_or(|ipv4| ipv4 == ip.is_ipv4()),
+            Err(_) => true,
+        };
+        let mut fitting =
+            listeners.iter().filter(|listener| self.hosts(**listener).iter().any(fits)).peekable();
+        if fitting.peek().is_none() {
+            return Err(match (rule.of, rule.ipv4) {
+                (Some(of), _) => format!("nothing listens on `{of}`"),
+                (None, Some(ipv4)) => {
+                    format!("nothing listens on an {} address", if ipv4 { "IPv4" } else { "IPv6" })
+                }
+                (None, None) => "nothing listens here".to_owned(),
+            });
+        }
+        let is_said = |listener: &Listener| {
+            let mut rules = self.rules.get(listener).into_iter().flatten();
+            rules.any(|before| before.of == rule.of && before.ipv4 == rule.ipv4)
+        };
+        match listeners.iter().all(is_said) {
+            true => Err(format!("`{}` is never used: another is told of the same addresses", rule.to.host)),
+            false => Ok(()),
         }
     }
 }
@@ -131,7 +191,7 @@ fn advertised(at: &At<'_>, port_fits: bool, report: &mut Report) -> Option<Adver
         at.wrong(report, format!("`{text}` is neither an address nor a name, nor one with a port behind it"));
         return None;
     }
-    if ip.is_ok_and(|ip| ip.is_unspecified() || ip.is_multicast()) {
+    if ip.is_ok_and(|ip| ip.to_canonical().is_unspecified() || ip.is_multicast()) {
         at.wrong(report, format!("`{bare}` is no address that others could use"));
         return None;
     }
@@ -156,6 +216,20 @@ fn split_port(text: &str) -> (&str, Option<u16>) {
             Err(_) => (text, None),
         },
         Some(_) | None => (text, None),
+    }
+}
+
+/// What is said of listeners that the node doesn't have.
+pub(in crate::config) fn idle(advertise: &At<'_>, node: &crate::config::Node, report: &mut Report) {
+    let Value::Map(entries) = &advertise.node.value else { return };
+    for entry in entries {
+        let of = LISTENERS.iter().find(|(word, _)| *word == entry.key.as_str());
+        let Some((key, _)) = of.filter(|(_, all)| !all.iter().any(|one| node.listens(*one))) else {
+            continue;
+        };
+        if let Some(at) = advertise.entry(key) {
+            at.wrong(report, format!("nothing listens there: the node has no port for `{key}`"));
+        }
     }
 }
 

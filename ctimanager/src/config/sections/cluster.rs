@@ -129,6 +129,9 @@ fn node(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Node> {
     if let Some(at) = host_at {
         super::addresses::wildcards(&at, &node, report);
     }
+    if let Some(at) = fields.get("advertise") {
+        super::addresses::idle(&at, &node, report);
+    }
     Some(node)
 }
 

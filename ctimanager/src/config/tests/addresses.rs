@@ -35,13 +35,13 @@ fn a_host_is_one_or_several_or_each_listeners_own() {
 #[test]
 fn what_is_said_of_fewer_goes_before_what_is_said_of_more() {
     let node = read(
-        "host: [0.0.0.0, \"::\", 10.0.0.1], advertise: {udp: \"203.0.113.5:15060\", sip: 203.0.113.6, ipv4: 203.0.113.7, \
+        "host: [10.0.0.2, \"::\", 10.0.0.1], advertise: {udp: \"203.0.113.5:15060\", sip: 203.0.113.6, ipv4: 203.0.113.7, \
          ipv6: six.example.com, \"10.0.0.1\": 203.0.113.8, tls: \"[2001:db8::5]:15061\"}",
     );
     for (listener, host, wanted) in [
-        (Listener::SipUdp, "0.0.0.0", "203.0.113.5:15060"),
-        (Listener::SipTcp, "0.0.0.0", "203.0.113.6:5060"),
-        (Listener::Cti, "0.0.0.0", "203.0.113.7:5060"),
+        (Listener::SipUdp, "10.0.0.2", "203.0.113.5:15060"),
+        (Listener::SipTcp, "10.0.0.2", "203.0.113.6:5060"),
+        (Listener::Cti, "10.0.0.2", "203.0.113.7:5060"),
         (Listener::Cti, "::", "six.example.com:5060"),
         (Listener::SipTls, "::", "2001:db8::5:15061"),
         (Listener::SipTcp, "10.0.0.1", "203.0.113.8:5060"),
@@ -58,6 +58,28 @@ fn what_nobody_could_use_is_a_mistake() {
             "nodes[0].host: `0.0.0.0` is every IPv4 address of this machine and none that others could use",
         ),
         ("host: 0.0.0.0, advertise: 0.0.0.0", "is no address that others could use"),
+        ("host: \"::ffff:0.0.0.0\"", "`::ffff:0.0.0.0` is an IPv4 address, which is written `0.0.0.0`"),
+        ("host: 10.0.0.1, advertise: \"::ffff:0.0.0.0\"", "is no address that others could use"),
+        (
+            "host: [0.0.0.0, 10.0.0.1], advertise: 203.0.113.5",
+            "`10.0.0.1` and `0.0.0.0`: one of them is every address of its family",
+        ),
+        (
+            "host: {sip: [\"::1\", \"::\"], cti: \"::1\"}, advertise: \"2001:db8::5\"",
+            "`::` and `::1` for sip: one of them is every address of its family",
+        ),
+        (
+            "host: [10.0.0.1, 192.168.0.5], advertise: {\"192.168.0.6\": 203.0.113.5}",
+            "nothing listens on `192.168.0.6`",
+        ),
+        ("host: 10.0.0.1, advertise: {ipv6: \"2001:db8::5\"}", "nothing listens on an IPv6 address"),
+        ("host: 10.0.0.1, advertise: [203.0.113.5, \"2001:db8::5\"]", "nothing listens on an IPv6 address"),
+        ("host: \"::1\", advertise: {cti: 203.0.113.5}", "nothing listens on an IPv4 address"),
+        ("host: 10.0.0.1, advertise: [203.0.113.5, 203.0.113.6]", "`203.0.113.6` is never used"),
+        (
+            "host: 10.0.0.1, sip: {udp: 5060}, advertise: {tls: 203.0.113.5}",
+            "nothing listens there: the node has no port for `tls`",
+        ),
         ("host: 10.0.0.1, advertise: 224.0.0.1", "is no address that others could use"),
         ("host: 10.0.0.1, advertise: \"203.0.113.5:5080\"", "a port belongs to one listener"),
         ("host: 10.0.0.1, advertise: {sip: \"203.0.113.5:5080\"}", "a port belongs to one listener"),
