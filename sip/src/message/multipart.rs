@@ -43,7 +43,9 @@ fn description(body: &[u8], boundary: &[u8]) -> Option<(usize, usize)> {
         }
         let end = delimiter_from(body, &delimiter, start)?;
         if let Some(content) = content_of(&body[start..end]) {
-            return Some((start + content, without_line_end(body, end)));
+            let start = start + content;
+            // Of an empty part the line end before the delimiter is its head's.
+            return Some((start, without_line_end(body, end).max(start)));
         }
         at = end;
     }
@@ -103,6 +105,22 @@ mod tests {
     fn the_description_stands_for_the_whole() {
         for kind in ["multipart/mixed;boundary=b", "Multipart/Alternative; charset=x; boundary=\"b\""] {
             assert_eq!(unwrapped(kind, PARTS), (SDP.into(), "v=0\r\nm=audio\r\n".into()));
+        }
+    }
+
+    /// Anybody can send such a body, and it is read before anything is asked of him.
+    #[test]
+    fn an_empty_description_is_empty() {
+        const HEAD: &str = "--b\r\nContent-Type: application/sdp\r\n\r\n";
+        for (content, read) in [("", ""), ("\r\n", ""), ("\r\n\r\n", "\r\n"), ("\n", "\n"), ("x\n", "x\n")] {
+            for end in ["--b--", "--b\r\nContent-Type: text/plain\r\n\r\n\r\n--b--"] {
+                let body = format!("{HEAD}{content}{end}");
+                assert_eq!(
+                    unwrapped("multipart/mixed;boundary=b", &body),
+                    (SDP.into(), read.into()),
+                    "{body:?}"
+                );
+            }
         }
     }
 
