@@ -8,6 +8,9 @@ cd "$(dirname "$0")/.."
 say() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
 
 scripts/install-lab.sh
+# What it fetches, it fetches while the compiler works.
+scripts/install-clients.sh &
+clients=$!
 
 if [ $# -eq 0 ]; then
   say "format"
@@ -20,6 +23,7 @@ fi
 say "build"
 cargo build --workspace --bins --examples --locked
 
+wait "$clients"
 say "tests"
 if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --workspace --locked --no-fail-fast "$@"

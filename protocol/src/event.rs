@@ -216,6 +216,7 @@ pub enum ParkChange {
 #[allow(missing_docs)] // contract §3
 pub struct Alarm {
     pub name: Arc<str>,
+    #[schemars(extend("enum" = ["critical", "error", "warning", "informational", "debug"]))]
     pub severity: Arc<str>,
     pub state: AlarmState,
     pub text: Arc<str>,
@@ -234,11 +235,12 @@ pub enum AlarmState {
 }
 
 /// `media.open_channel`: an application with dynamic media is to give an address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[allow(missing_docs)] // contract §5
 pub struct OpenChannel {
     pub leg: Leg,
     pub codec: Arc<str>,
+    #[schemars(range(max = 127))]
     pub payload_type: u8,
     pub packet_ms: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,6 +266,38 @@ pub enum SrtpKey {
     NotAuthorized,
     Unavailable,
     NotEncrypted,
+}
+
+/// One object for all indicators, since it stands among the event's own members.
+impl schemars::JsonSchema for SrtpKey {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SrtpKey".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let text = || serde_json::json!({"type": "string", "minLength": 1});
+        let optional = || serde_json::json!({"type": ["string", "null"], "minLength": 1});
+        schemars::json_schema!({
+            "type": "object",
+            "properties": {
+                "indicator": {
+                    "type": "string",
+                    "enum": ["available", "not_authorized", "unavailable", "not_encrypted"],
+                },
+                "algorithm": optional(), "key": optional(), "salt": optional(), "mki": optional(),
+                "lifetime": optional(),
+            },
+            "required": ["indicator"],
+            "if": {"properties": {"indicator": {"const": "available"}}},
+            "then": {
+                "properties": {"algorithm": text(), "key": text(), "salt": text()},
+                "required": ["algorithm", "key", "salt"],
+            },
+            "else": {
+                "properties": {"algorithm": false, "key": false, "salt": false, "mki": false, "lifetime": false},
+            },
+        })
+    }
 }
 
 impl fmt::Debug for SrtpKey {

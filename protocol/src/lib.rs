@@ -14,6 +14,7 @@ pub mod frame;
 pub mod methods;
 pub mod openrpc;
 pub mod planned;
+pub mod reserved;
 pub mod rpc;
 pub mod secret;
 pub mod session;

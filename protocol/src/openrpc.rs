@@ -1,75 +1,177 @@
-//! The OpenRPC document of this server: `rpc.discover`, `ctimanager api`, and the checked-in `openrpc.json`.
+//! The OpenRPC document of a server: `rpc.discover`, `ctimanager api`, and the checked-in `openrpc.json`. Independent
+//! clients are made from it, so it says all that the wire has: [`shape`] fits schemas to their generators, [`events`]
+//! and [`errors`] describe what OpenRPC has no place for.
+
+mod errors;
+mod events;
+mod examples;
+mod shape;
 
 use crate::error::Symbol;
-use crate::event::{CloseReason, EventType};
 use crate::methods::{Description, MAX_IDEM_BYTES, Method};
 use crate::planned::{self, PLANNED};
+use crate::reserved::reserved;
 use crate::rpc;
 use schemars::generate::SchemaSettings;
+use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use shape::{component, is_type, pascal, shape};
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-/// The answer to `rpc.discover`. The document is a constant: it is made once, however often somebody asks.
+/// Where a server is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Server {
+    /// What listens there.
+    pub name: String,
+    /// `wss://HOST:PORT/cti/v1`, `tls://HOST:PORT` or `tcp://HOST:PORT`.
+    pub url: String,
+    /// In a sentence.
+    pub summary: String,
+}
+
+impl Server {
+    /// WebSocket over TLS.
+    #[must_use]
+    pub fn websocket(authority: &str) -> Self {
+        Self {
+            name: "WebSocket".into(),
+            url: format!("wss://{authority}/cti/v1"),
+            summary: "One message a text frame; the subprotocol is `cti.v1.jsonrpc` or none.".into(),
+        }
+    }
+
+    /// Lines over TLS.
+    #[must_use]
+    pub fn tls(authority: &str) -> Self {
+        Self {
+            name: "NDJSON over TLS".into(),
+            url: format!("tls://{authority}"),
+            summary: "One message a line.".into(),
+        }
+    }
+
+    /// Lines over TCP.
+    #[must_use]
+    pub fn plain(authority: &str) -> Self {
+        Self {
+            name: "NDJSON over TCP".into(),
+            url: format!("tcp://{authority}"),
+            summary: "One message a line, for everybody on the way to read.".into(),
+        }
+    }
+
+    /// Of a node with the ports that the protocol names, on this machine.
+    #[must_use]
+    pub fn defaults() -> Vec<Self> {
+        vec![Self::websocket("localhost:8443"), Self::tls("localhost:2749")]
+    }
+}
+
+/// The answer to `rpc.discover`. All but the servers is a constant: it is made once, however often somebody asks.
+///
+/// # Panics
+/// Never: the document has an `info` before its `servers` and much beside.
 #[must_use]
-pub fn answer() -> Box<RawValue> {
-    static ANSWER: LazyLock<Box<RawValue>> = LazyLock::new(|| rpc::raw(&document()));
-    ANSWER.clone()
+pub fn answer(servers: &[Server]) -> Box<RawValue> {
+    static REST: LazyLock<String> = LazyLock::new(|| {
+        let mut document = document(&[]);
+        document.as_object_mut().and_then(|members| members.remove("servers"));
+        document.to_string()
+    });
+    let servers = rpc::raw(servers);
+    let text = ["{\"servers\":", servers.get(), ",", &REST[1..]].concat();
+    RawValue::from_string(text).expect("an object with one more member is an object")
 }
 
 /// The document. It is made of the same types that read and write the wire.
 #[must_use]
-pub fn document() -> Value {
-    let settings = SchemaSettings::draft07().with(|s| s.definitions_path = "/components/schemas".into());
-    let mut generator = settings.into_generator();
-    let methods: Vec<Value> = Method::describe(&mut generator).into_iter().map(method).collect();
+pub fn document(servers: &[Server]) -> Value {
+    let settings = SchemaSettings::draft07().for_serialize();
+    let mut generator = settings.with(|s| s.definitions_path = "/components/schemas".into()).into_generator();
+    let described = Method::describe(&mut generator);
     // What only events carry is described, too.
-    drop(generator.subschema_for::<crate::wire::Leg>());
-    drop(generator.subschema_for::<crate::wire::StartedStream>());
-    drop(generator.subschema_for::<crate::event::Alarm>());
-    drop(generator.subschema_for::<CloseReason>());
-    let errors: serde_json::Map<String, Value> = Symbol::ALL
-        .iter()
-        .map(|s| {
-            (
-                s.name().to_owned(),
-                json!({"code": s.code(), "message": s.meaning(), "data": {"cti": s.name()}}),
-            )
-        })
-        .collect();
+    let numbered = events::numbered(&mut generator);
+    let of_connections = events::of_connections(&mut generator);
+    let mut schemas = generator.take_definitions(true);
+    // What generators make no type of is described where it stands.
+    let inline: Map<String, Value> = schemas.iter().filter(|(_, s)| !is_type(&worded(s))).map(own).collect();
+    schemas.retain(|name, _| !inline.contains_key(name));
+    let methods: Vec<Value> = described.into_iter().map(|of| method(of, &inline)).collect();
+    let mut entries = [Vec::new(), Vec::new()];
+    for (entries, events) in entries.iter_mut().zip([numbered, of_connections]) {
+        for event in events {
+            entries.push(event.entry);
+            schemas.insert(event.component, event.schema);
+        }
+    }
+    schemas.iter_mut().for_each(|(name, schema)| shape(schema, name));
+    let [numbered, of_connections] = entries;
     json!({
-        "openrpc": "1.3.2",
+        "openrpc": "1.2.6",
         "info": {
             "title": "CTI protocol of ctimanager",
             "version": "1",
+            "description": ABOUT,
             "license": {"name": "MIT OR Apache-2.0"},
         },
-        "servers": [{"name": "WebSocket", "url": "wss://localhost:8443/cti/v1"}],
+        "servers": servers,
         "methods": methods,
-        "components": {"schemas": generator.take_definitions(true), "errors": errors},
-        "x-events": EventType::ALL.iter().map(|t| event(t.name())).collect::<Vec<_>>(),
-        "x-connection-events": ["session.superseded", "session.heartbeat", "session.closed"],
+        "components": {"schemas": schemas, "errors": all_errors()},
+        "x-events": numbered,
+        "x-connection-events": of_connections,
     })
 }
 
-fn method(description: Description) -> Value {
-    let param = |(name, schema, required)| json!({"name": name, "schema": schema, "required": required});
-    let mut params: Vec<Value> = description.params.into_iter().map(param).collect();
+const ABOUT: &str = "JSON-RPC 2.0 in both directions of one connection: requests and their answers, and the notification \
+    `event`. `x-events` has the schema of the params of each event and an example; those of `x-connection-events` have no \
+    number. Where a param's name would be a reserved word of a language, the document has another one that the server takes as \
+    well: `x-contract-name` is the protocol's own, `x-aliases` are all others. `x-status: planned` marks what this version \
+    does not do yet. Any request may be answered with PARSE_ERROR, INVALID_REQUEST or METHOD_NOT_FOUND, too. Both sides \
+    ignore members that they don't know.";
+
+fn own((name, schema): (&String, &Value)) -> (String, Value) {
+    (name.clone(), schema.clone())
+}
+
+/// A definition as it will be, as far as words are concerned.
+fn worded(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    shape(&mut schema, "");
+    schema
+}
+
+fn all_errors() -> Map<String, Value> {
+    let error = |symbol: &Symbol| (symbol.name().to_owned(), error((*symbol, symbol.meaning())));
+    Symbol::ALL.iter().map(error).collect()
+}
+
+fn error((symbol, when): errors::Entry) -> Value {
+    json!({"code": symbol.code(), "message": when, "data": {"cti": symbol.name()}})
+}
+
+/// A method; what must be there stands before what may.
+fn method(description: Description, inline: &Map<String, Value>) -> Value {
+    let prefix = pascal(description.name);
+    let (required, optional): (Vec<_>, Vec<_>) =
+        description.params.into_iter().partition(|(_, _, required)| *required);
+    let param = |(name, schema, required)| param(&prefix, name, Value::from(schema), required);
+    let mut params: Vec<Value> = required.into_iter().chain(optional).map(param).collect();
     if description.changes {
         let schema = json!({"type": "string", "minLength": 1, "maxLength": MAX_IDEM_BYTES});
-        params.push(json!({
-            "name": "idem",
-            "summary": "A repeat of the same key gets the first answer and is not carried out again.",
-            "schema": schema,
-            "required": false,
-        }));
+        let mut idem = self::param(&prefix, "idem", schema, false);
+        idem["summary"] =
+            "A repeat of the same key gets the first answer and is not carried out again.".into();
+        params.push(idem);
     }
     let mut method = json!({
         "name": description.name,
         "summary": description.summary,
         "paramStructure": "by-name",
         "params": params,
-        "result": {"name": "result", "schema": description.result},
+        "result": {"name": "result", "schema": result(&prefix, description.result.into(), inline)},
+        "errors": errors::of(description.name).into_iter().map(error).collect::<Vec<_>>(),
     });
     if planned::method(description.name).is_some() {
         method["x-status"] = json!(PLANNED);
@@ -77,24 +179,47 @@ fn method(description: Description) -> Value {
     method
 }
 
-fn event(name: &str) -> Value {
-    let mut event = json!({"name": name});
-    if planned::event(name).is_some() {
-        event["x-status"] = json!(PLANNED);
+fn param(method: &str, name: &str, mut schema: Value, required: bool) -> Value {
+    let reserved = reserved(name);
+    let called = reserved.map_or(name, |reserved| reserved.document);
+    shape(&mut schema, &format!("{}Of{method}", pascal(called)));
+    let mut param = json!({"name": called, "schema": schema, "required": required});
+    if let Some(reserved) = reserved {
+        let others: BTreeSet<&str> = reserved.aliases.iter().copied().chain([name]).collect();
+        param["x-contract-name"] = name.into();
+        param["x-aliases"] = others.into_iter().filter(|other| *other != called).collect();
+        if called != name {
+            param["summary"] = format!("`{name}` in the protocol, which is a word of languages.").into();
+        }
     }
-    event
+    param
+}
+
+/// A result refers to its component, or is described here when it has no members to tell of.
+fn result(method: &str, mut schema: Value, inline: &Map<String, Value>) -> Value {
+    if let Some(here) = component(&schema).and_then(|name| inline.get(name)) {
+        schema = here.clone();
+    }
+    if schema == Value::Bool(true) {
+        schema = json!({"type": "object", "required": ["openrpc", "info", "methods"]});
+    }
+    shape(&mut schema, &format!("{method}Result"));
+    schema
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::EventType;
+    use crate::reserved::{RESERVED, WORDS};
+    use std::collections::BTreeMap;
 
     const CHECKED_IN: &str = include_str!("../openrpc.json");
 
     /// `UPDATE_OPENRPC=1 cargo test -p protocol openrpc` writes the file anew.
     #[test]
     fn the_checked_in_document_is_the_code_s() {
-        let made = serde_json::to_string_pretty(&document()).expect("writes") + "\n";
+        let made = serde_json::to_string_pretty(&document(&Server::defaults())).expect("writes") + "\n";
         if std::env::var_os("UPDATE_OPENRPC").is_some() {
             let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openrpc.json");
             std::fs::write(path, &made).expect("the source tree can be written");
@@ -107,9 +232,11 @@ mod tests {
 
     #[test]
     fn the_answer_is_the_document_on_one_line() {
-        let answer = answer();
-        assert!(!answer.get().contains('\n'));
-        assert_eq!(serde_json::from_str::<Value>(answer.get()).expect("JSON"), document());
+        for servers in [Server::defaults(), vec![Server::plain("cm1:2748")], Vec::new()] {
+            let answer = answer(&servers);
+            assert!(!answer.get().contains('\n'));
+            assert_eq!(serde_json::from_str::<Value>(answer.get()).expect("JSON"), document(&servers));
+        }
     }
 
     #[test]
@@ -124,7 +251,7 @@ mod tests {
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
             }
         }
-        let document = document();
+        let document = document(&[]);
         let mut references = Vec::new();
         walk(&document, &mut references);
         assert!(!references.is_empty());
@@ -154,6 +281,195 @@ mod tests {
         for symbol in Symbol::ALL {
             let row = format!("| {} | `{symbol}` | {} |", symbol.code(), symbol.meaning());
             assert!(page.contains(&row), "{row}");
+        }
+    }
+
+    /// Each schema of a value, with the way to it.
+    fn schemas(value: &Value) -> Vec<(String, &Value)> {
+        fn walk<'a>(schema: &'a Value, way: &str, found: &mut Vec<(String, &'a Value)>) {
+            if !schema.is_object() {
+                return;
+            }
+            found.push((way.to_owned(), schema));
+            for (name, member) in schema["properties"].as_object().into_iter().flatten() {
+                walk(member, &format!("{way}.{name}"), found);
+            }
+            for key in ["items", "additionalProperties", "if", "then", "else"] {
+                walk(&schema[key], &format!("{way}/{key}"), found);
+            }
+            for key in ["allOf", "anyOf", "oneOf"] {
+                for choice in schema[key].as_array().into_iter().flatten() {
+                    walk(choice, &format!("{way}/{key}"), found);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for method in value["methods"].as_array().expect("a list") {
+            let name = method["name"].as_str().expect("a name");
+            for param in method["params"].as_array().expect("a list").iter().chain([&method["result"]]) {
+                walk(&param["schema"], &format!("{name} {}", param["name"]), &mut found);
+            }
+        }
+        for (name, schema) in value["components"]["schemas"].as_object().expect("an object") {
+            walk(schema, name, &mut found);
+        }
+        found
+    }
+
+    fn params(document: &Value) -> Vec<(&str, &Value)> {
+        let methods = document["methods"].as_array().expect("a list");
+        methods
+            .iter()
+            .flat_map(|method| {
+                let name = method["name"].as_str().expect("a name");
+                method["params"].as_array().expect("a list").iter().map(move |param| (name, param))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_schema_has_a_title_of_its_own_that_can_name_a_type() {
+        let document = document(&[]);
+        let mut seen = BTreeMap::new();
+        for (way, schema) in schemas(&document) {
+            if schema.get("$ref").is_some() {
+                assert_eq!(
+                    schema.as_object().map(Map::len),
+                    Some(1),
+                    "{way}: what stands beside a reference is not read"
+                );
+                continue;
+            }
+            let title = schema["title"].as_str().unwrap_or_else(|| panic!("{way} has no title: {schema}"));
+            let good = title.starts_with(|c: char| c.is_ascii_uppercase())
+                && title.chars().all(|c| c.is_ascii_alphanumeric());
+            assert!(good && !WORDS.contains(&title), "{way}: {title}");
+            assert_eq!(seen.insert(title, way.clone()), None, "{title} is {way}, too");
+        }
+        assert!(seen.len() > 200, "{}", seen.len());
+        for method in Method::NAMES {
+            assert!(!seen.contains_key(&*pascal(method)), "{method}: generators call it so, too");
+        }
+    }
+
+    /// Generators make a class of an object with members and an enumeration of words, and import both by name.
+    #[test]
+    fn each_component_is_a_type() {
+        let document = document(&[]);
+        for (name, schema) in document["components"]["schemas"].as_object().expect("an object") {
+            assert!(is_type(schema), "{name}: {schema}");
+            assert_eq!(schema["title"], **name, "its title is its name");
+            assert_eq!(pascal(name), **name, "and a good one");
+        }
+        let formats = ["date-time", "ipv4", "ipv6", "password"];
+        for (way, schema) in schemas(&document) {
+            assert!(!schema["type"].is_array(), "{way}: one type each, others are choices");
+            assert!(
+                schema["format"].is_null() || formats.iter().any(|known| schema["format"] == *known),
+                "{way}"
+            );
+            let required = schema["required"].as_array().cloned().unwrap_or_default();
+            for (name, member) in schema["properties"].as_object().into_iter().flatten() {
+                // A condition speaks of members that are described elsewhere.
+                let described = schema["type"] == "object";
+                let says = required.contains(&json!(name)) || member.get("default").is_some();
+                assert!(!described || says, "{way}.{name}: it may be missing, and what does that mean?");
+            }
+        }
+    }
+
+    #[test]
+    fn required_params_come_first_and_every_method_lists_its_errors() {
+        let document = document(&[]);
+        for method in document["methods"].as_array().expect("a list") {
+            let name = method["name"].as_str().expect("a name");
+            let params = method["params"].as_array().expect("a list");
+            let required: Vec<bool> = params.iter().map(|param| param["required"] == true).collect();
+            assert!(required.is_sorted_by(|one, next| one >= next), "{name}: {required:?}");
+            let errors = method["errors"].as_array().expect("a list");
+            let codes: Vec<i64> = errors.iter().filter_map(|error| error["code"].as_i64()).collect();
+            assert!(codes.is_sorted_by(|one, next| one > next), "{name}: each once: {codes:?}");
+            for error in errors {
+                let symbol = error["data"]["cti"].as_str().and_then(Symbol::from_name).expect("a symbol");
+                assert_eq!(error["code"], symbol.code());
+                assert!(error["message"].as_str().is_some_and(|when| when.ends_with('.')), "{error}");
+            }
+            let not_open = errors.iter().any(|error| error["data"]["cti"] == "NOT_OPEN");
+            assert_eq!(not_open, name != "provider.open", "{name}");
+            assert_eq!(
+                method.get("x-status").is_some(),
+                errors.iter().any(|error| error["message"] == "Always, in this version."),
+                "{name}"
+            );
+        }
+    }
+
+    /// Whoever makes a program of the document meets no word of his language.
+    #[test]
+    fn no_name_of_the_document_is_a_reserved_word() {
+        let document = document(&[]);
+        let mut contract = BTreeSet::new();
+        for (method, param) in params(&document) {
+            let name = param["name"].as_str().expect("a name");
+            assert!(!WORDS.contains(&name), "{method}: {name}");
+            let own = param["x-contract-name"].as_str().unwrap_or(name);
+            contract.insert(own);
+            let aliases: Vec<&str> =
+                param["x-aliases"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let known = reserved(own).map_or(Vec::new(), |reserved| reserved.aliases.to_vec());
+            let mut all: Vec<&str> =
+                aliases.into_iter().chain([name]).filter(|other| *other != own).collect();
+            let mut known: Vec<&str> = known;
+            (all.sort_unstable(), known.sort_unstable());
+            assert_eq!(all, known, "{method}: {own}");
+        }
+        for reserved in RESERVED {
+            assert!(contract.contains(reserved.name), "{} is a name of no param", reserved.name);
+        }
+        // A member is no variable: `type` is fine, but a word of both languages would not be.
+        for (way, schema) in schemas(&document) {
+            for name in schema["properties"].as_object().into_iter().flat_map(Map::keys) {
+                assert!(!WORDS.contains(&name.as_str()), "{way}: {name}");
+            }
+        }
+        for event in EventType::ALL {
+            assert!(!event.name().split('.').any(|part| WORDS.contains(&part)), "{event}");
+        }
+        for method in Method::NAMES {
+            assert!(!method.split('.').any(|part| WORDS.contains(&part)), "{method}");
+        }
+    }
+
+    /// What the document shows of an event is read as this event and written again as the same.
+    #[test]
+    fn each_event_has_a_schema_and_an_example_that_reads_as_it() {
+        use crate::event::Received;
+        let document = document(&[]);
+        let events = |key: &str| document[key].as_array().expect("a list").clone();
+        let names: Vec<String> = events("x-events")
+            .iter()
+            .map(|event| event["name"].as_str().expect("a name").to_owned())
+            .collect();
+        assert_eq!(names, EventType::ALL.iter().map(|event| event.name()).collect::<Vec<_>>());
+        for event in events("x-events").iter().chain(&events("x-connection-events")) {
+            let (name, example) = (&event["name"], &event["example"]);
+            let schema = component(&event["schema"]).expect("a component");
+            let schema = &document["components"]["schemas"][schema];
+            assert_eq!(schema["properties"]["type"]["const"], *name);
+            assert_eq!(schema["examples"], json!([example]));
+            let raw = rpc::raw(example);
+            let again = match Received::parse(&raw).expect("it reads") {
+                Received::Event { seq, time, node, event } => {
+                    assert_eq!(*time, crate::event::rfc3339(examples::time()));
+                    event.encode(&(&*node).into(), examples::time()).frame(seq)
+                }
+                Received::Connection(event) => event.frame(examples::time()),
+                other @ (Received::Unknown { .. } | Received::UnknownConnection(_)) => {
+                    panic!("{name}: {other:?}")
+                }
+            };
+            let again: Value = serde_json::from_slice(&again.to_vec()).expect("JSON");
+            assert_eq!(again, json!({"jsonrpc": "2.0", "method": "event", "params": example}), "{name}");
         }
     }
 }

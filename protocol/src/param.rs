@@ -2,11 +2,12 @@
 //! right; whatever was read is good.
 
 use crate::error::{CtiError, Symbol};
+use crate::reserved::reserved;
 use crate::secret::Secret;
 use crate::wire::{DeviceType, Media};
 use device_model::media::{Codec, MediaTermination};
 use device_model::{Cause, DeviceName, Dn, LegId, SessionId};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -32,13 +33,24 @@ pub(crate) trait Param: Sized {
     const REQUIRED: bool = true;
 }
 
-/// Takes one param out of the object.
+/// Takes one param out of the object, by its name or by one of its aliases.
 pub(crate) fn take<T: Param>(fields: &mut Map<String, Value>, name: &'static str) -> Result<T, CtiError> {
-    match fields.remove(name) {
-        None => T::absent(),
-        Some(value) => T::read(value),
+    let mut found = fields.remove(name).map(|value| (name, value));
+    for alias in reserved(name).map_or(&[][..], |reserved| reserved.aliases) {
+        match (fields.remove(*alias), &found) {
+            (None, _) => {}
+            (Some(value), None) => found = Some((alias, value)),
+            (Some(_), Some((given, _))) => {
+                let message =
+                    format!("is another name of `{name}`, which is given as `{given}`: write one of them");
+                return Err(wrong(message).under(alias));
+            }
+        }
     }
-    .map_err(|error| error.under(name))
+    match found {
+        None => T::absent().map_err(|error| error.under(name)),
+        Some((written, value)) => T::read(value).map_err(|error| error.under(written)),
+    }
 }
 
 fn wrong(message: impl Into<std::borrow::Cow<'static, str>>) -> CtiError {
@@ -279,8 +291,9 @@ impl Param for Vec<Glob> {
     fn write(&self) -> Value {
         self.iter().map(Param::write).collect()
     }
-    fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "array", "items": {"type": "string"}, "maxItems": MAX_GLOBS})
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let glob = Glob::schema(generator);
+        json_schema!({"type": "array", "items": glob, "maxItems": MAX_GLOBS})
     }
 }
 
@@ -299,7 +312,7 @@ impl Param for Cause {
         self.code().into()
     }
     fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"anyOf": [{"type": "integer", "minimum": 1, "maximum": 127}, {"type": "string"}]})
+        json_schema!({"anyOf": [{"type": "integer", "minimum": 1, "maximum": 127}, {"type": "string", "minLength": 1}]})
     }
 }
 
@@ -339,7 +352,7 @@ impl Param for Scope {
         }
     }
     fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"enum": ["controlled", "all"]})
+        json_schema!({"type": "string", "enum": ["controlled", "all"]})
     }
 }
 
@@ -366,7 +379,7 @@ impl Param for Purpose {
         }
     }
     fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"enum": ["transfer", "conference"]})
+        json_schema!({"type": "string", "enum": ["transfer", "conference"]})
     }
 }
 
@@ -476,7 +489,7 @@ impl Param for IpAddr {
         self.to_string().into()
     }
     fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]})
+        json_schema!({"type": "string", "format": "ip"})
     }
 }
 
@@ -508,7 +521,7 @@ impl Param for Codec {
         self.rtp_name().into()
     }
     fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"enum": ["PCMU", "PCMA", "G722", "G729", "opus"]})
+        json_schema!({"type": "string", "enum": ["PCMU", "PCMA", "G722", "G729", "opus"]})
     }
 }
 
@@ -528,7 +541,7 @@ impl Param for SrtpSuite {
         (*self.0).into()
     }
     fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string"})
+        json_schema!({"type": "string", "pattern": "^[A-Z0-9_]{1,64}$"})
     }
 }
 
@@ -556,7 +569,26 @@ impl Param for MediaTermination {
         serde_json::to_value(Media::from(self)).expect("texts and numbers only")
     }
     fn schema(generator: &mut SchemaGenerator) -> Schema {
-        Media::json_schema(generator)
+        let (ip, port) = (IpAddr::schema(generator), RtpPort::schema(generator));
+        let codecs = Codec::schema(generator);
+        let codecs = json_schema!({"type": "array", "items": codecs, "minItems": 1, "maxItems": 16});
+        let suite = SrtpSuite::schema(generator);
+        let srtp = json_schema!({"type": "array", "items": suite, "maxItems": 16});
+        let mode = |name: &str| json_schema!({"type": "string", "const": name});
+        let (none, fixed, dynamic) = (mode("none"), mode("static"), mode("dynamic"));
+        json_schema!({"oneOf": [
+            {"type": "object", "properties": {"mode": none}, "required": ["mode"]},
+            {
+                "type": "object",
+                "properties": {"mode": fixed, "ip": ip, "port": port, "codecs": codecs, "srtp": srtp},
+                "required": ["mode", "ip", "port", "codecs"],
+            },
+            {
+                "type": "object",
+                "properties": {"mode": dynamic, "codecs": codecs, "srtp": srtp},
+                "required": ["mode", "codecs"],
+            },
+        ]})
     }
 }
 
@@ -603,6 +635,7 @@ impl Param for Resume {
     fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "object",
+            "description": "The session to go on with, and the number of the last event that the client has of it.",
             "properties": {"session": {"type": "string"}, "last_seq": {"type": "integer", "minimum": 0}},
             "required": ["session", "last_seq"],
         })

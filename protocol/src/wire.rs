@@ -113,6 +113,7 @@ pub enum Presentation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cause {
     /// 1–127
+    #[schemars(range(min = 1, max = 127))]
     pub code: u16,
     /// `user_busy`; `cause_N` for a number without a name of its own.
     pub name: Arc<str>,
@@ -216,6 +217,8 @@ pub struct Line {
     pub dn: Dn,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<Arc<str>>,
+    /// 1 is the first.
+    #[schemars(range(min = 1))]
     pub index: u32,
     pub max_calls: u32,
     pub busy_trigger: u32,
@@ -314,7 +317,7 @@ pub struct Address {
 }
 
 /// How an application ends the media of its port or route point.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
 #[allow(missing_docs)] // contract §3
 pub enum Media {
@@ -361,9 +364,11 @@ pub struct StartedStream {
     pub ip: IpAddr,
     pub port: u16,
     pub codec: Arc<str>,
+    #[schemars(range(max = 127))]
     pub payload_type: u8,
     pub packet_ms: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 127))]
     pub dtmf_payload_type: Option<u8>,
     pub mode: MediaMode,
     pub security: Security,

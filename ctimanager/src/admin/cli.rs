@@ -1,7 +1,7 @@
 //! The arguments of the `ctimanager` command, and which function carries each out.
 
 use super::socket::{self, Question};
-use super::{Format, Outcome, bench, check_config, demo, explain, password, pki, run};
+use super::{Format, Outcome, api, bench, check_config, demo, explain, password, pki, run};
 use clap::{Parser, Subcommand};
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -65,7 +65,11 @@ enum Command {
         node: socket::Node,
     },
     /// Print the CTI protocol as an OpenRPC document
-    Api,
+    Api {
+        /// The configuration whose nodes the document's `servers` are; without it they are the usual ports of localhost
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
     /// Print the JSON Schema of the configuration
     ConfigSchema,
 }
@@ -146,7 +150,7 @@ fn run(cli: Cli, now: SystemTime) -> Outcome {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Ask(question) => socket::ask(question),
-        Command::Api => Outcome::good(format!("{:#}", protocol::openrpc::document())),
+        Command::Api { config } => api::api(config.as_deref()),
         Command::ConfigSchema => Outcome::good(format!("{:#}", crate::config::json_schema())),
     }
 }

@@ -1,6 +1,7 @@
 //! What an administrator types: the command line. Each command is a function of its own that returns an [`Outcome`];
 //! only [`cli`] reads arguments, and only [`Outcome::tell`] writes.
 
+mod api;
 pub mod bench;
 pub mod check_config;
 pub mod cli;

@@ -19,6 +19,7 @@ mod read;
 
 mod schema;
 mod sections;
+mod servers;
 mod types;
 mod units;
 mod yaml;
@@ -33,6 +34,7 @@ pub use read::{Loaded, load, parse, state_dir};
 
 pub(crate) use convert::address;
 pub use schema::json_schema;
+pub use servers::CtiListeners;
 pub use types::*;
 
 #[cfg(test)]

@@ -256,13 +256,19 @@ fn address_of(host: &str, port: u16) -> Result<SocketAddr, StartError> {
 }
 
 fn surroundings(bound: &Bound, resolved: HashMap<TrunkName, SocketAddr>) -> Surroundings {
-    let Listen { sip_udp, sip_tcp, sip_tls, cti_tls, .. } = &bound.addresses;
+    let Listen { sip_udp, sip_tcp, sip_tls, cti_tls, cti_plain, web, control: _ } = &bound.addresses;
     let sip_listen =
         [(sip::Transport::Udp, sip_udp), (sip::Transport::Tcp, sip_tcp), (sip::Transport::Tls, sip_tls)];
     let each =
         sip_listen.into_iter().flat_map(|(transport, all)| all.iter().map(move |own| (transport, *own)));
-    let (sip_listen, cti_tls) = (each.collect(), cti_tls.clone());
-    Surroundings { sip_listen, cti_tls, resolved, ..Surroundings::default() }
+    Surroundings {
+        sip_listen: each.collect(),
+        cti_tls: cti_tls.clone(),
+        cti_plain: cti_plain.clone(),
+        web: web.clone(),
+        resolved,
+        ..Surroundings::default()
+    }
 }
 
 /// The addresses of trunks that are configured by name. It blocks. A name without an address is told and left out: its

@@ -31,7 +31,7 @@ impl Node {
             Method::ProviderClose(_) => self.close_provider(step, id, token),
             Method::ProviderDevices(wish) => self.list_devices(step, id, token, wish),
             Method::ProviderSnapshot(wish) => self.snapshot(step, id, token, &wish),
-            Method::RpcDiscover(_) => self.reply(id, token, Ok(protocol::openrpc::answer())),
+            Method::RpcDiscover(_) => self.discover(id, token),
             Method::DeviceOpen(DeviceOpen { device, cursor: Some(cursor), limit, .. }) => {
                 self.next_page(step, id, token, &cursor, limit, Some(&device));
             }
@@ -44,6 +44,11 @@ impl Node {
                 None => self.refuse(id, token, unsupported(&other)),
             },
         }
+    }
+
+    fn discover(&mut self, id: SessionId, token: RequestToken) {
+        let document = protocol::openrpc::answer(&self.settings.servers);
+        self.reply(id, token, Ok(document));
     }
 
     fn ask_model(

@@ -2,9 +2,10 @@
 
 use super::bridge::{PeerProof, TrunkPeer};
 use super::directory::Accounts;
-use crate::config::{self, Config, Listener};
+use crate::config::{self, Config, CtiListeners, Listener};
 use device_model::plan::Plan;
 use device_model::{NodeName, TrunkName};
+use protocol::openrpc::Server;
 use security::Policy;
 use security::shares::{Door, Place, Rate, Share, Shares};
 use security::tls::Serial;
@@ -22,6 +23,8 @@ pub struct Settings {
     pub node: NodeName,
     /// Where applications may reconnect, in order (`host:port`, TLS).
     pub ctimanagers: Vec<Arc<str>>,
+    /// Where the nodes' CTI is reached, as the OpenRPC document says it.
+    pub servers: Vec<Server>,
     /// This node's SIP listeners.
     pub sip_listen: Vec<(sip::Transport, std::net::SocketAddr)>,
     /// What others are told of them.
@@ -101,6 +104,10 @@ pub struct Surroundings {
     pub sip_listen: Vec<(sip::Transport, SocketAddr)>,
     /// This node's CTI listeners for TLS, their real ports, in the order of its hosts.
     pub cti_tls: Vec<SocketAddr>,
+    /// Those without.
+    pub cti_plain: Vec<SocketAddr>,
+    /// This node's HTTPS listeners.
+    pub web: Vec<SocketAddr>,
     /// Addresses of trunks whose host is a name.
     pub resolved: HashMap<TrunkName, SocketAddr>,
     /// When the node's own certificate ends.
@@ -121,7 +128,8 @@ impl Settings {
         Self {
             cluster: config.cluster.name.clone(),
             node: node.name.clone(),
-            ctimanagers: config.nodes.iter().flat_map(|n| reconnect(n, node, surroundings)).collect(),
+            ctimanagers: ctimanagers(config, node, surroundings),
+            servers: config.nodes.iter().flat_map(|n| n.servers(bound(n, node, surroundings))).collect(),
             sip_listen: surroundings.sip_listen.clone(),
             advertised: advertised(node, surroundings),
             plan: Arc::new(config.plan()),
@@ -171,20 +179,20 @@ fn share_of(parameters: &config::ServiceParameters, share: Share) -> u64 {
     }
 }
 
-/// Where applications reach a node over TLS, in the order of its hosts.
-fn reconnect(node: &config::Node, own: &config::Node, surroundings: &Surroundings) -> Vec<Arc<str>> {
-    let Some(configured) = node.cti.tls.filter(|_| node.ctimanager) else { return Vec::new() };
-    let mut found: Vec<Arc<str>> = Vec::new();
-    for (index, host) in node.addresses.hosts(Listener::Cti).iter().enumerate() {
-        let bound = surroundings.cti_tls.get(index).filter(|_| node.name == own.name);
-        let port = bound.map_or(configured, SocketAddr::port);
-        let Some((host, port)) = node.addresses.told(Listener::Cti, host, port) else { continue };
-        let text = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        if !found.iter().any(|known| **known == *text) {
-            found.push(text.into());
-        }
+/// Where applications reach the nodes over TLS, in the order of their hosts.
+fn ctimanagers(config: &Config, own: &config::Node, surroundings: &Surroundings) -> Vec<Arc<str>> {
+    let of = |n: &config::Node| n.authorities(Listener::Cti, n.cti.tls, bound(n, own, surroundings).tls);
+    config.nodes.iter().flat_map(of).map(Arc::from).collect()
+}
+
+/// What is known of a node's CTI listeners: the real ports of its own, nothing of another's.
+fn bound<'a>(node: &config::Node, own: &config::Node, surroundings: &'a Surroundings) -> CtiListeners<'a> {
+    let Surroundings { cti_tls, cti_plain, web, .. } = surroundings;
+    if node.name == own.name {
+        CtiListeners { tls: cti_tls, plain: cti_plain, web }
+    } else {
+        CtiListeners::default()
     }
-    found
 }
 
 /// What is told of each SIP listener that is not told by its own address.

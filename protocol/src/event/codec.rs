@@ -7,6 +7,7 @@ use crate::frame::Frame;
 use crate::wire::{Leg, MediaDirection, Party, Privileges, ServiceReason, StartedStream, text};
 use bytes::Bytes;
 use device_model::{CallId, DeviceName, Dn, LegId, NodeName};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -260,6 +261,48 @@ impl Event {
             EventType::MediaSrtpKey => read::<body::KeyBody>(raw),
         }
     }
+
+    /// The schema of an event's own members, which follow `seq`, `time`, `type` and `node`; `None` where it has none.
+    pub(crate) fn body_schema(event_type: EventType, generator: &mut SchemaGenerator) -> Option<Schema> {
+        let describe = match event_type {
+            EventType::ProviderInService => return None,
+            EventType::ProviderOutOfService => body::ProviderOutOfService::json_schema,
+            EventType::ProviderPrivilegesChanged => body::PrivilegesChanged::json_schema,
+            EventType::DeviceAdded
+            | EventType::DeviceRemoved
+            | EventType::DeviceRestricted
+            | EventType::DeviceUnrestricted
+            | EventType::DeviceInService
+            | EventType::DeviceOutOfService
+            | EventType::DeviceClosed => body::DeviceBody::json_schema,
+            EventType::LineForwardChanged | EventType::LineAutoAcceptChanged => body::LineBody::json_schema,
+            EventType::Alarm => body::AlarmBody::json_schema,
+            EventType::CallDialtone
+            | EventType::CallDialing
+            | EventType::CallProceeding
+            | EventType::CallRingback
+            | EventType::CallOffering
+            | EventType::CallRinging
+            | EventType::CallConnected
+            | EventType::CallHeld
+            | EventType::CallFailed
+            | EventType::CallDisconnected
+            | EventType::CallChanged => body::LegBody::json_schema,
+            EventType::CallTransferred => body::Transferred::json_schema,
+            EventType::CallConferenced => body::Conferenced::json_schema,
+            EventType::CallDtmf => body::Dtmf::json_schema,
+            EventType::CallParked => body::Parked::json_schema,
+            EventType::ParkParked
+            | EventType::ParkRetrieved
+            | EventType::ParkReverted
+            | EventType::ParkAbandoned => body::ParkBody::json_schema,
+            EventType::MediaOpenChannel => super::OpenChannel::json_schema,
+            EventType::MediaStarted => body::Started::json_schema,
+            EventType::MediaStopped => body::Stopped::json_schema,
+            EventType::MediaSrtpKey => body::KeyBody::json_schema,
+        };
+        Some(describe(generator))
+    }
 }
 
 fn read<B: DeserializeOwned + Into<Event>>(raw: &str) -> serde_json::Result<Event> {
@@ -291,7 +334,7 @@ mod body {
 
     macro_rules! bodies {
         ($($name:ident { $($(#[$attr:meta])* $field:ident : $ty:ty),* $(,)? })*) => { $(
-            #[derive(Serialize, Deserialize)]
+            #[derive(Serialize, Deserialize, schemars::JsonSchema)]
             pub(super) struct $name { $($(#[$attr])* pub(super) $field: $ty,)* }
         )* };
     }
@@ -307,21 +350,51 @@ mod body {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             reason: Option<ServiceReason>,
         }
-        LineBody { #[serde(with = "text")] device: DeviceName, line: crate::wire::Line }
+        LineBody {
+            #[serde(with = "text")]
+            #[schemars(with = "String")]
+            device: DeviceName,
+            line: crate::wire::Line,
+        }
         AlarmBody { alarm: Alarm }
         LegBody { leg: Leg }
-        Transferred { #[serde(with = "text")] from_call: CallId, #[serde(with = "text")] to_call: CallId, ok: bool }
+        Transferred {
+            #[serde(with = "text")]
+            #[schemars(with = "String")]
+            from_call: CallId,
+            #[serde(with = "text")]
+            #[schemars(with = "String")]
+            to_call: CallId,
+            ok: bool,
+        }
         Conferenced {
             #[serde(with = "text")]
+            #[schemars(with = "String")]
             call: CallId,
             legs: Vec<Leg>,
             ok: bool,
             #[serde(with = "text::list", default)]
+            #[schemars(with = "Vec<String>")]
             failed: Vec<LegId>,
         }
-        Dtmf { leg: Leg, digit: char }
-        Parked { leg: Leg, #[serde(with = "text")] park_number: Dn }
-        ParkBody { #[serde(with = "text")] park_number: Dn, parked: Party, parker: Party }
+        Dtmf {
+            leg: Leg,
+            #[schemars(regex(pattern = r"^[0-9A-D*#]$"))]
+            digit: char,
+        }
+        Parked {
+            leg: Leg,
+            #[serde(with = "text")]
+            #[schemars(with = "String")]
+            park_number: Dn,
+        }
+        ParkBody {
+            #[serde(with = "text")]
+            #[schemars(with = "String")]
+            park_number: Dn,
+            parked: Party,
+            parker: Party,
+        }
         Started { leg: Leg, #[serde(flatten)] stream: StartedStream }
         Stopped { leg: Leg, direction: MediaDirection }
         KeyBody { leg: Leg, direction: MediaDirection, #[serde(flatten)] key: SrtpKey }

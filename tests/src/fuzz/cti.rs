@@ -220,7 +220,7 @@ pub(super) fn methods(data: &[u8]) {
 fn params_of_methods() -> &'static [(String, Vec<String>)] {
     static METHODS: OnceLock<Vec<(String, Vec<String>)>> = OnceLock::new();
     METHODS.get_or_init(|| {
-        let document = protocol::openrpc::document();
+        let document = protocol::openrpc::document(&[]);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let methods = document["methods"].as_array().expect("methods").iter();
         let described: Vec<_> = methods

@@ -1,7 +1,8 @@
 //! A CTI client written from the protocol's page alone, on plain JSON values: it shares no code with the server and
-//! the SDK, so that it is a second opinion about what goes over the wire.
+//! the SDK, so that it is a second opinion about what goes over the wire. It holds all that it is told against the OpenRPC
+//! document.
 
-use super::{SOON, websocket};
+use super::{SOON, document, websocket};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
@@ -20,7 +21,8 @@ use tokio_rustls::client::TlsStream;
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// One connection. It checks by itself that events are numbered 1, 2, 3, … without gaps.
+/// One connection. It checks by itself that events are numbered 1, 2, 3, … without gaps, and that each event and each answer
+/// is as the document says.
 pub struct Cti {
     read: BufReader<ReadHalf<Box<dyn Stream>>>,
     write: WriteHalf<Box<dyn Stream>>,
@@ -29,6 +31,8 @@ pub struct Cti {
     next_seq: u64,
     backlog: VecDeque<Value>,
     replies: HashMap<u64, Reply>,
+    /// The methods of requests without an answer yet, by their ids.
+    asked: HashMap<u64, String>,
     closed: bool,
 }
 
@@ -104,6 +108,7 @@ impl Cti {
             next_seq: 1,
             backlog: VecDeque::new(),
             replies: HashMap::new(),
+            asked: HashMap::new(),
             closed: false,
         }
     }
@@ -114,6 +119,14 @@ impl Cti {
     /// If it is refused.
     pub async fn open(&mut self, user: &str, password: &str) -> Value {
         self.call("provider.open", json!({"user": user, "password": password, "application": "lab"})).await
+    }
+
+    /// The OpenRPC document of the server, which a provider has to be open for.
+    pub async fn discovered(mut self, user: &str) -> Value {
+        self.open(user, super::node::PASSWORD).await;
+        let document = self.call("rpc.discover", json!({})).await;
+        self.call("provider.close", json!({})).await;
+        document
     }
 
     /// Opens a provider that goes on with a session; the numbers of the events go on, too, where it was resumed.
@@ -175,6 +188,7 @@ impl Cti {
     pub async fn send(&mut self, method: &str, params: Value) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
+        self.asked.insert(id, method.to_owned());
         let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         self.send_line(request.to_string().as_bytes()).await;
         id
@@ -300,9 +314,18 @@ impl Cti {
             .unwrap_or_else(|e| panic!("not JSON ({e}): {}", String::from_utf8_lossy(&line)));
         assert_eq!(message["jsonrpc"], "2.0", "{message}");
         if message["method"] == "event" {
-            return Some(Message::Event(self.numbered(message["params"].clone())));
+            let event = message["params"].clone();
+            document::check_event(&event).unwrap_or_else(|why| panic!("{event}: {why}"));
+            return Some(Message::Event(self.numbered(event)));
         }
         let id = message["id"].as_u64().unwrap_or(0);
+        if let Some(method) = self.asked.remove(&id) {
+            let checked = match message.get("error") {
+                None => document::check_result(&method, &message["result"]),
+                Some(error) => document::check_error(&method, error),
+            };
+            checked.unwrap_or_else(|why| panic!("{method}: {message}: {why}"));
+        }
         Some(Message::Reply(id, reply_of(&message)))
     }
 

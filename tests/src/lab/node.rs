@@ -289,6 +289,12 @@ impl Node {
         .await;
     }
 
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.folder.join("config.yaml")
+    }
+
     /// The certificate of its authority.
     #[must_use]
     pub fn ca(&self) -> PathBuf {

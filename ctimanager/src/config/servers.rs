@@ -1,0 +1,45 @@
+//! Where a node's CTI is reached, as others are told it.
+
+use super::types::{Listener, Node};
+use protocol::openrpc::Server;
+use std::net::SocketAddr;
+
+/// Where the CTI listeners of a node really are, in the order of its hosts; empty = not known.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)] // named as in the configuration
+pub struct CtiListeners<'a> {
+    pub tls: &'a [SocketAddr],
+    pub plain: &'a [SocketAddr],
+    pub web: &'a [SocketAddr],
+}
+
+impl Node {
+    /// The servers of an OpenRPC document about this node.
+    #[must_use]
+    pub fn servers(&self, bound: CtiListeners<'_>) -> Vec<Server> {
+        let web = self.authorities(Listener::Web, self.web, bound.web);
+        let tls = self.authorities(Listener::Cti, self.cti.tls, bound.tls);
+        let plain = self.authorities(Listener::Cti, self.cti.plain, bound.plain);
+        let web = web.iter().map(|authority| Server::websocket(authority));
+        let tls = tls.iter().map(|authority| Server::tls(authority));
+        web.chain(tls).chain(plain.iter().map(|authority| Server::plain(authority))).collect()
+    }
+
+    /// `host:port` of a CTI listener for others, in the order of the node's hosts. A port that the system will choose is
+    /// known once it has.
+    #[must_use]
+    pub fn authorities(&self, listener: Listener, port: Option<u16>, bound: &[SocketAddr]) -> Vec<String> {
+        let Some(configured) = port.filter(|_| self.ctimanager) else { return Vec::new() };
+        let mut found: Vec<String> = Vec::new();
+        for (index, host) in self.addresses.hosts(listener).iter().enumerate() {
+            let port = bound.get(index).map_or(configured, SocketAddr::port);
+            let told = self.addresses.told(listener, host, port).filter(|(_, port)| *port != 0);
+            let Some((host, port)) = told else { continue };
+            let text = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+            if !found.contains(&text) {
+                found.push(text);
+            }
+        }
+        found
+    }
+}
