@@ -38,8 +38,8 @@ pub(crate) fn take<T: Param>(fields: &mut Map<String, Value>, name: &'static str
     let mut found = fields.remove(name).map(|value| (name, value));
     for alias in reserved(name).map_or(&[][..], |reserved| reserved.aliases) {
         match (fields.remove(*alias), &found) {
-            (None, _) => {}
-            (Some(value), None) => found = Some((alias, value)),
+            (None, _) | (Some(Value::Null), Some(_)) => {}
+            (Some(value), None | Some((_, Value::Null))) => found = Some((alias, value)),
             (Some(_), Some((given, _))) => {
                 let message =
                     format!("is another name of `{name}`, which is given as `{given}`: write one of them");

@@ -101,3 +101,52 @@ pub(crate) const WORDS: &[&str] = &[
     "var",
     "void",
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::methods::Method;
+    use crate::{CtiError, Symbol};
+    use serde_json::{Value, json};
+
+    fn read(method: &str, params: &Value) -> Result<Method, CtiError> {
+        Method::parse(method, Some(&crate::rpc::raw(params)))
+    }
+
+    #[test]
+    fn a_param_is_the_same_by_each_of_its_names() {
+        for (method, rest, name, value) in [
+            ("call.consult", json!({"leg": "l1", "destination": "2"}), "for", json!("transfer")),
+            ("call.transfer", json!({"leg": "l1"}), "with", json!("l2")),
+            ("call.conference", json!({"leg": "l1"}), "with", json!(["l2", "l3"])),
+            ("provider.devices", json!({}), "type", json!("phone")),
+        ] {
+            let with = |names: &[(&str, &Value)]| {
+                let mut params = rest.clone();
+                names.iter().for_each(|(name, value)| params[*name] = (*value).clone());
+                params
+            };
+            let as_ever = read(method, &with(&[(name, &value)]));
+            assert!(as_ever.is_ok(), "{as_ever:?}");
+            for alias in super::reserved(name).expect("it is one").aliases {
+                assert_eq!(read(method, &with(&[(alias, &value)])), as_ever, "{alias}");
+                // A `null` is nothing.
+                assert_eq!(read(method, &with(&[(alias, &value), (name, &Value::Null)])), as_ever, "{alias}");
+                assert_eq!(read(method, &with(&[(alias, &Value::Null), (name, &value)])), as_ever, "{alias}");
+                let twice = read(method, &with(&[(alias, &value), (name, &value)])).expect_err("two of them");
+                assert_eq!(
+                    (twice.symbol, twice.data.field.as_deref()),
+                    (Symbol::InvalidParams, Some(*alias))
+                );
+                let wrong = read(method, &with(&[(alias, &json!(7.5))])).expect_err("no such value");
+                assert_eq!(
+                    wrong.data.field.as_deref(),
+                    Some(*alias),
+                    "what is wrong is called as it was written"
+                );
+            }
+            let missing =
+                read("call.consult", &json!({"leg": "l1", "destination": "2"})).expect_err("for what?");
+            assert_eq!(missing.data.field.as_deref(), Some("for"));
+        }
+    }
+}

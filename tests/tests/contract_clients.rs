@@ -4,12 +4,16 @@
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::Duration;
 use tests::lab::clients;
 use tests::lab::cti::Cti;
 use tests::lab::document;
 use tests::lab::node::{Config, Node, PASSWORD};
 use tests::lab::process::Process;
 use tests::lab::{Lab, SOON, built};
+
+/// How long an interpreter may take to load a client, beside all else that a machine does.
+const RUNTIME_STARTS: Duration = Duration::from_secs(30);
 
 fn config(lab: &Lab) -> Config {
     Config::new(lab)
@@ -30,7 +34,7 @@ async fn caller(lab: &Lab, node: &Node) -> Cti {
 
 /// The attendant's client is ready: it answers a call, greets the caller, and leaves when the call is over.
 async fn is_attended(lab: &Lab, node: &Node, mut attendant: Process) -> Process {
-    attendant.wait_for_log("\"ready\"", SOON).await;
+    attendant.wait_for_log("\"ready\"", RUNTIME_STARTS).await;
     let mut caller = caller(lab, node).await;
     let made = caller.call("call.make", json!({"device": "PORT_001", "destination": "5000"})).await;
     caller.expect_leg("call.connected", &made["leg"]).await;

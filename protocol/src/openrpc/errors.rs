@@ -63,73 +63,89 @@ fn own_of_planned(method: &str) -> &'static [Entry] {
     }
 }
 
+const OPEN_PROVIDER: &[Entry] = &[
+    (S::AlreadyOpen, "The connection has a provider, or one is being opened."),
+    (S::LoginFailed, "User or password is wrong, or the certificate is another user's; which is not said."),
+    (S::SecureConnectionRequired, "The user may come by TLS only."),
+    (S::UserNotCtiEnabled, "The user is not in the group that `data.needs` names."),
+    (S::MaxConnections, "The node, or the user, has as many sessions as may be; those in their grace count."),
+];
+
+const OPEN_DEVICE: &[Entry] = &[
+    NOT_CONTROLLED,
+    NO_DEVICE,
+    RESTRICTED,
+    (S::DeviceAlreadyOpen, "This session has the device open already."),
+    (S::CannotTerminateMediaOnPhone, "The device is a phone, and `media` is there."),
+    (S::MediaRequired, "The device is a CTI port, and there is no `media`, or its mode is `none`."),
+    (S::MediaAlreadyTerminatedStatic, "Another application has it open with static media."),
+    (S::MediaAlreadyTerminatedDynamic, "Another application has it open with dynamic media."),
+    (S::MediaAlreadyTerminatedNone, "Another application has it open without media."),
+    (S::MediaCapabilityMismatch, "Codecs or SRTP suites differ from those with which it is open already."),
+];
+
+const SET_FORWARD: &[Entry] = &[
+    NOT_CONTROLLED,
+    NO_DEVICE,
+    DEVICE_NOT_OPEN,
+    RESTRICTED,
+    NO_LINE,
+    LINE_RESTRICTED,
+    (S::DestinationUnknown, "Nobody has that number, or the line may not dial it."),
+];
+
+const SET_AUTO_ACCEPT: &[Entry] = &[
+    NOT_CONTROLLED,
+    NO_DEVICE,
+    DEVICE_NOT_OPEN,
+    RESTRICTED,
+    NO_LINE,
+    LINE_RESTRICTED,
+    (S::OperationNotSupported, "The device is a phone, which accepts by itself."),
+];
+
+const MAKE_CALL: &[Entry] = &[
+    NOT_CONTROLLED,
+    NO_DEVICE,
+    DEVICE_NOT_OPEN,
+    RESTRICTED,
+    NO_LINE,
+    LINE_RESTRICTED,
+    CALLING_NUMBER,
+    (S::OperationNotSupported, "The device is a phone: calls are made from CTI ports and route points."),
+    (S::MediaRequired, "The device is open without media."),
+    (S::MaxCalls, "The line, the device or the node has as many calls as it may have."),
+];
+
+const REDIRECT: &[Entry] = &[
+    NO_LEG,
+    STATE,
+    CALLING_NUMBER,
+    (S::DestinationUnknown, "Nobody has that number, or the line may not dial it."),
+    (S::DestinationBusy, "The destination is busy or refused the call."),
+    (S::DestinationOutOfService, "The destination can't be reached now."),
+];
+
+const SET_MEDIA: &[Entry] = &[
+    NO_LEG,
+    STATE,
+    (S::CannotTerminateMediaOnPhone, "The leg is a phone's, which ends its own media."),
+    (S::MediaRequired, "The device is open without media."),
+    (S::MediaAlreadyTerminatedStatic, "The device has one address for all its calls."),
+    (S::MediaAlreadySet, "An address was given already, maybe by another application."),
+];
+
 fn own(method: &str) -> &'static [Entry] {
     match method {
-        "provider.open" => &[
-            (S::AlreadyOpen, "The connection has a provider, or one is being opened."),
-            (
-                S::LoginFailed,
-                "User or password is wrong, or the certificate is another user's; which is not said.",
-            ),
-            (S::SecureConnectionRequired, "The user may come by TLS only."),
-            (S::UserNotCtiEnabled, "The user is not in the group that `data.needs` names."),
-            (
-                S::MaxConnections,
-                "The node, or the user, has as many sessions as may be; those in their grace count.",
-            ),
-        ],
+        "provider.open" => OPEN_PROVIDER,
         "provider.devices" => {
             &[(S::PrivilegeViolation, "`scope` is `all`, and the user is no super provider.")]
         }
-        "device.open" => &[
-            NOT_CONTROLLED,
-            NO_DEVICE,
-            RESTRICTED,
-            (S::DeviceAlreadyOpen, "This session has the device open already."),
-            (S::CannotTerminateMediaOnPhone, "The device is a phone, and `media` is there."),
-            (S::MediaRequired, "The device is a CTI port, and there is no `media`, or its mode is `none`."),
-            (S::MediaAlreadyTerminatedStatic, "Another application has it open with static media."),
-            (S::MediaAlreadyTerminatedDynamic, "Another application has it open with dynamic media."),
-            (S::MediaAlreadyTerminatedNone, "Another application has it open without media."),
-            (
-                S::MediaCapabilityMismatch,
-                "Codecs or SRTP suites differ from those with which it is open already.",
-            ),
-        ],
+        "device.open" => OPEN_DEVICE,
         "device.close" => &[NOT_CONTROLLED, NO_DEVICE, DEVICE_NOT_OPEN],
-        "line.set_forward" => &[
-            NOT_CONTROLLED,
-            NO_DEVICE,
-            DEVICE_NOT_OPEN,
-            RESTRICTED,
-            NO_LINE,
-            LINE_RESTRICTED,
-            (S::DestinationUnknown, "Nobody has that number, or the line may not dial it."),
-        ],
-        "line.set_auto_accept" => &[
-            NOT_CONTROLLED,
-            NO_DEVICE,
-            DEVICE_NOT_OPEN,
-            RESTRICTED,
-            NO_LINE,
-            LINE_RESTRICTED,
-            (S::OperationNotSupported, "The device is a phone, which accepts by itself."),
-        ],
-        "call.make" => &[
-            NOT_CONTROLLED,
-            NO_DEVICE,
-            DEVICE_NOT_OPEN,
-            RESTRICTED,
-            NO_LINE,
-            LINE_RESTRICTED,
-            CALLING_NUMBER,
-            (
-                S::OperationNotSupported,
-                "The device is a phone: calls are made from CTI ports and route points.",
-            ),
-            (S::MediaRequired, "The device is open without media."),
-            (S::MaxCalls, "The line, the device or the node has as many calls as it may have."),
-        ],
+        "line.set_forward" => SET_FORWARD,
+        "line.set_auto_accept" => SET_AUTO_ACCEPT,
+        "call.make" => MAKE_CALL,
         "call.accept" | "call.reject" => &[NO_LEG, STATE, BY_PHONE],
         "call.answer" => &[
             NO_LEG,
@@ -137,28 +153,14 @@ fn own(method: &str) -> &'static [Entry] {
             BY_PHONE,
             (S::MediaRequired, "The route point is open without media: it can only redirect."),
         ],
-        "call.redirect" => &[
-            NO_LEG,
-            STATE,
-            CALLING_NUMBER,
-            (S::DestinationUnknown, "Nobody has that number, or the line may not dial it."),
-            (S::DestinationBusy, "The destination is busy or refused the call."),
-            (S::DestinationOutOfService, "The destination can't be reached now."),
-        ],
+        "call.redirect" => REDIRECT,
         "call.drop" | "call.hold" | "call.set_user_data" => &[NO_LEG, STATE],
         "call.retrieve" => &[
             NO_LEG,
             STATE,
             (S::OperationNotSupported, "The phone itself holds the call: only the phone can retrieve it."),
         ],
-        "call.set_media" => &[
-            NO_LEG,
-            STATE,
-            (S::CannotTerminateMediaOnPhone, "The leg is a phone's, which ends its own media."),
-            (S::MediaRequired, "The device is open without media."),
-            (S::MediaAlreadyTerminatedStatic, "The device has one address for all its calls."),
-            (S::MediaAlreadySet, "An address was given already, maybe by another application."),
-        ],
+        "call.set_media" => SET_MEDIA,
         _ => &[],
     }
 }

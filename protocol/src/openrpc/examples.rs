@@ -33,9 +33,7 @@ pub(super) fn event(event_type: EventType) -> Event {
         EventType::ProviderOutOfService => {
             Event::ProviderOutOfService { reason: Some(ServiceReason::CallmanagerFailure) }
         }
-        EventType::ProviderPrivilegesChanged => Event::ProviderPrivilegesChanged {
-            privileges: Privileges { calling_number_modification: true, ..Privileges::default() },
-        },
+        EventType::ProviderPrivilegesChanged => Event::ProviderPrivilegesChanged { privileges: privileges() },
         EventType::DeviceAdded => of_device(DeviceChange::Added, None),
         EventType::DeviceRemoved => of_device(DeviceChange::Removed, None),
         EventType::DeviceRestricted => of_device(DeviceChange::Restricted, None),
@@ -62,19 +60,11 @@ pub(super) fn event(event_type: EventType) -> Event {
         EventType::CallHeld => of_leg(LegState::Held),
         EventType::CallFailed => of_leg(LegState::Failed),
         EventType::CallDisconnected => of_leg(LegState::Disconnected),
-        EventType::CallChanged => {
-            let user_data = BTreeMap::from([("order".to_owned(), "4711".to_owned())]);
-            Event::CallChanged { leg: Leg { user_data: Arc::new(user_data), ..leg(LegState::Connected) } }
-        }
+        EventType::CallChanged => Event::CallChanged { leg: leg_with_data() },
         EventType::CallTransferred => {
             Event::CallTransferred { from_call: CallId(7), to_call: CallId(9), ok: true }
         }
-        EventType::CallConferenced => Event::CallConferenced {
-            call: CallId(7),
-            legs: vec![Leg { conference: true, ..leg(LegState::Connected) }],
-            ok: true,
-            failed: Vec::new(),
-        },
+        EventType::CallConferenced => conferenced(),
         EventType::CallDtmf => Event::CallDtmf { leg: leg(LegState::Connected), digit: '5' },
         EventType::CallParked => {
             Event::CallParked { leg: leg(LegState::Connected), park_number: "8801".into() }
@@ -169,6 +159,20 @@ fn leg(state: LegState) -> Leg {
         security: Security::None,
         user_data: Arc::default(),
     }
+}
+
+fn conferenced() -> Event {
+    let leg = Leg { conference: true, ..leg(LegState::Connected) };
+    Event::CallConferenced { call: CallId(7), legs: vec![leg], ok: true, failed: Vec::new() }
+}
+
+fn leg_with_data() -> Leg {
+    let user_data = BTreeMap::from([("order".to_owned(), "4711".to_owned())]);
+    Leg { user_data: Arc::new(user_data), ..leg(LegState::Connected) }
+}
+
+fn privileges() -> Privileges {
+    Privileges { calling_number_modification: true, ..Privileges::default() }
 }
 
 fn zoe() -> Party {

@@ -134,7 +134,7 @@ fn nullable(map: &mut Map<String, Value>) {
     map.extend(default.map(|default| ("default".to_owned(), default)));
 }
 
-/// A member that may be missing says what that means.
+/// A member that may be missing says what that means, and no other does.
 fn optional_members(map: &mut Map<String, Value>) {
     let required: Vec<String> = map
         .get("required")
@@ -142,8 +142,12 @@ fn optional_members(map: &mut Map<String, Value>) {
         .map(|names| names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect())
         .unwrap_or_default();
     let Some(members) = map.get_mut("properties").and_then(Value::as_object_mut) else { return };
-    for (_, member) in members.iter_mut().filter(|(name, _)| !required.contains(name)) {
+    for (name, member) in members.iter_mut() {
         let Some(member) = member.as_object_mut() else { continue };
+        if required.contains(name) {
+            member.remove("default");
+            continue;
+        }
         let default = match member.get("type") {
             Some(Value::String(kind)) if kind == "boolean" => json!(false),
             Some(Value::String(kind)) if kind == "object" => json!({}),

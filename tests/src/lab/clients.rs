@@ -89,7 +89,8 @@ pub fn python(folder: &Path, url: &str) -> Command {
     run(generator.args(["-m", "openrpcclientgenerator.orpc", "python", url, "made"]).current_dir(folder));
     let mut attendant = Command::new(python);
     attendant.arg(sources().join("python").join("attendant.py")).current_dir(folder);
-    attendant.env("PYTHONPATH", folder.join("made/python/cti-protocol-of-ctimanager-ws-client"));
+    // Not from the root: a colon ends a path in this list.
+    attendant.env("PYTHONPATH", "made/python/cti-protocol-of-ctimanager-ws-client");
     attendant
 }
 
