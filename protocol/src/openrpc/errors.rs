@@ -124,6 +124,7 @@ const REDIRECT: &[Entry] = &[
     (S::DestinationUnknown, "Nobody has that number, or the line may not dial it."),
     (S::DestinationBusy, "The destination is busy or refused the call."),
     (S::DestinationOutOfService, "The destination can't be reached now."),
+    (S::Timeout, "The destination did not decide in time: the redirect is undone."),
 ];
 
 const SET_MEDIA: &[Entry] = &[
