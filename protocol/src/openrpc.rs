@@ -420,7 +420,8 @@ mod tests {
             let mut all: Vec<&str> =
                 aliases.into_iter().chain([name]).filter(|other| *other != own).collect();
             let mut known: Vec<&str> = known;
-            (all.sort_unstable(), known.sort_unstable());
+            all.sort_unstable();
+            known.sort_unstable();
             assert_eq!(all, known, "{method}: {own}");
         }
         for reserved in RESERVED {
