@@ -234,7 +234,7 @@ impl CallControl {
         let mut calls: SmallVec<[CallId; 8]> = self.calls.ids().collect();
         calls.sort(); // the same step says the same thing in the same order
         for call in calls {
-            let why = Failure::new(FailureOrigin::Stop, Cause::TEMPORARY_FAILURE).with_status(503);
+            let why = Failure::new(FailureOrigin::Stop, Cause::TEMPORARY_FAILURE);
             self.end_call(call, why, None);
         }
     }

@@ -46,8 +46,7 @@ impl Failure {
     pub(crate) const LOOP: Failure =
         Self::new(FailureOrigin::Routing, Cause::EXCHANGE_ROUTING_ERROR).with_status(482);
     /// The node has no room for another leg.
-    pub(crate) const NO_ROOM: Failure =
-        Self::new(FailureOrigin::Limit, Cause::SWITCHING_CONGESTION).with_status(503);
+    pub(crate) const NO_ROOM: Failure = Self::new(FailureOrigin::Limit, Cause::SWITCHING_CONGESTION);
 
     pub(crate) const fn new(origin: FailureOrigin, cause: Cause) -> Self {
         Self { origin, cause, status: None }

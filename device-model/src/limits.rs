@@ -20,11 +20,11 @@ pub(crate) struct Over {
 }
 
 impl Over {
-    /// How a call ends for it. SIP: 503, which says when to try again.
+    /// How a call ends for it. Without a status: its cause says that it is this node (SIP: 503) that has no room.
     pub(crate) fn failure(&self) -> Failure {
         let cause =
             if self.wait.is_some() { Cause::SWITCHING_CONGESTION } else { Cause::NO_CIRCUIT_AVAILABLE };
-        Failure::new(FailureOrigin::Limit, cause).with_status(503)
+        Failure::new(FailureOrigin::Limit, cause)
     }
 }
 
