@@ -12,7 +12,7 @@ use device_model::media::{AudioLine, Codec, Description, Direction, Format, Medi
 use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, Plan};
 use device_model::port::Origin;
 use device_model::{
-    CallControl, Cause, Input, LegId, Output, Party, Request, RequestToken, SessionId, Signal,
+    CallControl, Cause, EndId, Input, LegId, Output, Party, Request, RequestToken, SessionId, Signal,
 };
 use protocol::Encoded;
 use protocol::session::{ConnectionId, Session, SessionConfig};
@@ -121,12 +121,12 @@ impl Model {
         self.input(Input::Request { session: SESSION, token: RequestToken(1), request })
     }
 
-    fn offer(&mut self, leg: LegId) -> usize {
+    fn offer(&mut self, end: EndId) -> usize {
         let origin = Origin::Trunk("PSTN".into());
         let calling = Party { number: "0301234".into(), ..Party::default() };
         let offer = Some(description());
         self.input(Input::IncomingCall {
-            leg,
+            end,
             origin,
             dialled: "5000".into(),
             calling,
@@ -146,11 +146,11 @@ impl Model {
     }
 
     fn call(&mut self) -> usize {
-        let leg = self.control.new_leg_id();
-        let mut said = self.offer(leg);
+        let caller = self.control.new_end_id();
+        let mut said = self.offer(caller);
         let told = self.told_leg();
         said += self.request(Request::Answer { leg: told });
-        said + self.input(Input::Signal(leg, Signal::Released { cause: Cause::NORMAL_CLEARING }))
+        said + self.input(Input::Signal(caller, Signal::Released { cause: Cause::NORMAL_CLEARING }))
     }
 }
 
@@ -181,8 +181,8 @@ fn model(criterion: &mut Criterion) {
 /// The event of a call, as the model says it.
 fn event() -> device_model::port::Event {
     let mut model = Model::new();
-    let leg = model.control.new_leg_id();
-    model.offer(leg);
+    let caller = model.control.new_end_id();
+    model.offer(caller);
     let event = model.out.drain(..).find_map(|output| match output {
         Output::Event(_, event @ device_model::port::Event::Leg(_)) => Some(event),
         _ => None,

@@ -9,7 +9,8 @@ use device_model::media::{AudioLine, Codec, Description, Direction, Format, Medi
 use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, Plan};
 use device_model::port::Origin;
 use device_model::{
-    CallControl, Cause, Input, LegId, LegState, Output, Party, Request, RequestToken, SessionId, Signal,
+    CallControl, Cause, EndId, Input, LegId, LegState, Output, Party, Request, RequestToken, SessionId,
+    Signal,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -79,10 +80,11 @@ impl Bench {
         for _ in 0..held_calls {
             bench.begin();
         }
-        let leg = bench.begin();
-        let state = bench.control.leg(leg).map(|leg| leg.state);
+        let caller = bench.begin();
+        let leg = bench.control.leg_of_end(caller).and_then(|leg| bench.control.leg(leg));
+        let state = leg.map(|leg| leg.state);
         assert_eq!(state, Some(LegState::Connected), "the bench measures calls that are answered");
-        bench.end(leg);
+        bench.end(caller);
         assert_eq!(bench.control.counts().legs, 2 * held_calls);
         bench
     }
@@ -98,12 +100,12 @@ impl Bench {
     }
 
     /// An INVITE for the route point, accepted and answered.
-    fn begin(&mut self) -> LegId {
-        let leg = self.control.new_leg_id();
+    fn begin(&mut self) -> EndId {
+        let end = self.control.new_end_id();
         let calling = Party { number: "0301234567".into(), ..Party::default() };
         let (dialled, offer) = ("5000".into(), Some(self.offer.clone()));
         self.input(Input::IncomingCall {
-            leg,
+            end,
             origin: Origin::Trunk("PSTN".into()),
             dialled,
             calling,
@@ -112,19 +114,19 @@ impl Bench {
             hops: 0,
         });
         // The counter's next two ids are the call's and that of the route point's leg.
-        let offered = LegId(leg.0 + 2);
+        let offered = LegId(end.0 + 2);
         self.request(Request::Accept { leg: offered });
         self.request(Request::Answer { leg: offered });
-        leg
+        end
     }
 
-    fn end(&mut self, leg: LegId) {
-        self.input(Input::Signal(leg, Signal::Released { cause: Cause::NORMAL_CLEARING }));
+    fn end(&mut self, caller: EndId) {
+        self.input(Input::Signal(caller, Signal::Released { cause: Cause::NORMAL_CLEARING }));
     }
 
     fn call(&mut self) {
-        let leg = self.begin();
-        self.end(leg);
+        let caller = self.begin();
+        self.end(caller);
     }
 }
 

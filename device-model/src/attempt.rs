@@ -1,22 +1,24 @@
 //! Trying destinations: look a number up, ring its appearances, follow its forwards, and what happens when all refuse.
 
-use crate::call::{Alerting, Alternative, Attempt, AttemptId, Far, Left, Parties};
+use crate::call::{Alerting, Alternative, Attempt, AttemptId, Conversation, Left, Parties, Setup};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
 use crate::dialling::{Barred, Found, Sender};
+use crate::end::{Application, Channel, Dialog, DialogState, End, Told};
 use crate::ending::{Clearing, Role};
 use crate::failure::{Failure, FailureOrigin};
-use crate::ids::{CallId, DeviceName, Dn, LegId, TrunkName};
-use crate::leg::{At, Channel, Hold, Leg, LegMedia, Told, Wire};
+use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, TrunkName};
+use crate::leg::{At, Hold, Leg};
 use crate::media::{Description, Direction, MediaTermination};
 use crate::media_exchange::{abilities, is_dynamic, local_address, local_offer, said};
 use crate::muting::Muted;
 use crate::operations::{OnFailure, OperationKind, Undo};
 use crate::plan::{DeviceKind, OfferTime};
-use crate::port::{Body, Diverted, Event, LegCommand, RefusalKind, Reply, Target};
+use crate::port::{Body, Diverted, EndCommand, Event, RefusalKind, Reply, Target};
 use crate::timers::Timer;
 use crate::view::{LegState, Party, Reason};
 use smallvec::SmallVec;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a trunk may ring (RFC 3261 Timer C, Q.931 T301).
@@ -149,12 +151,11 @@ impl CallControl {
 
     /// Whether an application's device and the caller have a codec in common, as far as one can know.
     fn has_codec(&self, call: CallId, name: &DeviceName) -> bool {
-        let Some(anchor) = self.calls.known(call).and_then(|call| self.legs.known(call.anchor)) else {
-            return false;
-        };
+        let anchor = self.calls.known(call).and_then(|call| self.end_at(call.anchor));
+        let Some(anchor) = anchor else { return false };
         let media = self.devices.get(name).and_then(|device| device.media.as_deref());
         let Some(able) = media.and_then(MediaTermination::abilities) else { return true };
-        match (&anchor.media.far, abilities(anchor)) {
+        match (anchor.far(), abilities(anchor)) {
             (Some(offer), _) => able.choose(offer).is_some(),
             (None, Some(own)) => own.codecs.iter().any(|codec| able.codecs.contains(codec)),
             (None, None) => true,
@@ -177,7 +178,7 @@ impl CallControl {
                     At::Application { device: name.clone(), dn: dn.clone() }
                 }
             };
-            let Some(leg) = self.add_branch(call, at, self.party(&dn), reason, LegMedia::new(media)) else {
+            let Some(leg) = self.add_branch(call, at, self.party(&dn), reason, media) else {
                 break;
             };
             route_points_only &= kind == DeviceKind::RoutePoint;
@@ -205,7 +206,7 @@ impl CallControl {
         self.proceed(call);
         let attempt = self.begin_attempt(call, &dn);
         let at = At::Trunk { trunk: trunk.clone(), number: number.clone() };
-        let Some(leg) = self.add_branch(call, at, self.party(&dn), reason, LegMedia::new(None)) else {
+        let Some(leg) = self.add_branch(call, at, self.party(&dn), reason, None) else {
             return self.final_failure(call, Failure::NO_ROOM);
         };
         self.place(call, leg, Target::Trunk(trunk, number));
@@ -225,7 +226,7 @@ impl CallControl {
             early: None,
         };
         if let Some(call) = self.calls.known_mut(call) {
-            call.far = Far::Trying(id);
+            call.conversation = Conversation::Setup(Setup::Trying(id));
             self.attempts.insert(id, attempt);
         }
         id
@@ -245,16 +246,17 @@ impl CallControl {
         at: At,
         party: Party,
         reason: Reason,
-        media: LegMedia,
+        media: Option<Arc<MediaTermination>>,
     ) -> Option<LegId> {
         if self.legs.len() >= self.plan.parameters.max_legs as usize {
             return None;
         }
-        let wire = match at {
-            At::Application { .. } => Wire::Absent,
-            At::Phone { .. } | At::Trunk { .. } => Wire::Placed,
+        let id = self.new_leg();
+        let end = EndId(id.0);
+        let far = match at {
+            At::Application { .. } => End::Application(Application::new(end, id, media)),
+            At::Phone { .. } | At::Trunk { .. } => End::Dialog(Dialog::new(end, id, DialogState::Placed)),
         };
-        let id = self.new_leg_id();
         let leg = Leg {
             id,
             call,
@@ -263,18 +265,18 @@ impl CallControl {
             state: LegState::Offering,
             cause: None,
             reason,
-            wire,
-            media,
-            remote_in_use: false,
+            end: Some(end),
+            hold: Hold::Off,
+            running: [None, None],
             muted: None,
         };
         self.attempt_mut(call)?.branches.push(id);
-        self.add_leg(leg);
+        self.add_leg(leg, far);
         Some(id)
     }
 
-    /// Puts a leg into the tables; its call knows it already.
-    pub(crate) fn add_leg(&mut self, mut leg: Leg) {
+    /// Puts a leg and its end into the tables; its call knows it already.
+    pub(crate) fn add_leg(&mut self, mut leg: Leg, end: End) {
         if let Some((device, dn)) = leg.at.line()
             && let Some(device) = self.devices.get_mut(device)
         {
@@ -288,15 +290,16 @@ impl CallControl {
             self.contradictions.note("a leg begins in a state in which none begins");
         }
         self.count_leg(&leg.at);
+        self.ends.insert(end.id(), end);
         self.legs.insert(leg.id, leg);
     }
 
     fn place(&mut self, call: CallId, leg: LegId, target: Target) {
         let Some(call) = self.calls.known(call) else { return };
         let (parties, hops) = (call.parties.clone(), call.hops);
-        let Some(anchor) = self.legs.known(call.anchor) else { return };
-        let hold = anchor.media.held_by_application;
-        let told = Told { peer: anchor.id, version: anchor.media.version, hold };
+        let Some(hold) = self.legs.known(call.anchor).map(|leg| leg.hold) else { return };
+        let Some(anchor) = self.end_at(call.anchor) else { return };
+        let told = Told { peer: anchor.id(), version: anchor.version(), hold };
         let time = match &target {
             Target::Phone(device) => self.phone_offer(device),
             Target::Trunk(trunk, _) => self.trunk_offer(trunk),
@@ -305,16 +308,17 @@ impl CallControl {
             OfferTime::Early => first_offer(anchor, hold),
             OfferTime::Late => None,
         };
-        let Some(placed) = self.legs.known_mut(leg) else { return };
-        placed.media.told = offer.is_some().then_some(told);
-        placed.media.said = offer.as_ref().and_then(said);
-        let reason = placed.reason;
+        let Some(reason) = self.legs.known(leg).map(|leg| leg.reason) else { return };
+        if let Some(placed) = self.end_at_mut(leg).and_then(End::dialog_mut) {
+            placed.told = offer.is_some().then_some(told);
+            placed.said = offer.as_ref().and_then(said);
+        }
         let Parties { calling, called, original_called, last_redirecting } = parties;
         let diverted = last_redirecting.map(|by| {
             let original = original_called.unwrap_or_else(|| by.clone());
             Diverted { by, original }
         });
-        self.command(leg, LegCommand::Call { target, calling, called, diverted, reason, offer, hops });
+        self.command(leg, EndCommand::Call { target, calling, called, diverted, reason, offer, hops });
     }
 
     fn phone_offer(&self, device: &DeviceName) -> OfferTime {
@@ -335,65 +339,65 @@ impl CallControl {
 
     /// Whether the calling application has to say first where it will receive, for there is no offer without that.
     fn wants_address(&self, call: CallId) -> bool {
-        let caller = self.calls.known(call).and_then(|call| self.legs.known(call.anchor));
-        caller.is_some_and(|caller| {
-            is_dynamic(caller)
-                && local_address(caller).is_none()
-                && caller.media.held_by_application == Hold::Off
-        })
+        let Some(anchor) = self.calls.known(call).map(|call| call.anchor) else { return false };
+        let held = self.legs.known(anchor).is_some_and(|leg| leg.hold == Hold::On);
+        let wants = |caller: &End| is_dynamic(caller) && local_address(caller).is_none();
+        !held && self.end_at(anchor).is_some_and(wants)
     }
 
     /// Asks the calling application for its address; the number is called when it is there.
     fn ask_first(&mut self, call: CallId, dn: Dn, reason: Reason, sender: Sender) {
         self.proceed(call);
         let Some(call) = self.calls.known_mut(call) else { return };
-        call.far = Far::Routed { dn, reason, sender };
+        call.conversation = Conversation::Setup(Setup::AwaitingAddress { dn, reason, sender });
         let anchor = call.anchor;
-        if self.legs.known(anchor).is_some_and(|leg| leg.media.channel == Channel::Closed) {
-            self.ask_for_address(anchor, None);
+        let Some(end) = self.end_at(anchor).and_then(End::application) else { return };
+        if end.channel == Channel::Closed {
+            self.ask_for_address(end.id, None);
         }
     }
 
     /// Whether a call waits for this leg's address to call its destination.
     pub(crate) fn is_awaited(&self, leg: LegId) -> bool {
         let call = self.legs.known(leg).and_then(|leg| self.calls.known(leg.call));
-        call.is_some_and(|call| call.anchor == leg && matches!(call.far, Far::Routed { .. }))
+        call.is_some_and(|call| call.anchor == leg && call.conversation.awaits_address())
     }
 
     /// Nobody is to be called any more: without an address another number is no better.
     pub(crate) fn cancel_routing(&mut self, call: CallId) {
         if let Some(call) = self.calls.known_mut(call) {
-            call.far = Far::Nobody;
+            call.conversation = Conversation::Setup(Setup::Routing);
             call.alternatives.clear();
         }
     }
 
     /// The address that a call waited for is there. The number is looked up anew, for time has passed.
     pub(crate) fn dial_on(&mut self, id: CallId) {
-        let Some(call) = self.calls.known_mut(id).filter(|call| matches!(call.far, Far::Routed { .. }))
-        else {
+        let Some(call) = self.calls.known_mut(id).filter(|call| call.conversation.awaits_address()) else {
             return;
         };
-        if let Far::Routed { dn, reason, sender } = std::mem::replace(&mut call.far, Far::Nobody) {
+        if let Conversation::Setup(Setup::AwaitingAddress { dn, reason, sender }) =
+            std::mem::replace(&mut call.conversation, Conversation::Setup(Setup::Routing))
+        {
             self.route(id, dn, reason, sender);
         }
     }
 
     /// Whether a destination that is being tried was offered this leg's address.
     pub(crate) fn is_offered(&self, leg: LegId) -> bool {
-        let Some(leg) = self.legs.known(leg).filter(|leg| is_dynamic(leg)) else { return false };
-        let attempt = self.attempt(leg.call);
+        let Some(end) = self.end_at(leg).filter(|end| is_dynamic(end)) else { return false };
+        let Some(call) = self.legs.known(leg).map(|leg| leg.call) else { return false };
         let offered = |branch: &LegId| {
-            let told = self.legs.known(*branch).and_then(|branch| branch.media.told);
-            told.is_some_and(|told| (told.peer, told.version) == (leg.id, leg.media.version))
+            let told = self.end_at(*branch).and_then(End::dialog).and_then(|dialog| dialog.told);
+            told.is_some_and(|told| (told.peer, told.version) == (end.id(), end.version()))
         };
-        attempt.is_some_and(|attempt| attempt.branches.iter().any(offered))
+        self.attempt(call).is_some_and(|attempt| attempt.branches.iter().any(offered))
     }
 
     /// Whoever played to the caller before it answered does so no more. What an undecided redirect left plays on.
     fn end_early_media(&mut self, id: CallId) {
         let Some(call) = self.calls.known(id).filter(|call| call.left.is_none()) else { return };
-        if call.pair().is_none() {
+        if call.links().is_empty() {
             self.stop_streams(call.anchor);
         }
     }
@@ -412,7 +416,7 @@ impl CallControl {
             return self.redirected_rings(call, leg);
         }
         let Some((anchor, id)) =
-            self.calls.known(call).and_then(|call| Some((call.anchor, call.far.attempt()?)))
+            self.calls.known(call).and_then(|call| Some((call.anchor, call.conversation.attempt()?)))
         else {
             return;
         };
@@ -429,11 +433,12 @@ impl CallControl {
                 self.set_timer(Timer::NoAnswer(id), self.ring_duration(&dn));
             }
         }
-        if let (Some(early), Some(branch)) = (&early, self.legs.known_mut(leg))
-            && branch.media.told.is_some()
+        if let Some(early) = &early
+            && let Some(dialog) = self.end_at_mut(leg).and_then(End::dialog_mut)
+            && dialog.told.is_some()
         {
             // It may be all of its answer.
-            branch.media.far = Some(early.clone());
+            dialog.far = Some(early.clone());
         }
         self.alert_caller(call, anchor, leg, early.filter(|_| alone));
         self.commit_redirect(call);
@@ -442,7 +447,7 @@ impl CallControl {
 
     /// It rings while it is being redirected: it will have rung, should the redirect fail.
     fn redirected_rings(&mut self, call: CallId, leg: LegId) {
-        let left = self.calls.known(call).and_then(|call| call.left.as_ref()?.far.attempt());
+        let left = self.calls.known(call).and_then(|call| call.left.as_ref()?.conversation.attempt());
         if let Some(attempt) = left.and_then(|left| self.attempts.known_mut(left)) {
             attempt.alerting = Alerting::Ringing;
         }
@@ -455,9 +460,10 @@ impl CallControl {
     pub(crate) fn abort_redirect(&mut self, leg: LegId) {
         let Some(call_id) = self.legs.known(leg).map(|leg| leg.call) else { return };
         let Some(call) = self.calls.known_mut(call_id) else { return };
-        let Some(Left { operation, far }) = call.left.take() else { return };
-        let tried = std::mem::replace(&mut call.far, far);
-        let tried = self.close_far(&tried);
+        let Some(Left { operation, conversation }) = call.left.take() else { return };
+        let anchor = call.anchor;
+        let tried = std::mem::replace(&mut call.conversation, conversation);
+        let tried = self.close_conversation(anchor, &tried);
         let refused = refusal(
             RefusalKind::IllegalCallState { state: LegState::Connected },
             "the leg was answered before it was redirected",
@@ -475,11 +481,17 @@ impl CallControl {
 
     fn alert_caller(&mut self, call: CallId, anchor: LegId, branch: LegId, early: Option<Description>) {
         let Some(caller) = self.legs.known(anchor) else { return };
-        let (state, waits) = (caller.state, caller.wire == Wire::Incoming);
-        let is_trunk = matches!(caller.at, At::Trunk { .. });
-        // An early answer makes sense only where an offer was relayed.
-        let early = early.filter(|_| caller.is_application() || caller.media.far.is_some());
-        let offered = self.legs.known(branch).is_some_and(|branch| branch.media.told.is_some());
+        let (state, is_trunk) = (caller.state, matches!(caller.at, At::Trunk { .. }));
+        let (early, waits) = match self.end_at(anchor) {
+            Some(End::Application(_)) => (early, false),
+            // An early answer makes sense only where an offer was relayed.
+            Some(End::Dialog(dialog)) => {
+                (early.filter(|_| dialog.far.is_some()), dialog.state == DialogState::Incoming)
+            }
+            Some(End::BridgePort(_) | End::Source(_)) | None => return,
+        };
+        let told = self.end_at(branch).and_then(End::dialog).and_then(|dialog| dialog.told);
+        let offered = told.is_some();
         if early.is_some()
             && offered
             && let Some(attempt) = self.attempt_mut(call)
@@ -492,9 +504,9 @@ impl CallControl {
             self.calls.known_mut(call).is_some_and(|call| std::mem::replace(&mut call.alerted, plain));
         if waits && !(alerted && plain) {
             if let Some(ringing) = self.legs.known(branch).filter(|_| is_trunk).map(|leg| leg.party.clone()) {
-                self.command(anchor, LegCommand::Connected(ringing));
+                self.command(anchor, EndCommand::Connected(ringing));
             }
-            self.command(anchor, LegCommand::Alert { early: early.map(|early| Body::Relay(early, None)) });
+            self.command(anchor, EndCommand::Alert { early: early.map(|early| Body::Relay(early, None)) });
         }
         if matches!(state, LegState::Dialing | LegState::Proceeding) {
             self.enter(anchor, LegState::Ringback);
@@ -509,11 +521,13 @@ impl CallControl {
             return;
         };
         self.answer_operation(left.operation, Ok(Reply::Done));
-        let legs = self.close_far(&left.far);
-        match left.far {
-            Far::Talking(_) => self.part(anchor),
-            Far::Trying(_) => self.stop_streams(anchor),
-            Far::Nobody | Far::Routed { .. } => {}
+        let legs = self.close_conversation(anchor, &left.conversation);
+        match left.conversation {
+            Conversation::Pair(..) => self.part(anchor),
+            Conversation::Setup(Setup::Trying(_)) => self.stop_streams(anchor),
+            Conversation::Setup(Setup::Routing | Setup::AwaitingAddress { .. })
+            | Conversation::Mixed(_)
+            | Conversation::Waiting { .. } => {}
         }
         for leg in legs {
             self.end_passive(call, leg);
@@ -569,7 +583,7 @@ impl CallControl {
 
     /// The other branches ring on. Where somebody was about to answer their time had stopped.
     fn ring_on(&mut self, call: CallId) {
-        let Some(id) = self.calls.known(call).and_then(|call| call.far.attempt()) else { return };
+        let Some(id) = self.calls.known(call).and_then(|call| call.conversation.attempt()) else { return };
         let runs = self.timers.has(Timer::NoAnswer(id)) || self.timers.has(Timer::NewCallAccept(id));
         if !runs && self.attempts.known(id).is_some_and(|attempt| attempt.answering.is_none()) {
             self.resume_ringing(id);
@@ -595,8 +609,8 @@ impl CallControl {
     /// The call goes on to another number, which its parties name already.
     fn try_next(&mut self, call: CallId, to: Dn, reason: Reason, sender: Sender) {
         if let Some(call) = self.calls.known_mut(call) {
-            let tried = std::mem::replace(&mut call.far, Far::Nobody);
-            self.close_far(&tried);
+            let tried = std::mem::replace(&mut call.conversation, Conversation::Setup(Setup::Routing));
+            self.free_conversation(&tried);
         }
         self.tell_parties(call);
         self.route(call, to, reason, sender);
@@ -626,7 +640,9 @@ impl CallControl {
 
     /// The destination that is tried has all the time in the world.
     pub(crate) fn stop_ringing(&mut self, call: CallId) {
-        let Some(attempt) = self.calls.known(call).and_then(|call| call.far.attempt()) else { return };
+        let Some(attempt) = self.calls.known(call).and_then(|call| call.conversation.attempt()) else {
+            return;
+        };
         self.timers.cancel(Timer::NoAnswer(attempt));
         self.timers.cancel(Timer::NewCallAccept(attempt));
     }
@@ -636,8 +652,9 @@ impl CallControl {
     pub(crate) fn final_failure(&mut self, call_id: CallId, why: Failure) {
         self.stop_ringing(call_id);
         let Some(call) = self.calls.known_mut(call_id) else { return };
-        let tried = std::mem::replace(&mut call.far, Far::Nobody);
-        for branch in self.close_far(&tried) {
+        let anchor = call.anchor;
+        let tried = std::mem::replace(&mut call.conversation, Conversation::Setup(Setup::Routing));
+        for branch in self.close_conversation(anchor, &tried) {
             self.finish_leg(branch, why.cause, None, Clearing::ByUs);
         }
         while let Some(next) = self.calls.known_mut(call_id).and_then(|call| call.alternatives.pop()) {
@@ -660,11 +677,13 @@ impl CallControl {
         let Some(call) = self.calls.known_mut(call_id) else { return };
         (call.parties, call.alternatives) = (parties, alternatives);
         (call.hops, call.talking_since) = (hops, talking_since);
-        call.far = left.far;
-        match call.far {
-            Far::Nobody | Far::Routed { .. } => return self.end_call(call_id, why, None),
-            Far::Talking(_) => {}
-            Far::Trying(attempt) => self.resume_ringing(attempt),
+        call.conversation = left.conversation;
+        match call.conversation {
+            Conversation::Setup(Setup::Routing | Setup::AwaitingAddress { .. }) => {
+                return self.end_call(call_id, why, None);
+            }
+            Conversation::Setup(Setup::Trying(attempt)) => self.resume_ringing(attempt),
+            Conversation::Pair(..) | Conversation::Mixed(_) | Conversation::Waiting { .. } => {}
         }
         match on_failure {
             OnFailure::Keep => {}
@@ -696,17 +715,20 @@ fn unroutable(cause: Cause, status: u16) -> Failure {
 }
 
 /// What a new destination is offered; `None` leaves the offer to it.
-fn first_offer(anchor: &Leg, hold: Hold) -> Option<Body> {
-    match (&anchor.media.far, anchor.media.termination.as_deref()) {
-        (_, Some(MediaTermination::Static { .. } | MediaTermination::Dynamic { .. })) => {
-            local_offer(anchor, None, hold)
+fn first_offer(anchor: &End, hold: Hold) -> Option<Body> {
+    match anchor {
+        End::Dialog(dialog) => {
+            let fresh = dialog.state == DialogState::Incoming;
+            let far = dialog.far.clone()?;
+            Some(Body::Relay(far, (!fresh).then_some(Direction::SendReceive)))
         }
-        (_, Some(MediaTermination::None)) => None,
-        (Some(far), None) => {
-            let fresh = anchor.wire == Wire::Incoming;
-            Some(Body::Relay(far.clone(), (!fresh).then_some(Direction::SendReceive)))
-        }
-        (None, None) => None,
+        End::Application(application) => match application.termination.as_deref()? {
+            MediaTermination::Static { .. } | MediaTermination::Dynamic { .. } => {
+                local_offer(anchor, None, hold)
+            }
+            MediaTermination::None => None,
+        },
+        End::BridgePort(_) | End::Source(_) => local_offer(anchor, None, hold),
     }
 }
 

@@ -1,9 +1,10 @@
-//! A call: one leg that stays, and what is at its other end.
+//! A call: its legs, and how their ends belong together.
 
 use crate::control::CallControl;
 use crate::dialling::Sender;
+use crate::end::{End, Ends};
 use crate::failure::Failure;
-use crate::ids::{CallId, Dn, LegId};
+use crate::ids::{CallId, Dn, EndId, LegId};
 use crate::operations::OperationId;
 use crate::table::Table;
 use crate::timers::Timer;
@@ -53,13 +54,26 @@ pub(crate) enum Alerting {
 
 pub(crate) type Attempts = Table<AttemptId, Attempt>;
 
-/// What is at the other end of the anchor.
-#[derive(Clone, Debug)]
-pub(crate) enum Far {
-    /// Nothing yet: the number is being looked up.
-    Nobody,
+/// How the ends of a call belong together.
+#[derive(Debug)]
+pub(crate) enum Conversation {
+    /// The anchor waits for its other end.
+    Setup(Setup),
+    /// Two ends talk; the first is the anchor's.
+    Pair(EndId, EndId),
+    /// Any number of ends hear each other by a bridge.
+    Mixed(Mix),
+    /// One end is alone and hears a source: music, a prompt.
+    Waiting { end: EndId, source: EndId },
+}
+
+/// How far the way to a destination is.
+#[derive(Debug)]
+pub(crate) enum Setup {
+    /// The number is being looked up.
+    Routing,
     /// The number leads somewhere; the caller's application is asked for its address first, which stands in the offer.
-    Routed {
+    AwaitingAddress {
         /// The number, with its forwards.
         dn: Dn,
         /// Why the call goes there.
@@ -69,27 +83,66 @@ pub(crate) enum Far {
     },
     /// A destination is being tried.
     Trying(AttemptId),
-    /// The one that answered.
-    Talking(LegId),
 }
 
-impl Far {
-    /// The legs at an other end.
-    pub(crate) fn legs(&self, attempts: &Attempts) -> SmallVec<[LegId; 2]> {
+/// The ends of a bridge.
+#[derive(Debug)]
+pub(crate) struct Mix {
+    pub(crate) bridge: BridgeId,
+    /// Each end, and the port of the bridge that it talks to.
+    pub(crate) ports: SmallVec<[(EndId, EndId); 4]>,
+}
+
+/// Names a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct BridgeId(pub(crate) u64);
+
+impl Conversation {
+    /// The legs of its ends, but the anchor's while it is being set up.
+    pub(crate) fn legs(&self, attempts: &Attempts, ends: &Ends) -> SmallVec<[LegId; 2]> {
+        let leg = |end: EndId| ends.known(end).and_then(End::leg);
         match self {
-            Far::Nobody | Far::Routed { .. } => SmallVec::new(),
-            Far::Trying(attempt) => {
+            Conversation::Setup(Setup::Routing | Setup::AwaitingAddress { .. }) => SmallVec::new(),
+            Conversation::Setup(Setup::Trying(attempt)) => {
                 attempts.known(*attempt).map(|attempt| attempt.branches.clone()).unwrap_or_default()
             }
-            Far::Talking(leg) => SmallVec::from_slice(&[*leg]),
+            Conversation::Pair(anchor, other) => [*anchor, *other].into_iter().filter_map(leg).collect(),
+            Conversation::Mixed(mix) => mix.ports.iter().filter_map(|(end, _)| leg(*end)).collect(),
+            Conversation::Waiting { end, .. } => leg(*end).into_iter().collect(),
         }
     }
 
+    /// Ends whose media meets.
+    pub(crate) fn links(&self) -> SmallVec<[(EndId, EndId); 2]> {
+        match self {
+            Conversation::Setup(_) => SmallVec::new(),
+            Conversation::Pair(anchor, other) => SmallVec::from_slice(&[(*anchor, *other)]),
+            Conversation::Mixed(mix) => mix.ports.iter().copied().collect(),
+            Conversation::Waiting { end, source } => SmallVec::from_slice(&[(*end, *source)]),
+        }
+    }
+
+    /// The destination that is being tried.
     pub(crate) fn attempt(&self) -> Option<AttemptId> {
         match self {
-            Far::Trying(attempt) => Some(*attempt),
-            Far::Nobody | Far::Routed { .. } | Far::Talking(_) => None,
+            Conversation::Setup(Setup::Trying(attempt)) => Some(*attempt),
+            Conversation::Setup(Setup::Routing | Setup::AwaitingAddress { .. })
+            | Conversation::Pair(..)
+            | Conversation::Mixed(_)
+            | Conversation::Waiting { .. } => None,
         }
+    }
+
+    pub(crate) fn is_setup(&self) -> bool {
+        match self {
+            Conversation::Setup(_) => true,
+            Conversation::Pair(..) | Conversation::Mixed(_) | Conversation::Waiting { .. } => false,
+        }
+    }
+
+    /// Whether its number waits for the address of its caller's application.
+    pub(crate) fn awaits_address(&self) -> bool {
+        matches!(self, Conversation::Setup(Setup::AwaitingAddress { .. }))
     }
 }
 
@@ -97,8 +150,7 @@ impl Far {
 #[derive(Debug)]
 pub(crate) struct Left {
     pub(crate) operation: OperationId,
-    /// The other end as it was.
-    pub(crate) far: Far,
+    pub(crate) conversation: Conversation,
 }
 
 /// A number that a redirection (SIP 3xx) named beside a better one: it is tried when that one fails.
@@ -117,7 +169,7 @@ pub(crate) struct Call {
     pub(crate) id: CallId,
     /// The leg that stays while destinations change: the caller, or who remains after a redirect.
     pub(crate) anchor: LegId,
-    pub(crate) far: Far,
+    pub(crate) conversation: Conversation,
     pub(crate) left: Option<Left>,
     /// Appearances of a shared line that another appearance has answered.
     pub(crate) passive: SmallVec<[LegId; 2]>,
@@ -138,60 +190,92 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Every leg of the call, each once.
-    pub(crate) fn legs(&self, attempts: &Attempts) -> SmallVec<[LegId; 4]> {
+    /// Every leg of the call, each once; the anchor first.
+    pub(crate) fn legs(&self, attempts: &Attempts, ends: &Ends) -> SmallVec<[LegId; 4]> {
         let mut legs: SmallVec<[LegId; 4]> = SmallVec::new();
-        legs.push(self.anchor);
-        legs.extend(self.far.legs(attempts));
+        if self.conversation.is_setup() {
+            legs.push(self.anchor);
+        }
+        legs.extend(self.conversation.legs(attempts, ends));
         if let Some(left) = &self.left {
-            legs.extend(left.far.legs(attempts));
+            let left = left.conversation.legs(attempts, ends);
+            legs.extend(left.into_iter().filter(|leg| *leg != self.anchor));
         }
         legs.extend(self.passive.iter().copied());
         legs
     }
 
-    /// The two ends that talk.
-    pub(crate) fn pair(&self) -> Option<(LegId, LegId)> {
-        match (&self.far, &self.left) {
-            (Far::Talking(far), _) => Some((self.anchor, *far)),
-            (
-                Far::Nobody | Far::Routed { .. } | Far::Trying(_),
-                Some(Left { far: Far::Talking(far), .. }),
-            ) => Some((self.anchor, *far)),
-            (Far::Nobody | Far::Routed { .. } | Far::Trying(_), Some(_) | None) => None,
+    /// The ends whose media meets; those that an undecided redirect left still do.
+    pub(crate) fn links(&self) -> SmallVec<[(EndId, EndId); 2]> {
+        match &self.left {
+            Some(left) if self.conversation.is_setup() => left.conversation.links(),
+            Some(_) | None => self.conversation.links(),
         }
+    }
+
+    /// The end whose media meets that of this one.
+    pub(crate) fn peer_of_end(&self, end: EndId) -> Option<EndId> {
+        self.links().into_iter().find_map(|(x, y)| match end {
+            _ if x == end => Some(y),
+            _ if y == end => Some(x),
+            _ => None,
+        })
     }
 
     /// Whether somebody plays early media to the anchor.
     pub(crate) fn plays_early(&self, attempts: &Attempts) -> bool {
-        let plays = |far: &Far| {
-            let attempt = far.attempt().and_then(|attempt| attempts.known(attempt));
+        let plays = |conversation: &Conversation| {
+            let attempt = conversation.attempt().and_then(|attempt| attempts.known(attempt));
             attempt.is_some_and(|attempt| attempt.early.is_some())
         };
-        plays(&self.far) || self.left.as_ref().is_some_and(|left| plays(&left.far))
+        plays(&self.conversation) || self.left.as_ref().is_some_and(|left| plays(&left.conversation))
     }
 }
 
 impl CallControl {
     /// The destination that a call tries now.
     pub(crate) fn attempt(&self, call: CallId) -> Option<&Attempt> {
-        self.calls.known(call)?.far.attempt().and_then(|attempt| self.attempts.known(attempt))
+        let attempt = self.calls.known(call)?.conversation.attempt();
+        attempt.and_then(|attempt| self.attempts.known(attempt))
     }
 
     pub(crate) fn attempt_mut(&mut self, call: CallId) -> Option<&mut Attempt> {
-        self.calls.known(call)?.far.attempt().and_then(|attempt| self.attempts.known_mut(attempt))
+        let attempt = self.calls.known(call)?.conversation.attempt();
+        attempt.and_then(|attempt| self.attempts.known_mut(attempt))
     }
 
-    /// Ends what was at an other end that no call names any more; its legs are for the caller.
-    pub(crate) fn close_far(&mut self, far: &Far) -> SmallVec<[LegId; 2]> {
-        match far {
-            Far::Nobody | Far::Routed { .. } => SmallVec::new(),
-            Far::Talking(leg) => SmallVec::from_slice(&[*leg]),
-            Far::Trying(attempt) => {
+    /// Two legs that talk. The ends of both are there.
+    pub(crate) fn pair(&self, x: LegId, y: LegId) -> Option<Conversation> {
+        Some(Conversation::Pair(self.end_of(x)?, self.end_of(y)?))
+    }
+
+    /// Frees what a conversation holds that no call has any more. Its legs are for the caller.
+    pub(crate) fn free_conversation(&mut self, conversation: &Conversation) {
+        match conversation {
+            Conversation::Setup(Setup::Trying(attempt)) => {
                 self.timers.cancel(Timer::NoAnswer(*attempt));
                 self.timers.cancel(Timer::NewCallAccept(*attempt));
-                self.attempts.remove_known(*attempt).map(|attempt| attempt.branches).unwrap_or_default()
+                self.attempts.remove_known(*attempt);
             }
+            Conversation::Setup(Setup::Routing | Setup::AwaitingAddress { .. }) | Conversation::Pair(..) => {}
+            Conversation::Mixed(mix) => {
+                for (_, port) in &mix.ports {
+                    self.ends.remove_known(*port);
+                }
+            }
+            Conversation::Waiting { source, .. } => drop(self.ends.remove_known(*source)),
         }
+    }
+
+    /// The same, with the legs that were at the other end of the anchor.
+    pub(crate) fn close_conversation(
+        &mut self,
+        anchor: LegId,
+        conversation: &Conversation,
+    ) -> SmallVec<[LegId; 2]> {
+        let mut legs = conversation.legs(&self.attempts, &self.ends);
+        legs.retain(|leg| *leg != anchor);
+        self.free_conversation(conversation);
+        legs
     }
 }

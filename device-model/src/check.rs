@@ -1,13 +1,14 @@
 //! What must always hold between the tables (design §6, P5 and P6): for tests and simulations, after every step.
 
-use crate::call::{Call, Far};
+use crate::call::{Call, Conversation, Setup};
 use crate::control::CallControl;
-use crate::ids::{SessionId, TrunkName};
-use crate::leg::{At, Channel, Wire};
+use crate::end::End;
+use crate::ids::{LegId, SessionId, TrunkName};
+use crate::leg::At;
 use crate::operations::OperationKind;
 use crate::timers::Timer;
 use crate::view::LegState;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 impl CallControl {
     /// Compares all tables with each other.
@@ -27,7 +28,7 @@ impl CallControl {
     fn check_calls(&self) -> Result<(), String> {
         let mut seen = 0;
         for call in self.calls.values() {
-            let legs = call.legs(&self.attempts);
+            let legs = call.legs(&self.attempts, &self.ends);
             seen += legs.len();
             let mut unique = legs.clone();
             unique.sort();
@@ -40,8 +41,13 @@ impl CallControl {
             {
                 return Err(format!("{} has leg {leg}, which isn't its own", call.id));
             }
-            if legs.len() < 2 && !matches!(call.far, Far::Routed { .. }) {
-                return Err(format!("{} has one leg only", call.id));
+            let enough = match &call.conversation {
+                Conversation::Setup(Setup::AwaitingAddress { .. }) | Conversation::Waiting { .. } => 1,
+                Conversation::Setup(Setup::Routing | Setup::Trying(_)) | Conversation::Pair(..) => 2,
+                Conversation::Mixed(_) => 3,
+            };
+            if legs.len() < enough {
+                return Err(format!("{} has {} legs: {:?}", call.id, legs.len(), call.conversation));
             }
             self.check_waiting(call)?;
         }
@@ -51,11 +57,15 @@ impl CallControl {
         Ok(())
     }
 
+    fn is_waited_for(&self, leg: LegId) -> bool {
+        self.end_of_leg(leg).is_some_and(|end| self.timers.has(Timer::MediaExchange(end)))
+    }
+
     /// Each attempt is the present or the left one of its call, and each of those is there.
     fn check_attempts(&self) -> Result<(), String> {
-        let left = |call: &Call| call.left.as_ref().and_then(|left| left.far.attempt());
+        let left = |call: &Call| call.left.as_ref().and_then(|left| left.conversation.attempt());
         let named = self.calls.values().flat_map(|call| {
-            [call.far.attempt(), left(call)].into_iter().flatten().map(|attempt| (call.id, attempt))
+            [call.conversation.attempt(), left(call)].into_iter().flatten().map(|attempt| (call.id, attempt))
         });
         let mut count = 0;
         for (call, attempt) in named {
@@ -89,20 +99,22 @@ impl CallControl {
 
     /// Whatever a call waits for has an end.
     fn check_waiting(&self, call: &Call) -> Result<(), String> {
-        let ends = match &call.far {
-            Far::Talking(_) => true,
-            Far::Nobody => false,
-            Far::Routed { .. } => self.timers.has(Timer::MediaExchange(call.anchor)),
-            Far::Trying(attempt) => match self.attempts.get(*attempt).map(|attempt| attempt.answering) {
-                Some(Some(leg)) => self.timers.has(Timer::MediaExchange(leg)),
-                Some(None) => {
-                    let timers = [Timer::NoAnswer(*attempt), Timer::NewCallAccept(*attempt)];
-                    timers.into_iter().any(|timer| self.timers.has(timer))
+        let ends = match &call.conversation {
+            Conversation::Pair(..) | Conversation::Mixed(_) | Conversation::Waiting { .. } => true,
+            Conversation::Setup(Setup::Routing) => false,
+            Conversation::Setup(Setup::AwaitingAddress { .. }) => self.is_waited_for(call.anchor),
+            Conversation::Setup(Setup::Trying(attempt)) => {
+                match self.attempts.get(*attempt).map(|attempt| attempt.answering) {
+                    Some(Some(leg)) => self.is_waited_for(leg),
+                    Some(None) => {
+                        let timers = [Timer::NoAnswer(*attempt), Timer::NewCallAccept(*attempt)];
+                        timers.into_iter().any(|timer| self.timers.has(timer))
+                    }
+                    None => false,
                 }
-                None => false,
-            },
+            }
         };
-        if ends { Ok(()) } else { Err(format!("{} waits for ever: {:?}", call.id, call.far)) }
+        if ends { Ok(()) } else { Err(format!("{} waits for ever: {:?}", call.id, call.conversation)) }
     }
 
     fn check_legs(&self) -> Result<(), String> {
@@ -111,22 +123,23 @@ impl CallControl {
             if matches!(leg.state, LegState::Disconnected | LegState::Failed) {
                 return Err(format!("{id} is {:?} and still there", leg.state));
             }
-            if leg.is_application() != (leg.wire == Wire::Absent) && leg.wire != Wire::Over {
-                return Err(format!("{id} has the wrong signalling: {:?}", leg.wire));
-            }
-            if leg.remote_in_use != (leg.wire == Wire::Over) {
-                return Err(format!("{id}: remote_in_use and signalling disagree"));
+            let end = leg.end.map(|end| (end, self.ends.get(end)));
+            match end {
+                None if self.calls.get(leg.call).is_some_and(|call| call.passive.contains(&id)) => {}
+                Some((_, Some(end))) if end.leg() == Some(id) && end.is_local() == leg.is_application() => {}
+                None | Some(_) => return Err(format!("{id} has the wrong end: {end:?}")),
             }
             if leg.at.line().is_some() && !self.device_at(leg).is_some_and(|device| device.legs.contains(&id))
             {
                 return Err(format!("{id} isn't at its device"));
             }
-            let running = leg.media.running.iter().any(Option::is_some);
+            let running = leg.running.iter().any(Option::is_some);
             let early = self
                 .calls
                 .get(leg.call)
                 .is_some_and(|call| call.anchor == id && call.plays_early(&self.attempts));
-            if running && leg.muted.is_none() && self.peer_of(id).is_none() && !early {
+            let peer = leg.end.and_then(|end| self.peer_end(end));
+            if running && leg.muted.is_none() && peer.is_none() && !early {
                 return Err(format!("{id} has streams to nobody"));
             }
             let hidden = leg
@@ -136,9 +149,45 @@ impl CallControl {
             if leg.muted.is_some() != hidden && self.unsettled().is_none() {
                 return Err(format!("{id}: hidden {hidden}, and noted {:?}", leg.muted));
             }
-            let asked = leg.media.channel == Channel::Asked;
+        }
+        self.check_ends()
+    }
+
+    /// Each end is some leg's, and waits for what it waits for.
+    fn check_ends(&self) -> Result<(), String> {
+        let with_end = self.legs.values().filter(|leg| leg.end.is_some()).count();
+        let peers = |call: &Call| match &call.conversation {
+            Conversation::Mixed(mix) => mix.ports.len(),
+            Conversation::Waiting { .. } => 1,
+            Conversation::Setup(_) | Conversation::Pair(..) => 0,
+        };
+        let bridges = self.calls.values().filter_map(|call| match &call.conversation {
+            Conversation::Mixed(mix) => Some(mix.bridge),
+            Conversation::Setup(_) | Conversation::Pair(..) | Conversation::Waiting { .. } => None,
+        });
+        let mut seen = BTreeSet::new();
+        if let Some(bridge) = bridges.into_iter().find(|bridge| !seen.insert(*bridge)) {
+            return Err(format!("{bridge:?} is of two calls"));
+        }
+        let of_node: usize = self.calls.values().map(peers).sum();
+        if with_end + of_node != self.ends.len() {
+            return Err(format!("{} ends, {with_end} of legs, {of_node} of the node", self.ends.len()));
+        }
+        for (x, y) in self.calls.values().flat_map(Call::links) {
+            let (Some(x), Some(y)) = (self.ends.get(x), self.ends.get(y)) else {
+                return Err(format!("{x} talks to {y}, and one of them is not there"));
+            };
+            if x.leg().is_none() {
+                return Err(format!("{:?} is nobody's end", x.id()));
+            }
+            if y.leg().is_none() != matches!(y, End::BridgePort(_) | End::Source(_)) {
+                return Err(format!("{:?} has no leg", y.id()));
+            }
+        }
+        for end in self.ends.values() {
+            let (id, asked) = (end.id(), end.is_asked());
             if asked != self.timers.has(Timer::MediaExchange(id)) {
-                return Err(format!("{id}: channel asked {asked}, its timer disagrees"));
+                return Err(format!("{id}: address asked for {asked}, its timer disagrees"));
             }
         }
         Ok(())
@@ -147,7 +196,7 @@ impl CallControl {
     fn check_devices(&self) -> Result<(), String> {
         let mut open = 0;
         let mut lines = HashMap::new();
-        for leg in self.legs.values().filter(|leg| !leg.remote_in_use) {
+        for leg in self.legs.values().filter(|leg| !leg.is_remote_in_use()) {
             let present = |name| self.devices.get(name).is_some_and(|device| device.legs.contains(&leg.id));
             if let Some(line) = leg.at.line().filter(|(name, _)| present(*name)) {
                 *lines.entry(line).or_insert(0u32) += 1;
@@ -213,9 +262,9 @@ impl CallControl {
             let fine = match timer {
                 Timer::NoAnswer(attempt) | Timer::NewCallAccept(attempt) => {
                     let call = self.attempts.get(attempt).and_then(|attempt| self.calls.get(attempt.call));
-                    call.is_some_and(|call| call.far.attempt() == Some(attempt))
+                    call.is_some_and(|call| call.conversation.attempt() == Some(attempt))
                 }
-                Timer::MediaExchange(leg) => self.legs.contains(leg),
+                Timer::MediaExchange(end) => self.ends.contains(end),
                 Timer::Operation(operation) => self.operations.contains(operation),
             };
             if !fine {

@@ -1,15 +1,16 @@
 //! The machine's state, its one entrance, and what others may ask of it.
 
-use crate::call::{Attempts, Call};
+use crate::call::{Attempts, Call, Conversation};
 use crate::departing::Departing;
 use crate::devices::{Device, Number, Registration};
 use crate::dialling::{self, Trunk};
-use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId, TrunkName};
+use crate::end::{End, Ends};
+use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, RequestToken, SessionId, TrunkName};
 use crate::leg::{At, Leg};
 use crate::media::{Description, MediaTermination};
 use crate::operations::{Operation, OperationId};
 use crate::plan::{Identity, Plan};
-use crate::port::{Event, Input, LegCommand, Output, Refusal, RefusalKind, Reply};
+use crate::port::{EndCommand, Event, Input, Output, Refusal, RefusalKind, Reply};
 use crate::routing::Patterns;
 use crate::settling::Settling;
 use crate::signals::NewCall;
@@ -36,6 +37,8 @@ pub struct CallControl {
     pub(crate) trunks: BTreeMap<TrunkName, Trunk>,
     pub(crate) calls: Table<CallId, Call>,
     pub(crate) legs: Table<LegId, Leg>,
+    /// What is at the far sides of the legs.
+    pub(crate) ends: Ends,
     /// Destinations that are being tried.
     pub(crate) attempts: Attempts,
     pub(crate) last_attempt: u64,
@@ -102,6 +105,7 @@ impl CallControl {
             trunks,
             calls: Table::new("a call is not there"),
             legs: Table::new("a leg is not there"),
+            ends: Table::new("an end is not there"),
             attempts: Table::new("an attempt is not there"),
             last_attempt: 0,
             operations: Table::new("an operation is not there"),
@@ -135,10 +139,10 @@ impl CallControl {
             Input::Depart { devices, legs } => self.depart(devices, legs),
             Input::Registered(device) => self.registered(&device, Registration::Present),
             Input::Unregistered(device) => self.registered(&device, Registration::Absent),
-            Input::IncomingCall { leg, origin, dialled, calling, diverted, offer, hops } => {
-                self.incoming_call(NewCall { leg, origin, dialled, calling, diverted, offer, hops })
+            Input::IncomingCall { end, origin, dialled, calling, diverted, offer, hops } => {
+                self.incoming_call(NewCall { end, origin, dialled, calling, diverted, offer, hops })
             }
-            Input::Signal(leg, signal) => self.signal(leg, signal),
+            Input::Signal(end, signal) => self.signal(end, signal),
             Input::Request { session, token, request } => self.request(session, token, request),
             Input::SessionEnded(session) => self.session_ended(session),
             Input::Revoked { session, device } => self.release_hold(session, &device),
@@ -162,6 +166,7 @@ impl CallControl {
             self.contradictions.take(),
             self.legs.take_contradiction(),
             self.calls.take_contradiction(),
+            self.ends.take_contradiction(),
             self.attempts.take_contradiction(),
             self.operations.take_contradiction(),
         ];
@@ -177,8 +182,13 @@ impl CallControl {
         self.timers.next_timeout()
     }
 
-    /// An id for a leg that begins at the signalling: the incarnation in the high 24 bits, then a counter.
-    pub fn new_leg_id(&mut self) -> LegId {
+    /// An id for an end that begins at the signalling: the incarnation in the high 24 bits, then a counter.
+    pub fn new_end_id(&mut self) -> EndId {
+        EndId(self.new_id())
+    }
+
+    /// An id for a leg. The end that begins with it has the same number.
+    pub(crate) fn new_leg(&mut self) -> LegId {
         LegId(self.new_id())
     }
 
@@ -226,16 +236,30 @@ impl CallControl {
         self.legs.get(id).and_then(|leg| leg.at.line()).map(|(device, _)| device)
     }
 
-    /// All legs of the call that a leg belongs to, itself among them.
-    pub fn legs_beside(&self, id: LegId) -> impl Iterator<Item = LegId> {
-        let call = self.legs.get(id).and_then(|leg| self.calls.known(leg.call));
-        call.map(|call| call.legs(&self.attempts)).into_iter().flatten()
+    /// The leg whose end this is.
+    #[must_use]
+    pub fn leg_of_end(&self, end: EndId) -> Option<LegId> {
+        self.ends.get(end).and_then(End::leg)
+    }
+
+    /// What is at the far side of a leg; `None` also while another appearance of its line has the call.
+    #[must_use]
+    pub fn end_of_leg(&self, leg: LegId) -> Option<EndId> {
+        self.legs.get(leg)?.end
+    }
+
+    /// All ends of the call that an end belongs to, itself among them.
+    pub fn ends_beside(&self, end: EndId) -> impl Iterator<Item = EndId> {
+        let leg = self.leg_of_end(end).and_then(|leg| self.legs.known(leg));
+        let legs =
+            leg.and_then(|leg| self.calls.known(leg.call)).map(|call| call.legs(&self.attempts, &self.ends));
+        legs.into_iter().flatten().filter_map(|leg| self.end_of_leg(leg))
     }
 
     /// All calls with all their legs, in no particular order.
     pub fn calls(&self) -> impl Iterator<Item = (CallId, Vec<LegView>)> + '_ {
         self.calls.values().map(|call| {
-            (call.id, call.legs(&self.attempts).iter().filter_map(|leg| self.leg(*leg)).collect())
+            (call.id, call.legs(&self.attempts, &self.ends).iter().filter_map(|leg| self.leg(*leg)).collect())
         })
     }
 
@@ -260,7 +284,7 @@ impl CallControl {
     /// The streams of a leg that run: input, output.
     #[must_use]
     pub fn streams(&self, leg: LegId) -> [bool; 2] {
-        self.legs.get(leg).map_or([false; 2], |leg| leg.media.running.each_ref().map(Option::is_some))
+        self.legs.get(leg).map_or([false; 2], |leg| leg.running.each_ref().map(Option::is_some))
     }
 
     /// The devices that a session has open, in order.
@@ -318,17 +342,20 @@ impl CallControl {
             At::Phone { device, dn } | At::Application { device, dn } => (device.clone(), dn.clone()),
             At::Trunk { trunk, number } => (DeviceName::from(trunk.as_str()), number.clone()),
         };
-        let peer = match call.pair() {
-            Some((x, y)) if x == leg.id => Some(y),
-            Some((x, y)) if y == leg.id => Some(x),
-            Some((x, _)) if leg.remote_in_use => Some(x),
-            Some(_) | None => None,
+        let peer = match leg.end {
+            Some(end) => {
+                let peer = call.peer_of_end(end).and_then(|peer| self.ends.known(peer));
+                peer.and_then(End::leg)
+            }
+            // Whom the appearance that it watches talks to.
+            None => (!call.links().is_empty()).then_some(call.anchor),
         };
         let peer = peer.and_then(|peer| self.legs.known(peer));
-        let encrypted = |leg: &Leg| leg.media.far.as_ref().is_some_and(Description::is_encrypted);
+        let end = |leg: &Leg| leg.end.and_then(|end| self.ends.known(end));
+        let encrypted = |leg: &Leg| end(leg).and_then(End::far).is_some_and(Description::is_encrypted);
         let safe = match peer {
             Some(peer) if leg.is_application() => {
-                encrypted(peer) && leg.media.running.iter().flatten().any(|s| s.encrypted)
+                encrypted(peer) && leg.running.iter().flatten().any(|s| s.encrypted)
             }
             Some(peer) => encrypted(leg) && (peer.is_application() || encrypted(peer)),
             None => false,
@@ -347,8 +374,8 @@ impl CallControl {
             last_redirecting: call.parties.last_redirecting.clone(),
             connected: peer.map(|peer| peer.party.clone()),
             consult_of: None,
-            conference: false,
-            remote_in_use: leg.remote_in_use,
+            conference: matches!(call.conversation, Conversation::Mixed(_)),
+            remote_in_use: leg.is_remote_in_use(),
             security: if safe { Security::Encrypted } else { Security::None },
             user_data: call.user_data.clone(),
         })
@@ -356,8 +383,11 @@ impl CallControl {
 
     // What every part of the machine says its sentences with.
 
-    pub(crate) fn command(&mut self, leg: LegId, command: LegCommand) {
-        self.out.push(Output::Leg(leg, command));
+    /// Tells the far side of a leg; one without signalling hears nothing.
+    pub(crate) fn command(&mut self, leg: LegId, command: EndCommand) {
+        if let Some(end) = self.end_of(leg) {
+            self.out.push(Output::End(end, command));
+        }
     }
 
     pub(crate) fn reply(&mut self, session: SessionId, token: RequestToken, reply: Result<Reply, Refusal>) {

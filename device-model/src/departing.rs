@@ -80,7 +80,7 @@ impl CallControl {
             && let Some((leg, session)) = self.departing.orphans.pop_front()
         {
             budget -= 1;
-            if self.legs.get(leg).is_some_and(|leg| leg.media.given_by == Some(session)) {
+            if self.legs.contains(leg) && self.is_given_by(leg, session) {
                 self.ask_others(leg);
             }
         }
@@ -98,9 +98,8 @@ impl CallControl {
             return self.fail_in_portions(name, budget);
         }
         let Some(device) = self.devices.get(name) else { return };
-        let gave =
-            |leg: &&LegId| self.legs.known(**leg).is_some_and(|leg| leg.media.given_by == Some(session));
-        let orphans = device.legs.iter().filter(gave).map(|leg| (*leg, session));
+        let gave = |leg: &&LegId| self.is_given_by(**leg, session);
+        let orphans: Vec<_> = device.legs.iter().filter(gave).map(|leg| (*leg, session)).collect();
         self.departing.orphans.extend(orphans);
     }
 
@@ -134,7 +133,11 @@ impl CallControl {
         }
         match input {
             Input::Revoked { device, .. } | Input::Restored { device, .. } => self.depart_from(device),
-            Input::Signal(leg, _) => self.depart_beside(*leg),
+            Input::Signal(end, _) => {
+                if let Some(leg) = self.leg_of_end(*end) {
+                    self.depart_beside(leg);
+                }
+            }
             Input::Request { request, .. } => match subject(request) {
                 Subject::Device(device) => self.depart_from(device),
                 Subject::Leg(leg) => self.depart_beside(leg),
@@ -163,7 +166,8 @@ impl CallControl {
         if self.departing.sessions.is_empty() {
             return;
         }
-        let legs = self.calls.known(call).map(|call| call.legs(&self.attempts)).unwrap_or_default();
+        let legs =
+            self.calls.known(call).map(|call| call.legs(&self.attempts, &self.ends)).unwrap_or_default();
         let devices: SmallVec<[DeviceName; 4]> =
             legs.into_iter().filter_map(|leg| self.device_of_leg(leg).cloned()).collect();
         devices.iter().for_each(|device| self.depart_from(device));

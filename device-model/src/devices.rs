@@ -390,7 +390,7 @@ impl CallControl {
         }
         let Some(device) = self.devices.get(name) else { return };
         let legs = device.legs.iter().copied();
-        let gave = |leg: &LegId| self.legs.known(*leg).is_some_and(|leg| leg.media.given_by == Some(session));
+        let gave = |leg: &LegId| self.is_given_by(*leg, session);
         for leg in legs.filter(gave).collect::<Vec<_>>() {
             self.ask_others(leg);
         }

@@ -1,13 +1,14 @@
 //! How legs and calls end, whoever ends them.
 
-use crate::call::{Far, Left};
+use crate::call::{Conversation, Left, Setup};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
+use crate::end::{DialogState, End};
 use crate::failure::{Failure, FailureOrigin};
-use crate::ids::{CallId, DeviceName, LegId};
-use crate::leg::{Leg, Wire};
+use crate::ids::{CallId, DeviceName, EndId, LegId};
+use crate::leg::Leg;
 use crate::operations::Undo;
-use crate::port::{Event, LegCommand, RefusalKind};
+use crate::port::{EndCommand, Event, RefusalKind};
 use crate::timers::Timer;
 use crate::view::LegState;
 use smallvec::SmallVec;
@@ -25,6 +26,10 @@ pub(crate) enum Role {
     Redirected,
     /// Another appearance has the call.
     Passive,
+    /// One of many.
+    Participant,
+    /// The only one.
+    Waiting,
 }
 
 /// Who ends a leg.
@@ -39,16 +44,24 @@ pub(crate) enum Clearing {
 impl CallControl {
     pub(crate) fn role(&self, leg: LegId) -> Option<Role> {
         let call = self.calls.known(self.legs.get(leg)?.call)?;
-        if call.anchor == leg {
+        let role = match &call.conversation {
+            Conversation::Setup(Setup::Trying(_)) => Role::Branch,
+            Conversation::Setup(Setup::Routing | Setup::AwaitingAddress { .. }) | Conversation::Pair(..) => {
+                Role::Talking
+            }
+            Conversation::Mixed(_) => Role::Participant,
+            Conversation::Waiting { .. } => Role::Waiting,
+        };
+        if call.anchor == leg && matches!(role, Role::Branch | Role::Talking) {
             return Some(Role::Anchor);
         }
         if call.passive.contains(&leg) {
             return Some(Role::Passive);
         }
-        if call.far.legs(&self.attempts).contains(&leg) {
-            return Some(if call.far.attempt().is_some() { Role::Branch } else { Role::Talking });
+        if call.conversation.legs(&self.attempts, &self.ends).contains(&leg) {
+            return Some(role);
         }
-        let left = call.left.as_ref()?.far.legs(&self.attempts);
+        let left = call.left.as_ref()?.conversation.legs(&self.attempts, &self.ends);
         left.contains(&leg).then_some(Role::Redirected)
     }
 
@@ -68,14 +81,21 @@ impl CallControl {
     fn say_end_to_all(&mut self, id: LegId, cause: Cause, status: Option<u16>, clearing: Clearing) {
         self.unmute_last_words(id);
         self.stop_streams(id);
-        self.timers.cancel(Timer::MediaExchange(id));
         self.set_state(id, LegState::Disconnected);
         let Some(leg) = self.legs.known_mut(id) else { return };
         leg.cause = Some(cause);
-        match (clearing, leg.wire) {
-            (Clearing::ByUs, Wire::Incoming) => self.command(id, LegCommand::Reject { cause, status }),
-            (Clearing::ByUs, Wire::Placed | Wire::Up) => self.command(id, LegCommand::Release { cause }),
-            (Clearing::ByUs, Wire::Absent | Wire::Over) | (Clearing::ByFarEnd, _) => {}
+        let end = leg.end.and_then(|end| self.ends.known(end));
+        if let Some(end) = end {
+            self.timers.cancel(Timer::MediaExchange(end.id()));
+        }
+        match (clearing, end.and_then(End::dialog).map(|dialog| dialog.state)) {
+            (Clearing::ByUs, Some(DialogState::Incoming)) => {
+                self.command(id, EndCommand::Reject { cause, status })
+            }
+            (Clearing::ByUs, Some(DialogState::Placed | DialogState::Confirmed)) => {
+                self.command(id, EndCommand::Release { cause })
+            }
+            (Clearing::ByUs, Some(DialogState::Terminated) | None) | (Clearing::ByFarEnd, _) => {}
         }
         self.tell_of(id, Event::Leg);
         self.end_unheard(id);
@@ -83,12 +103,15 @@ impl CallControl {
 
     fn remove_leg(&mut self, id: LegId) {
         let Some(leg) = self.legs.remove(id) else { return };
+        if let Some(end) = leg.end {
+            self.ends.remove_known(end);
+        }
         self.discount_leg(&leg.at);
         if let Some((device, dn)) = leg.at.line()
             && let Some(device) = self.device_at_mut(device, id)
         {
             device.legs.remove(&id);
-            if let Some(line) = device.line_mut(dn).filter(|_| !leg.remote_in_use) {
+            if let Some(line) = device.line_mut(dn).filter(|_| !leg.is_remote_in_use()) {
                 line.calls = line.calls.saturating_sub(1);
             }
         }
@@ -101,11 +124,11 @@ impl CallControl {
         self.stop_ringing(id);
         let Some(call) = self.calls.known_mut(id) else { return };
         let left = call.left.take();
-        let (anchor, mut legs) = (call.anchor, call.legs(&self.attempts));
-        if let Some(Left { operation, far }) = left {
+        let (anchor, mut legs) = (call.anchor, call.legs(&self.attempts, &self.ends));
+        if let Some(Left { operation, conversation }) = left {
             let refused = refusal(RefusalKind::NoSuchLeg, "the call ended while it was redirected");
             let before = self.answer_operation(operation, refused);
-            legs.extend(self.close_far(&far));
+            legs.extend(self.close_conversation(anchor, &conversation));
             if let (Some((_, Undo::Redirect { parties, .. })), Some(call)) =
                 (before, self.calls.known_mut(id))
             {
@@ -130,7 +153,7 @@ impl CallControl {
             self.remove_leg(leg);
         }
         if let Some(call) = self.calls.remove_known(id) {
-            self.close_far(&call.far);
+            self.free_conversation(&call.conversation);
         }
     }
 
@@ -151,7 +174,8 @@ impl CallControl {
             return;
         };
         match role {
-            Role::Anchor | Role::Talking => self.end_call(call, why, None),
+            Role::Anchor | Role::Talking | Role::Waiting => self.end_call(call, why, None),
+            Role::Participant => self.leave_mix(call, leg, why.cause, Clearing::ByUs),
             Role::Branch => self.branch_failed(leg, why, &[], Clearing::ByUs),
             Role::Redirected => self.leave_redirect(call, leg, why.cause, Clearing::ByUs),
             Role::Passive => self.leave_passive(call, leg, why.cause),
@@ -165,7 +189,8 @@ impl CallControl {
         };
         let why = Failure::new(FailureOrigin::FarEnd, cause);
         match role {
-            Role::Anchor | Role::Talking => self.end_call(call, why, Some(leg)),
+            Role::Anchor | Role::Talking | Role::Waiting => self.end_call(call, why, Some(leg)),
+            Role::Participant => self.leave_mix(call, leg, cause, Clearing::ByFarEnd),
             Role::Branch => self.branch_failed(leg, why, &[], Clearing::ByFarEnd),
             Role::Redirected => self.leave_redirect(call, leg, cause, Clearing::ByFarEnd),
             Role::Passive => {}
@@ -178,7 +203,7 @@ impl CallControl {
         let (id, anchor) = (call.id, call.anchor);
         let (mut talked, mut played) = (false, false);
         if let Some(left) = &mut call.left {
-            let attempt = left.far.attempt();
+            let attempt = left.conversation.attempt();
             talked = attempt.is_none();
             let rings_on =
                 attempt.and_then(|attempt| self.attempts.known_mut(attempt)).is_some_and(|attempt| {
@@ -187,8 +212,8 @@ impl CallControl {
                     !attempt.branches.is_empty()
                 });
             if !rings_on {
-                let far = std::mem::replace(&mut left.far, Far::Nobody);
-                self.close_far(&far);
+                let gone = std::mem::replace(&mut left.conversation, Conversation::Setup(Setup::Routing));
+                self.free_conversation(&gone);
             }
         }
         if played {
@@ -224,7 +249,14 @@ impl CallControl {
         let why = Failure::new(origin, Cause::TEMPORARY_FAILURE);
         match self.role(leg) {
             Some(Role::Branch) => self.branch_failed(leg, why, &[], Clearing::ByUs),
-            Some(Role::Anchor | Role::Talking | Role::Redirected | Role::Passive) => self.drop_leg(leg, why),
+            Some(
+                Role::Anchor
+                | Role::Talking
+                | Role::Redirected
+                | Role::Passive
+                | Role::Participant
+                | Role::Waiting,
+            ) => self.drop_leg(leg, why),
             None => {}
         }
     }
@@ -259,19 +291,21 @@ impl CallControl {
     pub(crate) fn timeout(&mut self, timer: Timer) {
         match timer {
             Timer::NoAnswer(attempt) | Timer::NewCallAccept(attempt) => self.no_answer(attempt),
-            Timer::MediaExchange(leg) => self.no_address(leg),
+            Timer::MediaExchange(end) => self.no_address(end),
             Timer::Operation(operation) => self.operation_overdue(operation),
         }
     }
 
     /// Nobody gave an address in time: the call fails with cause 47 (reference §3.4).
-    fn no_address(&mut self, leg: LegId) {
-        let Some(call) = self.legs.get(leg).map(|leg| leg.call) else { return };
+    fn no_address(&mut self, end: EndId) {
+        // It may have ended a moment ago, with a leg that could not stay.
+        let Some(leg) = self.ends.get(end).and_then(End::leg) else { return };
+        let Some(call) = self.legs.known(leg).map(|leg| leg.call) else { return };
         let why = Failure::new(FailureOrigin::Media, Cause::RESOURCE_UNAVAILABLE);
         if self.is_awaited(leg) {
             // A redirect goes back to what it left.
             self.cancel_routing(call);
-            self.close_channel(leg);
+            self.close_channel(end);
             return self.final_failure(call, why);
         }
         self.end_call(call, why, None);

@@ -116,6 +116,10 @@ number!(
     LegId, "l"
 );
 number!(
+    /// An end: what is at the far side of a leg. One that begins together with a leg has the leg's number.
+    EndId, "e"
+);
+number!(
     /// A session: one open provider of one application.
     SessionId, "s"
 );

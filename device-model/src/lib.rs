@@ -6,14 +6,20 @@
 //!
 //! # How it is built
 //!
-//! A **call** has one leg that stays (its *anchor*: the caller, or who remains after a redirect) and something at the
-//! other end: nobody yet, destinations that ring, or the one that talks. A redirect keeps what it left until it is
-//! decided, so that a failure can go back to it. `dialling` decides who may dial what, `limits` how many calls a line, a
-//! device and a trunk may have, `attempt` tries destinations and follows forwards, `ending` ends legs
-//! and calls, `media_exchange` brings the two ends' media to what is true, `requests` and `signals` are the two doors,
-//! `devices` knows who has what open, `timers` holds every time that anything waits for, and `check` compares all tables
-//! after every step of a test. A new plan is made ready by `switch` before anybody has to wait for it, put in force in one
-//! step, and carried out device by device by `settling`; `departing` does the same for a session that has ended; `muting` remembers what a restriction hides.
+//! A **leg** is one call on one line: its state, its party, who watches it. What is at its far side is its **end**: a dialog
+//! of the signalling or an application; the peer of an end may also be a port of a bridge or a source of music. A **call** is
+//! legs and a *conversation*: a set-up, a pair, a mix, or one who waits. While it is set up one leg stays (its *anchor*: the
+//! caller, or who remains after a redirect) and destinations are tried. A redirect is an **operation**, which is answered
+//! later; it keeps what it left until it is decided, so that a failure can go back to it.
+//!
+//! `dialling` decides who may dial what, `limits` how many calls a line, a device and a trunk may have, `attempt` tries
+//! destinations and follows forwards, `failure` knows which forward a failure follows, `ending` ends legs and calls,
+//! `media_exchange` brings the media of two ends to what is true, `conversation` pairs ends anew, `requests` and `signals` are
+//! the two doors, `devices` knows who has what open, `operations` what is not answered yet, `timers` holds every time that
+//! anything waits for, `transitions` which state a leg may enter, `table` how entries name each other, and `check` compares
+//! all tables after every step of a test. A new plan is made ready by `switch` before anybody has to wait for it, put in
+//! force in one step, and carried out device by device by `settling`; `departing` does the same for a session that has
+//! ended; `muting` remembers what a restriction hides.
 //!
 //! # What it decides where the reference leaves a choice
 //!
@@ -49,9 +55,11 @@ mod call;
 pub mod cause;
 mod check;
 mod control;
+mod conversation;
 mod departing;
 mod devices;
 pub mod dialling;
+mod end;
 mod ending;
 mod failure;
 pub mod ids;
@@ -80,10 +88,10 @@ pub use cause::Cause;
 pub use control::{CallControl, Counts};
 pub use dialling::Sender;
 pub use ids::{
-    CallId, DeviceName, Dn, LegId, NodeName, PartitionName, RequestToken, SearchSpaceName, SessionId,
+    CallId, DeviceName, Dn, EndId, LegId, NodeName, PartitionName, RequestToken, SearchSpaceName, SessionId,
     TrunkName, is_visual_separator,
 };
-pub use port::{Input, LegCommand, News, Output, Refusal, RefusalKind, Reply, Request, Signal};
+pub use port::{EndCommand, Input, News, Output, Refusal, RefusalKind, Reply, Request, Signal};
 pub use switch::{PreparedPlan, Revocation, RevokedDevices};
 pub use table::Contradiction;
 pub use view::{DeviceView, LegState, LegView, LineView, Party, Reason};

@@ -136,6 +136,12 @@ impl Direction {
     pub fn receives(self) -> bool {
         matches!(self, Direction::SendReceive | Direction::ReceiveOnly)
     }
+    /// What of this direction another allows.
+    #[must_use]
+    pub fn within(self, other: Direction) -> Direction {
+        Direction::of(self.sends() && other.sends(), self.receives() && other.receives())
+    }
+
     /// The same flow seen from the other end.
     #[must_use]
     pub fn reversed(self) -> Direction {

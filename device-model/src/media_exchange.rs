@@ -7,12 +7,13 @@
 
 use crate::cause::Cause;
 use crate::control::CallControl;
+use crate::end::{Application, Channel, Dialog, DialogState, End, Exchange, Told};
 use crate::ending::Clearing;
 use crate::failure::{Failure, FailureOrigin};
-use crate::ids::{CallId, LegId, SessionId};
-use crate::leg::{Channel, Exchange, Hold, Leg, Told, Wire};
+use crate::ids::{CallId, EndId, LegId, SessionId};
+use crate::leg::Hold;
 use crate::media::{Abilities, AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile};
-use crate::port::{Body, Event, LegCommand, OfferRefusal};
+use crate::port::{Body, EndCommand, Event, OfferRefusal, Output};
 use crate::streams::{Terms, pair_of_lines};
 use crate::timers::Timer;
 use crate::view::LegState;
@@ -41,16 +42,16 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPE
 const NOTHING_IN_COMMON: Failure = Failure::new(FailureOrigin::Media, Cause::BEARER_NOT_IMPLEMENTED);
 
 /// What an application can speak, at the address that it has for this media session.
-pub(crate) fn abilities(leg: &Leg) -> Option<Abilities<'_>> {
-    let abilities = leg.media.termination.as_deref()?.abilities()?;
+pub(crate) fn abilities(end: &End) -> Option<Abilities<'_>> {
+    let abilities = end.termination()?.abilities()?;
     Some(Abilities {
-        address: abilities.address.or(local_address(leg).map(|address| address.ip())),
+        address: abilities.address.or(local_address(end).map(|address| address.ip())),
         ..abilities
     })
 }
 
-fn own_codecs(leg: &Leg) -> &[Codec] {
-    abilities(leg).map_or(&[], |abilities| abilities.codecs)
+fn own_codecs(end: &End) -> &[Codec] {
+    abilities(end).map_or(&[], |abilities| abilities.codecs)
 }
 
 /// A payload format as an application's own offer has it.
@@ -58,25 +59,18 @@ fn own_format(codec: &Codec) -> Option<Format> {
     codec.defaults().map(|(_, _, payload_type)| Format { payload_type, codec: codec.clone() })
 }
 
-pub(crate) fn is_dynamic(leg: &Leg) -> bool {
-    matches!(leg.media.termination.as_deref(), Some(MediaTermination::Dynamic { .. }))
+pub(crate) fn is_dynamic(end: &End) -> bool {
+    matches!(end.termination(), Some(MediaTermination::Dynamic { .. }))
 }
 
 /// Where an application receives, if that is known for this media session.
-pub(crate) fn local_address(leg: &Leg) -> Option<SocketAddr> {
-    match (leg.media.termination.as_deref()?, leg.media.channel) {
+pub(crate) fn local_address(end: &End) -> Option<SocketAddr> {
+    let channel = end.application().map_or(Channel::Closed, |application| application.channel);
+    match (end.termination()?, channel) {
         (MediaTermination::None, _) => None,
         (MediaTermination::Static { address, .. }, _) => Some(*address),
         (MediaTermination::Dynamic { .. }, Channel::Open(address)) => Some(address),
         (MediaTermination::Dynamic { .. }, Channel::Closed | Channel::Asked) => None,
-    }
-}
-
-/// Whether an application holds one of two ends that talk.
-pub(crate) fn hold_between(x: &Leg, y: &Leg) -> Hold {
-    match (x.media.held_by_application, y.media.held_by_application) {
-        (Hold::Off, Hold::Off) => Hold::Off,
-        (Hold::On, _) | (_, Hold::On) => Hold::On,
     }
 }
 
@@ -91,96 +85,148 @@ pub(crate) fn holds(description: &Description) -> bool {
 }
 
 /// What an application will receive from this peer: codec, payload type, packet length.
-fn agreed(leg: &Leg, peer: &Leg) -> Option<(Format, u16)> {
-    match (&peer.media.far, peer.is_application()) {
-        (Some(_), false) => {
-            let terms = Terms::of(leg, peer)?;
-            let types = if peer.media.exchange.is_owed() { terms.output } else { terms.input };
+fn agreed(end: &End, peer: &End) -> Option<(Format, u16)> {
+    if peer.is_local() {
+        return agreed_by_applications(end, peer).map(|(format, packet_ms, _)| (format, packet_ms));
+    }
+    match peer.far() {
+        Some(_) => {
+            let terms = Terms::of(end, peer)?;
+            let types = if peer.is_owed() { terms.output } else { terms.input };
             Some((Format { payload_type: types.payload_type, codec: terms.codec }, types.packet_ms))
         }
-        (None, false) => Some((own_format(own_codecs(leg).first()?)?, PACKET_MS)),
-        (_, true) => agreed_by_applications(leg, peer).map(|(format, packet_ms, _)| (format, packet_ms)),
+        None => Some((own_format(own_codecs(end).first()?)?, PACKET_MS)),
     }
 }
 
 /// What two applications say to each other without any signalling: payload format, packet length, telephone-event.
-pub(crate) fn agreed_by_applications(leg: &Leg, peer: &Leg) -> Option<(Format, u16, u8)> {
-    let codecs = own_codecs(leg);
+pub(crate) fn agreed_by_applications(end: &End, peer: &End) -> Option<(Format, u16, u8)> {
+    let codecs = own_codecs(end);
     let common = own_codecs(peer).iter().find(|codec| codecs.contains(codec))?;
     Some((own_format(common)?, PACKET_MS, DTMF_PAYLOAD_TYPE))
 }
 
 impl CallControl {
-    pub(crate) fn two(&self, call: CallId) -> Option<(&Leg, &Leg)> {
-        let (x, y) = self.calls.known(call)?.pair()?;
-        Some((self.legs.known(x)?, self.legs.known(y)?))
+    /// The ends of a call whose media meets.
+    pub(crate) fn links(&self, call: CallId) -> SmallVec<[(EndId, EndId); 2]> {
+        self.calls.known(call).map(|call| call.links()).unwrap_or_default()
     }
 
-    /// The end that a leg talks to.
+    /// The end of a leg; none while another appearance of its line has the call.
+    pub(crate) fn end_of(&self, leg: LegId) -> Option<EndId> {
+        self.legs.known(leg)?.end
+    }
+
+    /// The same end, looked up.
+    pub(crate) fn end_at(&self, leg: LegId) -> Option<&End> {
+        self.ends.known(self.end_of(leg)?)
+    }
+
+    pub(crate) fn end_at_mut(&mut self, leg: LegId) -> Option<&mut End> {
+        self.ends.known_mut(self.end_of(leg)?)
+    }
+
+    pub(crate) fn dialog_mut(&mut self, end: EndId) -> Option<&mut Dialog> {
+        self.ends.known_mut(end)?.dialog_mut()
+    }
+
+    fn application_mut(&mut self, end: EndId) -> Option<&mut Application> {
+        self.ends.known_mut(end)?.application_mut()
+    }
+
+    /// Two ends, both there.
+    fn two(&self, e: EndId, p: EndId) -> Option<(&End, &End)> {
+        Some((self.ends.known(e)?, self.ends.known(p)?))
+    }
+
+    /// The call of an end.
+    fn call_of(&self, end: EndId) -> Option<CallId> {
+        Some(self.legs.known(self.ends.known(end)?.leg()?)?.call)
+    }
+
+    /// The leg that a leg talks to.
     pub(crate) fn peer_of(&self, leg: LegId) -> Option<LegId> {
-        let (x, y) = self.calls.known(self.legs.known(leg)?.call)?.pair()?;
-        if x == leg {
-            Some(y)
-        } else if y == leg {
-            Some(x)
-        } else {
-            None
+        self.ends.known(self.peer_end(self.end_of(leg)?)?)?.leg()
+    }
+
+    /// The end whose media meets that of this end.
+    pub(crate) fn peer_end(&self, end: EndId) -> Option<EndId> {
+        self.calls.known(self.call_of(end)?)?.peer_of_end(end)
+    }
+
+    /// Whether an application holds one of two ends that talk.
+    pub(crate) fn hold_between(&self, x: &End, y: &End) -> Hold {
+        let leg = |end: &End| end.leg().and_then(|leg| self.legs.known(leg));
+        let held = |end: &End| leg(end).is_some_and(|leg| leg.hold == Hold::On);
+        Hold::when(held(x) || held(y))
+    }
+
+    /// Somebody wants something new of these ends.
+    pub(crate) fn new_rounds(&mut self, ends: impl IntoIterator<Item = EndId>) {
+        for end in ends {
+            if let Some(dialog) = self.dialog_mut(end) {
+                dialog.rounds = 0;
+            }
         }
+    }
+
+    fn command_end(&mut self, end: EndId, command: EndCommand) {
+        self.out.push(Output::End(end, command));
     }
 
     /// Brings both ends to what is true, as far as it can be done now, and tells of the streams.
     pub(crate) fn settle(&mut self, call: CallId) {
-        let Some((x, y)) = self.calls.known(call).and_then(|call| call.pair()) else { return };
-        self.ensure_channel(x, y);
-        self.ensure_channel(y, x);
-        self.settle_wire(call);
+        for (x, y) in self.links(call) {
+            self.ensure_channel(x, y);
+            self.ensure_channel(y, x);
+        }
+        self.settle_signalling(call);
         self.update_streams(call);
     }
 
     /// The signalling's part of [`CallControl::settle`].
-    pub(crate) fn settle_wire(&mut self, call: CallId) {
-        let Some((x, y)) = self.calls.known(call).and_then(|call| call.pair()) else { return };
-        // Each end moves at most from owed to idle and from idle to offered.
-        for _ in 0..4 {
-            if !(self.settle_end(x, y) | self.settle_end(y, x)) {
-                break;
+    pub(crate) fn settle_signalling(&mut self, call: CallId) {
+        for (x, y) in self.links(call) {
+            // Each end moves at most from owed to idle and from idle to offered.
+            for _ in 0..4 {
+                if !(self.settle_end(x, y) | self.settle_end(y, x)) {
+                    break;
+                }
             }
         }
     }
 
     /// One move of one end's signalling; false when there is none.
-    fn settle_end(&mut self, e: LegId, p: LegId) -> bool {
-        let (Some(end), Some(peer)) = (self.legs.known(e), self.legs.known(p)) else { return false };
-        match end.wire {
-            Wire::Incoming | Wire::Up => {}
-            Wire::Absent | Wire::Placed | Wire::Over => return false,
+    fn settle_end(&mut self, e: EndId, p: EndId) -> bool {
+        let Some((end, peer)) = self.two(e, p) else { return false };
+        let Some(dialog) = end.dialog() else { return false };
+        match dialog.state {
+            DialogState::Incoming | DialogState::Confirmed => {}
+            DialogState::Placed | DialogState::Terminated => return false,
         }
-        let truth = Told { peer: p, version: peer.media.version, hold: hold_between(end, peer) };
-        let knows = |leg: &Leg, of: &Leg| {
-            leg.media.told.is_some_and(|told| told.peer == of.id && told.version == of.media.version)
-        };
-        match &end.media.exchange {
+        let hold = self.hold_between(end, peer);
+        let truth = Told { peer: p, version: peer.version(), hold };
+        match &dialog.exchange {
             Exchange::Offered => false,
-            Exchange::Owed { hold, .. } => {
-                let hold = *hold;
+            Exchange::Owed { hold: wanted, .. } => {
+                let wanted = *wanted;
                 // Where both have made an offer (a caller's, and that of a destination that was called without one) each is
                 // the other's answer.
                 // Where the caller was answered over early media, what it offered since then is no reason to wait.
-                let early = end.wire == Wire::Incoming && end.media.told.is_some_and(|told| told.peer == p);
-                let ready = peer.is_application()
-                    || (peer.media.exchange == Exchange::Idle && (early || knows(peer, end)))
-                    || crossed(end, peer);
-                let Some(body) = self.body(end, peer, BodyFor::Answer).filter(|_| ready) else {
+                let early =
+                    dialog.state == DialogState::Incoming && dialog.told.is_some_and(|told| told.peer == p);
+                let ready =
+                    peer.is_local() || (peer.is_idle() && (early || knows(peer, end))) || crossed(end, peer);
+                let Some(body) = body(end, peer, hold, BodyFor::Answer).filter(|_| ready) else {
                     return false;
                 };
-                self.answer_owed(e, p, body, truth, hold);
+                self.answer_owed(e, p, body, truth, wanted);
                 true
             }
             Exchange::Idle => {
-                let wait = end.media.told == Some(truth)
-                    || peer.media.exchange == Exchange::Offered
-                    || end.media.rounds >= MAX_ROUNDS;
-                let Some(body) = (!wait).then(|| self.body(end, peer, BodyFor::Offer)).flatten() else {
+                let offered = peer.dialog().is_some_and(|peer| peer.exchange == Exchange::Offered);
+                let wait = dialog.told == Some(truth) || offered || dialog.rounds >= MAX_ROUNDS;
+                let Some(body) = (!wait).then(|| body(end, peer, hold, BodyFor::Offer)).flatten() else {
                     return false;
                 };
                 self.offer(e, body, truth);
@@ -189,80 +235,71 @@ impl CallControl {
         }
     }
 
-    fn answer_owed(&mut self, e: LegId, p: LegId, body: Body, truth: Told, hold: Hold) {
-        if let Some(peer) = self.legs.known_mut(p) {
-            peer.media.agreed_with = Some(e);
+    fn answer_owed(&mut self, e: EndId, p: EndId, body: Body, truth: Told, hold: Hold) {
+        if let Some(peer) = self.dialog_mut(p) {
+            peer.agreed_with = Some(e);
         }
-        let Some(end) = self.legs.known_mut(e) else { return };
-        let first = std::mem::replace(&mut end.wire, Wire::Up) == Wire::Incoming;
-        end.media.exchange = Exchange::Idle;
-        end.media.told = Some(truth);
-        end.media.agreed_with = Some(p);
-        end.media.said = said(&body);
-        self.command(
+        let Some(dialog) = self.dialog_mut(e) else { return };
+        let before = std::mem::replace(&mut dialog.state, DialogState::Confirmed);
+        dialog.exchange = Exchange::Idle;
+        dialog.told = Some(truth);
+        dialog.agreed_with = Some(p);
+        dialog.said = said(&body);
+        self.command_end(
             e,
-            if first { LegCommand::Answer { media: body } } else { LegCommand::AnswerOffer(body) },
+            match before {
+                DialogState::Incoming => EndCommand::Answer { media: body },
+                DialogState::Placed | DialogState::Confirmed | DialogState::Terminated => {
+                    EndCommand::AnswerOffer(body)
+                }
+            },
         );
         self.phone_holds(e, hold);
     }
 
-    fn offer(&mut self, e: LegId, body: Body, truth: Told) {
-        let Some(end) = self.legs.known_mut(e) else { return };
-        let first = std::mem::replace(&mut end.wire, Wire::Up) == Wire::Incoming;
-        end.media.exchange = Exchange::Offered;
-        end.media.told = Some(truth);
-        end.media.said = said(&body);
-        end.media.rounds += 1;
-        self.command(
+    fn offer(&mut self, e: EndId, body: Body, truth: Told) {
+        let Some(dialog) = self.dialog_mut(e) else { return };
+        let before = std::mem::replace(&mut dialog.state, DialogState::Confirmed);
+        dialog.exchange = Exchange::Offered;
+        dialog.told = Some(truth);
+        dialog.said = said(&body);
+        dialog.rounds += 1;
+        self.command_end(
             e,
-            if first { LegCommand::Answer { media: body } } else { LegCommand::Offer(Some(body)) },
+            match before {
+                DialogState::Incoming => EndCommand::Answer { media: body },
+                DialogState::Placed | DialogState::Confirmed | DialogState::Terminated => {
+                    EndCommand::Offer(Some(body))
+                }
+            },
         );
     }
 
     /// The phone's own hold has come into force or is over.
-    fn phone_holds(&mut self, leg: LegId, hold: Hold) {
-        let Some(end) = self.legs.known_mut(leg) else { return };
-        let before = std::mem::replace(&mut end.media.held_by_phone, hold);
-        if before == hold || end.media.held_by_application == Hold::On {
+    fn phone_holds(&mut self, end: EndId, hold: Hold) {
+        let Some(dialog) = self.dialog_mut(end) else { return };
+        let (id, before) = (dialog.leg, std::mem::replace(&mut dialog.hold, hold));
+        let Some(leg) = self.legs.known(id) else { return };
+        if before == hold || leg.hold == Hold::On {
             return;
         }
-        match (end.state, hold) {
-            (LegState::Connected, Hold::On) => self.enter(leg, LegState::Held),
-            (LegState::Held, Hold::Off) => self.enter(leg, LegState::Connected),
+        match (leg.state, hold) {
+            (LegState::Connected, Hold::On) => self.enter(id, LegState::Held),
+            (LegState::Held, Hold::Off) => self.enter(id, LegState::Connected),
             _ => {}
         }
     }
 
-    /// What `end` is to be told of `peer`, if that can be said now.
-    fn body(&self, end: &Leg, peer: &Leg, purpose: BodyFor) -> Option<Body> {
-        let hold = hold_between(end, peer);
-        if peer.is_application() {
-            return match purpose {
-                BodyFor::Answer => local_answer(peer, end.media.far.as_ref()?, hold),
-                BodyFor::Offer => local_offer(peer, Some(end), hold),
-            };
-        }
-        let live = peer.media.exchange.is_owed() || peer.media.held_by_phone == Hold::On;
-        let written = match (hold, purpose) {
-            (Hold::On, _) => Some(Direction::Inactive),
-            (Hold::Off, BodyFor::Answer) => None,
-            (Hold::Off, BodyFor::Offer) => (!live).then_some(Direction::SendReceive),
-        };
-        Some(Body::Relay(peer.media.far.clone()?, written))
-    }
-
-    /// Opens a dynamic leg's channel when media is about to be, closes it when a media session is over.
-    fn ensure_channel(&mut self, leg: LegId, peer: LegId) {
-        let (Some(end), Some(far)) = (self.legs.known(leg), self.legs.known(peer)) else { return };
-        if !is_dynamic(end) {
-            return;
-        }
-        let wanted = hold_between(end, far) == Hold::Off && !is_still_by_itself(far);
-        match (end.media.channel, wanted) {
-            (Channel::Closed, true) => self.ask_for_address(leg, Some(peer)),
+    /// Opens a dynamic end's channel when media is about to be, closes it when a media session is over.
+    fn ensure_channel(&mut self, e: EndId, p: EndId) {
+        let Some((end, peer)) = self.two(e, p) else { return };
+        let Some(application) = end.application().filter(|_| is_dynamic(end)) else { return };
+        let wanted = self.hold_between(end, peer) == Hold::Off && !is_still_by_itself(peer);
+        match (application.channel, wanted) {
+            (Channel::Closed, true) => self.ask_for_address(e, Some(p)),
             // It was asked for the sake of a destination that is to be called.
-            (Channel::Asked, false) if self.is_awaited(leg) => {}
-            (Channel::Open(_) | Channel::Asked, false) => self.close_channel(leg),
+            (Channel::Asked, false) if self.is_awaited(application.leg) => {}
+            (Channel::Open(_) | Channel::Asked, false) => self.close_channel(e),
             (Channel::Closed, false) | (Channel::Open(_) | Channel::Asked, true) => {}
         }
     }
@@ -271,49 +308,51 @@ impl CallControl {
     /// other end wants no media: the application is asked when it does.
     pub(crate) fn answer_with_address(&mut self, call: CallId, leg: LegId) {
         let Some(anchor) = self.calls.known(call).map(|call| call.anchor) else { return };
-        let (Some(end), Some(other)) = (self.legs.known(leg), self.legs.known(anchor)) else { return };
+        let (Some(e), Some(p)) = (self.end_of(leg), self.end_of(anchor)) else { return };
+        let Some((end, other)) = self.two(e, p) else { return };
         if agreed(end, other).is_none() {
             // The caller has changed its codecs since it was offered.
             let why = NOTHING_IN_COMMON.with_status(488);
             return self.branch_failed(leg, why, &[], Clearing::ByUs);
         }
-        self.ensure_channel(leg, anchor);
-        if self.legs.known(leg).is_some_and(|leg| leg.media.channel == Channel::Closed) {
+        self.ensure_channel(e, p);
+        if self.application_mut(e).is_some_and(|end| end.channel == Channel::Closed) {
             self.establish(call, leg);
         }
     }
 
-    /// Asks the applications of a dynamic leg where they will receive; from whom may not be known yet.
-    pub(crate) fn ask_for_address(&mut self, leg: LegId, peer: Option<LegId>) {
-        let Some(end) = self.legs.known(leg) else { return };
-        let other = peer.and_then(|peer| self.legs.known(peer));
+    /// Asks the applications of a dynamic end where they will receive; from whom may not be known yet.
+    pub(crate) fn ask_for_address(&mut self, e: EndId, peer: Option<EndId>) {
+        let Some(end) = self.ends.known(e) else { return };
+        let other = peer.and_then(|peer| self.ends.known(peer));
         let asked = match other {
             Some(other) => agreed(end, other),
             None => own_codecs(end).first().and_then(own_format).map(|format| (format, PACKET_MS)),
         };
         let Some((format, packet_ms)) = asked else { return };
-        let far = other.and_then(|other| match other.media.far {
+        let far = other.and_then(|other| match other.far() {
             Some(_) => line_for(other, end).map(|line| line.address),
             None => local_address(other),
         });
+        let Some(leg) = end.leg() else { return };
         let deadline = self.plan.parameters.media_exchange;
-        if let Some(end) = self.legs.known_mut(leg) {
-            end.media.channel = Channel::Asked;
+        if let Some(application) = self.application_mut(e) {
+            application.channel = Channel::Asked;
         }
-        self.set_timer(Timer::MediaExchange(leg), deadline);
+        self.set_timer(Timer::MediaExchange(e), deadline);
         let Format { payload_type, codec } = format;
         let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         self.tell_of(leg, |leg| Event::OpenChannel { leg, codec, payload_type, packet_ms, far, deadline_ms });
     }
 
-    pub(crate) fn close_channel(&mut self, leg: LegId) {
-        self.timers.cancel(Timer::MediaExchange(leg));
-        let Some(end) = self.legs.known_mut(leg) else { return };
-        if let Channel::Open(address) = end.media.channel {
-            end.media.last_address = Some(address);
+    pub(crate) fn close_channel(&mut self, end: EndId) {
+        self.timers.cancel(Timer::MediaExchange(end));
+        let Some(application) = self.application_mut(end) else { return };
+        if let Channel::Open(address) = application.channel {
+            application.last_address = Some(address);
         }
-        end.media.channel = Channel::Closed;
-        end.media.given_by = None;
+        application.channel = Channel::Closed;
+        application.given_by = None;
     }
 
     /// The end that stays loses the one that it talked to, before the next has answered. An offer of its own can't wait
@@ -324,34 +363,34 @@ impl CallControl {
         if !self.is_offered(anchor) {
             self.new_media_session(anchor);
         }
-        let Some(end) = self.legs.known(anchor) else { return };
-        let waits = self.calls.known(end.call).is_some_and(|call| call.pair().is_none());
-        let Exchange::Owed { before, hold } = &end.media.exchange else { return };
-        if !waits || end.wire != Wire::Up {
+        let Some(leg) = self.legs.known(anchor) else { return };
+        let waits = self.calls.known(leg.call).is_some_and(|call| call.links().is_empty());
+        let Some(e) = leg.end.filter(|_| waits) else { return };
+        let Some(dialog) = self.dialog_mut(e).filter(|dialog| dialog.state == DialogState::Confirmed) else {
             return;
-        }
-        let (before, hold, body) = (before.clone(), *hold, end.media.far.as_ref().and_then(silence));
-        let Some(end) = self.legs.known_mut(anchor) else { return };
-        end.media.exchange = Exchange::Idle;
-        let Some(body) = body else {
-            end.media.far = before.map(|before| *before);
-            return self.command(anchor, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
         };
-        (end.media.told, end.media.agreed_with, end.media.said) = (None, None, said(&body));
-        self.command(anchor, LegCommand::AnswerOffer(body));
-        self.phone_holds(anchor, hold);
+        let Exchange::Owed { before, hold } = &dialog.exchange else { return };
+        let (before, hold, body) = (before.clone(), *hold, dialog.far.as_ref().and_then(silence));
+        dialog.exchange = Exchange::Idle;
+        let Some(body) = body else {
+            dialog.far = before.map(|before| *before);
+            return self.command_end(e, EndCommand::RejectOffer(OfferRefusal::NotAcceptable));
+        };
+        (dialog.told, dialog.agreed_with, dialog.said) = (None, None, said(&body));
+        self.command_end(e, EndCommand::AnswerOffer(body));
+        self.phone_holds(e, hold);
     }
 
     /// What was agreed with the last peer holds no more.
     pub(crate) fn new_media_session(&mut self, leg: LegId) {
-        if self.legs.known(leg).is_some_and(is_dynamic) && !self.is_awaited(leg) {
-            self.close_channel(leg);
+        let Some(e) = self.end_of(leg) else { return };
+        if self.ends.known(e).is_some_and(is_dynamic) && !self.is_awaited(leg) {
+            self.close_channel(e);
         }
-        if let Some(leg) = self.legs.known_mut(leg) {
-            leg.media.rounds = 0;
-            if leg.is_application() {
-                leg.media.version += 1;
-            }
+        match self.ends.known_mut(e) {
+            Some(End::Dialog(dialog)) => dialog.rounds = 0,
+            Some(End::Application(application)) => application.version += 1,
+            Some(End::BridgePort(_) | End::Source(_)) | None => {}
         }
     }
 
@@ -366,13 +405,20 @@ impl CallControl {
         self.settle(call);
     }
 
+    /// Whether a session's address is where this leg receives.
+    pub(crate) fn is_given_by(&self, leg: LegId, session: SessionId) -> bool {
+        let end = self.end_at(leg).and_then(End::application);
+        end.is_some_and(|end| end.given_by == Some(session))
+    }
+
     /// Whether the end that a dynamic leg is about to talk to has a line that an address of this family can reach.
     pub(crate) fn is_reached_from(&self, leg: LegId, address: SocketAddr) -> bool {
-        let Some(end) = self.legs.known(leg) else { return false };
-        let anchor = self.calls.known(end.call).map(|call| call.anchor).filter(|anchor| *anchor != leg);
-        let other = self.peer_of(leg).or(anchor).and_then(|other| self.legs.known(other));
-        let far = other.and_then(|other| other.media.far.as_ref());
-        match (far, abilities(end)) {
+        let (Some(end), Some(call)) = (self.end_at(leg), self.legs.known(leg).map(|leg| leg.call)) else {
+            return false;
+        };
+        let anchor = self.calls.known(call).map(|call| call.anchor).filter(|anchor| *anchor != leg);
+        let other = self.peer_of(leg).or(anchor).and_then(|other| self.end_at(other));
+        match (other.and_then(End::far), abilities(end)) {
             (Some(far), Some(able)) => {
                 Abilities { address: Some(address.ip()), ..able }.choose(far).is_some()
             }
@@ -382,15 +428,15 @@ impl CallControl {
 
     /// An application has given its address.
     pub(crate) fn address_given(&mut self, leg: LegId, by: SessionId, address: SocketAddr) {
-        self.timers.cancel(Timer::MediaExchange(leg));
-        let Some(end) = self.legs.known_mut(leg) else { return };
-        end.media.channel = Channel::Open(address);
-        end.media.given_by = Some(by);
-        end.media.version += 1;
-        let call = end.call;
-        if let Some(peer) = self.peer_of(leg).and_then(|peer| self.legs.known_mut(peer)) {
-            peer.media.rounds = 0;
-        }
+        let Some(e) = self.end_of(leg) else { return };
+        self.timers.cancel(Timer::MediaExchange(e));
+        let Some(application) = self.application_mut(e) else { return };
+        application.channel = Channel::Open(address);
+        application.given_by = Some(by);
+        application.version += 1;
+        let peer = self.peer_end(e);
+        self.new_rounds(peer);
+        let Some(call) = self.call_of(e) else { return };
         let answering = self.attempt(call).is_some_and(|attempt| attempt.answering == Some(leg));
         if answering {
             self.establish(call, leg);
@@ -401,116 +447,118 @@ impl CallControl {
     }
 
     /// A phone or trunk wants other media.
-    pub(crate) fn far_offers(&mut self, e: LegId, offer: Option<Description>) {
-        let Some(end) = self.legs.known(e) else { return };
-        if matches!(end.wire, Wire::Incoming | Wire::Placed) {
+    pub(crate) fn far_offers(&mut self, e: EndId, offer: Option<Description>) {
+        let Some(end) = self.ends.known(e) else { return };
+        let state = end.dialog().map(|dialog| dialog.state);
+        if matches!(state, Some(DialogState::Incoming | DialogState::Placed)) {
             return self.far_offers_early(e, offer);
         }
-        let peer = self.peer_of(e).and_then(|peer| self.legs.known(peer));
-        let Some(peer) = peer.filter(|peer| end.wire == Wire::Up && !is_busy(end) && !is_busy(peer)) else {
-            return self.command(e, LegCommand::RejectOffer(OfferRefusal::Glare));
+        let confirmed = state == Some(DialogState::Confirmed);
+        let peer = self.peer_end(e).and_then(|peer| self.ends.known(peer));
+        let Some(peer) = peer.filter(|peer| confirmed && !is_busy(end) && !is_busy(peer)) else {
+            return self.command_end(e, EndCommand::RejectOffer(OfferRefusal::Glare));
         };
-        let (p, call) = (peer.id, end.call);
+        let p = peer.id();
         let Some(offer) = offer else { return self.far_asks(e, p) };
         if abilities(peer).is_some_and(|abilities| abilities.choose(&offer).is_none()) {
-            return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
+            return self.command_end(e, EndCommand::RejectOffer(OfferRefusal::NotAcceptable));
         }
-        let hold = Hold::when(lacks(&offer, end, peer));
-        for leg in [e, p] {
-            if let Some(leg) = self.legs.known_mut(leg) {
-                leg.media.rounds = 0;
-            }
+        let hold = Hold::when(lacks(&offer, self.hold_between(end, peer), peer));
+        self.new_rounds([e, p]);
+        if let Some(dialog) = self.dialog_mut(e) {
+            let before = dialog.far.replace(offer).map(Box::new);
+            dialog.exchange = Exchange::Owed { before, hold };
+            dialog.version += 1;
         }
-        if let Some(end) = self.legs.known_mut(e) {
-            let before = end.media.far.replace(offer).map(Box::new);
-            end.media.exchange = Exchange::Owed { before, hold };
-            end.media.version += 1;
+        if let Some(call) = self.call_of(e) {
+            self.settle(call);
         }
-        self.settle(call);
     }
 
     /// An offer before the call is answered, but after an offer and its answer went over early media (UPDATE, or the PRACK
     /// of that answer: RFC 3311 §5.1, RFC 6337 §2.2). It is answered with what the other end said last; the other end hears
     /// of it when the call is answered.
-    fn far_offers_early(&mut self, e: LegId, offer: Option<Description>) {
-        let peer = self.early_peer(e).and_then(|peer| self.legs.known(peer));
-        let (Some(end), Some(peer), Some(offer)) = (self.legs.known(e), peer, offer) else {
-            return self.command(e, LegCommand::RejectOffer(OfferRefusal::Glare));
+    fn far_offers_early(&mut self, e: EndId, offer: Option<Description>) {
+        let peer = self.early_peer(e).and_then(|peer| self.ends.known(peer));
+        let (Some(end), Some(peer), Some(offer)) = (self.ends.known(e), peer, offer) else {
+            return self.command_end(e, EndCommand::RejectOffer(OfferRefusal::Glare));
         };
-        let common = |far: &Description| pair_of_lines(far, &offer).is_some();
-        let body = match peer.is_application() {
+        let common = |far: &&Description| pair_of_lines(far, &offer).is_some();
+        let body = match peer.is_local() {
             true => local_answer(peer, &offer, Hold::Off),
-            false => peer.media.far.clone().filter(common).map(|far| Body::Relay(far, None)),
+            false => peer.far().filter(common).map(|far| Body::Relay(far.clone(), None)),
         };
-        let call = end.call;
-        let told = Told { peer: peer.id, version: peer.media.version, hold: hold_between(end, peer) };
+        let hold = self.hold_between(end, peer);
+        let told = Told { peer: peer.id(), version: peer.version(), hold };
         let Some(body) = body else {
-            return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
+            return self.command_end(e, EndCommand::RejectOffer(OfferRefusal::NotAcceptable));
         };
-        let lacks = Hold::when(lacks(&offer, end, peer));
-        if let Some(end) = self.legs.known_mut(e) {
-            if let Exchange::Owed { hold, .. } = &mut end.media.exchange {
-                *hold = lacks;
+        let wanted = Hold::when(lacks(&offer, hold, peer));
+        if let Some(dialog) = self.dialog_mut(e) {
+            if let Exchange::Owed { hold, .. } = &mut dialog.exchange {
+                *hold = wanted;
             }
-            end.media.far = Some(offer);
-            end.media.version += 1;
-            end.media.told = Some(told);
-            end.media.said = said(&body);
+            dialog.far = Some(offer);
+            dialog.version += 1;
+            dialog.told = Some(told);
+            dialog.said = said(&body);
         }
-        self.command(e, LegCommand::AnswerOffer(body));
-        self.update_early_streams(call);
+        self.command_end(e, EndCommand::AnswerOffer(body));
+        if let Some(call) = self.call_of(e) {
+            self.update_early_streams(call);
+        }
     }
 
     /// With whom an unanswered end has early media: the caller with the only destination that has sent some, and that
     /// one with the caller.
-    fn early_peer(&self, e: LegId) -> Option<LegId> {
-        let call = self.calls.known(self.legs.known(e)?.call)?;
+    fn early_peer(&self, e: EndId) -> Option<EndId> {
+        let call = self.calls.known(self.call_of(e)?)?;
         let [branch] = self.attempt(call.id)?.branches[..] else { return None };
-        self.legs.known(branch)?.media.far.as_ref()?;
+        let (anchor, branch) = (self.end_of(call.anchor)?, self.end_of(branch)?);
+        self.ends.known(branch)?.far()?;
         match e {
-            _ if e == call.anchor => Some(branch),
-            _ if e == branch => Some(call.anchor),
+            _ if e == anchor => Some(branch),
+            _ if e == branch => Some(anchor),
             _ => None,
         }
     }
 
     /// A re-INVITE without an offer is offered what its peer last said.
-    fn far_asks(&mut self, e: LegId, p: LegId) {
-        let (Some(end), Some(peer)) = (self.legs.known(e), self.legs.known(p)) else { return };
-        let truth = Told { peer: p, version: peer.media.version, hold: hold_between(end, peer) };
-        let still = Hold::when(end.media.far.as_ref().is_some_and(stands_still));
-        let body = self.body(end, peer, BodyFor::Offer).or_else(|| local_offer(peer, Some(end), still));
+    fn far_asks(&mut self, e: EndId, p: EndId) {
+        let Some((end, peer)) = self.two(e, p) else { return };
+        let hold = self.hold_between(end, peer);
+        let truth = Told { peer: p, version: peer.version(), hold };
+        let still = Hold::when(end.far().is_some_and(stands_still));
+        let body = body(end, peer, hold, BodyFor::Offer).or_else(|| local_offer(peer, Some(end), still));
         let Some(body) = body else {
-            return self.command(e, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
+            return self.command_end(e, EndCommand::RejectOffer(OfferRefusal::NotAcceptable));
         };
-        if let Some(end) = self.legs.known_mut(e) {
-            end.media.exchange = Exchange::Offered;
-            end.media.said = said(&body);
-            end.media.told = Some(truth);
-            end.media.rounds = 0;
+        if let Some(dialog) = self.dialog_mut(e) {
+            dialog.exchange = Exchange::Offered;
+            dialog.said = said(&body);
+            dialog.told = Some(truth);
+            dialog.rounds = 0;
         }
-        self.command(e, LegCommand::AnswerOffer(body));
+        self.command_end(e, EndCommand::AnswerOffer(body));
     }
 
     /// The answer to an offer of ours.
-    pub(crate) fn far_answers(&mut self, e: LegId, answer: Description) {
-        let peer = self.peer_of(e);
-        let Some(end) = self.legs.known_mut(e).filter(|end| end.media.exchange == Exchange::Offered) else {
+    pub(crate) fn far_answers(&mut self, e: EndId, answer: Description) {
+        let p = self.peer_end(e);
+        let Some(dialog) = self.dialog_mut(e).filter(|dialog| dialog.exchange == Exchange::Offered) else {
             return;
         };
-        let call = end.call;
-        end.media.exchange = Exchange::Idle;
-        if end.media.far.as_ref().is_none_or(|far| moved(far, &answer)) {
-            end.media.version += 1;
+        dialog.exchange = Exchange::Idle;
+        if dialog.far.as_ref().is_none_or(|far| moved(far, &answer)) {
+            dialog.version += 1;
         }
-        end.media.far = Some(answer);
-        let strangers = std::mem::replace(&mut end.media.agreed_with, peer) != peer;
-        let (Some(end), Some(peer)) = (self.legs.known(e), peer.and_then(|peer| self.legs.known(peer)))
-        else {
-            return;
-        };
+        dialog.far = Some(answer);
+        let strangers = std::mem::replace(&mut dialog.agreed_with, p) != p;
+        let Some((end, peer)) = p.and_then(|p| self.two(e, p)) else { return };
         // What phones that talk already make of each other's later offers is theirs to know.
-        if !suits(end, peer) && (strangers || peer.is_application()) {
+        let ends = !suits(end, peer) && (strangers || peer.is_local());
+        let Some(call) = self.call_of(e) else { return };
+        if ends {
             return self.end_call(call, NOTHING_IN_COMMON, None);
         }
         self.settle(call);
@@ -518,27 +566,30 @@ impl CallControl {
 
     /// An offer of ours was refused. What somebody else wanted is refused to him; a call whose two ends never agreed
     /// can't live; else all is as before.
-    pub(crate) fn offer_rejected(&mut self, e: LegId) {
-        let p = self.peer_of(e);
-        let Some(end) = self.legs.known_mut(e).filter(|end| end.media.exchange == Exchange::Offered) else {
+    pub(crate) fn offer_rejected(&mut self, e: EndId) {
+        let p = self.peer_end(e);
+        let Some(dialog) = self.dialog_mut(e).filter(|dialog| dialog.exchange == Exchange::Offered) else {
             return;
         };
-        end.media.exchange = Exchange::Idle;
+        dialog.exchange = Exchange::Idle;
         // Its call waits for another destination, which will be offered to it anew.
         let Some(p) = p else { return };
-        let (call, strangers) = (end.call, end.media.agreed_with != Some(p));
-        let Some(peer) = self.legs.known_mut(p) else { return };
-        let owed = match std::mem::replace(&mut peer.media.exchange, Exchange::Idle) {
-            Exchange::Owed { before, .. } => Some(before),
-            other @ (Exchange::Idle | Exchange::Offered) => {
-                peer.media.exchange = other;
-                None
-            }
-        };
-        if let Some(before) = owed {
-            peer.media.far = before.map(|before| *before);
-            self.command(p, LegCommand::RejectOffer(OfferRefusal::NotAcceptable));
+        let strangers = dialog.agreed_with != Some(p);
+        let refused =
+            self.dialog_mut(p).and_then(|peer| match std::mem::replace(&mut peer.exchange, Exchange::Idle) {
+                Exchange::Owed { before, .. } => {
+                    peer.far = before.map(|before| *before);
+                    Some(EndCommand::RejectOffer(OfferRefusal::NotAcceptable))
+                }
+                other @ (Exchange::Idle | Exchange::Offered) => {
+                    peer.exchange = other;
+                    None
+                }
+            });
+        if let Some(refused) = refused {
+            self.command_end(p, refused);
         }
+        let Some(call) = self.call_of(e) else { return };
         if strangers {
             return self.end_call(call, NOTHING_IN_COMMON, None);
         }
@@ -546,9 +597,32 @@ impl CallControl {
     }
 }
 
+/// What `end` is to be told of `peer`, if that can be said now.
+fn body(end: &End, peer: &End, hold: Hold, purpose: BodyFor) -> Option<Body> {
+    let Some(other) = peer.dialog() else {
+        return match purpose {
+            BodyFor::Answer => local_answer(peer, end.far()?, hold),
+            BodyFor::Offer => local_offer(peer, Some(end), hold),
+        };
+    };
+    let live = other.exchange.is_owed() || other.hold == Hold::On;
+    let written = match (hold, purpose) {
+        (Hold::On, _) => Some(Direction::Inactive),
+        (Hold::Off, BodyFor::Answer) => None,
+        (Hold::Off, BodyFor::Offer) => (!live).then_some(Direction::SendReceive),
+    };
+    Some(Body::Relay(other.far.clone()?, written))
+}
+
+/// Whether a dialog was told what this end says now.
+fn knows(end: &End, of: &End) -> bool {
+    let told = end.dialog().and_then(|dialog| dialog.told);
+    told.is_some_and(|told| told.peer == of.id() && told.version == of.version())
+}
+
 /// The line of a far end's description that counts with this peer.
-fn line_for<'a>(end: &'a Leg, peer: &Leg) -> Option<&'a AudioLine> {
-    let far = end.media.far.as_ref()?;
+fn line_for<'a>(end: &'a End, peer: &End) -> Option<&'a AudioLine> {
+    let far = end.far()?;
     match abilities(peer) {
         Some(abilities) => abilities.choose(far).map(|(line, _)| line),
         None => far.live_audio(),
@@ -556,12 +630,12 @@ fn line_for<'a>(end: &'a Leg, peer: &Leg) -> Option<&'a AudioLine> {
 }
 
 /// Whether there is anything to talk by with what this end said last.
-pub(crate) fn suits(end: &Leg, peer: &Leg) -> bool {
-    let Some(far) = &end.media.far else { return false };
-    match (abilities(peer), &peer.media.far) {
+pub(crate) fn suits(end: &End, peer: &End) -> bool {
+    let Some(far) = end.far() else { return false };
+    match (abilities(peer), peer.far()) {
         (Some(abilities), _) => abilities.choose(far).is_some(),
         (None, Some(other)) if far.refuses_all() => other.refuses_all(),
-        (None, Some(other)) if end.media.exchange.is_owed() && peer.media.exchange.is_owed() => {
+        (None, Some(other)) if end.is_owed() && peer.is_owed() => {
             pair_of_lines(far, other).is_some() || (far.other_media && other.other_media)
         }
         (None, Some(_)) => true,
@@ -570,8 +644,9 @@ pub(crate) fn suits(end: &Leg, peer: &Leg) -> bool {
 }
 
 /// Both have made their first offer, and nobody has answered.
-fn crossed(end: &Leg, peer: &Leg) -> bool {
-    [end, peer].iter().all(|leg| matches!(leg.media.exchange, Exchange::Owed { before: None, .. }))
+fn crossed(end: &End, peer: &End) -> bool {
+    let first = |dialog: &Dialog| matches!(dialog.exchange, Exchange::Owed { before: None, .. });
+    [end, peer].iter().all(|end| end.dialog().is_some_and(first))
 }
 
 /// What the model itself said of audio.
@@ -583,35 +658,40 @@ pub(crate) fn said(body: &Body) -> Option<AudioLine> {
 }
 
 /// An application's answer: the agreed codec alone, and telephone-event where it was offered.
-fn local_answer(leg: &Leg, offer: &Description, hold: Hold) -> Option<Body> {
-    let (line, format) = abilities(leg)?.choose(offer)?;
+fn local_answer(end: &End, offer: &Description, hold: Hold) -> Option<Body> {
+    let (line, format) = abilities(end)?.choose(offer)?;
     let still = hold == Hold::On || line.direction == Direction::Inactive;
-    let address = local_address(leg).or_else(|| still.then(|| leg.media.last_address.unwrap_or(NOWHERE)))?;
+    let address = local_address(end).or_else(|| still.then(|| last_address(end)))?;
     Some(Body::Local(AudioLine {
         address,
         formats: smallvec![format.clone()],
         direction: match hold {
             Hold::On => Direction::Inactive,
-            Hold::Off => line.direction.reversed(),
+            Hold::Off => line.direction.reversed().within(end.direction()),
         },
         encrypted: false,
         ..line.clone()
     }))
 }
 
+/// The address to be written where media stands still.
+fn last_address(end: &End) -> SocketAddr {
+    end.application().and_then(|end| end.last_address).unwrap_or(NOWHERE)
+}
+
 /// An application's offer: its whole set, or what is agreed already with an end whose description is known. A payload
 /// type keeps its meaning (RFC 3264 §8.3.2).
-pub(crate) fn local_offer(leg: &Leg, end: Option<&Leg>, hold: Hold) -> Option<Body> {
-    let terms = end.and_then(|end| Terms::of(leg, end));
-    let said = end.and_then(|end| end.media.said.as_ref());
+pub(crate) fn local_offer(own: &End, end: Option<&End>, hold: Hold) -> Option<Body> {
+    let terms = end.and_then(|end| Terms::of(own, end));
+    let said = end.and_then(End::dialog).and_then(|dialog| dialog.said.as_ref());
     let formats: SmallVec<[Format; 4]> = match &terms {
         Some(terms) => {
             smallvec![Format { payload_type: terms.input.payload_type, codec: terms.codec.clone() }]
         }
-        None => own_codecs(leg).iter().filter_map(own_format).collect(),
+        None => own_codecs(own).iter().filter_map(own_format).collect(),
     };
     let still = hold == Hold::On;
-    let address = local_address(leg).or_else(|| still.then(|| leg.media.last_address.unwrap_or(NOWHERE)))?;
+    let address = local_address(own).or_else(|| still.then(|| last_address(own)))?;
     let known = said.and_then(|said| said.dtmf_payload_type);
     let theirs = terms.as_ref().and_then(|terms| terms.output.dtmf_payload_type);
     let free = |payload_type: &u8| !formats.iter().any(|format| format.payload_type == *payload_type);
@@ -623,7 +703,7 @@ pub(crate) fn local_offer(leg: &Leg, end: Option<&Leg>, hold: Hold) -> Option<Bo
         address,
         formats,
         dtmf_payload_type,
-        direction: if still { Direction::Inactive } else { Direction::SendReceive },
+        direction: if still { Direction::Inactive } else { own.direction() },
         packet_ms: terms.as_ref().map_or(PACKET_MS, |terms| terms.input.packet_ms),
         encrypted: false,
     }))
@@ -642,28 +722,26 @@ fn silence(offer: &Description) -> Option<Body> {
 }
 
 /// Whether a phone wants no media of its own accord. An inactive answer to our own silence is none.
-fn is_still_by_itself(leg: &Leg) -> bool {
-    let own = leg.media.exchange.is_owed() || leg.media.held_by_phone == Hold::On;
-    own && leg.media.far.as_ref().is_some_and(stands_still)
+fn is_still_by_itself(end: &End) -> bool {
+    (end.is_owed() || end.phone_holds()) && end.far().is_some_and(stands_still)
 }
 
 /// Something is under way there that a new offer would cross.
-fn is_busy(leg: &Leg) -> bool {
-    leg.media.exchange != Exchange::Idle
-        || leg.media.channel == Channel::Asked
-        || matches!(leg.wire, Wire::Incoming | Wire::Placed)
+fn is_busy(end: &End) -> bool {
+    let unanswered = |dialog: &Dialog| matches!(dialog.state, DialogState::Incoming | DialogState::Placed);
+    !end.is_idle() || end.is_asked() || end.dialog().is_some_and(unanswered)
 }
 
-/// Whether this offer takes from its peer something that the end would have with what it was told: the phone holds. An
+/// Whether this offer takes from its peer something that its end would have with what it was told: the phone holds. An
 /// offer whose audio is refused (fax, T.38) is none that holds.
-fn lacks(offer: &Description, end: &Leg, peer: &Leg) -> bool {
+fn lacks(offer: &Description, between: Hold, peer: &End) -> bool {
     let line = match abilities(peer) {
         Some(abilities) => abilities.choose(offer).map(|(line, _)| line),
         None => offer.live_audio(),
     };
     let Some(offered) = line.map(|line| line.direction) else { return false };
-    let theirs = peer.media.far.as_ref().and_then(Description::live_audio);
-    let natural = match (hold_between(end, peer), peer.media.held_by_phone, theirs) {
+    let theirs = peer.far().and_then(Description::live_audio);
+    let natural = match (between, Hold::when(peer.phone_holds()), theirs) {
         (Hold::On, _, _) => Direction::Inactive,
         (Hold::Off, Hold::On, Some(theirs)) => theirs.direction.reversed(),
         (Hold::Off, Hold::On, None) | (Hold::Off, Hold::Off, _) => Direction::SendReceive,

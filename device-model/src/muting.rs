@@ -102,7 +102,7 @@ impl CallControl {
             // Also one that is as it was: a snapshot taken meanwhile did not show it.
             (Muted::Unknown | Muted::Known(_), false) => {
                 self.tell_of(id, Event::Leg);
-                match self.peer_of(id) {
+                match self.end_of(id).and_then(|end| self.peer_end(end)) {
                     Some(_) => self.update_streams(call),
                     None => self.stop_streams(id),
                 }
@@ -126,7 +126,7 @@ impl CallControl {
     pub(crate) fn end_unheard(&mut self, id: LegId) {
         let Some(leg) = self.legs.known_mut(id) else { return };
         let Some(Muted::Known(told)) = leg.muted.take() else { return };
-        let streams = leg.media.running.each_ref().map(Option::is_some);
+        let streams = leg.running.each_ref().map(Option::is_some);
         let Some(end) = self.legs.known(id).and_then(|leg| self.leg_view(leg)) else { return };
         if let Some(device) = self.devices.get_mut(&end.device).filter(|device| !device.openers.is_empty()) {
             device.unheard.push(Unheard { told: *told, end, streams });

@@ -103,7 +103,7 @@ impl CallControl {
         let anchor = found.anchor;
         if self.is_awaited(anchor) {
             self.cancel_routing(call);
-            self.close_channel(anchor);
+            self.end_of(anchor).into_iter().for_each(|end| self.close_channel(end));
         }
         self.final_failure(call, Failure::new(FailureOrigin::Overdue, Cause::RECOVERY_ON_TIMER_EXPIRY));
     }

@@ -5,7 +5,7 @@
 
 use crate::cause::Cause;
 use crate::dialling::Sender;
-use crate::ids::{CallId, DeviceName, Dn, LegId, RequestToken, SessionId, TrunkName};
+use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, RequestToken, SessionId, TrunkName};
 use crate::media::{AudioLine, Codec, Description, MediaTermination, Stream, StreamDirection};
 use crate::switch::{PreparedPlan, Revocation};
 use crate::table::Contradiction;
@@ -46,8 +46,8 @@ pub enum Input {
     Unregistered(DeviceName),
     /// Somebody at the signalling dials.
     IncomingCall {
-        /// From [`crate::CallControl::new_leg_id`].
-        leg: LegId,
+        /// From [`crate::CallControl::new_end_id`].
+        end: EndId,
         /// Who.
         origin: Origin,
         /// What was dialled.
@@ -62,8 +62,8 @@ pub enum Input {
         /// How often it was forwarded or redirected before it came here.
         hops: u32,
     },
-    /// Something happened on a leg that the signalling carries.
-    Signal(LegId, Signal),
+    /// Something happened on a dialog of the signalling.
+    Signal(EndId, Signal),
     /// An application asks. Permission was checked by `security` before.
     Request {
         /// The session that asks.
@@ -122,7 +122,7 @@ pub struct Diverted {
     pub original: Party,
 }
 
-/// What the signalling reports of a leg.
+/// What the signalling reports of an end.
 #[derive(Clone, Debug)]
 pub enum Signal {
     /// The far end rings, with early media if it has some (SIP 180, 183).
@@ -130,13 +130,13 @@ pub enum Signal {
         /// Answer to our offer, before the call is answered.
         early: Option<Description>,
     },
-    /// The far end answers a leg that we placed. The description answers our offer, or is an offer when we made none
-    /// (then [`LegCommand::AnswerOffer`] follows).
+    /// The far end answers a call that we placed. The description answers our offer, or is an offer when we made none
+    /// (then [`EndCommand::AnswerOffer`] follows).
     Answered {
         /// Offer or answer, see above. `None` when the answer came with early media and is unchanged.
         media: Option<Description>,
     },
-    /// The far end refuses a leg that we placed.
+    /// The far end refuses a call that we placed.
     Rejected {
         /// Why, as a cause.
         cause: Cause,
@@ -170,10 +170,10 @@ pub enum Signal {
     },
 }
 
-/// What the signalling shall do with a leg.
+/// What the signalling shall do with an end.
 #[derive(Clone, Debug)]
-pub enum LegCommand {
-    /// Place a new leg.
+pub enum EndCommand {
+    /// Place a new call.
     Call {
         /// To whom.
         target: Target,
@@ -207,7 +207,7 @@ pub enum LegCommand {
         /// Use this status unchanged where there is one.
         status: Option<u16>,
     },
-    /// End the leg in whatever state it is (CANCEL, BYE, or a refusal).
+    /// End it in whatever state it is (CANCEL, BYE, or a refusal).
     Release {
         /// Why.
         cause: Cause,
@@ -327,7 +327,7 @@ pub enum Request {
 #[derive(Clone, Debug)]
 pub enum Output {
     /// The signalling shall do this.
-    Leg(LegId, LegCommand),
+    End(EndId, EndCommand),
     /// The one final answer to a request.
     Reply(SessionId, RequestToken, Result<Reply, Refusal>),
     /// Tell these sessions. Never empty.

@@ -1,17 +1,19 @@
 //! What applications ask of lines and legs.
 
-use crate::call::{Far, Left};
+use crate::call::{Conversation, Left, Setup};
 use crate::cause::Cause;
 use crate::control::{CallControl, refusal};
 use crate::dialling::Sender;
+use crate::end::{Application, Channel, End};
 use crate::ending::{Clearing, Role};
 use crate::failure::{Failure, FailureOrigin};
-use crate::ids::{DeviceName, Dn, LegId, RequestToken, SessionId};
-use crate::leg::{At, Channel, Hold, Leg, LegMedia, Wire};
+use crate::ids::{DeviceName, Dn, EndId, LegId, RequestToken, SessionId};
+use crate::leg::{At, Hold, Leg};
 use crate::media::MediaTermination;
 use crate::operations::{Asker, OnFailure, Operation, OperationKind, Undo};
 use crate::port::{Event, Refusal, RefusalKind, Reply, Request};
 use crate::view::{LegState, Party, Reason};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -107,13 +109,14 @@ impl CallControl {
         let (dn, media) = self.may_call(asker.session, &new)?;
         let user_data = checked_user_data(new.user_data)?;
         self.admit(&new.device, &dn, &new.destination)?;
-        let leg = self.new_leg_id();
+        let leg = self.new_leg();
+        let end = End::Application(Application::new(EndId(leg.0), leg, media));
         let calling = self.party(&dn);
         let shown =
             new.calling_number.map(|number| Party { number: number.as_str().into(), ..calling.clone() });
         let at = At::Application { device: new.device, dn };
         let sender = at.sender();
-        let call = self.begin_call(leg, at, calling, &new.destination, Wire::Absent, LegMedia::new(media));
+        let call = self.begin_call(leg, at, calling, &new.destination, end);
         if let Some(call) = self.calls.known_mut(call) {
             call.user_data = user_data;
             if let Some(shown) = shown {
@@ -191,7 +194,7 @@ impl CallControl {
     /// The leg, if it is in a state that `fits`; never another appearance's call.
     fn leg_in(&self, session: SessionId, id: LegId, fits: fn(LegState) -> bool) -> Result<&Leg, Refusal> {
         let leg = self.leg_for(session, id)?;
-        if fits(leg.state) && !leg.remote_in_use { Ok(leg) } else { wrong_state(leg) }
+        if fits(leg.state) && !leg.is_remote_in_use() { Ok(leg) } else { wrong_state(leg) }
     }
 
     /// An application's own leg that nobody has taken yet, and isn't being answered or redirected.
@@ -218,8 +221,8 @@ impl CallControl {
 
     fn answer(&mut self, asker: Asker, id: LegId) -> Result<(), Refusal> {
         let leg = self.offered_leg(asker.session, id, is_offered)?;
-        let (call, media) = (leg.call, leg.media.termination.clone());
-        let dynamic = match media.as_deref() {
+        let call = leg.call;
+        let dynamic = match self.end_at(id).and_then(End::termination) {
             None | Some(MediaTermination::None) => {
                 return refusal(
                     RefusalKind::MediaRequired,
@@ -274,7 +277,7 @@ impl CallControl {
     fn retrieve(&mut self, asker: Asker, id: LegId) -> Result<(), Refusal> {
         let leg = self.leg_in(asker.session, id, |state| state == LegState::Held)?;
         let call = leg.call;
-        if leg.media.held_by_application == Hold::Off {
+        if leg.hold == Hold::Off {
             return refusal(
                 RefusalKind::OperationNotSupported,
                 "the phone itself holds this call, and only the phone can retrieve it",
@@ -285,7 +288,7 @@ impl CallControl {
         }
         self.done(asker);
         self.set_hold(id, Hold::Off);
-        if self.legs.known(id).is_some_and(|leg| leg.media.held_by_phone == Hold::Off) {
+        if self.end_at(id).is_some_and(|end| !end.phone_holds()) {
             self.enter(id, LegState::Connected);
         }
         self.settle(call);
@@ -293,14 +296,11 @@ impl CallControl {
     }
 
     fn set_hold(&mut self, id: LegId, hold: Hold) {
-        let peer = self.peer_of(id);
-        for leg in [Some(id), peer].into_iter().flatten() {
-            if let Some(leg) = self.legs.known_mut(leg) {
-                leg.media.rounds = 0;
-            }
-        }
+        let legs = [Some(id), self.peer_of(id)].into_iter().flatten();
+        let ends: SmallVec<[EndId; 2]> = legs.filter_map(|leg| self.end_of(leg)).collect();
+        self.new_rounds(ends);
         if let Some(leg) = self.legs.known_mut(id) {
-            leg.media.held_by_application = hold;
+            leg.hold = hold;
         }
     }
 
@@ -321,7 +321,7 @@ impl CallControl {
             return Ok(());
         }
         call.user_data = data;
-        for leg in call.legs(&self.attempts) {
+        for leg in call.legs(&self.attempts, &self.ends) {
             self.tell_of(leg, Event::LegChanged);
         }
         Ok(())
@@ -329,7 +329,11 @@ impl CallControl {
 
     fn set_media(&mut self, asker: Asker, id: LegId, address: SocketAddr) -> Result<(), Refusal> {
         let leg = self.leg_for(asker.session, id)?;
-        match (leg.media.termination.as_deref(), leg.media.channel) {
+        let end = leg.end.and_then(|end| self.ends.known(end)).and_then(End::application);
+        let channel = end.map_or(Channel::Closed, |end| end.channel);
+        // Of a leg that another appearance has, the device knows.
+        let of_device = || self.device_at(leg).and_then(|device| device.media.as_deref());
+        match (end.map_or_else(of_device, |end| end.termination.as_deref()), channel) {
             (None, _) => {
                 return refusal(RefusalKind::CannotTerminateMediaOnPhone, "a phone ends its own media");
             }
@@ -382,10 +386,14 @@ impl CallControl {
         if answering || (call.left.is_some() && !passed_on) {
             return wrong_state(leg);
         }
-        let remaining = match (role, &call.far) {
-            (Some(Role::Anchor), Far::Talking(far)) => Some(*far),
+        let remaining = match (role, &call.conversation) {
+            (Some(Role::Anchor), Conversation::Pair(..)) => self.peer_of(ask.leg),
             (Some(Role::Branch | Role::Talking), _) => None,
-            (Some(Role::Anchor | Role::Redirected | Role::Passive) | None, _) => return wrong_state(leg),
+            (
+                Some(Role::Anchor | Role::Redirected | Role::Passive | Role::Participant | Role::Waiting)
+                | None,
+                _,
+            ) => return wrong_state(leg),
         };
         let remaining_party = remaining.and_then(|far| self.legs.known(far)).map(|leg| leg.party.clone());
         if passed_on {
@@ -393,11 +401,12 @@ impl CallControl {
         }
         self.stop_ringing(call_id);
         let called = self.party(&ask.destination);
+        let turned = remaining.and_then(|remaining| self.pair(remaining, ask.leg));
         let (original, now) = (ask.original_called.map(|dn| self.party(&dn)), self.now);
         let Some(call) = self.calls.known_mut(call_id) else { return Ok(()) };
         let parties = call.parties.clone();
-        if let (Some(remaining), Some(party)) = (remaining, remaining_party) {
-            (call.anchor, call.far) = (remaining, Far::Talking(ask.leg));
+        if let (Some(remaining), Some(party), Some(turned)) = (remaining, remaining_party, turned) {
+            (call.anchor, call.conversation) = (remaining, turned);
             call.parties.calling = party;
         }
         if let Some(number) = ask.calling_number {
@@ -414,7 +423,7 @@ impl CallControl {
             call.hops = 0;
         }
         let alternatives = std::mem::take(&mut call.alternatives);
-        let far = std::mem::replace(&mut call.far, Far::Nobody);
+        let before = std::mem::replace(&mut call.conversation, Conversation::Setup(Setup::Routing));
         let allowed = self.hop(call_id);
         // A call that goes round ends, whatever its applications would like to keep.
         let on_failure = if ask.keep_on_failure && allowed { OnFailure::Keep } else { OnFailure::Drop };
@@ -422,7 +431,7 @@ impl CallControl {
         let undo = Undo::Redirect { parties, alternatives, hops, talking_since };
         let operation = self.begin_operation(Operation { asker, kind, undo });
         if let Some(call) = self.calls.known_mut(call_id) {
-            call.left = Some(Left { operation, far });
+            call.left = Some(Left { operation, conversation: before });
         }
         match allowed {
             true => self.route(call_id, ask.destination, Reason::Redirect, sender),

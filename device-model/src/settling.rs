@@ -9,8 +9,9 @@
 
 use crate::control::CallControl;
 use crate::devices::{Device, Number};
-use crate::ids::{CallId, DeviceName, Dn, LegId, SessionId};
-use crate::leg::{Leg, Wire};
+use crate::end::{DialogState, End};
+use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, SessionId};
+use crate::leg::Leg;
 use crate::operations::OperationKind;
 use crate::plan::Plan;
 use crate::port::{Event, Input, News, OutOfServiceReason, Output, Request, Signal};
@@ -276,8 +277,12 @@ impl CallControl {
             | Input::Unregistered(device)
             | Input::Revoked { device, .. }
             | Input::SettleDevice(device) => self.settle_device(device, usize::MAX),
-            Input::Signal(leg, Signal::Released { .. } | Signal::Rejected { .. }) => self.clear_without(*leg),
-            Input::Signal(leg, _) => self.clear_beside(*leg),
+            Input::Signal(end, Signal::Released { .. } | Signal::Rejected { .. }) => self.clear_without(*end),
+            Input::Signal(end, _) => {
+                if let Some(leg) = self.leg_of_end(*end) {
+                    self.clear_beside(leg);
+                }
+            }
             Input::Request { request, .. } => match subject(request) {
                 Subject::Device(device) => self.settle_device(device, usize::MAX),
                 Subject::Leg(leg) => self.clear_beside(leg),
@@ -299,7 +304,10 @@ impl CallControl {
             Timer::NoAnswer(attempt) | Timer::NewCallAccept(attempt) => {
                 self.attempts.known(*attempt).map(|attempt| attempt.call)
             }
-            Timer::MediaExchange(leg) => self.legs.known(*leg).map(|leg| leg.call),
+            Timer::MediaExchange(end) => {
+                let leg = self.ends.known(*end).and_then(End::leg);
+                leg.and_then(|leg| self.legs.known(leg)).map(|leg| leg.call)
+            }
             Timer::Operation(operation) => self.operations.known(*operation).map(|operation| {
                 let OperationKind::Redirect { call, .. } = operation.kind;
                 call
@@ -316,15 +324,16 @@ impl CallControl {
         }
     }
 
-    /// The same where this leg has ended at its far end: that is not told to end once more.
-    fn clear_without(&mut self, gone: LegId) {
-        let Some(leg) = self.legs.get_mut(gone).filter(|_| !self.settling.uncleared.is_empty()) else {
+    /// The same where this end has ended already: that is not told to end once more.
+    fn clear_without(&mut self, gone: EndId) {
+        if self.is_clear() {
             return;
-        };
-        let wire = replace(&mut leg.wire, Wire::Over);
-        self.clear_beside(gone);
-        if let Some(leg) = self.legs.get_mut(gone) {
-            leg.wire = wire;
+        }
+        let Some(dialog) = self.ends.get_mut(gone).and_then(End::dialog_mut) else { return };
+        let (leg, state) = (dialog.leg, replace(&mut dialog.state, DialogState::Terminated));
+        self.clear_beside(leg);
+        if let Some(dialog) = self.ends.get_mut(gone).and_then(End::dialog_mut) {
+            dialog.state = state;
         }
     }
 
@@ -334,7 +343,7 @@ impl CallControl {
             return;
         }
         let legs: SmallVec<[LegId; 4]> =
-            self.calls.get(call).map(|call| call.legs(&self.attempts)).unwrap_or_default();
+            self.calls.get(call).map(|call| call.legs(&self.attempts, &self.ends)).unwrap_or_default();
         for leg in legs {
             let place =
                 self.legs.get(leg).and_then(|leg| leg.at.line()).map(|(name, dn)| (name.clone(), dn.clone()));
@@ -539,7 +548,8 @@ impl CallControl {
 /// A line that comes back before it was cleared has its calls still.
 fn count_calls(device: &mut Device, legs: &Table<LegId, Leg>) {
     for line in &mut device.lines {
-        let there = |leg: &Leg| !leg.remote_in_use && leg.at.line().is_some_and(|(_, dn)| *dn == line.dn);
+        let there =
+            |leg: &Leg| !leg.is_remote_in_use() && leg.at.line().is_some_and(|(_, dn)| *dn == line.dn);
         let calls = device.legs.iter().filter(|id| legs.known(**id).is_some_and(there)).count();
         line.calls = u32::try_from(calls).unwrap_or(u32::MAX);
     }

@@ -1,22 +1,24 @@
 //! What comes from the signalling: new calls, and what happens on legs.
 
-use crate::call::{Call, Far, Parties};
+use crate::call::{Call, Conversation, Parties, Setup};
 use crate::cause::Cause;
 use crate::control::CallControl;
+use crate::end::{Dialog, DialogState, End, Exchange};
 use crate::ending::{Clearing, Role};
 use crate::failure::{Failure, FailureOrigin};
-use crate::ids::{CallId, Dn, LegId};
-use crate::leg::{At, Exchange, Hold, Leg, LegMedia, Wire};
+use crate::ids::{CallId, Dn, EndId, LegId};
+use crate::leg::{At, Hold, Leg};
 use crate::media::Description;
 use crate::media_exchange::{holds, suits};
 use crate::plan::DeviceKind;
-use crate::port::{Diverted, Event, LegCommand, Origin, Signal};
+use crate::port::{Diverted, EndCommand, Event, Origin, Output, Signal};
+use crate::timers::Timer;
 use crate::view::{LegState, Party, Reason};
 use smallvec::SmallVec;
 
 /// A call that comes in; see [`crate::port::Input::IncomingCall`].
 pub(crate) struct NewCall {
-    pub(crate) leg: LegId,
+    pub(crate) end: EndId,
     pub(crate) origin: Origin,
     pub(crate) dialled: Dn,
     pub(crate) calling: Party,
@@ -28,19 +30,17 @@ pub(crate) struct NewCall {
 impl CallControl {
     /// Somebody dials. A call that can't begin is refused without having existed.
     pub(crate) fn incoming_call(&mut self, new: NewCall) {
-        let NewCall { leg, origin, dialled, calling, diverted, offer, hops } = new;
-        if self.legs.contains(leg) {
+        let NewCall { end, origin, dialled, calling, diverted, offer, hops } = new;
+        if self.ends.get(end).is_some() {
             return;
         }
         // The caller's leg and at least one other.
         if self.legs.len() + 2 > self.plan.parameters.max_legs as usize {
-            return self.command(leg, reject(Failure::NO_ROOM));
+            return self.refuse_call(end, Failure::NO_ROOM);
         }
         let at = match self.origin(origin, &calling) {
             Ok(at) => at,
-            Err(why) => {
-                return self.command(leg, reject(why));
-            }
+            Err(why) => return self.refuse_call(end, why),
         };
         let calling = match &at {
             At::Phone { dn, .. } => Party { restricted: calling.restricted, ..self.party(dn) },
@@ -54,16 +54,17 @@ impl CallControl {
         if let Err(over) = admitted {
             let why = over.failure();
             self.say_refused(over.rule, sender, dialled);
-            return self.command(leg, reject(why));
+            return self.refuse_call(end, why);
         }
-        let mut media = LegMedia::new(None);
+        let leg = LegId(end.0);
+        let mut dialog = Dialog::new(end, leg, DialogState::Incoming);
         if let Some(offer) = offer {
             // Who offers no media holds from the beginning: an application is asked for its address when there is to be some.
-            media.exchange = Exchange::Owed { before: None, hold: Hold::when(holds(&offer)) };
-            media.version = 1;
-            media.far = Some(offer);
+            dialog.exchange = Exchange::Owed { before: None, hold: Hold::when(holds(&offer)) };
+            dialog.version = 1;
+            dialog.far = Some(offer);
         }
-        let call = self.begin_call(leg, at, calling, &dialled, Wire::Incoming, media);
+        let call = self.begin_call(leg, at, calling, &dialled, End::Dialog(dialog));
         if let Some(call) = self.calls.known_mut(call) {
             call.hops = hops;
             if let Some(Diverted { by, original }) = diverted {
@@ -73,6 +74,12 @@ impl CallControl {
         }
         self.tell_of(leg, Event::Leg);
         self.route(call, dialled, Reason::Normal, sender);
+    }
+
+    /// Refuses a call that has no leg yet.
+    fn refuse_call(&mut self, end: EndId, why: Failure) {
+        let reject = EndCommand::Reject { cause: why.cause, status: why.status };
+        self.out.push(Output::End(end, reject));
     }
 
     fn origin(&self, origin: Origin, calling: &Party) -> Result<At, Failure> {
@@ -104,15 +111,14 @@ impl CallControl {
         at: At,
         calling: Party,
         dialled: &Dn,
-        wire: Wire,
-        media: LegMedia,
+        end: End,
     ) -> CallId {
         let id = CallId(self.new_id());
         let parties = Parties { calling: calling.clone(), called: self.party(dialled), ..Parties::default() };
         let call = Call {
             id,
             anchor: leg,
-            far: Far::Nobody,
+            conversation: Conversation::Setup(Setup::Routing),
             left: None,
             passive: SmallVec::new(),
             watched: None,
@@ -126,7 +132,7 @@ impl CallControl {
         };
         self.calls.insert(id, call);
         let (state, reason) = (LegState::Dialing, Reason::Normal);
-        self.add_leg(Leg {
+        let first = Leg {
             id: leg,
             call: id,
             at,
@@ -134,52 +140,65 @@ impl CallControl {
             state,
             cause: None,
             reason,
-            wire,
-            media,
-            remote_in_use: false,
+            end: Some(end.id()),
+            hold: Hold::Off,
+            running: [None, None],
             muted: None,
-        });
+        };
+        self.add_leg(first, end);
         id
     }
 
-    /// Signals of legs that are gone are late and harmless.
-    pub(crate) fn signal(&mut self, leg: LegId, signal: Signal) {
-        let Some(wire) = self.legs.get(leg).map(|leg| leg.wire) else { return };
-        match (signal, wire) {
-            (_, Wire::Absent | Wire::Over) => {}
-            (Signal::Ringing { early }, Wire::Placed) => self.branch_rings(leg, early),
-            (Signal::Answered { media }, Wire::Placed) => self.far_end_answered(leg, media),
-            (Signal::Rejected { cause, status, redirect_to }, Wire::Placed) => match self.role(leg) {
+    /// Signals of ends that are gone are late and harmless.
+    pub(crate) fn signal(&mut self, end: EndId, signal: Signal) {
+        use DialogState as D;
+        let Some(dialog) = self.ends.get(end).and_then(End::dialog) else { return };
+        let leg = dialog.leg;
+        match (signal, dialog.state) {
+            (_, D::Terminated) => {}
+            (Signal::Ringing { early }, D::Placed) => self.branch_rings(leg, early),
+            (Signal::Answered { media }, D::Placed) => self.far_end_answered(leg, media),
+            (Signal::Rejected { cause, status, redirect_to }, D::Placed) => match self.role(leg) {
                 Some(Role::Branch) => {
                     let why = Failure { origin: FailureOrigin::FarEnd, cause, status };
                     self.branch_failed(leg, why, &redirect_to, Clearing::ByFarEnd)
                 }
-                Some(Role::Anchor | Role::Talking | Role::Redirected | Role::Passive) | None => {
-                    self.released(leg, cause)
-                }
+                Some(
+                    Role::Anchor
+                    | Role::Talking
+                    | Role::Redirected
+                    | Role::Passive
+                    | Role::Participant
+                    | Role::Waiting,
+                )
+                | None => self.released(leg, cause),
             },
             (
                 Signal::Ringing { .. } | Signal::Answered { .. } | Signal::Rejected { .. },
-                Wire::Incoming | Wire::Up,
+                D::Incoming | D::Confirmed,
             ) => {}
             (Signal::Released { cause }, _) => self.released(leg, cause),
-            (Signal::Offer(offer), _) => self.far_offers(leg, offer),
-            (Signal::Answer(answer), _) => self.far_answers(leg, answer),
-            (Signal::OfferRejected { .. }, _) => self.offer_rejected(leg),
+            (Signal::Offer(offer), _) => self.far_offers(end, offer),
+            (Signal::Answer(answer), _) => self.far_answers(end, answer),
+            (Signal::OfferRejected { .. }, _) => self.offer_rejected(end),
             (Signal::Identified(party), _) => self.identified(leg, party),
             (Signal::Digit { digit, duration_ms }, _) => self.digit(leg, digit, duration_ms),
         }
     }
 
+    fn dialog_state(&self, leg: LegId) -> Option<DialogState> {
+        self.end_at(leg).and_then(End::dialog).map(|dialog| dialog.state)
+    }
+
     /// Somebody else is at the end of a trunk: whom the others talk to or, before they do, who calls.
     fn identified(&mut self, id: LegId, party: Party) {
+        let talks = self.peer_of(id).is_some();
         let Some(leg) = self.legs.known_mut(id) else { return };
         if !matches!(leg.at, At::Trunk { .. }) || leg.party == party {
             return;
         }
         leg.party = party.clone();
         let Some(call) = self.calls.known_mut(leg.call) else { return };
-        let talks = call.pair().is_some_and(|(x, y)| x == id || y == id);
         if !talks && call.anchor != id {
             // One of those that ring: it is told should it answer.
             return;
@@ -188,10 +207,10 @@ impl CallControl {
             call.parties.calling = party.clone();
         }
         let others: SmallVec<[LegId; 4]> =
-            call.legs(&self.attempts).into_iter().filter(|leg| *leg != id).collect();
+            call.legs(&self.attempts, &self.ends).into_iter().filter(|leg| *leg != id).collect();
         for other in others {
-            if talks && self.legs.known(other).is_some_and(|leg| leg.wire == Wire::Up) {
-                self.command(other, LegCommand::Connected(party.clone()));
+            if talks && self.dialog_state(other) == Some(DialogState::Confirmed) {
+                self.command(other, EndCommand::Connected(party.clone()));
             }
             self.tell_of(other, Event::LegChanged);
         }
@@ -204,10 +223,13 @@ impl CallControl {
         }
         self.tell_of(leg, |leg| Event::Digit(leg, digit));
         let Some(peer) = self.peer_of(leg) else { return };
-        match self.legs.known(peer).map(|peer| peer.wire) {
-            Some(Wire::Up) => self.command(peer, LegCommand::Digit { digit, duration_ms }),
-            Some(Wire::Absent) => self.tell_of(peer, |leg| Event::Digit(leg, digit)),
-            Some(Wire::Incoming | Wire::Placed | Wire::Over) | None => {}
+        match self.end_at(peer) {
+            Some(End::Dialog(dialog)) => match dialog.state {
+                DialogState::Confirmed => self.command(peer, EndCommand::Digit { digit, duration_ms }),
+                DialogState::Incoming | DialogState::Placed | DialogState::Terminated => {}
+            },
+            Some(End::Application(_)) => self.tell_of(peer, |leg| Event::Digit(leg, digit)),
+            Some(End::BridgePort(_) | End::Source(_)) | None => {}
         }
     }
 
@@ -220,21 +242,21 @@ impl CallControl {
         if self.role(id) != Some(Role::Branch) {
             return;
         }
-        let Some(leg) = self.legs.known_mut(id) else { return };
-        let call = leg.call;
-        leg.wire = Wire::Up;
-        leg.media.version += 1;
+        let Some(call) = self.legs.known(id).map(|leg| leg.call) else { return };
+        let Some(dialog) = self.end_at_mut(id).and_then(End::dialog_mut) else { return };
+        dialog.state = DialogState::Confirmed;
+        dialog.version += 1;
         if media.is_some() {
-            leg.media.far = media;
+            dialog.far = media;
         }
-        match leg.media.told {
-            Some(told) => leg.media.agreed_with = Some(told.peer),
-            None => leg.media.exchange = Exchange::Owed { before: None, hold: Hold::Off },
+        match dialog.told {
+            Some(told) => dialog.agreed_with = Some(told.peer),
+            None => dialog.exchange = Exchange::Owed { before: None, hold: Hold::Off },
         }
-        let caller = self.calls.known(call).and_then(|call| self.legs.known(call.anchor));
-        let why = match (self.legs.known(id), caller) {
-            (Some(leg), _) if leg.media.far.is_none() => Some(Cause::PROTOCOL_ERROR),
-            (Some(leg), Some(caller)) if suits(leg, caller) => None,
+        let caller = self.calls.known(call).and_then(|call| self.end_at(call.anchor));
+        let why = match (self.end_at(id), caller) {
+            (Some(end), _) if end.far().is_none() => Some(Cause::PROTOCOL_ERROR),
+            (Some(end), Some(caller)) if suits(end, caller) => None,
             (Some(_) | None, Some(_) | None) => Some(Cause::BEARER_NOT_IMPLEMENTED),
         };
         match why {
@@ -248,17 +270,19 @@ impl CallControl {
 
     /// One of the destinations has the call.
     pub(crate) fn establish(&mut self, id: CallId, winner: LegId) {
+        let Some(anchor) = self.calls.known(id).map(|call| call.anchor) else { return };
+        let Some(pair) = self.pair(anchor, winner) else { return };
         let Some(call) = self.calls.known_mut(id) else { return };
-        let anchor = call.anchor;
-        let tried = std::mem::replace(&mut call.far, Far::Talking(winner));
+        let tried = std::mem::replace(&mut call.conversation, pair);
         call.alternatives.clear();
         call.talking_since = self.now;
-        let mut losers = self.close_far(&tried);
+        let mut losers = self.close_conversation(anchor, &tried);
         losers.retain(|branch| *branch != winner);
         self.commit_redirect(id);
-        self.new_media_round(anchor, winner);
+        let ends = [anchor, winner].map(|leg| self.end_of(leg));
+        self.new_rounds(ends.into_iter().flatten());
         let Some(news) = self.tell_caller(id, anchor, winner) else { return };
-        self.settle_wire(id);
+        self.settle_signalling(id);
         self.enter(winner, LegState::Connected);
         match self.legs.known(anchor).map(|leg| leg.state) {
             Some(LegState::Connected | LegState::Held) => self.tell_of(anchor, Event::LegChanged),
@@ -286,24 +310,15 @@ impl CallControl {
         let moved = is_trunk || other || parties.last_redirecting.is_some();
         if moved && !caller.is_application() {
             let party = winner.party.clone();
-            self.command(anchor, LegCommand::Connected(party));
+            self.command(anchor, EndCommand::Connected(party));
         }
         Some(other)
-    }
-
-    fn new_media_round(&mut self, anchor: LegId, winner: LegId) {
-        for leg in [anchor, winner] {
-            if let Some(leg) = self.legs.known_mut(leg) {
-                leg.media.rounds = 0;
-            }
-        }
     }
 
     /// Another appearance has the call: this one's signalling ends, and its watchers see it as in use remotely.
     fn watch(&mut self, call: CallId, winner: LegId, loser: LegId) {
         let Some(leg) = self.legs.known_mut(loser) else { return };
-        let wire = std::mem::replace(&mut leg.wire, Wire::Over);
-        leg.remote_in_use = true;
+        let end = leg.end.take();
         let line = leg.at.line().map(|(device, dn)| (device.clone(), dn.clone()));
         if let Some((device, dn)) = line
             && let Some(line) = self.device_at_mut(&device, loser).and_then(|device| device.line_mut(&dn))
@@ -314,14 +329,22 @@ impl CallControl {
             call.passive.push(loser);
             call.watched = Some(winner);
         }
-        if matches!(wire, Wire::Placed | Wire::Up) {
-            self.command(loser, LegCommand::Release { cause: Cause::NON_SELECTED_USER_CLEARING });
+        if let Some(end) = end {
+            self.timers.cancel(Timer::MediaExchange(end));
+            self.release_end(end);
         }
-        self.close_channel(loser);
         self.enter(loser, LegState::Connected);
     }
-}
 
-fn reject(why: Failure) -> LegCommand {
-    LegCommand::Reject { cause: why.cause, status: why.status }
+    /// Ends a dialog that no leg has any more.
+    fn release_end(&mut self, id: EndId) {
+        let Some(End::Dialog(dialog)) = self.ends.remove_known(id) else { return };
+        match dialog.state {
+            DialogState::Placed | DialogState::Confirmed => {
+                let cause = Cause::NON_SELECTED_USER_CLEARING;
+                self.out.push(Output::End(id, EndCommand::Release { cause }));
+            }
+            DialogState::Incoming | DialogState::Terminated => {}
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! Streams: what runs from whom to whom, and who is told.
 
 use crate::control::CallControl;
-use crate::ids::{CallId, LegId};
-use crate::leg::{Channel, Exchange, Hold, Leg, Wire};
+use crate::end::{DialogState, End};
+use crate::ids::{CallId, EndId, LegId};
+use crate::leg::Hold;
 use crate::media::{AudioLine, Codec, Description, Direction, Format, Stream, StreamDirection};
-use crate::media_exchange::{abilities, agreed_by_applications, hold_between, local_address};
+use crate::media_exchange::{abilities, agreed_by_applications, local_address};
 use crate::port::Event;
 use std::net::SocketAddr;
 
@@ -40,11 +41,12 @@ impl Types {
 
 impl Terms {
     /// `None` where the application can't speak what the far end said last, or it said nothing yet.
-    pub(crate) fn of(application: &Leg, end: &Leg) -> Option<Terms> {
-        let (line, format) = abilities(application)?.choose(end.media.far.as_ref()?)?;
+    pub(crate) fn of(application: &End, end: &End) -> Option<Terms> {
+        let dialog = end.dialog()?;
+        let (line, format) = abilities(application)?.choose(dialog.far.as_ref()?)?;
         let output = Types::of(line, format);
         let written =
-            end.media.said.as_ref().and_then(|said| Some(Types::of(said, said.format_of(&format.codec)?)));
+            dialog.said.as_ref().and_then(|said| Some(Types::of(said, said.format_of(&format.codec)?)));
         // Events are agreed on where both know them.
         let input = written.map_or(output, |written| Types {
             dtmf_payload_type: written.dtmf_payload_type.filter(|_| output.dtmf_payload_type.is_some()),
@@ -71,24 +73,31 @@ impl Terms {
 impl CallControl {
     /// Tells which streams ceased and which began, once both ends have agreed; silence is told at once.
     pub(crate) fn update_streams(&mut self, call: CallId) {
-        let Some((x, y)) = self.two(call) else { return };
-        let (x_id, y_id) = (x.id, y.id);
-        if hold_between(x, y) == Hold::On {
-            self.stop_streams(x_id);
-            self.stop_streams(y_id);
+        for (x, y) in self.links(call) {
+            self.update_link(x, y);
+        }
+    }
+
+    fn update_link(&mut self, x: EndId, y: EndId) {
+        let (Some(x), Some(y)) = (self.ends.known(x), self.ends.known(y)) else { return };
+        let (x_leg, y_leg) = (x.leg(), y.leg());
+        if self.hold_between(x, y) == Hold::On {
+            [x_leg, y_leg].into_iter().flatten().for_each(|leg| self.stop_streams(leg));
             return;
         }
-        if x.media.exchange != Exchange::Idle
-            || y.media.exchange != Exchange::Idle
-            || x.media.channel == Channel::Asked
-            || y.media.channel == Channel::Asked
-        {
+        if !x.is_idle() || !y.is_idle() || x.is_asked() || y.is_asked() {
             return;
         }
-        let wanted = [(x_id, streams(x, y)), (y_id, streams(y, x))];
-        for (leg, streams) in wanted {
+        let at = |leg: Option<LegId>, end, peer| leg.map(|leg| (leg, self.streams_at(leg, end, peer)));
+        for (leg, streams) in [at(x_leg, x, y), at(y_leg, y, x)].into_iter().flatten() {
             self.change_streams(leg, streams);
         }
+    }
+
+    /// The streams of a leg, as its device sees them; a trunk's are nobody's.
+    fn streams_at(&self, leg: LegId, end: &End, peer: &End) -> [Option<Stream>; 2] {
+        let has_line = self.legs.known(leg).is_some_and(|leg| leg.at.line().is_some());
+        if has_line { streams(end, peer) } else { [None, None] }
     }
 
     pub(crate) fn stop_streams(&mut self, leg: LegId) {
@@ -98,8 +107,8 @@ impl CallControl {
     fn change_streams(&mut self, id: LegId, wanted: [Option<Stream>; 2]) {
         // Of a hidden leg the streams stay those that were told.
         let Some(leg) = self.legs.known_mut(id).filter(|leg| leg.muted.is_none()) else { return };
-        let changes = std::array::from_fn::<bool, 2, _>(|i| !same_stream(&leg.media.running[i], &wanted[i]));
-        let before = std::mem::replace(&mut leg.media.running, wanted.clone());
+        let changes = std::array::from_fn::<bool, 2, _>(|i| !same_stream(&leg.running[i], &wanted[i]));
+        let before = std::mem::replace(&mut leg.running, wanted.clone());
         for (i, direction) in [StreamDirection::Input, StreamDirection::Output].into_iter().enumerate() {
             if changes[i] && before[i].is_some() {
                 self.tell_of(id, |leg| Event::MediaStopped(leg, direction));
@@ -116,17 +125,17 @@ impl CallControl {
     /// told, the other's leg is not connected.
     pub(crate) fn update_early_streams(&mut self, call: CallId) {
         let Some(call) = self.calls.known(call) else { return };
-        let attempt = call.far.attempt().and_then(|attempt| self.attempts.known(attempt));
+        let attempt = call.conversation.attempt().and_then(|attempt| self.attempts.known(attempt));
         let early = attempt.and_then(|attempt| attempt.early);
-        let (Some(caller), Some(branch)) =
-            (self.legs.known(call.anchor), early.and_then(|leg| self.legs.known(leg)))
-        else {
-            return;
+        let (Some(leg), Some(branch)) = (self.legs.known(call.anchor), early) else { return };
+        let (Some(caller), Some(branch)) = (self.end_at(leg.id), self.end_at(branch)) else { return };
+        let hears = match caller {
+            End::Application(_) => local_address(caller).is_some(),
+            End::Dialog(dialog) => dialog.state == DialogState::Incoming,
+            End::BridgePort(_) | End::Source(_) => false,
         };
-        let hears =
-            caller.is_application() && local_address(caller).is_some() || caller.wire == Wire::Incoming;
-        if hears && caller.media.held_by_application == Hold::Off {
-            let (id, streams) = (caller.id, streams(caller, branch));
+        if hears && leg.hold == Hold::Off {
+            let (id, streams) = (leg.id, self.streams_at(leg.id, caller, branch));
             self.change_streams(id, streams);
         }
     }
@@ -141,35 +150,31 @@ fn same_stream(a: &Option<Stream>, b: &Option<Stream>) -> bool {
     }
 }
 
-/// The streams of a leg, as its device sees them.
-fn streams(leg: &Leg, peer: &Leg) -> [Option<Stream>; 2] {
-    let none = [None, None];
-    if leg.at.line().is_none() {
-        return none;
-    }
-    let streams = match (leg.is_application(), peer.is_application()) {
-        (true, false) => application_streams(leg, peer),
-        (true, true) => inner_streams(leg, peer),
+/// The streams of an end, as its device sees them.
+fn streams(end: &End, peer: &End) -> [Option<Stream>; 2] {
+    let streams = match (end.is_local(), peer.is_local()) {
+        (true, false) => application_streams(end, peer),
+        (true, true) => inner_streams(end, peer),
         // The other way round: what the application sends is what the phone receives.
-        (false, true) => application_streams(peer, leg).and_then(|[input, output]| {
-            let (here, there) = (Terms::of(peer, leg)?.far, local_address(peer)?);
+        (false, true) => application_streams(peer, end).and_then(|[input, output]| {
+            let (here, there) = (Terms::of(peer, end)?.far, local_address(peer)?);
             Some(pair_of(output.map(|s| (here, s)), input.map(|s| (there, s))))
         }),
-        (false, false) => relayed_streams(leg, peer),
+        (false, false) => relayed_streams(end, peer),
     };
-    streams.unwrap_or(none)
+    streams.unwrap_or([None, None])
 }
 
-fn application_streams(leg: &Leg, peer: &Leg) -> Option<[Option<Stream>; 2]> {
-    let (terms, local) = (Terms::of(leg, peer)?, local_address(leg)?);
+fn application_streams(end: &End, peer: &End) -> Option<[Option<Stream>; 2]> {
+    let (terms, local) = (Terms::of(end, peer)?, local_address(end)?);
     let input = terms.direction.sends().then(|| (local, terms.stream(terms.input)));
     let output = terms.direction.receives().then(|| (terms.far, terms.stream(terms.output)));
     Some(pair_of(input, output))
 }
 
-fn inner_streams(leg: &Leg, peer: &Leg) -> Option<[Option<Stream>; 2]> {
-    let (here, there) = (local_address(leg)?, local_address(peer)?);
-    let (format, packet_ms, dtmf_payload_type) = agreed_by_applications(leg, peer)?;
+fn inner_streams(end: &End, peer: &End) -> Option<[Option<Stream>; 2]> {
+    let (here, there) = (local_address(end)?, local_address(peer)?);
+    let (format, packet_ms, dtmf_payload_type) = agreed_by_applications(end, peer)?;
     let stream = Stream {
         direction: StreamDirection::Input,
         address: here,
@@ -201,8 +206,8 @@ fn best_of<'a>(receiver: &'a AudioLine, sender: &AudioLine) -> Option<&'a Format
     receiver.formats.iter().find(|format| sender.format_of(&format.codec).is_some())
 }
 
-fn relayed_streams(leg: &Leg, peer: &Leg) -> Option<[Option<Stream>; 2]> {
-    let (here, there) = pair_of_lines(leg.media.far.as_ref()?, peer.media.far.as_ref()?)?;
+fn relayed_streams(end: &End, peer: &End) -> Option<[Option<Stream>; 2]> {
+    let (here, there) = pair_of_lines(end.far()?, peer.far()?)?;
     let stream = |of: &AudioLine, format: &Format| Stream {
         direction: StreamDirection::Input,
         address: of.address,

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::collections::{HashMap, hash_map};
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::panic::Location;
 
 /// Two tables contradict each other, or a leg was to enter a state that it can't: a mistake of the program. The call that
@@ -42,9 +42,28 @@ impl Contradictions {
     }
 }
 
+/// Spreads ids over a table. They are all of our own making, one after the other: nobody can choose those that collide, and
+/// a multiplication (Fibonacci hashing) is enough.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = (self.0 ^ id).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Table<K, V> {
-    entries: HashMap<K, V>,
+    entries: HashMap<K, V, BuildHasherDefault<IdHasher>>,
     absent: &'static str,
     contradictions: Contradictions,
 }
@@ -52,7 +71,7 @@ pub(crate) struct Table<K, V> {
 impl<K: Copy + Eq + Hash + fmt::Debug, V> Table<K, V> {
     /// `absent` says what is wrong when an entry isn't there.
     pub(crate) fn new(absent: &'static str) -> Self {
-        Self { entries: HashMap::new(), absent, contradictions: Contradictions::default() }
+        Self { entries: HashMap::default(), absent, contradictions: Contradictions::default() }
     }
 
     pub(crate) fn get(&self, id: K) -> Option<&V> {

@@ -1,7 +1,7 @@
 //! All timers of the machine in one table.
 
 use crate::call::AttemptId;
-use crate::ids::LegId;
+use crate::ids::EndId;
 use crate::operations::OperationId;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -13,8 +13,8 @@ pub(crate) enum Timer {
     NoAnswer(AttemptId),
     /// No application took the call that is offered at a route point (CTI New Call Accept Timer).
     NewCallAccept(AttemptId),
-    /// No application gave an address for this leg (Media Exchange Timer).
-    MediaExchange(LegId),
+    /// No application gave an address for this end (Media Exchange Timer).
+    MediaExchange(EndId),
     /// What was asked is not decided yet.
     Operation(OperationId),
 }
@@ -79,13 +79,13 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut timers = Timers::default();
         timers.set(Timer::NoAnswer(AttemptId(1)), at(30));
-        timers.set(Timer::MediaExchange(LegId(2)), at(10));
+        timers.set(Timer::MediaExchange(EndId(2)), at(10));
         timers.set(Timer::NoAnswer(AttemptId(1)), at(20));
         timers.set(Timer::NewCallAccept(AttemptId(3)), at(15));
         timers.cancel(Timer::NewCallAccept(AttemptId(3)));
         assert_eq!(timers.next_timeout(), Some(at(10)));
         assert_eq!(timers.pop(at(9)), None);
-        assert_eq!(timers.pop(at(40)), Some(Timer::MediaExchange(LegId(2))));
+        assert_eq!(timers.pop(at(40)), Some(Timer::MediaExchange(EndId(2))));
         assert_eq!(timers.pop(at(40)), Some(Timer::NoAnswer(AttemptId(1))));
         assert_eq!(timers.pop(at(40)), None);
         assert_eq!(timers.next_timeout(), None);

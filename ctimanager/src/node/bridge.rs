@@ -1,9 +1,9 @@
-//! Between `sip` and `device-model`: each leg that the signalling carries has one call of the SIP stack, and each thing
+//! Between `sip` and `device-model`: each end that the signalling carries has one call of the SIP stack, and each thing
 //! that one room says of it becomes one thing that the other is told.
 
 use super::{media, status};
-use device_model::port::{LegCommand, OfferRefusal, Origin, Signal, Target};
-use device_model::{Cause, DeviceName, Dn, Input, LegId, Party, Reason, TrunkName};
+use device_model::port::{EndCommand, OfferRefusal, Origin, Signal, Target};
+use device_model::{Cause, DeviceName, Dn, EndId, Input, Party, Reason, TrunkName};
 use sip::port::{
     CallHandle, Command, Destination, DiversionReason, Diverted, Event, Identity, Refusal, Source,
 };
@@ -92,12 +92,12 @@ impl From<NoWay> for Signal {
 /// Max-Forwards that a call of our own begins with (RFC 3261 §8.1.1.6).
 pub const MAX_FORWARDS: u8 = 70;
 
-/// Which leg is which SIP call. Legs that we place give their own number to the SIP call; those that come from outside
+/// Which end is which SIP call. Those that we place give their own number to the SIP call; those that come from outside
 /// are named by the stack (top bit set), and only they need a table.
 #[derive(Debug, Default)]
 pub struct Bridge {
-    incoming: HashMap<LegId, Incoming>,
-    legs: HashMap<CallHandle, LegId>,
+    incoming: HashMap<EndId, Incoming>,
+    ends: HashMap<CallHandle, EndId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,62 +108,62 @@ struct Incoming {
 }
 
 impl Bridge {
-    /// Whether no leg has a SIP call.
+    /// Whether no end has a SIP call.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.legs.is_empty()
+        self.ends.is_empty()
     }
 
-    /// How many legs have a SIP call.
+    /// How many ends have a SIP call.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.legs.len()
+        self.ends.len()
     }
 
-    /// The legs that have a SIP call.
-    pub fn legs(&self) -> impl Iterator<Item = LegId> {
-        self.legs.values().copied()
+    /// The ends that have a SIP call.
+    pub fn ends(&self) -> impl Iterator<Item = EndId> {
+        self.ends.values().copied()
     }
 
-    /// Whether this leg has one.
+    /// Whether this end has one.
     #[must_use]
-    pub fn has(&self, leg: LegId) -> bool {
-        self.handle(leg).is_some()
+    pub fn has(&self, end: EndId) -> bool {
+        self.handle(end).is_some()
     }
 
-    /// Max-Forwards with which the call of this leg came in; `None` for a leg that we placed.
+    /// Max-Forwards with which the call of this end came in; `None` for one that we placed.
     #[must_use]
-    pub fn hops(&self, leg: LegId) -> Option<u8> {
-        self.incoming.get(&leg).map(|incoming| incoming.hops)
+    pub fn hops(&self, end: EndId) -> Option<u8> {
+        self.incoming.get(&end).map(|incoming| incoming.hops)
     }
 
-    fn handle(&self, leg: LegId) -> Option<CallHandle> {
-        let placed = CallHandle(leg.0);
+    fn handle(&self, end: EndId) -> Option<CallHandle> {
+        let placed = CallHandle(end.0);
         self.incoming
-            .get(&leg)
+            .get(&end)
             .map(|incoming| incoming.call)
-            .or_else(|| self.legs.contains_key(&placed).then_some(placed))
+            .or_else(|| self.ends.contains_key(&placed).then_some(placed))
     }
 
-    fn forget_call(&mut self, call: CallHandle) -> Option<LegId> {
-        let leg = self.legs.remove(&call)?;
-        self.incoming.remove(&leg);
-        Some(leg)
+    fn forget_call(&mut self, call: CallHandle) -> Option<EndId> {
+        let end = self.ends.remove(&call)?;
+        self.incoming.remove(&end);
+        Some(end)
     }
 
-    fn forget_leg(&mut self, leg: LegId) -> Option<CallHandle> {
-        let call = self.handle(leg)?;
+    fn forget_end(&mut self, end: EndId) -> Option<CallHandle> {
+        let call = self.handle(end)?;
         self.forget_call(call);
         Some(call)
     }
 
-    /// What the model is to hear of an event of the stack; `None` for one that concerns no leg (any more).
-    /// `is_line` knows the lines of an account; `new_leg` names the leg of a new call.
+    /// What the model is to hear of an event of the stack; `None` for one that concerns no end (any more).
+    /// `is_line` knows the lines of an account; `new_end` names the end of a new call.
     pub fn event(
         &mut self,
         event: Event,
         is_line: impl Fn(&str, &str) -> bool,
-        new_leg: impl FnOnce() -> LegId,
+        new_end: impl FnOnce() -> EndId,
     ) -> Option<Input> {
         let (call, signal) = match event {
             Event::Registration { account, contacts } => {
@@ -175,35 +175,35 @@ impl Bridge {
                 });
             }
             Event::Incoming { call, source, dialled, from, diverted, offer, max_forwards, hops } => {
-                let leg = new_leg();
-                self.incoming.insert(leg, Incoming { call, hops: max_forwards });
-                self.legs.insert(call, leg);
+                let end = new_end();
+                self.incoming.insert(end, Incoming { call, hops: max_forwards });
+                self.ends.insert(call, end);
                 let (origin, calling) = caller(source, &from, is_line);
                 let diverted = diverted.map(|Diverted { by, original }| device_model::port::Diverted {
                     by: party(&by),
                     original: party(&original),
                 });
                 let (dialled, offer) = (Dn::from(dialled), offer.map(media::description));
-                return Some(Input::IncomingCall { leg, origin, dialled, calling, diverted, offer, hops });
+                return Some(Input::IncomingCall { end, origin, dialled, calling, diverted, offer, hops });
             }
             Event::Ringing(call, early) => (call, Signal::Ringing { early: early.map(media::description) }),
             Event::Answered(call, answer) => {
                 (call, Signal::Answered { media: answer.map(media::description) })
             }
             Event::Refused { call, status, cause, redirect_to } => {
-                let leg = self.forget_call(call)?;
+                let end = self.forget_call(call)?;
                 let signal = Signal::Rejected {
                     cause: status::cause_of(status, cause),
                     // A 3xx is for us to follow, not for the caller; and 401 or 407 speak of our own credentials.
                     status: Some(status).filter(|s| *s >= 400 && *s != 401 && *s != 407),
                     redirect_to: redirect_to.into_iter().map(Dn::from).collect(),
                 };
-                return Some(Input::Signal(leg, signal));
+                return Some(Input::Signal(end, signal));
             }
             Event::Ended { call, cause } => {
-                let leg = self.forget_call(call)?;
+                let end = self.forget_call(call)?;
                 let cause = Cause::from_code(cause).unwrap_or(Cause::NORMAL_CLEARING);
-                return Some(Input::Signal(leg, Signal::Released { cause }));
+                return Some(Input::Signal(end, Signal::Released { cause }));
             }
             Event::Offer(call, offer) => (call, Signal::Offer(offer.map(media::description))),
             Event::Answer(call, answer) => (call, Signal::Answer(media::description(answer))),
@@ -213,22 +213,22 @@ impl Bridge {
             Event::Identified(call, who) => (call, Signal::Identified(party(&who))),
             Event::Digit(call, digit, duration_ms) => (call, Signal::Digit { digit, duration_ms }),
         };
-        self.legs.get(&call).map(|leg| Input::Signal(*leg, signal))
+        self.ends.get(&call).map(|end| Input::Signal(*end, signal))
     }
 
     /// What the stack is to do for a command of the model. `Err` = it can't be done, and the
     /// model is to hear that.
     pub fn command(
         &mut self,
-        leg: LegId,
-        command: LegCommand,
+        end: EndId,
+        command: EndCommand,
         trunk: impl Fn(&TrunkName) -> Option<TrunkPeer>,
         max_forwards: u8,
     ) -> Result<Option<Command>, NoWay> {
-        if let LegCommand::Call { target, calling, called, diverted, reason, offer, hops } = command {
+        if let EndCommand::Call { target, calling, called, diverted, reason, offer, hops } = command {
             let to = destination(target, &called, trunk)?;
-            let call = CallHandle(leg.0);
-            self.legs.insert(call, leg);
+            let call = CallHandle(end.0);
+            self.ends.insert(call, end);
             return Ok(Some(Command::Invite {
                 call,
                 to,
@@ -242,30 +242,30 @@ impl Bridge {
                 hops,
             }));
         }
-        Ok(self.in_call(leg, command))
+        Ok(self.in_call(end, command))
     }
 
-    fn in_call(&mut self, leg: LegId, command: LegCommand) -> Option<Command> {
-        let call = self.handle(leg)?;
+    fn in_call(&mut self, end: EndId, command: EndCommand) -> Option<Command> {
+        let call = self.handle(end)?;
         Some(match command {
-            // Placed by `command`; a leg is placed once.
-            LegCommand::Call { .. } => return None,
-            LegCommand::Alert { early } => Command::Ring(call, early.map(media::body)),
-            LegCommand::Answer { media } => Command::Accept(call, media::body(media)),
-            LegCommand::Reject { cause, status } => {
-                self.forget_leg(leg);
+            // Placed by `command`; an end is placed once.
+            EndCommand::Call { .. } => return None,
+            EndCommand::Alert { early } => Command::Ring(call, early.map(media::body)),
+            EndCommand::Answer { media } => Command::Accept(call, media::body(media)),
+            EndCommand::Reject { cause, status } => {
+                self.forget_end(end);
                 Command::Refuse(call, refusal(cause, status))
             }
-            LegCommand::Release { cause } => {
-                self.forget_leg(leg);
+            EndCommand::Release { cause } => {
+                self.forget_end(end);
                 Command::End(call, refusal(cause, None))
             }
-            LegCommand::Offer(offer) => Command::Offer(call, offer.map(media::body)),
-            LegCommand::AnswerOffer(answer) => Command::Answer(call, media::body(answer)),
-            LegCommand::RejectOffer(OfferRefusal::Glare) => Command::RefuseOffer(call, 491),
-            LegCommand::RejectOffer(OfferRefusal::NotAcceptable) => Command::RefuseOffer(call, 488),
-            LegCommand::Connected(party) => Command::Connected(call, identity(&party)),
-            LegCommand::Digit { digit, duration_ms } => Command::Digit(call, digit, duration_ms),
+            EndCommand::Offer(offer) => Command::Offer(call, offer.map(media::body)),
+            EndCommand::AnswerOffer(answer) => Command::Answer(call, media::body(answer)),
+            EndCommand::RejectOffer(OfferRefusal::Glare) => Command::RefuseOffer(call, 491),
+            EndCommand::RejectOffer(OfferRefusal::NotAcceptable) => Command::RefuseOffer(call, 488),
+            EndCommand::Connected(party) => Command::Connected(call, identity(&party)),
+            EndCommand::Digit { digit, duration_ms } => Command::Digit(call, digit, duration_ms),
         })
     }
 }

@@ -18,17 +18,17 @@ impl Node {
         self.check_permissions()
     }
 
-    /// Every leg that the signalling carries has a SIP call, and no SIP call is without its leg.
+    /// Every end that the signalling carries has a SIP call, and no SIP call is without its end.
     fn check_legs(&self) -> Result<(), String> {
-        if let Some(leg) = self.bridge.legs().find(|leg| self.model.leg(*leg).is_none()) {
-            return Err(format!("the SIP call of {leg} is left over"));
+        if let Some(end) = self.bridge.ends().find(|end| self.model.leg_of_end(*end).is_none()) {
+            return Err(format!("the SIP call of {end} is left over"));
         }
         if self.bridge.len() > self.stack.counts().calls {
-            return Err(format!("{} legs on {} SIP calls", self.bridge.len(), self.stack.counts().calls));
+            return Err(format!("{} ends on {} SIP calls", self.bridge.len(), self.stack.counts().calls));
         }
         for (call, legs) in self.model.calls() {
-            let silent =
-                |leg: &&LegView| !leg.remote_in_use && !self.is_application(leg) && !self.bridge.has(leg.leg);
+            let has = |leg: &LegView| self.model.end_of_leg(leg.leg).is_some_and(|end| self.bridge.has(end));
+            let silent = |leg: &&LegView| !leg.remote_in_use && !self.is_application(leg) && !has(leg);
             if let Some(leg) = legs.iter().find(silent) {
                 return Err(format!("{} of {call} has no SIP call: {:?}", leg.leg, leg.state));
             }

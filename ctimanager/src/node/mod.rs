@@ -41,7 +41,7 @@ use applications::Applications;
 use bridge::Bridge;
 use device_model::plan::Identity;
 use device_model::port::Limit;
-use device_model::{CallControl, LegCommand, LegId, SessionId};
+use device_model::{CallControl, EndCommand, EndId, SessionId};
 use directory::Directory;
 use keeping::Keeping;
 use protocol::event::CloseReason;
@@ -270,7 +270,7 @@ impl Node {
         self.model.handle(step.now, input, &mut said);
         for output in said.drain(..) {
             match output {
-                device_model::Output::Leg(leg, command) => self.command(step, leg, command),
+                device_model::Output::End(end, command) => self.command(step, end, command),
                 device_model::Output::Reply(session, token, result) => {
                     if let Ok(reply) = &result {
                         self.keeping.opened(session, reply);
@@ -291,23 +291,23 @@ impl Node {
         self.model_out = said;
     }
 
-    fn command(&mut self, step: &mut Step<'_>, leg: LegId, command: LegCommand) {
-        let placed = matches!(command, LegCommand::Call { .. });
-        let hops = if placed { self.hops_left(leg) } else { bridge::MAX_FORWARDS };
+    fn command(&mut self, step: &mut Step<'_>, end: EndId, command: EndCommand) {
+        let placed = matches!(command, EndCommand::Call { .. });
+        let hops = if placed { self.hops_left(end) } else { bridge::MAX_FORWARDS };
         let directory = &self.directory;
-        match self.bridge.command(leg, command, |trunk| directory.peer(trunk), hops) {
+        match self.bridge.command(end, command, |trunk| directory.peer(trunk), hops) {
             Ok(Some(command)) => self.sip(step, sip::Input::Command(command)),
             Ok(None) => {}
             Err(no_way) => {
-                let input = device_model::Input::Signal(leg, no_way.into());
+                let input = device_model::Input::Signal(end, no_way.into());
                 self.pending.push_back(Pending::Model(input));
             }
         }
     }
 
-    /// A leg that we place for a call from outside has one hop less than that call had (RFC 3261 §16.6).
-    fn hops_left(&self, leg: LegId) -> u8 {
-        let inherited = self.model.legs_beside(leg).filter_map(|sibling| self.bridge.hops(sibling)).min();
+    /// An end that we place for a call from outside has one hop less than that call had (RFC 3261 §16.6).
+    fn hops_left(&self, end: EndId) -> u8 {
+        let inherited = self.model.ends_beside(end).filter_map(|sibling| self.bridge.hops(sibling)).min();
         inherited.map_or(bridge::MAX_FORWARDS, |hops| hops.saturating_sub(1))
     }
 
@@ -325,7 +325,7 @@ impl Node {
 
     fn sip_event(&mut self, event: SipEvent) -> Option<device_model::Input> {
         let (directory, model) = (&self.directory, &mut self.model);
-        self.bridge.event(event, |account, number| directory.is_line(account, number), || model.new_leg_id())
+        self.bridge.event(event, |account, number| directory.is_line(account, number), || model.new_end_id())
     }
 
     /// A soft limit is passed or kept again: an alarm, and an event for the providers that can do something about it.

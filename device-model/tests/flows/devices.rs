@@ -4,7 +4,7 @@ use crate::world::*;
 use device_model::media::MediaTermination;
 use device_model::plan::DeviceKind;
 use device_model::port::Reply;
-use device_model::{Cause, DeviceName, Input, LegCommand, Output, Request, RequestToken, SessionId, Signal};
+use device_model::{Cause, DeviceName, EndCommand, Input, Output, Request, RequestToken, SessionId, Signal};
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
 
@@ -236,12 +236,20 @@ fn ten_thousand_devices_and_fifty_thousand_legs() {
     #[allow(clippy::disallowed_methods)] // some instant to begin with; nothing waits for it
     let now = std::time::Instant::now();
     for i in 0..25_000 {
-        let leg = w.control.new_leg_id();
+        let leg = leg_of(w.control.new_end_id());
         let origin = device_model::port::Origin::Trunk("PSTN".into());
         let (dialled, calling, offer) = ("5000".into(), Default::default(), Some(sdp(A, &["PCMU"])));
         w.control.handle(
             now,
-            Input::IncomingCall { leg, origin, dialled, calling, diverted: None, offer, hops: 0 },
+            Input::IncomingCall {
+                end: end_of(leg),
+                origin,
+                dialled,
+                calling,
+                diverted: None,
+                offer,
+                hops: 0,
+            },
             &mut out,
         );
         legs.push(leg);
@@ -259,7 +267,7 @@ fn ten_thousand_devices_and_fifty_thousand_legs() {
         w.control.handle(now, Input::Settle { legs: 8 }, &mut out);
         assert!(out.len() - before < 100, "{} at once", out.len() - before);
     }
-    assert_eq!(out.iter().filter(|o| matches!(o, Output::Leg(_, LegCommand::Reject { .. }))).count(), 25_000);
+    assert_eq!(out.iter().filter(|o| matches!(o, Output::End(_, EndCommand::Reject { .. }))).count(), 25_000);
     assert!(w.control.is_quiet());
 }
 

@@ -4,7 +4,7 @@ use crate::world::*;
 use device_model::plan::{Plan, SpacePlan, TrunkPlan};
 use device_model::port::{Event, Origin, Target};
 use device_model::{
-    Cause, DeviceName, Dn, Input, LegCommand, LegId, Output, Party, Request, RequestToken, Signal,
+    Cause, DeviceName, Dn, EndCommand, Input, LegId, Output, Party, Request, RequestToken, Signal,
 };
 use proptest::prelude::*;
 use std::collections::HashSet;
@@ -49,11 +49,11 @@ fn world_with(change: impl FnOnce(&mut Plan)) -> World {
 
 /// A call from a trunk; its leg.
 fn from_trunk(w: &mut World, trunk: &str, number: &str) -> LegId {
-    let leg = w.control.new_leg_id();
+    let leg = leg_of(w.control.new_end_id());
     let calling = Party { number: "030".into(), ..Party::default() };
     let (origin, offer) = (Origin::Trunk(trunk.into()), Some(sdp(A, &["PCMU"])));
     w.input(Input::IncomingCall {
-        leg,
+        end: end_of(leg),
         origin,
         dialled: number.into(),
         calling,
@@ -467,11 +467,11 @@ fn a_device_and_a_trunk_have_so_many_calls_at_once() {
     });
     w.said();
     w.dial("A", "2002", Some(sdp(A, &["PCMU"])));
-    let second = w.control.new_leg_id();
+    let second = leg_of(w.control.new_end_id());
     let origin = Origin::Phone { device: "A".into(), dn: Some("2009".into()) };
     let (calling, offer) = (Party::default(), Some(sdp(A, &["PCMU"])));
     w.input(Input::IncomingCall {
-        leg: second,
+        end: end_of(second),
         origin,
         dialled: "2002".into(),
         calling,
@@ -630,8 +630,8 @@ impl Drive {
         self.control.check().unwrap_or_else(|wrong| panic!("{wrong}"));
         for output in out {
             match output {
-                Output::Leg(leg, LegCommand::Call { target, calling, called, diverted, .. }) => {
-                    self.placed.push(leg);
+                Output::End(end, EndCommand::Call { target, calling, called, diverted, .. }) => {
+                    self.placed.push(leg_of(end));
                     let leaves = matches!(target, Target::Trunk(..));
                     let sender = diverted.map(|diverted| diverted.by.number).unwrap_or(calling.number);
                     self.judge(&sender, &called.number, leaves);
@@ -707,15 +707,23 @@ impl Drive {
     }
 
     fn begin(&mut self, origin: Origin, number: &str, dialled: Dn) {
-        let leg = self.control.new_leg_id();
+        let leg = leg_of(self.control.new_end_id());
         let calling = Party { number: number.into(), ..Party::default() };
         let offer = Some(sdp(A, &["PCMU"]));
-        self.input(Input::IncomingCall { leg, origin, dialled, calling, diverted: None, offer, hops: 0 });
+        self.input(Input::IncomingCall {
+            end: end_of(leg),
+            origin,
+            dialled,
+            calling,
+            diverted: None,
+            offer,
+            hops: 0,
+        });
     }
 
     fn signal(&mut self, leg: Option<LegId>, signal: Signal) {
         if let Some(leg) = leg {
-            self.input(Input::Signal(leg, signal));
+            self.input(Input::Signal(end_of(leg), signal));
         }
     }
 }

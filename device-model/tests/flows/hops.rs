@@ -292,17 +292,17 @@ fn forwards_redirections_and_redirects_count_together() {
 fn hops_come_in_from_a_trunk_and_go_out_with_the_call() {
     let mut w = with(|p| numbered(p, "5000").forward.all = Some("9110".into()));
     for (hops, leaves) in [(11, true), (12, false)] {
-        let leg = w.control.new_leg_id();
+        let leg = leg_of(w.control.new_end_id());
         let (origin, offer) = (device_model::port::Origin::Trunk("PSTN".into()), Some(sdp(A, &["PCMU"])));
         let mut out = Vec::new();
         let (dialled, calling) = ("5000".into(), Default::default());
         w.control.handle(
             w.now(),
-            Input::IncomingCall { leg, origin, dialled, calling, diverted: None, offer, hops },
+            Input::IncomingCall { end: end_of(leg), origin, dialled, calling, diverted: None, offer, hops },
             &mut out,
         );
         let placed = out.iter().find_map(|output| match output {
-            device_model::Output::Leg(_, device_model::LegCommand::Call { hops, .. }) => Some(*hops),
+            device_model::Output::End(_, device_model::EndCommand::Call { hops, .. }) => Some(*hops),
             _ => None,
         });
         assert_eq!(placed, leaves.then_some(12), "{hops}");

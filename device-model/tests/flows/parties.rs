@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use device_model::port::{Diverted, Origin};
-use device_model::{Input, LegCommand, LegId, Party, Signal};
+use device_model::{EndCommand, Input, LegId, Party, Signal};
 
 const A: &str = "10.0.0.1:4000";
 const APP_RTP: &str = "10.0.0.9:7000";
@@ -12,9 +12,17 @@ fn party(number: &str) -> Party {
 }
 
 fn from_trunk(w: &mut World, dialled: &str, diverted: Option<Diverted>) -> LegId {
-    let (leg, origin, calling) = (w.control.new_leg_id(), Origin::Trunk("PSTN".into()), party("777"));
+    let (leg, origin, calling) = (leg_of(w.control.new_end_id()), Origin::Trunk("PSTN".into()), party("777"));
     let offer = Some(sdp(A, &["PCMU"]));
-    w.input(Input::IncomingCall { leg, origin, dialled: dialled.into(), calling, diverted, offer, hops: 0 });
+    w.input(Input::IncomingCall {
+        end: end_of(leg),
+        origin,
+        dialled: dialled.into(),
+        calling,
+        diverted,
+        offer,
+        hops: 0,
+    });
     leg
 }
 
@@ -50,12 +58,12 @@ fn a_phone_calls_as_its_line_whatever_it_says() {
     let mut plan = plan();
     plan.numbers[0].display = "Ann".into();
     let mut w = World::new(plan);
-    let leg = w.control.new_leg_id();
+    let leg = leg_of(w.control.new_end_id());
     let calling = Party { number: "110".into(), name: Some("Fraud Prevention".into()), restricted: true };
     let origin = Origin::Phone { device: "A".into(), dn: None };
     let mut out = Vec::new();
     let input = Input::IncomingCall {
-        leg,
+        end: end_of(leg),
         origin,
         dialled: "2002".into(),
         calling,
@@ -65,7 +73,7 @@ fn a_phone_calls_as_its_line_whatever_it_says() {
     };
     w.control.handle(w.now(), input, &mut out);
     let placed = out.iter().find_map(|output| match output {
-        device_model::Output::Leg(_, LegCommand::Call { calling, .. }) => Some(calling.clone()),
+        device_model::Output::End(_, EndCommand::Call { calling, .. }) => Some(calling.clone()),
         _ => None,
     });
     let line = Party { number: "2001".into(), name: Some("Ann".into()), restricted: true };

@@ -1,13 +1,13 @@
 //! Random walks: whatever phones, trunks and applications do, valid or not, the tables agree after every step, nobody is
 //! told nonsense, every request has one answer, and when all have gone nothing is left.
 
-use crate::world::{dynamic, fixed, pattern, plan, sdp};
+use crate::world::{dynamic, end_of, fixed, leg_of, pattern, plan, sdp};
 use device_model::media::{AudioLine, Description, Direction, Profile, StreamDirection};
 use device_model::plan::{DeviceKind, Identity, OfferTime, Plan, TrunkPlan};
 use device_model::port::{Event, Origin};
 use device_model::transitions::TRANSITIONS;
 use device_model::{
-    CallControl, Cause, DeviceName, Input, LegCommand, LegId, LegState, LegView, Output, Party, PreparedPlan,
+    CallControl, Cause, DeviceName, EndCommand, Input, LegId, LegState, LegView, Output, Party, PreparedPlan,
     Request, RequestToken, Revocation, RevokedDevices, SessionId, Signal,
 };
 use proptest::prelude::*;
@@ -205,7 +205,7 @@ impl Walk {
 
     fn hear(&mut self, output: &Output) -> Result<(), String> {
         match output {
-            Output::Leg(leg, command) => self.command(*leg, command),
+            Output::End(end, command) => self.command(leg_of(*end), command),
             Output::Reply(_, token, _) if self.pending.remove(token) => Ok(()),
             Output::Reply(_, token, _) => Err(format!("{token} was answered twice")),
             Output::Event(sessions, _) if sessions.is_empty() => Err("told to nobody".into()),
@@ -285,25 +285,25 @@ impl Walk {
         Ok(())
     }
 
-    fn command(&mut self, leg: LegId, command: &LegCommand) -> Result<(), String> {
+    fn command(&mut self, leg: LegId, command: &EndCommand) -> Result<(), String> {
         use Exchange as X;
         let far = self.far.get(&leg).copied();
         let next = match (command, far) {
-            (LegCommand::Call { offer, .. }, None) => Some(FarEnd::Called { offered: offer.is_some() }),
-            (LegCommand::Alert { .. }, Some(FarEnd::Waiting { .. })) => far,
-            (LegCommand::Answer { .. }, Some(FarEnd::Waiting { offered })) => {
+            (EndCommand::Call { offer, .. }, None) => Some(FarEnd::Called { offered: offer.is_some() }),
+            (EndCommand::Alert { .. }, Some(FarEnd::Waiting { .. })) => far,
+            (EndCommand::Answer { .. }, Some(FarEnd::Waiting { offered })) => {
                 Some(FarEnd::Up(if offered { X::Idle } else { X::TheyOwe }))
             }
-            (LegCommand::Reject { .. }, Some(FarEnd::Waiting { .. })) => None,
-            (LegCommand::Release { .. }, Some(FarEnd::Called { .. } | FarEnd::Up(_))) => None,
-            (LegCommand::Offer(_), Some(FarEnd::Up(X::Idle))) => Some(FarEnd::Up(X::TheyOwe)),
-            (LegCommand::AnswerOffer(_), Some(FarEnd::Up(X::WeOwe))) => Some(FarEnd::Up(X::Idle)),
-            (LegCommand::AnswerOffer(_), Some(FarEnd::Up(X::WeOweAnOffer))) => Some(FarEnd::Up(X::TheyOwe)),
-            (LegCommand::RejectOffer(_), Some(FarEnd::Up(X::WeOwe | X::WeOweAnOffer))) => {
+            (EndCommand::Reject { .. }, Some(FarEnd::Waiting { .. })) => None,
+            (EndCommand::Release { .. }, Some(FarEnd::Called { .. } | FarEnd::Up(_))) => None,
+            (EndCommand::Offer(_), Some(FarEnd::Up(X::Idle))) => Some(FarEnd::Up(X::TheyOwe)),
+            (EndCommand::AnswerOffer(_), Some(FarEnd::Up(X::WeOwe))) => Some(FarEnd::Up(X::Idle)),
+            (EndCommand::AnswerOffer(_), Some(FarEnd::Up(X::WeOweAnOffer))) => Some(FarEnd::Up(X::TheyOwe)),
+            (EndCommand::RejectOffer(_), Some(FarEnd::Up(X::WeOwe | X::WeOweAnOffer))) => {
                 Some(FarEnd::Up(X::Idle))
             }
-            (LegCommand::Connected(_), Some(FarEnd::Up(_) | FarEnd::Waiting { .. })) => far,
-            (LegCommand::Digit { .. }, Some(FarEnd::Up(_))) => far,
+            (EndCommand::Connected(_), Some(FarEnd::Up(_) | FarEnd::Waiting { .. })) => far,
+            (EndCommand::Digit { .. }, Some(FarEnd::Up(_))) => far,
             _ => return Err(format!("{leg} is {far:?} and is told {command:?}")),
         };
         match next {
@@ -346,7 +346,7 @@ impl Walk {
     }
 
     fn dial(&mut self, x: u8, y: u8, z: u8) {
-        let leg = self.control.new_leg_id();
+        let leg = leg_of(self.control.new_end_id());
         let offered = !z.is_multiple_of(4);
         let device: DeviceName = DEVICES[x as usize % 5].into();
         let origin = if z.is_multiple_of(7) {
@@ -358,7 +358,7 @@ impl Walk {
         self.far.insert(leg, FarEnd::Waiting { offered });
         let dialled = NUMBERS[y as usize % NUMBERS.len()].into();
         self.input(Input::IncomingCall {
-            leg,
+            end: end_of(leg),
             origin,
             dialled,
             calling: Party::default(),
@@ -410,7 +410,7 @@ impl Walk {
             Some(next) => drop(self.far.insert(leg, next)),
             None => drop(self.far.remove(&leg)),
         }
-        self.input(Input::Signal(leg, signal));
+        self.input(Input::Signal(end_of(leg), signal));
     }
 
     fn application_acts(&mut self, what: u8, x: u8, y: u8, z: u8) {
@@ -482,7 +482,7 @@ impl Walk {
             5 => Signal::Rejected { cause: Cause::USER_BUSY, status: None, redirect_to: vec![] },
             _ => Signal::Digit { digit: 'x', duration_ms: 0 },
         };
-        self.input(Input::Signal(leg, signal));
+        self.input(Input::Signal(end_of(leg), signal));
     }
 
     /// Up to three plans, one upon the other; what follows of each is carried out at once, partly, or later.
@@ -552,7 +552,7 @@ impl Walk {
             self.input(Input::Shutdown);
         }
         while let Some((leg, _)) = self.far.pop_first() {
-            self.input(Input::Signal(leg, Signal::Released { cause: Cause::NORMAL_CLEARING }));
+            self.input(Input::Signal(end_of(leg), Signal::Released { cause: Cause::NORMAL_CLEARING }));
         }
         self.settle(3);
         assert_eq!(self.control.unsettled(), None);

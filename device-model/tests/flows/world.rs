@@ -7,8 +7,8 @@ use device_model::media::{
 use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, PatternPlan, Plan};
 use device_model::port::{Body, Event, Origin, Reply, Target};
 use device_model::{
-    CallControl, DeviceName, Input, LegCommand, LegId, LegView, News, Output, Party, PreparedPlan, Request,
-    RequestToken, Revocation, Sender, SessionId, Signal,
+    CallControl, DeviceName, EndCommand, EndId, Input, LegId, LegView, News, Output, Party, PreparedPlan,
+    Request, RequestToken, Revocation, Sender, SessionId, Signal,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -113,6 +113,15 @@ pub fn fixed(address: &str, codecs: &[&str]) -> MediaTermination {
     MediaTermination::Static { address: address.parse().expect("an address"), codecs, srtp: vec![] }
 }
 
+/// The leg with which an end began: in these tests none gets another.
+pub fn leg_of(end: EndId) -> LegId {
+    LegId(end.0)
+}
+
+pub fn end_of(leg: LegId) -> EndId {
+    EndId(leg.0)
+}
+
 impl World {
     /// A world with all phones registered.
     pub fn new(plan: Plan) -> Self {
@@ -148,13 +157,13 @@ impl World {
         self.control.handle(self.now, input, &mut out);
         for output in &out {
             match output {
-                Output::Leg(leg, LegCommand::Call { .. }) => self.placed.push(*leg),
-                Output::Leg(
-                    leg,
-                    LegCommand::Answer { media: Body::Local(line) }
-                    | LegCommand::AnswerOffer(Body::Local(line))
-                    | LegCommand::Offer(Some(Body::Local(line))),
-                ) => drop(self.places.insert(*leg, line.place)),
+                Output::End(end, EndCommand::Call { .. }) => self.placed.push(leg_of(*end)),
+                Output::End(
+                    end,
+                    EndCommand::Answer { media: Body::Local(line) }
+                    | EndCommand::AnswerOffer(Body::Local(line))
+                    | EndCommand::Offer(Some(Body::Local(line))),
+                ) => drop(self.places.insert(leg_of(*end), line.place)),
                 Output::Event(_, Event::Leg(view)) => self.last_event_leg = Some(view.leg),
                 _ => {}
             }
@@ -196,19 +205,19 @@ impl World {
         let name = format!("{signal:?}");
         let name: String = name.chars().take_while(|c| c.is_alphanumeric()).collect();
         let _ = writeln!(self.log, "> {} {name}", self.who(leg));
-        self.input(Input::Signal(leg, signal));
+        self.input(Input::Signal(end_of(leg), signal));
     }
 
     /// A phone dials; its leg.
     pub fn dial(&mut self, device: &str, number: &str, offer: Option<Description>) -> LegId {
-        let leg = self.control.new_leg_id();
+        let leg = leg_of(self.control.new_end_id());
         let dn =
             self.plan.devices.iter().find(|d| d.name.as_str() == device).expect("a phone").lines[0].clone();
         let _ = writeln!(self.log, "> {device} dials {number}");
         let calling = Party { number: dn.as_str().into(), ..Party::default() };
         let origin = Origin::Phone { device: device.into(), dn: Some(dn) };
         self.input(Input::IncomingCall {
-            leg,
+            end: end_of(leg),
             origin,
             dialled: number.into(),
             calling,
@@ -307,7 +316,9 @@ impl World {
 
     fn line(&self, output: &Output) -> String {
         match output {
-            Output::Leg(leg, command) => format!("{} <- {}", self.who(*leg), command_line(command)),
+            Output::End(end, command) => {
+                format!("{} <- {}", self.who(leg_of(*end)), command_line(command))
+            }
             Output::Reply(session, _, Ok(Reply::Done)) => format!("reply {session} done"),
             Output::Reply(session, _, Ok(Reply::Opened { device, legs })) => {
                 let legs: Vec<String> = legs.iter().map(leg_line).collect();
@@ -364,10 +375,10 @@ fn body_line(body: &Body) -> String {
     }
 }
 
-fn command_line(command: &LegCommand) -> String {
+fn command_line(command: &EndCommand) -> String {
     let optional = |body: &Option<Body>| body.as_ref().map_or("nothing".into(), body_line);
     match command {
-        LegCommand::Call { target, calling, called, diverted, offer, .. } => {
+        EndCommand::Call { target, calling, called, diverted, offer, .. } => {
             let target = match target {
                 Target::Phone(device) => device.to_string(),
                 Target::Trunk(trunk, number) => format!("{trunk} {number}"),
@@ -376,11 +387,11 @@ fn command_line(command: &LegCommand) -> String {
                 diverted.as_ref().map_or(String::new(), |diverted| format!(" by {}", diverted.by.number));
             format!("Call {target} {}->{}{by}: {}", calling.number, called.number, optional(offer))
         }
-        LegCommand::Alert { early } => format!("Alert {}", optional(early)),
-        LegCommand::Answer { media } => format!("Answer {}", body_line(media)),
-        LegCommand::Offer(offer) => format!("Offer {}", optional(offer)),
-        LegCommand::AnswerOffer(answer) => format!("AnswerOffer {}", body_line(answer)),
-        LegCommand::Connected(party) => format!("Connected {}", party.number),
+        EndCommand::Alert { early } => format!("Alert {}", optional(early)),
+        EndCommand::Answer { media } => format!("Answer {}", body_line(media)),
+        EndCommand::Offer(offer) => format!("Offer {}", optional(offer)),
+        EndCommand::AnswerOffer(answer) => format!("AnswerOffer {}", body_line(answer)),
+        EndCommand::Connected(party) => format!("Connected {}", party.number),
         other => format!("{other:?}"),
     }
 }

@@ -152,8 +152,8 @@ pub const BUGS: &[Bug] = &[
         name: "a-released-leg-keeps-its-sip-call",
         edits: &[(
             "ctimanager/src/node/bridge.rs",
-            "LegCommand::Release { cause } => {\n                self.forget_leg(leg);",
-            "LegCommand::Release { cause } => {\n                if !SABOTAGED { self.forget_leg(leg); }",
+            "EndCommand::Release { cause } => {\n                self.forget_end(end);",
+            "EndCommand::Release { cause } => {\n                if !SABOTAGED { self.forget_end(end); }",
         )],
     },
     Bug {
@@ -192,8 +192,8 @@ pub const BUGS: &[Bug] = &[
         name: "who-answers-a-caller-on-hold-waits-for-ever",
         edits: &[(
             "device-model/src/media_exchange.rs",
-            "|leg| leg.media.channel == Channel::Closed)",
-            "|leg| leg.media.channel == Channel::Closed && !SABOTAGED)",
+            "|end| end.channel == Channel::Closed)",
+            "|end| end.channel == Channel::Closed && !SABOTAGED)",
         )],
     },
 ];
