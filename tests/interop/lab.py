@@ -123,9 +123,9 @@ class Program:
         return self.log_file.read_text(errors="replace")
 
     def says(self, text, within=SOON_S):
-        until(f"{self.name} says {text!r}", lambda: text in self.log() or self._must_run(), within)
+        until(f"{self.name} says {text!r}", lambda: text in self.log() or self.must_run(), within)
 
-    def _must_run(self):
+    def must_run(self):
         if self.process.poll() is not None:
             raise Failed(f"{self.name} ended ({self.process.returncode}):\n{self.log()[-2000:]}")
 
@@ -184,7 +184,7 @@ class Node:
         level = os.environ.get("CTIMANAGER_LAB_LOG", "info")
         self.program = self.lab.start("ctimanager", words, env={**os.environ, "RUST_LOG": level})
         for port in (self.sip, self.sips, self.cti):
-            until("the node listens", lambda port=port: self.program._must_run() or _listens(self.lab.host, port))
+            until("the node listens", lambda port=port: self.program.must_run() or _listens(self.lab.host, port))
 
     def kill(self):
         """Without a word, as a crash would."""
