@@ -289,6 +289,8 @@ async fn a_phone_outlives_its_connection_where_it_can_be_dialled() {
             Some(line) => line,
             None => Line::accepted(&listener).await,
         };
+        let from = dialled.stream.peer_addr().expect("connected").ip();
+        assert_eq!(from, node.sip.ip(), "the node is where it says that it is");
         let invite = dialled.hear().await;
         assert!(invite.0.starts_with("INVITE sip:2001@"), "{}", invite.0);
         assert_eq!(invite.header("Route"), route.as_deref());
@@ -350,6 +352,70 @@ async fn the_calls_of_a_phone_that_starts_again_end_at_once() {
         let leave = register("2002", "leave", &["Contact: *", "Expires: 0"]);
         bob.ask_as(&leave, "2002", &digest_password("2002")).await;
     }
+    node.is_well();
+}
+
+/// A call that rings: the phone that rings hears it, the caller has heard of it.
+async fn ringing(caller: &mut Agent, callee: &Agent) -> Heard {
+    dial(caller, "2002", "2001", &[]).await;
+    let invite = asked(callee, "INVITE").await;
+    let contact = format!("Contact: <sip:2001@{}>\r\n", callee.address);
+    callee.answer(&invite, "180 Ringing", &contact, "").await;
+    said(caller, 180).await;
+    invite
+}
+
+/// Both phones are out of service, for the next ones.
+async fn both_leave(alice: &mut Agent, bob: &mut Agent) {
+    for (agent, number) in [(alice, "2001"), (bob, "2002")] {
+        let leave = register(number, "leave", &["Contact: *", "Expires: 0"]);
+        agent.ask_as(&leave, number, &digest_password(number)).await;
+    }
+}
+
+/// It starts again before the call is answered, as the caller and as the one that rings.
+#[tokio::test]
+async fn a_phone_that_starts_again_before_the_answer_is_in_no_call_any_more() {
+    let lab = Lab::new("rebooted-early");
+    let mut node = Node::start(&lab, config(&lab)).await;
+    for (calls, silent) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut alice = phone(&lab, &node, "2001").await;
+        let mut bob = phone(&lab, &node, "2002").await;
+        ringing(&mut bob, &alice).await;
+        let (again, number) = if calls { (&mut bob, "2002") } else { (&mut alice, "2001") };
+        again.ask_as(&register(number, "restarted", &[]), number, &digest_password(number)).await;
+        let question = asked(again, "OPTIONS").await;
+        if !silent {
+            again.answer(&question, "481 Call/Transaction Does Not Exist", "", "").await;
+        }
+        if calls {
+            let cancel = asked(&alice, "CANCEL").await;
+            alice.answer(&cancel, "200 OK", "", "").await;
+        } else {
+            said(&bob, 502).await;
+        }
+        node.is_quiet().await;
+        both_leave(&mut alice, &mut bob).await;
+    }
+    node.is_well();
+}
+
+/// Its REGISTER looks as if it had started again, but it still knows the call.
+#[tokio::test]
+async fn a_phone_that_still_knows_what_rings_goes_on() {
+    let lab = Lab::new("not-rebooted");
+    let mut node = Node::start(&lab, config(&lab)).await;
+    let mut alice = phone(&lab, &node, "2001").await;
+    let mut bob = phone(&lab, &node, "2002").await;
+    let invite = ringing(&mut bob, &alice).await;
+    for (agent, number) in [(&mut alice, "2001"), (&mut bob, "2002")] {
+        agent.ask_as(&register(number, "another", &[]), number, &digest_password(number)).await;
+        let question = asked(agent, "OPTIONS").await;
+        agent.answer(&question, "200 OK", "", "").await;
+    }
+    let contact = format!("Contact: <sip:2001@{}>\r\n", alice.address);
+    alice.answer(&invite, "200 OK", &contact, SDP).await;
+    said(&bob, 200).await;
     node.is_well();
 }
 

@@ -4,8 +4,9 @@ use super::context::{Cx, Server, Timer};
 use super::leg::{Flow, Leg};
 use super::parties::Side;
 use super::values::{self, SDP};
+use crate::dialog::Dialog;
 use crate::message::{Method, Request, Response};
-use crate::port::{Event, Identity, Refusal, Sdp};
+use crate::port::{Event, Hop, Identity, Refusal, Sdp};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub(crate) struct Incoming {
     /// The caller supports or requires reliable provisionals.
     knows_100rel: bool,
     next_rseq: u32,
+    /// A provisional of ours has told the caller of a dialog.
+    rings: bool,
     unacknowledged: Option<Provisional>,
     waiting: VecDeque<Option<Sdp>>,
     /// The node has accepted, but a description of ours still waits for its PRACK (RFC 3262 §5).
@@ -59,6 +62,7 @@ impl Incoming {
             offer,
             knows_100rel,
             next_rseq: first_rseq,
+            rings: false,
             unacknowledged: None,
             waiting: VecDeque::new(),
             accepted: None,
@@ -80,6 +84,7 @@ impl Incoming {
     }
 
     fn send_provisional(&mut self, cx: &mut Cx<'_>, sdp: Option<Sdp>) {
+        self.rings = true;
         // Without reliability an offer may only stand in the 200; and what is agreed is not said again.
         let may_describe = !self.leg.agreed && !self.offered && (self.offer.is_some() || self.knows_100rel);
         let body = sdp.filter(|_| may_describe).and_then(|sdp| match &self.offer {
@@ -170,6 +175,24 @@ impl Incoming {
         cx.event(Event::Ended { call: cx.call, cause: cause.unwrap_or(values::NORMAL_CLEARING) });
     }
 
+    /// See [`super::Call::ask_after`]. Before it rings the caller knows of no dialog yet.
+    pub fn ask_after(&mut self, cx: &mut Cx<'_>, way: impl Fn(&Dialog) -> Option<Option<Hop>>) {
+        if self.rings {
+            super::ask(&mut self.leg, cx, way);
+        }
+    }
+
+    /// What the caller says of the question; who knows of no call any more has given it up.
+    pub fn on_asked(mut self: Box<Self>, cx: &mut Cx<'_>, response: &Response, hop: Hop) -> Outcome {
+        match self.leg.on_asked(cx, response, hop) {
+            Flow::On => Outcome::Pending(self),
+            Flow::Ended(cause) | Flow::Lost(cause) => {
+                self.cancelled(cx, Some(cause));
+                Outcome::Over
+            }
+        }
+    }
+
     /// A request in the early dialog.
     pub fn on_request(mut self: Box<Self>, cx: &mut Cx<'_>, server: Server) -> Outcome {
         if server.request.method == Method::Prack {
@@ -248,13 +271,16 @@ impl Incoming {
                 cx.event(Event::Ended { call: cx.call, cause: values::TIMER_EXPIRY });
                 Outcome::Over
             }
+            Timer::Asked => {
+                self.cancelled(cx, Some(values::TEMPORARY_FAILURE));
+                Outcome::Over
+            }
             Timer::AckRetransmit
             | Timer::AckTimeout
             | Timer::Retry
             | Timer::Refresh
             | Timer::Expiry
-            | Timer::NoAnswer
-            | Timer::Asked => {
+            | Timer::NoAnswer => {
                 let _ = self.leg.on_timer(cx, timer);
                 Outcome::Pending(self)
             }

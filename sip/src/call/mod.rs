@@ -105,18 +105,14 @@ impl Call {
         }
     }
 
-    /// Its dialog, once it is answered.
-    pub fn dialog(&self) -> Option<&Dialog> {
-        match self {
-            Call::Up(leg) => Some(&leg.dialog),
-            Call::Calling(_) | Call::Called(_) | Call::HangingUp(..) => None,
-        }
-    }
-
-    /// Asks the peer of an answered call whether it still knows it; see [`Leg::ask_after`].
-    pub fn ask_after(mut self, cx: &mut Cx<'_>, way: Option<Hop>) -> Call {
-        if let Call::Up(leg) = &mut self {
-            leg.ask_after(cx, way);
+    /// Asks the peers of its dialogs, early ones too, whether they still know it: along the way that `way` gives for a
+    /// dialog, if it gives one; see [`Leg::ask_after`].
+    pub fn ask_after(mut self, cx: &mut Cx<'_>, way: impl Fn(&Dialog) -> Option<Option<Hop>>) -> Call {
+        match &mut self {
+            Call::Up(leg) => ask(leg, cx, &way),
+            Call::Called(incoming) => incoming.ask_after(cx, &way),
+            Call::Calling(outgoing) => outgoing.legs().for_each(|leg| ask(leg, cx, &way)),
+            Call::HangingUp(..) => {}
         }
         self
     }
@@ -180,6 +176,9 @@ impl Call {
     ) -> Option<Call> {
         match self {
             Call::Calling(outgoing) => from_outgoing(outgoing.on_response(cx, client, response, hop)),
+            Call::Called(incoming) if incoming.leg.has_asked(client) => {
+                from_incoming(incoming.on_asked(cx, response, hop))
+            }
             Call::Called(mut incoming) => {
                 if incoming.leg.waits_for(client) {
                     // What a refused UPDATE means for the call, its INVITE says.
@@ -207,6 +206,10 @@ impl Call {
     pub fn on_no_response(self, cx: &mut Cx<'_>, client: ClientId, timed_out: bool) -> Option<Call> {
         match self {
             Call::Calling(outgoing) => from_outgoing(outgoing.on_no_response(cx, client, timed_out)),
+            Call::Called(incoming) if incoming.leg.has_asked(client) => {
+                incoming.cancelled(cx, Some(values::TEMPORARY_FAILURE));
+                None
+            }
             Call::Called(mut incoming) => {
                 if incoming.leg.waits_for(client) {
                     let _ = incoming.leg.on_failure(cx, false);
@@ -258,6 +261,12 @@ impl Call {
                 }
             },
         }
+    }
+}
+
+fn ask(leg: &mut Leg, cx: &mut Cx<'_>, way: impl Fn(&Dialog) -> Option<Option<Hop>>) {
+    if let Some(way) = way(&leg.dialog) {
+        leg.ask_after(cx, way);
     }
 }
 

@@ -202,6 +202,14 @@ impl Outgoing {
         hop: Hop,
     ) -> Outcome {
         let Some(at) = self.branch_of(client) else {
+            let asked = self.legs().find(|leg| leg.has_asked(client));
+            match asked.map(|leg| leg.on_asked(cx, response, hop)) {
+                Some(Flow::On) => return Outcome::Pending(self),
+                Some(Flow::Ended(_) | Flow::Lost(_)) => {
+                    return self.on_forgotten(cx, |leg| leg.has_asked(client));
+                }
+                None => {}
+            }
             let leg = self.legs().find(|leg| leg.waits_for(client));
             // What a refused UPDATE means for the call, its INVITE says.
             let _ = leg.map(|leg| leg.on_response(cx, response, hop));
@@ -240,6 +248,9 @@ impl Outgoing {
     ) -> Outcome {
         match self.branch_of(client) {
             Some(at) => self.on_failure(cx, at, Failure::of_silence(timed_out)),
+            None if self.legs().any(|leg| leg.has_asked(client)) => {
+                self.on_forgotten(cx, |leg| leg.has_asked(client))
+            }
             None => {
                 let leg = self.legs().find(|leg| leg.waits_for(client));
                 let _ = leg.map(|leg| leg.on_failure(cx, false));
@@ -250,6 +261,9 @@ impl Outgoing {
 
     /// It has rung for too long without a word.
     pub fn on_timer(mut self: Box<Self>, cx: &mut Cx<'_>, timer: Timer) -> Outcome {
+        if timer == Timer::Asked {
+            return self.on_forgotten(cx, Leg::asks);
+        }
         if timer != Timer::NoAnswer {
             return Outcome::Pending(self);
         }
@@ -260,10 +274,35 @@ impl Outgoing {
         Outcome::Over
     }
 
+    /// Whoever rang there knows nothing of it any more: a phone that has started again. It is nobody who could answer.
+    fn on_forgotten(mut self: Box<Self>, cx: &mut Cx<'_>, is_lost: impl Fn(&Leg) -> bool) -> Outcome {
+        let all_lost = |branch: &Branch| {
+            !branch.early.is_empty() && branch.early.iter().all(|early| is_lost(&early.leg))
+        };
+        while let Some(at) = self.branches.iter().position(all_lost) {
+            let branch = self.branches.swap_remove(at);
+            cx.core.dialogs.remove(&branch.seed.id);
+            cx.cancel(branch.client, branch.seed, None);
+            match self.failed(cx, Failure::of_silence(false)) {
+                Outcome::Pending(outgoing) => self = outgoing,
+                over @ (Outcome::Answered(_) | Outcome::Over) => return over,
+            }
+        }
+        for branch in &mut self.branches {
+            branch.early.retain(|early| !is_lost(&early.leg));
+        }
+        Outcome::Pending(self)
+    }
+
     fn on_failure(mut self: Box<Self>, cx: &mut Cx<'_>, at: usize, failure: Failure) -> Outcome {
         let branch = self.branches.swap_remove(at);
         cx.core.clients.remove(&branch.client);
         cx.core.dialogs.remove(&branch.seed.id);
+        self.failed(cx, failure)
+    }
+
+    /// One branch is no more.
+    fn failed(mut self: Box<Self>, cx: &mut Cx<'_>, failure: Failure) -> Outcome {
         let everywhere = failure.status >= 600;
         match &mut self.best {
             Some(best) => best.join(failure),
@@ -408,7 +447,8 @@ impl Outgoing {
         self.cancel_all(cx, Some(&values::reason(refusal)));
     }
 
-    fn legs(&mut self) -> impl Iterator<Item = &mut Leg> {
+    /// Those of its early dialogs.
+    pub fn legs(&mut self) -> impl Iterator<Item = &mut Leg> {
         self.branches.iter_mut().flat_map(|b| &mut b.early).map(|e| &mut e.leg)
     }
 

@@ -239,18 +239,14 @@ impl Stack {
         }
     }
 
-    /// A phone that has started again, or another of its account, registered: calls of an earlier life, of which the phone
-    /// knows nothing any more, end when they are asked after. Who still knows them answers, at most from its new place.
+    /// A phone that has started again, or another of its account, registered: calls of an earlier life, ringing ones too, of
+    /// which the phone knows nothing any more, end when they are asked after. Who still knows them answers, at most from its new place.
     fn ask_after(&mut self, now: Instant, newcomer: &Newcomer, out: &mut Vec<Output>) {
         let calls = self.by_account.get(&newcomer.account).cloned().unwrap_or_default();
         for handle in calls {
-            let slot = self.calls.get(&handle);
-            let Some(way) =
-                slot.and_then(|slot| slot.call.dialog()).and_then(|dialog| way_to(dialog, newcomer))
-            else {
-                continue;
-            };
-            self.with_call(now, handle, out, |call, cx| Some(call.ask_after(cx, way)));
+            self.with_call(now, handle, out, |call, cx| {
+                Some(call.ask_after(cx, |dialog| way_to(dialog, newcomer)))
+            });
         }
     }
 

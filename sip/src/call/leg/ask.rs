@@ -31,6 +31,11 @@ impl Leg {
         self.asked.is_some_and(|(asked, _)| asked == client)
     }
 
+    /// Whether a question waits for its answer.
+    pub fn asks(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// Its answer: whatever it is, but for one that knows no such call, somebody is there.
     pub fn on_asked(&mut self, cx: &mut Cx<'_>, response: &Response, hop: Hop) -> Flow {
         match response.status {
