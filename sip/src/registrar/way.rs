@@ -6,6 +6,7 @@
 
 use crate::dialog::address_of;
 use crate::message::{Headers, NameAddr, Request, Scheme, Uri};
+use crate::own::local_for;
 use crate::port::{Hop, Transport};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -70,8 +71,8 @@ pub(super) fn without_connection(
     (transport, remote): (Transport, SocketAddr),
     listen: &[(Transport, SocketAddr)],
 ) -> Option<Hop> {
-    let mut ours = listen.iter().filter(|(t, _)| *t == transport).map(|(_, address)| *address);
-    let local = ours.clone().find(|address| address.is_ipv4() == remote.is_ipv4()).or_else(|| ours.next())?;
+    let of_another_family = || listen.iter().find(|(of, _)| *of == transport).map(|(_, address)| *address);
+    let local = local_for(listen, transport, remote).or_else(of_another_family)?;
     Some(Hop { transport, local, remote, connection: None })
 }
 

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
@@ -159,8 +159,33 @@ enum Made {
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
+/// Connects from the address that the hop leaves from, since peers know us by it (a trunk's `host`, an access list). A
+/// wildcard leaves the choice to the system, and so does an address that has no way to the peer.
+async fn reach(hop: Hop) -> io::Result<TcpStream> {
+    let local = hop.local.ip();
+    if local.is_unspecified() || local.is_ipv4() != hop.remote.is_ipv4() {
+        return TcpStream::connect(hop.remote).await;
+    }
+    let socket = if local.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(local, 0))?;
+    match socket.connect(hop.remote).await {
+        Err(error) if has_no_way(&error) => TcpStream::connect(hop.remote).await,
+        made => made,
+    }
+}
+
+fn has_no_way(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput
+            | io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+    )
+}
+
 async fn make(context: &SipContext, hop: Hop) -> io::Result<Made> {
-    let stream = TcpStream::connect(hop.remote).await?;
+    let stream = reach(hop).await?;
     stream.set_nodelay(true)?;
     match hop.transport {
         Transport::Udp | Transport::Tcp => Ok(Made::Tcp(stream)),
