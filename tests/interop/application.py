@@ -133,7 +133,10 @@ class Application:
 
     def hears(self, hertz, within=SOON_S):
         self.voice.forget()
-        until(f"{self.device} hears {hertz} Hz", lambda: self.voice.hears(hertz), within)
+        def heard():
+            return f"{self.device} hears {hertz} Hz ({len(self.voice.samples)} samples came)"
+
+        until(heard, lambda: self.voice.hears(hertz), within)
 
     def hears_keys(self, keys):
         until(f"{self.device} hears {keys} pressed, not {self.voice.keys!r}", lambda: self.voice.keys == keys)

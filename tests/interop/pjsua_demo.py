@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """pjsua against `ctimanager demo --keep`: registers as printed, calls 5000, hears the prompt, presses, hears who answers.
 
-    python3 -m venv /tmp/pjsua && /tmp/pjsua/bin/pip install pjsua2-python
-    ctimanager demo --keep > /tmp/demo.log & tests/interop/pjsua_demo.py < /tmp/demo.log
+    scripts/install-lab.sh --python
+    ctimanager demo --keep > /tmp/demo.log & target/interop/python/bin/python tests/interop/pjsua_demo.py < /tmp/demo.log
 
 Not run by the test command: its wheels are for some machines only. Digits go by RFC 4733 in the first call and by INFO in the
 second. Exit 0 when all was heard.

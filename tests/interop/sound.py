@@ -86,7 +86,7 @@ class Voice:
         self.socket.bind((host, port))
         self.turn = threading.Lock()
         self.samples, self.keys, self.last_key_at = array.array("h"), "", None
-        self.event_payload = EVENT_PAYLOAD
+        self.event_payload, self.pressed = EVENT_PAYLOAD, 0
         self.quiet = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -131,13 +131,14 @@ class Voice:
                 return
             number += 1
 
-    def press(self, key, host, port):
-        """A key of 100 ms as RTP events: three packets at its end."""
-        code, at = KEYS.index(key), 4_000_000
-        for number, (last, lasts) in enumerate([(0, 160), (0, 480), (0x80, 800), (0x80, 800), (0x80, 800)]):
+    def press(self, key, host, port, payload=EVENT_PAYLOAD):
+        """A key of 100 ms as RTP events, its end three times."""
+        self.pressed += 1
+        for number, (end, lasts) in enumerate([(0, 160), (0, 480), (0x80, 800), (0x80, 800), (0x80, 800)]):
             marker = 0x80 if number == 0 else 0
-            head = struct.pack(">BBHII", 0x80, marker | EVENT_PAYLOAD, 30_000 + number, at, 1)
-            self.socket.sendto(head + struct.pack(">BBH", code, last | 10, lasts), (host, port))
+            place = 8 * self.pressed + number
+            head = struct.pack(">BBHII", 0x80, marker | payload, place, 8_000 * self.pressed, 1)
+            self.socket.sendto(head + struct.pack(">BBH", KEYS.index(key), end | 10, lasts), (host, port))
 
     def be_silent(self):
         self.quiet.set()
