@@ -72,15 +72,25 @@ send_pai=yes
 trust_id_inbound=yes
 media_address={host}
 bind_rtp_to_media_address=yes
-transport={transport}
 aors=node-{transport}
+transport={transport}
 [node-{transport}]
 type=aor
 contact=sip:{registrar};transport={transport}
 """
+# Who calls in is answered by the transport that it came by.
 IDENTIFY = """[node]
+type=endpoint
+context=from-node
+disallow=all
+allow=ulaw
+direct_media=no
+trust_id_inbound=yes
+media_address={host}
+bind_rtp_to_media_address=yes
+[node]
 type=identify
-endpoint=node-udp
+endpoint=node
 match={host}
 """
 DIALPLAN = """[from-node]
