@@ -59,7 +59,10 @@ class Steps:
                 self.bad += 1
         print(f"{self.stack}: {name}: {told}", flush=True)
         for clear in self.after:
-            clear()
+            try:
+                clear()
+            except Exception as failed:  # noqa: BLE001: what is left shows in the next step
+                print(f"{self.stack}: afterwards: {failed}", flush=True)
 
     def end(self):
         """The exit status of the script."""
