@@ -160,7 +160,7 @@ class Asterisk:
 
 def _beside(what):
     """Folders of an Asterisk that lies in a folder of its own, else the system's."""
-    root = ASTERISK.parent / "root"
+    root = ASTERISK.parent / "system"
     found = sorted((root if root.is_dir() else pathlib.Path("/")).glob("usr/lib/*/asterisk/modules"))
     if what == "modules":
         return found[0] if found else "/usr/lib/asterisk/modules"

@@ -15,7 +15,7 @@ mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Created-B
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -n "$mirror" ] && [ -r "$keys" ] || die "the system's packages are not Debian's"
 apt=$root/apt
-mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$root/root"
+mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$root/system"
 : >"$apt/status"
 echo "deb [signed-by=$keys] $mirror $suite main" >"$apt/sources.list"
 options=(-q -o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$apt/lists"
@@ -23,14 +23,14 @@ options=(-q -o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts
 apt-get "${options[@]}" update
 # With an empty status file it comes with every library, the C library's included.
 apt-get "${options[@]}" install -y -d --no-install-recommends asterisk
-for package in "$apt"/cache/archives/*.deb; do dpkg -x "$package" "$root/root"; done
+for package in "$apt"/cache/archives/*.deb; do dpkg -x "$package" "$root/system"; done
 rm -rf "$apt"
 
-libraries=$(dirname "$(find "$root/root" -name 'libc.so.6' | head -n 1)")
-loader=$(find "$root/root/" -name 'ld-linux*' -type f | head -n 1)
+libraries=$(dirname "$(find "$root/system" -name 'libc.so.6' | head -n 1)")
+loader=$(find "$root/system/" -name 'ld-linux*' -type f | head -n 1)
 cat >"$root/asterisk" <<END
 #!/bin/sh
-exec "$loader" --library-path "$libraries:$root/root/lib/$(basename "$libraries")" "$root/root/usr/sbin/asterisk" "\$@"
+exec "$loader" --library-path "$libraries:$root/system/lib/$(basename "$libraries")" "$root/system/usr/sbin/asterisk" "\$@"
 END
 chmod 755 "$root/asterisk"
 "$root/asterisk" -V
