@@ -37,10 +37,11 @@ mod table;
 mod tests;
 
 pub use news::{MAX_TOLD, News, QUIET, State};
-pub use table::{Door, Kind, Place, Rate, Row, Share};
+pub use table::{Bound, Door, Kind, Place, Rate, Row, Share};
 
 use crate::limits::{TooMany, network};
 use buckets::Buckets;
+use device_model::SessionId;
 use doors::Guard;
 use holdings::Holdings;
 use news::Telling;
@@ -70,7 +71,7 @@ pub enum Who {
     /// A user of the CTI side.
     User(Arc<str>),
     /// A session of the CTI side.
-    Session(u128),
+    Session(SessionId),
     /// Those beyond the number that is told apart, in [`News`] alone.
     Others,
 }
@@ -105,7 +106,7 @@ impl fmt::Display for Who {
             Who::Strangers => f.write_str("all strangers"),
             Who::Address(address) => address.fmt(f),
             Who::Account(name) | Who::Device(name) | Who::Trunk(name) | Who::User(name) => f.write_str(name),
-            Who::Session(id) => write!(f, "{id:032x}"),
+            Who::Session(id) => id.fmt(f),
             Who::Others => f.write_str("others"),
         }
     }
@@ -117,6 +118,7 @@ pub struct Shares {
     rates: Vec<Buckets>,
     places: Vec<Holdings>,
     doors: Vec<Guard>,
+    bounds: Vec<u64>,
     telling: Telling,
 }
 
@@ -134,6 +136,7 @@ impl Shares {
             rates: Rate::ALL.iter().map(|rate| Buckets::new(rate.row().default)).collect(),
             places: Place::ALL.iter().map(|place| Holdings::new(place.row().default)).collect(),
             doors: Door::ALL.iter().map(|door| Guard::new(door.row().default)).collect(),
+            bounds: Bound::ALL.iter().map(|bound| bound.row().default).collect(),
             telling: Telling::default(),
         }
     }
@@ -146,6 +149,18 @@ impl Shares {
             Share::Rate(rate) => self.rates[rate as usize].set(most),
             Share::Place(place) => self.places[place as usize].set(most),
             Share::Door(door) => self.doors[door as usize].set(most),
+            Share::Bound(bound) => self.bounds[bound as usize] = most,
+        }
+    }
+
+    /// The bound of a row as it is now.
+    #[must_use]
+    pub fn most(&self, share: Share) -> u64 {
+        match share {
+            Share::Rate(rate) => self.rates[rate as usize].most(),
+            Share::Place(place) => self.places[place as usize].most(),
+            Share::Door(door) => self.doors[door as usize].most(),
+            Share::Bound(bound) => self.bounds[bound as usize],
         }
     }
 
@@ -156,9 +171,15 @@ impl Shares {
     pub fn take(&mut self, now: Instant, rate: Rate, who: &Who, price: u64) -> Result<(), TooMany> {
         let taken = self.rates[rate as usize].take(now, who, price);
         if taken.is_err() {
-            self.telling.refused(now, Share::Rate(rate), who);
+            self.telling.refused(now, Share::Rate(rate), who, 1);
         }
         taken
+    }
+
+    /// What was taken cost so much more than its price, as was seen when it was done: whoever comes next waits for that, a
+    /// second longer at most.
+    pub fn charge(&mut self, now: Instant, rate: Rate, who: &Who, price: u64) {
+        self.rates[rate as usize].charge(now, who, price);
     }
 
     /// Holds so much more of a resource until [`release`](Self::release).
@@ -169,7 +190,7 @@ impl Shares {
         if self.places[place as usize].hold(who, amount) {
             return Ok(());
         }
-        self.telling.refused(now, Share::Place(place), who);
+        self.telling.refused(now, Share::Place(place), who, 1);
         Err(TooMany { retry_after: PLACE_RETRY })
     }
 
@@ -211,7 +232,7 @@ impl Shares {
         let network = network(from);
         let by_address = self.doors[door as usize].wait(now, name, network).is_none_or(|(_, by)| by);
         let who = if by_address { Who::Address(network) } else { door.who(name) };
-        self.telling.refused(now, Share::Door(door), &who);
+        self.telling.refused(now, Share::Door(door), &who, 1);
     }
 
     /// The password was right: its name is at home at this address from now on.
@@ -233,7 +254,7 @@ impl Shares {
         match self.doors[door as usize].wait_of_pair(now, name, network(from)) {
             None => Ok(()),
             Some(retry_after) => {
-                self.telling.refused(now, Share::Door(door), &Who::address(from));
+                self.telling.refused(now, Share::Door(door), &Who::address(from), 1);
                 Err(TooMany { retry_after })
             }
         }
@@ -254,6 +275,11 @@ impl Shares {
     #[must_use]
     pub fn refused(&self, share: Share) -> u64 {
         self.telling.count(share)
+    }
+
+    /// Tells of so many refusals at a bound that is kept elsewhere.
+    pub fn note(&mut self, now: Instant, bound: Bound, who: &Who, refused: u64) {
+        self.telling.refused(now, Share::Bound(bound), who, refused);
     }
 
     /// Counts what another table with the same rows has refused and told, for [`Shares::refused`].

@@ -30,6 +30,9 @@ pub enum TlsError {
     /// A revocation list that nobody can read.
     #[error("the revocation list can't be read (-----BEGIN X509 CRL-----)")]
     BadRevocationList,
+    /// A revocation list of another authority.
+    #[error("the revocation list is of another authority")]
+    OtherAuthority,
     /// No private key in the text.
     #[error("there is no private key in it (-----BEGIN PRIVATE KEY-----)")]
     NoKey,
@@ -108,6 +111,27 @@ pub fn revoked(lists: &str) -> Result<BTreeMap<Serial, SystemTime>, TlsError> {
         all.extend(entries.map(|entry| (Serial::new(entry.raw_serial()), time(entry.revocation_date))));
     }
     Ok(all)
+}
+
+/// Whether revocation lists (PEM) are those of an authority (PEM): its subject has issued each of them.
+///
+/// # Errors
+/// When one is another's, or a text can't be read.
+pub fn lists_of(ca: &str, lists: &str) -> Result<(), TlsError> {
+    let authority = certificates(ca)?;
+    let mut subjects = Vec::new();
+    for certificate in &authority {
+        let (_, read) = X509Certificate::from_der(certificate).map_err(|_| TlsError::BadCertificate)?;
+        subjects.push(read.subject().as_raw().to_vec());
+    }
+    for list in revocation_lists(lists)? {
+        let (_, list) =
+            CertificateRevocationList::from_der(&list).map_err(|_| TlsError::BadRevocationList)?;
+        if subjects.iter().all(|subject| subject != list.issuer().as_raw()) {
+            return Err(TlsError::OtherAuthority);
+        }
+    }
+    Ok(())
 }
 
 fn revocation_lists(pem: &str) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
@@ -191,15 +215,53 @@ fn verifier(ca: &str, lists: Option<&str>) -> Result<ClientCertVerifierBuilder, 
 /// # Errors
 /// When the authority can't be read or certificate and key don't belong together.
 pub fn client(ca: &str, identity: Option<Identity>) -> Result<Arc<ClientConfig>, TlsError> {
+    client_with_lists(ca, None, identity)
+}
+
+/// The same, but for what the authority's revocation lists (PEM) take back.
+///
+/// # Errors
+/// As [`client`], and when a list can't be read.
+pub fn client_with_lists(
+    ca: &str,
+    revocation_lists: Option<&str>,
+    identity: Option<Identity>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(refused)?
-        .with_root_certificates(roots(ca)?);
+        .with_webpki_verifier(server_verifier(ca, revocation_lists)?);
     let config = match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => builder.with_client_auth_cert(identity.chain, identity.key).map_err(refused)?,
     };
     Ok(Arc::new(config))
+}
+
+/// As [`verifier`], of servers.
+fn server_verifier(ca: &str, lists: Option<&str>) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    let lists = lists.map(revocation_lists).transpose()?.unwrap_or_default();
+    WebPkiServerVerifier::builder_with_provider(roots(ca)?, provider())
+        .with_crls(lists)
+        .only_check_end_entity_revocation()
+        .allow_unknown_revocation_status()
+        .build()
+        .map_err(refused)
+}
+
+/// How rustls itself verifies a handshake's signature.
+macro_rules! with_our_algorithms {
+    ($verify:ident) => {
+        fn $verify(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            let algorithms = &self.0.signature_verification_algorithms;
+            rustls::crypto::$verify(message, certificate, signature, algorithms)
+        }
+    };
 }
 
 /// Takes any client certificate, and none.
@@ -224,25 +286,8 @@ impl ClientCertVerifier for AnyClient {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
+    with_our_algorithms!(verify_tls12_signature);
+    with_our_algorithms!(verify_tls13_signature);
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
@@ -263,13 +308,7 @@ impl Trust {
     /// When it can't be read.
     pub fn of(ca: &str, revocation_lists: Option<&str>) -> Result<Self, TlsError> {
         let clients = verifier(ca, revocation_lists)?.build();
-        let lists = revocation_lists.map(self::revocation_lists).transpose()?.unwrap_or_default();
-        let servers = WebPkiServerVerifier::builder_with_provider(roots(ca)?, provider())
-            .with_crls(lists)
-            .only_check_end_entity_revocation()
-            .allow_unknown_revocation_status()
-            .build();
-        Ok(Self { clients: clients.map_err(refused)?, servers: servers.map_err(refused)? })
+        Ok(Self { clients: clients.map_err(refused)?, servers: server_verifier(ca, revocation_lists)? })
     }
 
     /// Whether a chain (the certificate itself first) is of this authority, at this time. A certificate that was made for
@@ -310,6 +349,13 @@ pub fn names(chain: &[CertificateDer<'_>]) -> Vec<String> {
         certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()).map(str::to_owned),
     );
     names
+}
+
+/// The serial number of a certificate (the first of the chain); none when it can't be read.
+#[must_use]
+pub fn number(chain: &[CertificateDer<'_>]) -> Option<Serial> {
+    let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
+    Some(Serial::new(certificate.raw_serial()))
 }
 
 fn address(octets: &[u8]) -> Option<IpAddr> {

@@ -261,13 +261,17 @@ impl fmt::Debug for KeptBinding {
     }
 }
 
-/// How many requests within dialogs were refused since the last word of it.
+/// How many requests were refused since the last word of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// They came from elsewhere than their dialog's peer, and did not prove themselves.
     pub elsewhere: u64,
-    /// There were more than [`Config::max_dialog_requests_per_second`].
+    /// There were more within dialogs than [`Config::max_dialog_requests_per_second`].
     pub too_many: u64,
+    /// Whose the last of those was.
+    pub whose: Option<Source>,
+    /// They were beyond [`Config::max_bytes_per_address`].
+    pub no_room: u64,
     /// Where the last of them came from.
     pub from: SocketAddr,
 }

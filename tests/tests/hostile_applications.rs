@@ -240,7 +240,10 @@ async fn browsers_that_take_all_places_shut_neither_health_nor_websockets() {
     desk.call("device.open", json!({"device": "RP_MAIN", "media": {"mode": "none"}})).await;
     assert!(node.open_files() < 300, "{} files: who only lies there has lost his place", node.open_files());
     assert_eq!(node.admin("status")["state"], "running", "administrators have their own socket");
-    let lost = node.log().matches("an HTTP connection was closed to make room").count();
+    let log = node.log();
+    let refused =
+        log.lines().filter(|line| line.contains("ShareExceeded") && line.contains("web_connections"));
+    let lost = refused.count();
     assert!((1..120).contains(&lost), "{lost} lines: one a second");
     drop((idle, whole));
     desk.call("provider.heartbeat", json!({})).await;

@@ -355,6 +355,68 @@ fn client(pki: &Path, name: &str) -> (PathBuf, PathBuf) {
     (file("pem"), file("key"))
 }
 
+/// A peer with this certificate that has called as the trunk at that address.
+async fn calls_over_tls(
+    lab: &Lab,
+    node: &Node,
+    certificate: Option<&(PathBuf, PathBuf)>,
+    at: SocketAddr,
+    call: &str,
+) -> Client {
+    let mut words = vec!["-quiet".to_owned()];
+    if let Some((pem, key)) = certificate {
+        let shown = |path: &Path| path.display().to_string();
+        words.extend(["-cert".into(), shown(pem), "-key".into(), shown(key)]);
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut peer = Client::connect_in(&lab.folder(call), node.sips, &node.ca(), &words);
+    // The last end of line is written by `say`.
+    peer.say(claim(at, node.sips, "TLS", call).trim_end_matches('\n'));
+    peer
+}
+
+#[tokio::test]
+async fn a_trunks_certificate_is_taken_back_by_its_own_authority_or_the_clusters() {
+    let lab = Lab::new("trunk-revoked");
+    let (here, there) = (lab.address(), lab.address());
+    let trunk = |name: &str, at: SocketAddr| json!({"name": name, "host": at.ip(), "port": at.port(), "transport": "tls"});
+    let pki = |words: &[&str], folder: &Path, more: &[&str]| {
+        let made = Command::new(built("ctimanager")).arg("pki").args(words).arg(folder).args(more).output();
+        assert!(made.as_ref().is_ok_and(|made| made.status.success()), "{made:?}");
+    };
+    let (mut carrier, foreign) = (trunk("carrier", there), lab.folder("foreign"));
+    pki(&["init"], &foreign, &[]);
+    carrier["tls_subject"] = json!("sbc.example.com");
+    carrier["ca"] = json!(foreign.join("ca.pem"));
+    let config = config(&lab, lab.address()).add("trunks", trunk("here", here)).add("trunks", carrier);
+    let node = Node::start(&lab, config.clone()).await;
+    let host = here.ip().to_string();
+    let [own, theirs] = [client(&node.pki(), &host), client(&foreign, "sbc.example.com")];
+    let mut ours = calls_over_tls(&lab, &node, Some(&own), here, "ours").await;
+    ours.says("SIP/2.0 404").await;
+    let mut peer = calls_over_tls(&lab, &node, Some(&theirs), there, "theirs").await;
+    peer.says("SIP/2.0 404").await;
+
+    pki(&["revoke"], &foreign, &["--user", "sbc.example.com"]);
+    let with_list = config.clone().set("trunks", "carrier", "crl", json!(foreign.join("crl.pem")));
+    let misplaced = config.set("trunks", "here", "crl", json!(foreign.join("crl.pem")));
+    let refused = node.reload(&misplaced);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("trunks[1].crl"), "{refused:?}");
+    node.reloads(&with_list);
+    // Its connection is closed, and what it shows from now on is nobody's.
+    peer.ends().await;
+    node.writes(&["SipCertificateRevoked", "subject=sbc.example.com"]).await;
+    calls_over_tls(&lab, &node, Some(&theirs), there, "again").await.says("SIP/2.0 401").await;
+    pki(&["client"], &foreign, &["--user", "sbc.example.com", "--renew"]);
+    calls_over_tls(&lab, &node, Some(&theirs), there, "renewed").await.says("SIP/2.0 404").await;
+
+    pki(&["revoke"], &node.pki(), &["--user", &host]);
+    node.reloads(&with_list);
+    ours.ends().await;
+    node.writes(&["SipCertificateRevoked", &format!("subject={host}")]).await;
+    calls_over_tls(&lab, &node, Some(&own), here, "late").await.says("SIP/2.0 401").await;
+}
+
 #[tokio::test]
 async fn a_tls_trunk_is_whose_certificate_names_it() {
     let lab = Lab::new("trunk-tls");
@@ -380,17 +442,7 @@ async fn a_tls_trunk_is_whose_certificate_names_it() {
         ("cluster", Some(&named_by_ours), there, "SIP/2.0 401"),
         ("carrier", Some(&named_by_theirs), there, "SIP/2.0 404"),
     ] {
-        let mut words = vec!["-quiet".to_owned()];
-        if let Some((pem, key)) = certificate {
-            let shown = |path: &Path| path.display().to_string();
-            words.extend(["-cert".into(), shown(pem), "-key".into(), shown(key)]);
-        }
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let folder = lab.folder(call);
-        let mut peer = Client::connect_in(&folder, node.sips, &node.ca(), &words);
-        // The last end of line is written by `say`.
-        peer.say(claim(at, node.sips, "TLS", call).trim_end_matches('\n'));
-        peer.says(expected).await;
+        calls_over_tls(&lab, &node, certificate, at, call).await.says(expected).await;
     }
     node.writes(&["a trunk is known", "here", "by=certificate"]).await;
     node.writes(&["a trunk is known", "carrier", "by=certificate"]).await;

@@ -281,8 +281,7 @@ async fn a_phone_outlives_its_connection_where_it_can_be_dialled() {
         // Whether the phone listens is tried at once; a proxy is dialled when the phone is wanted.
         let tried = if route.is_none() { Some(Line::accepted(&listener).await) } else { None };
         let open = files + usize::from(tried.is_some());
-        // Connections of before may still have been closing when they were counted.
-        let closed = || (node.open_files() <= open).then_some(());
+        let closed = || (node.open_files() == open).then_some(());
         eventually("the node has seen the end of the connection", SOON, async || closed()).await;
         let call = dial(&mut bob, "2002", "2001", &[]).await;
         let mut dialled = match tried {

@@ -5,13 +5,35 @@ use device_model::CallControl;
 use device_model::plan::{
     DevicePlan, Identity, NumberPlan, Parameters, ParkPlan, PatternPlan, Plan, SpacePlan, TrunkPlan,
 };
+use security::tls::{self, Serial};
 use security::{DeviceFacts, Policy};
 use sip::message::text::shown_name;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 impl Config {
+    /// The revocation lists (PEM) of a trunks' authority, whichever of its trunks names them.
+    #[must_use]
+    pub fn lists_of(&self, ca: &str) -> Option<String> {
+        let its = self.trunks.iter().filter(|trunk| trunk.ca.as_deref() == Some(ca));
+        let lists: Vec<&str> = its.filter_map(|trunk| trunk.crl.as_deref()).collect();
+        (!lists.is_empty()).then(|| lists.join("\n"))
+    }
+
+    /// The certificates that the trunks' own authorities have taken back, by authority.
+    pub(crate) fn revoked_of_trunks(&self) -> BTreeMap<Arc<str>, BTreeSet<Serial>> {
+        let mut all: BTreeMap<Arc<str>, BTreeSet<Serial>> = BTreeMap::new();
+        for trunk in &self.trunks {
+            if let (Some(ca), Some(lists)) = (&trunk.ca, &trunk.crl) {
+                // That they can be read was seen when the file was.
+                let serials = tls::revoked(lists).unwrap_or_default().into_keys();
+                all.entry(Arc::clone(ca)).or_default().extend(serials);
+            }
+        }
+        all
+    }
+
     /// What the device model needs.
     #[must_use]
     pub fn plan(&self) -> Plan {

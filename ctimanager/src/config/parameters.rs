@@ -128,6 +128,8 @@ service_parameters! {
     input_queue: u32 = Count(4_096, 64..=1_000_000);
     /// The bytes of those among them that are longer than 8 KiB.
     input_queue_bytes: u64 = Size(32 << 20, 2 << 20..=4 << 30);
+    /// Room in the system for datagrams that wait to be read, of each UDP socket of SIP; it grants `net.core.rmem_max`.
+    sip_udp_buffer_bytes: u64 = Size(4 << 20, 64 << 10..=1 << 30);
     /// Legs (ends of calls) of a node at once.
     max_legs: u32 = Count(50_000, 2..=1_000_000);
     /// Whether what a trunk dials must not leave by a trunk again; a trunk may have its own.

@@ -227,6 +227,7 @@ fn trunk_schema() -> Value {
             "anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, {"const": "any"}, {"type": "null"}],
         }),
         "ca" => text("TLS: a PEM file with the authority of its certificate, if not the cluster's own."),
+        "crl" => text("TLS: a PEM file with the revocation lists of that `ca`."),
         "tls_subject" => {
             text("TLS: the name in its certificate (CN or SAN) where it calls us, if not `host`.")
         }

@@ -5,6 +5,8 @@ mod planned;
 use super::{Config, Loaded, Mistake, load, parse};
 use device_model::plan::{DeviceKind, OfferTime};
 use proptest::prelude::*;
+use security::pki::Authority;
+use security::tls::Serial;
 use security::{Action, Actor, Transport};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -158,6 +160,7 @@ fn every_range_is_kept_at_both_ends() {
         ("max_waiting_passwords", ["1", "10000"], ["0", "10001"]),
         ("input_queue", ["64", "1000000"], ["63", "1000001"]),
         ("input_queue_bytes", ["2MiB", "4GiB"], ["1MiB", "5GiB"]),
+        ("sip_udp_buffer_bytes", ["64KiB", "1GiB"], ["63KiB", "2GiB"]),
         ("max_line_bytes", ["16KiB", "1MiB"], ["15KiB", "1025KiB"]),
         ("max_legs", ["2", "1000000"], ["1", "1000001"]),
         ("max_calls_per_second_per_line", ["1", "100000"], ["0", "100001"]),
@@ -608,15 +611,39 @@ fn a_trunk_is_told_by_what_fits_its_transport() {
         ("tls_subject: x", "only over TLS"),
         ("transport: tls, ca: none.pem", "none.pem can't be read"),
         ("transport: tls, ca: .", "is no file"),
+        ("transport: tls, crl: none.pem", "of a trunk's own `ca`"),
     ] {
         let said = only(&trunk(keys));
         assert!(said.contains(wrong), "{keys}: {said}");
     }
     let folder = Folder::new("trunk-authority");
-    std::fs::write(folder.0.join("ca.txt"), "no certificate").expect("a file");
-    folder.write("a.yaml", &trunk("transport: tls, ca: ca.txt"));
-    let said = load(&folder.0).map(|_| ()).expect_err("bad")[0].to_string();
-    assert!(said.contains("trunks[0].ca") && said.contains("there is no certificate in it"), "{said}");
+    let day = std::time::UNIX_EPOCH + Duration::from_secs(86_400 * 365 * 50);
+    let [carrier, other] =
+        ["carrier", "other"].map(|name| Authority::generate(name, day).expect("an authority"));
+    let taken_back = [(Serial::new(&[7]), day)];
+    for (name, text) in [
+        ("ca.txt", "no certificate".to_owned()),
+        ("carrier.pem", carrier.pem().certificate.clone()),
+        ("carrier.crl", carrier.revocation_list(&taken_back, 1, day).expect("a list")),
+        ("other.crl", other.revocation_list(&taken_back, 1, day).expect("a list")),
+    ] {
+        std::fs::write(folder.0.join(name), text).expect("a file");
+    }
+    for (keys, key, wrong) in [
+        ("ca: ca.txt", "ca", "there is no certificate in it"),
+        ("ca: carrier.pem, crl: none.crl", "crl", "can't be read"),
+        ("ca: carrier.pem, crl: carrier.pem", "crl", "the revocation list can't be read"),
+        ("ca: carrier.pem, crl: other.crl", "crl", "of another authority"),
+    ] {
+        folder.write("a.yaml", &trunk(&format!("transport: tls, {keys}")));
+        let said = load(&folder.0).map(|_| ()).expect_err("bad")[0].to_string();
+        assert!(said.contains(&format!("trunks[0].{key}")) && said.contains(wrong), "{keys}: {said}");
+    }
+    folder.write("a.yaml", &trunk("transport: tls, ca: carrier.pem, crl: carrier.crl"));
+    let config = load(&folder.0).expect("good").config;
+    let serials: Vec<_> = config.revoked_of_trunks().into_values().flatten().collect();
+    assert_eq!(serials, [Serial::new(&[7])]);
+    assert!(config.lists_of(&carrier.pem().certificate).is_some_and(|lists| lists.contains("X509 CRL")));
 }
 
 #[test]

@@ -401,6 +401,8 @@ pub struct Trunk {
     pub source_port: Option<SourcePort>,
     /// TLS: the authority of its certificate (PEM), if not the cluster's own.
     pub ca: Option<Arc<str>>,
+    /// TLS: the certificates that this authority has taken back (PEM, one list or more).
+    pub crl: Option<Arc<str>>,
     /// TLS: the name that its certificate must have where it calls us, if not `host`.
     pub tls_subject: Option<Arc<str>>,
     /// What its calls reach beside the numbers without a partition.

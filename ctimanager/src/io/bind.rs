@@ -10,9 +10,6 @@ use tokio::net::{TcpListener, UdpSocket};
 use super::control;
 use super::sip::packet_info;
 
-/// Room for bursts of datagrams in the kernel; it grants at most `net.core.rmem_max`.
-const UDP_BUFFER_BYTES: usize = 8 * 1024 * 1024;
-
 /// Where to listen; none = not at all, port 0 = any free one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // one per transport, named as in the configuration
@@ -23,6 +20,9 @@ pub struct Listen {
     pub cti_tls: Vec<SocketAddr>,
     pub cti_plain: Vec<SocketAddr>,
     pub web: Vec<SocketAddr>,
+    /// Room for bursts of datagrams in the system, of each socket; what it granted where it is bound. The system's default
+    /// with 0.
+    pub sip_udp_buffer_bytes: usize,
     /// The administrators' Unix socket.
     pub control: Option<PathBuf>,
 }
@@ -68,8 +68,11 @@ pub async fn bind(listen: &Listen) -> Result<Bound, BindError> {
     let mut failures = Vec::new();
     let mut bound = Bound::default();
     for address in &listen.sip_udp {
-        match udp(*address) {
-            Ok((socket, address)) => {
+        match udp(*address, listen.sip_udp_buffer_bytes) {
+            Ok((socket, address, granted)) => {
+                let least =
+                    bound.sip_udp.first().map_or(usize::MAX, |_| bound.addresses.sip_udp_buffer_bytes);
+                bound.addresses.sip_udp_buffer_bytes = granted.min(least);
                 bound.sip_udp.push(Arc::new(socket));
                 bound.addresses.sip_udp.push(address);
             }
@@ -131,16 +134,22 @@ fn socket(address: SocketAddr, kind: socket2::Type) -> io::Result<socket2::Socke
     Ok(socket)
 }
 
-fn udp(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+/// And the bytes that the system granted its buffer: at most `net.core.rmem_max`.
+fn udp(address: SocketAddr, buffer_bytes: usize) -> io::Result<(UdpSocket, SocketAddr, usize)> {
     let socket = socket(address, socket2::Type::DGRAM)?;
-    // The kernel grants what it may; less is no reason not to start.
-    let _ = socket.set_recv_buffer_size(UDP_BUFFER_BYTES);
-    let _ = socket.set_send_buffer_size(UDP_BUFFER_BYTES);
+    if buffer_bytes > 0 {
+        // Less is no reason not to start; the caller tells of it.
+        let _ = socket.set_recv_buffer_size(buffer_bytes);
+        let _ = socket.set_send_buffer_size(buffer_bytes);
+    }
+    // The system doubles what it grants, for what it needs itself (socket(7)).
+    let granted = socket.recv_buffer_size()? / 2;
     socket.bind(&address.into())?;
+    packet_info::count_lost(&socket);
     if address.ip().is_unspecified() {
         packet_info::enable(&socket, address.is_ipv4())?;
     }
     let socket = UdpSocket::from_std(socket.into())?;
     let address = socket.local_addr()?;
-    Ok((socket, address))
+    Ok((socket, address, granted))
 }

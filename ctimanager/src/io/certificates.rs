@@ -55,17 +55,24 @@ pub fn of_node(config: &Config, node: &config::Node) -> Result<TlsConfigs, Certi
     let certificate = read(folder, &format!("{name}.pem"))?;
     let key = Secret::new(read(folder, &format!("{name}.key"))?);
     let issued = Issued { certificate, key };
-    let made =
-        with_lists(&ca, &issued, lists.as_deref()).and_then(|tls| with_trunks(tls, config, &ca, &issued));
+    let made = with_lists(&ca, &issued, lists.as_deref())
+        .and_then(|tls| with_trunks(tls, config, (&ca, lists.as_deref()), &issued));
     made.map_err(|error| CertificateError::Bad { folder: folder.clone(), error })
 }
 
-/// With those that TLS trunks are to be. A trunk's own authority takes the place of the cluster's for it.
-fn with_trunks(tls: TlsConfigs, config: &Config, ca: &str, node: &Issued) -> Result<TlsConfigs, TlsError> {
+/// With those that TLS trunks are to be. A trunk's own authority and its lists take the place of the cluster's for it.
+fn with_trunks(
+    tls: TlsConfigs,
+    config: &Config,
+    (ca, lists): (&str, Option<&str>),
+    node: &Issued,
+) -> Result<TlsConfigs, TlsError> {
     let mut peers = tls.sip_peers;
     for trunk in config.trunks.iter().filter(|trunk| trunk.transport == TrunkTransport::Tls) {
         let identity = Identity::from_pem(&node.certificate, &node.key)?;
-        let client = tls::client(trunk.ca.as_deref().unwrap_or(ca), Some(identity))?;
+        let own = trunk.ca.as_ref().map(|ca| (&**ca, config.lists_of(ca)));
+        let (ca, lists) = own.as_ref().map_or((ca, lists), |(ca, own)| (*ca, own.as_deref()));
+        let client = tls::client_with_lists(ca, lists, Some(identity))?;
         let Ok(host) = ServerName::try_from(trunk.host.to_string()) else {
             // It is one for the resolver alone (`sbc_1`); no certificate can have it, so that no peer is the trunk.
             warn!(trunk = %trunk.name, host = %trunk.host, "no certificate can name this host");
@@ -73,7 +80,7 @@ fn with_trunks(tls: TlsConfigs, config: &Config, ca: &str, node: &Issued) -> Res
         };
         peers.trunks.push((trunk.name.clone(), host, client));
         if trunk.ca.is_some() && peers.authorities.iter().all(|(one, _)| *one != trunk.ca) {
-            peers.authorities.push((trunk.ca.clone(), Trust::of(trunk.ca.as_deref().unwrap_or(ca), None)?));
+            peers.authorities.push((trunk.ca.clone(), Trust::of(ca, lists)?));
         }
     }
     Ok(TlsConfigs { sip_peers: peers, ..tls })
@@ -94,7 +101,7 @@ fn with_lists(ca: &str, node: &Issued, lists: Option<&str>) -> Result<TlsConfigs
         cti: tls::server(identity()?, &applications, lists, &[])?,
         // Phones show no certificates, or such as their makers gave them; a trunk shows its own.
         sip_server: tls::server(identity()?, &ClientCertificates::Noted, lists, &[])?,
-        sip_client: tls::client(ca, Some(identity()?))?,
+        sip_client: tls::client_with_lists(ca, lists, Some(identity()?))?,
         sip_peers: SipPeers { authorities: vec![(None, Trust::of(ca, lists)?)], ..SipPeers::default() },
         web: tls::server(identity()?, &applications, lists, &["http/1.1"])?,
         revoked: Arc::new(lists.map(tls::revoked).transpose()?.unwrap_or_default().into_keys().collect()),

@@ -12,7 +12,12 @@ pub struct Count(AtomicU64);
 impl Count {
     /// One more.
     pub fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add_many(1);
+    }
+
+    /// So many more.
+    pub fn add_many(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
     }
 
     /// The count now.
@@ -59,6 +64,8 @@ pub struct Counters {
     pub datagrams_received: Count,
     /// Datagrams dropped because the owner was too far behind; SIP repeats them.
     pub datagrams_dropped: Count,
+    /// Datagrams that the system threw away: its buffer was full, or they were of a flood.
+    pub datagrams_lost: Count,
     /// Datagrams refused unread because their sender's share was used up.
     pub datagrams_refused: Count,
     /// Datagrams that the system would not send.
@@ -106,6 +113,7 @@ impl Counters {
         let all = [
             ("sip_datagrams_received", "Datagrams read.", &self.datagrams_received),
             ("sip_datagrams_dropped", "Datagrams dropped: the node was behind.", &self.datagrams_dropped),
+            ("sip_datagrams_lost", "Datagrams that the system threw away.", &self.datagrams_lost),
             ("sip_datagrams_refused", "Datagrams refused: over a share.", &self.datagrams_refused),
             ("sip_datagrams_unsent", "Datagrams that the system would not send.", &self.datagrams_unsent),
             ("sip_connections_accepted", "SIP connections accepted.", &self.sip_accepted),

@@ -21,10 +21,22 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
 
-/// Inputs taken from one queue before the other, and the timers, have their turn.
-const BATCH: usize = 64;
-/// Of strangers' inputs so many at a time.
-const STRANGERS: usize = 8;
+/// What is taken from one queue before the others, and the timers, have their turn.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    inputs: usize,
+    /// It ends with the input that takes it over this time.
+    time: Duration,
+    /// Whether how long they wait is a measure of how far behind the node is.
+    measured: bool,
+}
+
+/// Of known phones and trunks.
+const KNOWN: Turn = Turn { inputs: 64, time: Duration::MAX, measured: true };
+/// Of all else; a phone waits for no more of them.
+const REST: Turn = Turn { inputs: 64, time: Duration::from_millis(2), measured: true };
+/// Of strangers.
+const STRANGERS: Turn = Turn { inputs: 8, time: Duration::from_micros(500), measured: false };
 /// Administrators' questions that wait for their answers at once.
 const MAX_ASKED: usize = 64;
 
@@ -95,8 +107,6 @@ impl<C: Core> Owner<C> {
     /// Runs until the core says [`Output::Stopped`] and nothing waits for the store any more. Neither queue can end before: the owner's own parts hold senders.
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         let mut alarm = AlarmClock::new();
-        let [mut datagrams, mut streams, mut rest] = [BATCH; 3].map(Vec::with_capacity);
-        let [mut strange_datagrams, mut strange_streams] = [STRANGERS; 2].map(Vec::with_capacity);
         loop {
             self.fire_due();
             let waits = self.gate.as_ref().is_some_and(|gate| !gate.is_empty());
@@ -110,37 +120,47 @@ impl<C: Core> Owner<C> {
             let lanes = &mut inlets.sip;
             tokio::select! {
                 // The order is drawn anew each time, so neither queue can starve the other.
-                _ = lanes.known_datagrams.recv_many(&mut datagrams, BATCH) => {}
-                _ = lanes.known_streams.recv_many(&mut streams, BATCH) => {}
-                _ = lanes.datagrams.recv_many(&mut strange_datagrams, STRANGERS) => {}
-                _ = lanes.streams.recv_many(&mut strange_streams, STRANGERS) => {}
-                _ = inlets.rest.recv_many(&mut rest, BATCH) => {}
+                Some(first) = lanes.known_datagrams.recv() => self.one(first, KNOWN.measured),
+                Some(first) = lanes.known_streams.recv() => self.one(first, KNOWN.measured),
+                Some(first) = inlets.rest.recv() => self.one(first, REST.measured),
+                Some(first) = lanes.datagrams.recv() => self.one(first, STRANGERS.measured),
+                Some(first) = lanes.streams.recv() => self.one(first, STRANGERS.measured),
                 news = news(&mut inlets.progress) => self.store_says(&news),
                 () = written(&mut inlets.written) => {}
                 () = alarm.rings() => {}
                 () = self.sip.door().rings() => {}
             }
-            for batch in [&mut datagrams, &mut streams, &mut rest] {
-                self.observe(batch);
-                self.take(batch);
+            self.take(&mut lanes.known_datagrams, KNOWN);
+            self.take(&mut lanes.known_streams, KNOWN);
+            self.take(&mut inlets.rest, REST);
+            self.take(&mut lanes.datagrams, STRANGERS);
+            self.take(&mut lanes.streams, STRANGERS);
+        }
+    }
+
+    fn one(&mut self, queued: Queued, measured: bool) {
+        if measured {
+            let age = now().saturating_duration_since(queued.arrived);
+            if let Some(pressure) = self.tables.pressure.observe(age) {
+                self.feed(Input::Pressure(pressure));
             }
-            // How long strangers wait is no measure of how far behind the node is.
-            self.take(&mut strange_datagrams);
-            self.take(&mut strange_streams);
         }
+        self.event(queued.event);
     }
 
-    fn observe(&mut self, batch: &[Queued]) {
-        let Some(oldest) = batch.first() else { return };
-        let age = now().saturating_duration_since(oldest.arrived);
-        if let Some(pressure) = self.tables.pressure.observe(age) {
-            self.feed(Input::Pressure(pressure));
+    /// What waits, for one turn.
+    fn take(&mut self, inlet: &mut mpsc::Receiver<Queued>, turn: Turn) {
+        if inlet.is_empty() {
+            return;
         }
-    }
-
-    fn take(&mut self, batch: &mut Vec<Queued>) {
-        for queued in batch.drain(..) {
-            self.event(queued.event);
+        let begun = now();
+        for taken in 0..turn.inputs {
+            // The first is the oldest.
+            let Ok(queued) = inlet.try_recv() else { return };
+            self.one(queued, turn.measured && taken == 0);
+            if now().saturating_duration_since(begun) >= turn.time {
+                return;
+            }
         }
     }
 

@@ -101,6 +101,10 @@ fn fixed(config: &Config, node: &config::Node) -> Vec<(String, String)> {
         ("service_parameters.password_threads".into(), config.parameters.password_threads.to_string()),
         ("service_parameters.input_queue".into(), config.parameters.input_queue.to_string()),
         ("service_parameters.input_queue_bytes".into(), config.parameters.input_queue_bytes.to_string()),
+        (
+            "service_parameters.sip_udp_buffer_bytes".into(),
+            config.parameters.sip_udp_buffer_bytes.to_string(),
+        ),
         (own("state_dir"), node.state_dir.display().to_string()),
         ("service_parameters.persist_sessions".into(), config.parameters.persist_sessions.to_string()),
     ]

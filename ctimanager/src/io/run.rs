@@ -9,7 +9,7 @@ use super::password::Passwords;
 use super::queue::{Event, Queue, lanes, queue};
 use super::registrations::{Journal, RegistrationStore};
 use super::report::Orderer;
-use super::sip::{self, SipContext, SipShell};
+use super::sip::{self, Door, SipContext, SipShell};
 use super::store::Progress;
 use super::store::gate::Gate;
 use super::tls::TlsConfigs;
@@ -267,7 +267,7 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     ));
     sip_context.door.set(&setup.shares);
     let sip_shell = start_sip(&mut bound, &sip_context, &mut tasks);
-    let readiness = start_cti_and_web(&mut bound, &cti_shell, &mut tasks);
+    let readiness = start_cti_and_web(&mut bound, &cti_shell, &sip_context.door, &mut tasks);
 
     let passwords = Passwords::new(rest_queue.clone(), setup.limits.password_threads, Arc::clone(&limits));
     let (gate, progress) = setup.store.map(|keeping| (keeping.gate, keeping.progress)).unzip();
@@ -311,7 +311,12 @@ fn start_sip(bound: &mut Bound, context: &Arc<SipContext>, tasks: &mut Tasks) ->
     SipShell::new(Arc::clone(context), udp)
 }
 
-fn start_cti_and_web(bound: &mut Bound, shell: &Arc<CtiShell>, tasks: &mut Tasks) -> Arc<Readiness> {
+fn start_cti_and_web(
+    bound: &mut Bound,
+    shell: &Arc<CtiShell>,
+    door: &Arc<Door>,
+    tasks: &mut Tasks,
+) -> Arc<Readiness> {
     let readiness = Arc::new(Readiness::default());
     for listener in bound.cti_plain.drain(..) {
         tasks.spawn(cti::listen_plain(listener, Arc::clone(shell)));
@@ -319,7 +324,7 @@ fn start_cti_and_web(bound: &mut Bound, shell: &Arc<CtiShell>, tasks: &mut Tasks
     for listener in bound.cti_tls.drain(..) {
         tasks.spawn(cti::listen_tls(listener, Arc::clone(shell)));
     }
-    let web = Arc::new(WebShell::new(Arc::clone(shell), Arc::clone(&readiness)));
+    let web = Arc::new(WebShell::new(Arc::clone(shell), Arc::clone(&readiness), Arc::clone(door)));
     for listener in bound.web.drain(..) {
         tasks.spawn(web::listen(listener, Arc::clone(&web)));
     }

@@ -95,6 +95,7 @@ pub async fn run_core<C: Core>(
     let state = options.state.unwrap_or_else(|| node.state_dir.clone());
     let tls = certificates::of_node(&config, &node)?;
     let mut listen = listen(&node).await?;
+    listen.sip_udp_buffer_bytes = udp_buffer(&config);
     listen.control = Some(options.socket.unwrap_or_else(|| state.join("ctimanager.sock")));
     let reload = FileReload::new(options.config, &config, &node);
     let launch = Launch {
@@ -148,6 +149,13 @@ impl Launch {
         }
         let (config, node) = (Arc::new(config), Arc::new(node));
         let bound = bind(&listen).await?;
+        let (wanted, granted) = (listen.sip_udp_buffer_bytes, bound.addresses.sip_udp_buffer_bytes);
+        if !bound.sip_udp.is_empty() && granted < wanted {
+            warn!(
+                wanted,
+                granted, "the system grants SIP over UDP a smaller buffer: raise net.core.rmem_max"
+            );
+        }
         let resolved = {
             let config = Arc::clone(&config);
             blocking(move || look_up_trunks(&config)).await
@@ -183,6 +191,12 @@ impl Launch {
         };
         Ok(start(bound, core(node_core), setup))
     }
+}
+
+/// The bytes that the configuration wants in the system for each UDP socket of SIP.
+#[must_use]
+pub fn udp_buffer(config: &Config) -> usize {
+    usize::try_from(config.parameters.sip_udp_buffer_bytes).unwrap_or(usize::MAX)
 }
 
 /// Open files that the connections within their bounds may need, and a few for the node itself.
@@ -253,6 +267,7 @@ fn listen_of(node: &config::Node) -> Result<Listen, StartError> {
         cti_tls: at(Listener::Cti, node.cti.tls)?,
         cti_plain: at(Listener::Cti, node.cti.plain)?,
         web: at(Listener::Web, node.web)?,
+        sip_udp_buffer_bytes: 0,
         control: None,
     })
 }
@@ -291,7 +306,8 @@ fn on_this_machine(
 }
 
 fn surroundings(bound: &Bound, resolved: HashMap<TrunkName, SocketAddr>) -> Surroundings {
-    let Listen { sip_udp, sip_tcp, sip_tls, cti_tls, cti_plain, web, control: _ } = &bound.addresses;
+    let Listen { sip_udp, sip_tcp, sip_tls, cti_tls, cti_plain, web, sip_udp_buffer_bytes, control: _ } =
+        &bound.addresses;
     let sip_listen =
         [(sip::Transport::Udp, sip_udp), (sip::Transport::Tcp, sip_tcp), (sip::Transport::Tls, sip_tls)];
     let each =
@@ -301,6 +317,7 @@ fn surroundings(bound: &Bound, resolved: HashMap<TrunkName, SocketAddr>) -> Surr
         cti_tls: cti_tls.clone(),
         cti_plain: cti_plain.clone(),
         web: web.clone(),
+        sip_udp_buffer_bytes: *sip_udp_buffer_bytes,
         resolved,
         ..Surroundings::default()
     }

@@ -18,13 +18,14 @@ use security::tls::{ClientCertificates, Identity};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 /// Echoes frames and messages. Some have a meaning: the frame `flood N` is answered by N frames, `close` by a goodbye,
-/// `password P` by a check of P; the message `RELAY tcp ADDRESS` is sent on to there.
+/// `password P` by a check of P, `hold` keeps the owner until [`HELD`] is false and `busy N` N milliseconds more; the message `RELAY tcp ADDRESS` is sent on to there.
 struct Echo {
     open: BTreeSet<CtiConnection>,
     seen: mpsc::Sender<String>,
@@ -115,6 +116,8 @@ fn answer(token: AdminToken, request: crate::node::AdminRequest) -> Output {
     }
 }
 
+static HELD: AtomicBool = AtomicBool::new(false);
+
 impl Echo {
     fn see(&self, what: String) {
         self.seen.try_send(what).expect("a test sees less than the channel holds");
@@ -123,6 +126,9 @@ impl Echo {
     fn sip(&mut self, hop: ::sip::Hop, bytes: Vec<u8>, out: &mut Vec<Output>) {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let first = text.lines().next().unwrap_or_default();
+        if first.starts_with("OPTIONS sip:mark") {
+            self.see("mark".into());
+        }
         if first == "CLOSE" {
             return out.extend(hop.connection.map(Output::SipClose));
         }
@@ -151,6 +157,19 @@ impl Echo {
                 password: security::Secret::new(password.to_owned()),
                 at_home: false,
             }),
+            Some(("busy", time)) => {
+                self.see("busy".into());
+                let until = now() + Duration::from_millis(time.parse().expect("milliseconds"));
+                while now() < until {
+                    std::hint::spin_loop();
+                }
+            }
+            _ if text == "hold" => {
+                self.see("held".into());
+                while HELD.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            }
             // Something that is to be kept, and the frame that tells of it.
             Some(("keep", _)) => {
                 out.push(Output::Persist(vec![crate::node::kept::Record::LegGone(device_model::LegId(1))]));
@@ -213,6 +232,7 @@ impl Default for Wishes {
                 cti_tls: any(),
                 cti_plain: any(),
                 web: any(),
+                sip_udp_buffer_bytes: 4 << 20,
                 control: None,
             },
             limits: Limits {

@@ -68,7 +68,8 @@ impl SipPeers {
     pub(super) fn certified(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Option<Certified> {
         let vouch = self.authorities.iter().filter(|(_, trust)| trust.vouches_for(chain, now));
         let authorities: Vec<_> = vouch.map(|(authority, _)| authority.clone()).collect();
-        (!authorities.is_empty()).then(|| Certified { authorities, names: security::tls::names(chain) })
+        let (names, serial) = (security::tls::names(chain), security::tls::number(chain)?);
+        (!authorities.is_empty()).then_some(Certified { authorities, names, serial })
     }
 }
 

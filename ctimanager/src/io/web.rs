@@ -8,8 +8,8 @@ pub use door::WebDoor;
 
 use super::cti::CtiShell;
 use super::metrics::{self, Gauges};
-use super::now;
 use super::run::Patience;
+use super::sip::Door;
 use super::tls;
 use crate::node::CtiTransport;
 use axum::Router;
@@ -21,16 +21,14 @@ use axum::routing::get;
 use guests::{Guest, Guests};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use std::net::{IpAddr, SocketAddr};
+use security::limits::network;
+use security::shares::{Bound, Who};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{debug, warn};
-
-/// Lost places are logged no oftener.
-const TELLING: Duration = Duration::from_secs(1);
+use tracing::debug;
 
 /// Whether the node can do its work.
 #[derive(Debug, Default)]
@@ -73,14 +71,14 @@ pub(super) struct WebShell {
     cti: Arc<CtiShell>,
     readiness: Arc<Readiness>,
     guests: Arc<Guests>,
-    /// When a lost place was logged last, and how many were lost since.
-    told: Mutex<(Option<Instant>, u64)>,
+    door: Arc<Door>,
     gauges: Gauges,
 }
 
 impl WebShell {
-    pub(super) fn new(cti: Arc<CtiShell>, readiness: Arc<Readiness>) -> Self {
-        Self { cti, readiness, guests: Arc::default(), told: Mutex::default(), gauges: Gauges::default() }
+    /// The door tells of who loses his place.
+    pub(super) fn new(cti: Arc<CtiShell>, readiness: Arc<Readiness>, door: Arc<Door>) -> Self {
+        Self { cti, readiness, guests: Arc::default(), door, gauges: Gauges::default() }
     }
 
     /// A place for one more connection. One that became a WebSocket has none here any more.
@@ -90,20 +88,11 @@ impl WebShell {
         let (guest, loser) = self.guests.take(peer.ip(), most, of_address);
         if let Some(address) = loser {
             self.cti.counters.web_refused.add();
-            self.tell_lost(address);
+            let own = address == network(peer.ip());
+            let bound = if own { Bound::WebOfAddress } else { Bound::WebOfAll };
+            self.door.refused(bound, &Who::Address(address));
         }
         guest
-    }
-
-    fn tell_lost(&self, address: IpAddr) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = now();
-        if told.0.is_some_and(|last| now.saturating_duration_since(last) < TELLING) {
-            told.1 += 1;
-            return;
-        }
-        let untold = std::mem::replace(&mut *told, (Some(now), 0)).1;
-        warn!(%address, untold, "an HTTP connection was closed to make room: its address has too many");
     }
 }
 

@@ -59,6 +59,7 @@ impl Node {
             "sip_transactions": wire.transactions,
             "sip_transaction_bytes": wire.transaction_bytes,
             "sip_calls": wire.calls,
+            "sip_udp_buffer_bytes": self.settings.sip_udp_buffer_bytes,
             "registered_phones": model.registered_phones,
             "registered_contacts": wire.contacts,
             "sip_dialog_requests_from_elsewhere": wire.refused_elsewhere,

@@ -86,6 +86,11 @@ alarms! {
         "A session was closed because its certificate is taken back.",
         "The certificate's serial number is in a list of crl.pem.",
         "`ctimanager pki client DIR --user ID --renew` makes another one for its user.";
+    /// A SIP peer's certificate is taken back.
+    SIP_CERTIFICATE_REVOKED = "SipCertificateRevoked", Warning,
+        "A SIP connection over TLS was closed because its peer's certificate is taken back.",
+        "The certificate's serial number is in a list of crl.pem, or of the crl of a trunk with its own authority.",
+        "Let the peer get another certificate of its authority; nothing is needed if it was meant to be shut out.";
     /// A session goes on with a password that is no longer the user's.
     CREDENTIAL_CHANGED = "CtiProviderCredentialChanged", Warning,
         "The user's password is another one now: a session that logged in with the old one is closed.",
@@ -427,7 +432,7 @@ impl Alarms {
 }
 
 /// Every alarm that there is.
-pub static ALL: [&Definition; 30] = [
+pub static ALL: [&Definition; 31] = [
     &PROVIDER_OPENED,
     &PROVIDER_OPEN_FAILURE,
     &PROVIDER_CLOSED,
@@ -438,6 +443,7 @@ pub static ALL: [&Definition; 30] = [
     &PEER_CERTIFICATE_EXPIRES_SOON,
     &PROVIDER_PEER_CERTIFICATE_EXPIRED,
     &PROVIDER_CERTIFICATE_REVOKED,
+    &SIP_CERTIFICATE_REVOKED,
     &CREDENTIAL_CHANGED,
     &CERTIFICATE_EXPIRES_SOON,
     &CERTIFICATE_EXPIRED,

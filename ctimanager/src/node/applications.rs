@@ -5,7 +5,7 @@ use super::credentials::Credential;
 use super::port::{CtiConnection, CtiTransport, Output};
 use super::reload::consequences::{Consequences, Parameters};
 use super::unopened::Unopened;
-use super::{Node, SessionParameters, Step};
+use super::{Node, Step};
 use device_model::{DeviceName, RequestToken, SessionId};
 use protocol::event::CloseReason;
 use protocol::methods::{Method, ProviderOpen};
@@ -13,11 +13,12 @@ use protocol::planned::PLANNED;
 use protocol::rpc;
 use protocol::session::{Begin, Connection, Fate, SessionTimeout, Sessions};
 use protocol::{CtiError, Encoded, Event, Symbol};
-use security::limits::{RequestRate, RequestRates, TooMany, network};
+use security::limits::TooMany;
 use security::shares::Who;
+use security::shares::{Rate, Shares};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,8 +60,18 @@ pub(super) struct Provider {
     pub(super) user: Arc<str>,
     pub(super) peer: SocketAddr,
     pub(super) transport: security::Transport,
-    pub(super) rate: RequestRate,
     pub(super) credential: Credential,
+}
+
+impl Provider {
+    /// Whose shares its requests take.
+    fn rates(&self, id: SessionId) -> [(Rate, Who); 3] {
+        [
+            (Rate::RequestsOfSession, Who::Session(id)),
+            (Rate::RequestsOfUser, Who::User(Arc::clone(&self.user))),
+            (Rate::RequestsOfAddress, Who::address(self.peer.ip())),
+        ]
+    }
 }
 
 /// A request whose answer comes from the model within the same step, and what is to be reported of it.
@@ -79,9 +90,6 @@ pub(super) struct Applications {
     pub(super) providers: HashMap<SessionId, Provider>,
     /// Whose shares the passwords hold that are being verified.
     pub(super) verifying: HashMap<CtiConnection, Verifying>,
-    /// What each user's sessions ask together, and each address' connections.
-    pub(super) user_rates: RequestRates<Arc<str>>,
-    pub(super) address_rates: RequestRates<IpAddr>,
     /// Refusals for want of rate: so many that not each is told.
     pub(super) limited: Seldom,
     /// Connections without a provider.
@@ -96,14 +104,12 @@ pub(super) struct Applications {
 }
 
 impl Applications {
-    pub(super) fn new(bounds: &SessionParameters) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             links: HashMap::new(),
             sessions: Sessions::new(),
             providers: HashMap::new(),
             verifying: HashMap::new(),
-            user_rates: RequestRates::new(bounds.max_requests_per_second_per_user),
-            address_rates: RequestRates::new(bounds.max_requests_per_second_per_address),
             limited: Seldom::default(),
             unopened: Unopened::default(),
             touched: Vec::new(),
@@ -131,19 +137,15 @@ impl Applications {
     }
 
     /// Takes one request of a provider: of his session, of his user, of his address.
-    fn take_request(&mut self, now: Instant, id: SessionId) -> Result<(), TooMany> {
-        let Some(provider) = self.providers.get_mut(&id) else { return Ok(()) };
-        provider.rate.check(now)?;
-        self.user_rates.check(now, &provider.user)?;
-        self.address_rates.check(now, &network(provider.peer.ip()))
+    fn take_request(&self, shares: &mut Shares, now: Instant, id: SessionId) -> Result<(), TooMany> {
+        let Some(provider) = self.providers.get(&id) else { return Ok(()) };
+        provider.rates(id).into_iter().try_for_each(|(rate, who)| shares.take(now, rate, &who, 1))
     }
 
     /// What a request cost beyond the one that was taken for it: whoever asks for much waits longer until he may ask again.
-    pub(super) fn charge(&mut self, now: Instant, id: SessionId, price: u32) {
-        let Some(provider) = self.providers.get_mut(&id).filter(|_| price > 0) else { return };
-        provider.rate.charge(now, price);
-        self.user_rates.charge(now, &provider.user, price);
-        self.address_rates.charge(now, &network(provider.peer.ip()), price);
+    pub(super) fn charge(&self, shares: &mut Shares, now: Instant, id: SessionId, price: u32) {
+        let Some(provider) = self.providers.get(&id).filter(|_| price > 0) else { return };
+        provider.rates(id).iter().for_each(|(rate, who)| shares.charge(now, *rate, who, price.into()));
     }
 }
 
@@ -191,9 +193,9 @@ impl Node {
 
     pub(super) fn application_frame(&mut self, step: &mut Step<'_>, connection: CtiConnection, bytes: &[u8]) {
         let Some(link) = self.applications.links.get_mut(&connection) else { return };
-        let address = network(link.peer.ip());
+        let (rate, address) = (Rate::RequestsOfAddress, Who::address(link.peer.ip()));
         if link.connection.session().is_none()
-            && let Err(wait) = self.applications.address_rates.check(step.now, &address)
+            && let Err(wait) = self.directory.shares.take(step.now, rate, &address, 1)
         {
             return step.out.push(Output::Cti(connection, too_many(bytes, wait)));
         }
@@ -202,7 +204,9 @@ impl Node {
             protocol::session::Step::Answer(frame) => step.out.push(Output::Cti(connection, frame)),
             protocol::session::Step::Open(open) => self.open_provider(step, connection, open),
             protocol::session::Step::SessionAnswer(session, mut frame) => {
-                if let Err(wait) = self.applications.take_request(step.now, session) {
+                if let Err(wait) =
+                    self.applications.take_request(&mut self.directory.shares, step.now, session)
+                {
                     frame = too_many(bytes, wait);
                 }
                 if let Some(mut session) = self.applications.sessions.get_mut(session) {
@@ -217,7 +221,7 @@ impl Node {
     }
 
     fn session_request(&mut self, step: &mut Step<'_>, id: SessionId, request: rpc::Request) {
-        let limited = self.applications.take_request(step.now, id).err();
+        let limited = self.applications.take_request(&mut self.directory.shares, step.now, id).err();
         let Some(mut session) = self.applications.sessions.get_mut(id) else { return };
         let begun = match (limited, &request.id) {
             (Some(wait), Some(request_id)) => {

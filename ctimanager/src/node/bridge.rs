@@ -4,6 +4,7 @@
 use super::{media, status};
 use device_model::port::{EndCommand, OfferRefusal, Origin, Signal, Target};
 use device_model::{Cause, DeviceName, Dn, EndId, Input, Party, Reason, TrunkName};
+use security::tls::Serial;
 use sip::port::{
     CallHandle, Command, Destination, DiversionReason, Diverted, Event, Identity, Refusal, Source,
 };
@@ -48,6 +49,8 @@ pub struct Certified {
     pub authorities: Vec<Option<Arc<str>>>,
     /// Its names.
     pub names: Vec<String>,
+    /// Its number, by which its issuer takes it back.
+    pub serial: Serial,
 }
 
 impl Certified {

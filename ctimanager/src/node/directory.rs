@@ -1,5 +1,6 @@
 //! What the SIP stack may ask: accounts by digest user, trunks by address, and whether new calls are taken now.
 
+use super::Settings;
 use super::bridge::{Certified, PeerProof, TrunkPeer};
 use device_model::TrunkName;
 use security::shares::{Door, Shares};
@@ -86,6 +87,14 @@ impl Directory {
     /// The peer of a connection has shown this certificate.
     pub fn certify(&mut self, connection: ConnectionId, certified: Certified) {
         self.certified.insert(connection, certified);
+    }
+
+    /// The connections whose certificates are taken back.
+    pub fn revoked(&self, settings: &Settings) -> Vec<(ConnectionId, Certified)> {
+        let certified = self.certified.iter().filter(|(_, certified)| settings.has_revoked(certified));
+        let mut all: Vec<_> = certified.map(|(id, certified)| (*id, certified.clone())).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
     }
 
     /// A connection is over.
@@ -299,7 +308,8 @@ mod tests {
         ] {
             let names = vec!["else.example".to_owned(), name.to_owned()];
             let authorities = vec![authority.map(Arc::from)];
-            directory.certify(ConnectionId(7), Certified { authorities, names });
+            let serial = security::tls::Serial::new(&[7]);
+            directory.certify(ConnectionId(7), Certified { authorities, names, serial });
             assert_eq!(known(&directory, &way).as_deref(), expected, "{authority:?} {name}");
         }
         directory.forget(ConnectionId(7));

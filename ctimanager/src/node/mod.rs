@@ -121,7 +121,7 @@ impl Node {
             stack,
             bridge: Bridge::default(),
             directory,
-            applications: Applications::new(&settings.sessions),
+            applications: Applications::new(),
             alarms: alarms::Alarms::default(),
             expiries: certificates::Expiries::default(),
             old_passwords: credentials::OldPasswords::default(),
@@ -255,7 +255,7 @@ impl Node {
                 sip::Output::Send { hop, bytes } => step.out.push(Output::Sip { hop, bytes }),
                 sip::Output::Connect(hop) => step.out.push(Output::SipConnect(hop)),
                 sip::Output::Close(connection) => step.out.push(Output::SipClose(connection)),
-                sip::Output::Refused(refused) => step.out.push(Output::Report(refused_in_dialogs(&refused))),
+                sip::Output::Refused(refused) => self.requests_refused(step, refused),
                 sip::Output::Attempt(attempt) => self.attempt(step, attempt),
                 sip::Output::Event(event) => self.pending.push_back(Pending::Sip(event)),
                 sip::Output::Keep(record) => self.keep_binding(step, record),
@@ -405,16 +405,6 @@ impl Node {
             step.out.push(Output::Stopped);
         }
     }
-}
-
-/// A line of the log, no alarm: whoever does it is refused already.
-fn refused_in_dialogs(refused: &sip::Refused) -> Report {
-    let parameters = vec![
-        ("from_elsewhere", refused.elsewhere.to_string()),
-        ("too_many", refused.too_many.to_string()),
-        ("last_from", refused.from.to_string()),
-    ];
-    Report { name: "SipDialogRequestsRefused", severity: Severity::Warning, parameters }
 }
 
 /// A mistake of the program, which the model has survived.

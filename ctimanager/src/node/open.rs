@@ -14,8 +14,8 @@ use protocol::session::{Resume, SessionConfig, grace, heartbeat_interval};
 use protocol::{CtiError, Subscription, Symbol, rpc, wire};
 use rand::RngExt;
 use security::audit::{AuditRecord, Outcome};
-use security::limits::{RequestRate, TooMany};
-use security::shares::{Door, Place, Who};
+use security::limits::TooMany;
+use security::shares::{Bound, Door, Place, Share, Who};
 use security::{Action, Actor, Decision, RefusalKind, Rule};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -195,21 +195,25 @@ impl Node {
         }
         match self.place_for(open.user.as_str()) {
             Ok(()) => self.start_session(step, connection, open, not_resumed),
-            Err(message) => {
+            Err((whole, message)) => {
+                if !whole {
+                    self.directory.shares.count_elsewhere(Share::Bound(Bound::SessionsOfUser), 1);
+                }
                 let error = CtiError::new(Symbol::MaxConnections, message);
                 self.refuse_open(step, connection, open, error);
             }
         }
     }
 
-    /// Whether one more provider of this user has a place, and which limit it would pass.
-    fn place_for(&self, user: &str) -> Result<(), &'static str> {
+    /// Whether one more provider of this user has a place, or whether it is the node that has none, and which limit it
+    /// would pass.
+    fn place_for(&self, user: &str) -> Result<(), (bool, &'static str)> {
         let (bounds, sessions) = (&self.settings.sessions, &self.applications.sessions);
         if sessions.len() >= bounds.max_cti_connections {
-            return Err("this node has as many providers as `max_cti_connections` allows");
+            return Err((true, "this node has as many providers as `max_cti_connections` allows"));
         }
         if sessions.count_of_user(user) >= bounds.max_cti_connections_per_user {
-            return Err("this user has as many providers as `max_cti_connections_per_user` allows");
+            return Err((false, "this user has as many providers as `max_cti_connections_per_user` allows"));
         }
         Ok(())
     }
@@ -275,7 +279,7 @@ impl Node {
         let Some(request) = link.connection.opened(id) else { return };
         let reply = rpc::result_frame(&request, &rpc::raw(&answer));
         self.leave_unopened(step, connection);
-        let provider = self.provider(step, connection, open);
+        let provider = self.provider(connection, open);
         self.applications.sessions.open(step.now, id, config, connection, reply);
         self.applications.providers.extend(provider.map(|p| (id, p)));
         self.keep_session(id);
@@ -304,7 +308,7 @@ impl Node {
         }
         self.forget_certificate(step, id);
         self.forget_password(step, id);
-        let provider = self.provider(step, connection, open);
+        let provider = self.provider(connection, open);
         self.applications.providers.extend(provider.map(|p| (id, p)));
         self.keep_session(id);
         self.applications.touch(id);
@@ -381,13 +385,12 @@ impl Node {
         }
     }
 
-    fn provider(&self, step: &Step<'_>, connection: CtiConnection, open: &ProviderOpen) -> Option<Provider> {
+    fn provider(&self, connection: CtiConnection, open: &ProviderOpen) -> Option<Provider> {
         let link: &Link = self.applications.links.get(&connection)?;
         Some(Provider {
             user: open.user.as_str().into(),
             peer: link.peer,
             transport: link.security(),
-            rate: RequestRate::new(step.now, self.settings.sessions.max_requests_per_second),
             credential: Credential::of(
                 &self.settings,
                 open.user.as_str(),

@@ -250,7 +250,12 @@ impl Node {
     fn answer_listing(&mut self, step: &mut Step<'_>, listing: Listing, more: bool) {
         let Listing { session, token, found, looked_at, .. } = listing;
         let price = found.len() / DEVICES_A_REQUEST + looked_at / NAMES_A_REQUEST;
-        self.applications.charge(step.now, session, u32::try_from(price).unwrap_or(u32::MAX));
+        self.applications.charge(
+            &mut self.directory.shares,
+            step.now,
+            session,
+            u32::try_from(price).unwrap_or(u32::MAX),
+        );
         let cursor = found.last().filter(|_| more).map(|last| last.name.as_str().into());
         let answer = rpc::raw(&protocol::methods::Devices { devices: found, cursor });
         self.reply(session, token, Ok(answer));

@@ -21,7 +21,6 @@ use device_model::port::Limit;
 use device_model::{DeviceName, News, Revocation, RevokedDevices, SessionId};
 use protocol::Event;
 use protocol::event::CloseReason;
-use security::limits::RequestRate;
 use security::{Action, Actor, Decision, Policy};
 use std::sync::Arc;
 
@@ -187,18 +186,24 @@ impl Node {
         settings.set_shares(&mut self.directory.shares);
         self.know_trunks(step);
         step.out.push(Output::SipShares(shares_of(&settings.config.parameters)));
+        self.dismiss_peers(step, settings);
+    }
+
+    /// Closes the SIP connections whose peer's certificate is taken back. The handshake refuses it from now on.
+    fn dismiss_peers(&mut self, step: &mut Step<'_>, settings: &Settings) {
+        for (connection, certified) in self.directory.revoked(settings) {
+            self.directory.forget(connection);
+            let name = certified.names.into_iter().next().unwrap_or_default();
+            let parameters = vec![("subject", name), ("serial", certified.serial.to_string())];
+            let report = self.alarms.occur(&alarms::SIP_CERTIFICATE_REVOKED, parameters);
+            step.out.push(Output::Report(report));
+            step.out.push(Output::SipClose(connection));
+        }
     }
 
     /// The limits of the sessions that are open. What was negotiated at their opening (heartbeat, grace) stays.
     fn configure_sessions(&mut self, step: &mut Step<'_>, reload: &Reload) {
-        let (was, is) = (&reload.before.sessions, &reload.after.sessions);
-        self.applications.user_rates.set_rate(is.max_requests_per_second_per_user);
-        self.applications.address_rates.set_rate(is.max_requests_per_second_per_address);
-        if was.max_requests_per_second != is.max_requests_per_second {
-            for provider in self.applications.providers.values_mut() {
-                provider.rate = RequestRate::new(step.now, is.max_requests_per_second);
-            }
-        }
+        let is = &reload.after.sessions;
         let sessions: Vec<SessionId> = reload.listeners.values().flatten().copied().collect();
         for id in &sessions {
             if let Some(mut session) = self.applications.sessions.get_mut(*id) {

@@ -19,7 +19,6 @@ use protocol::methods::Glob;
 use protocol::session::{Memory, REMEMBER_ENDED, Session, SessionConfig, heartbeat_interval};
 use protocol::wire::{Device, DeviceState, LegState, MediaDirection};
 use protocol::{Event, Subscription};
-use security::limits::RequestRate;
 use security::{Action, Actor, Topic, Transport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,7 +122,6 @@ impl Node {
             user: head.user.clone(),
             peer: head.peer,
             transport,
-            rate: RequestRate::new(step.now, self.settings.sessions.max_requests_per_second),
             credential: super::credentials::Credential::EarlierLife,
         };
         self.applications.providers.insert(id, provider);

@@ -5,6 +5,7 @@ use super::port::{Output, Report, Severity};
 use super::{Node, Step, alarms};
 use device_model::port::{Refused, Rule};
 use device_model::{Sender, TrunkName};
+use security::shares::{Bound, Share};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -57,11 +58,25 @@ impl Screening {
     }
 }
 
+/// The row of the table of shares; `None` for what is no share, or a device's own.
+fn bound(rule: &Rule) -> Option<Bound> {
+    match rule {
+        Rule::LineRate => Some(Bound::NewCallsOfLine),
+        Rule::DeviceRate => Some(Bound::NewCallsOfDevice),
+        Rule::TrunkRate(_) => Some(Bound::NewCallsOfTrunk),
+        Rule::TrunkCalls(_) => Some(Bound::CallsOfTrunk),
+        Rule::Partition | Rule::OffnetToOffnet | Rule::LineCalls | Rule::DeviceCalls => None,
+    }
+}
+
 impl Node {
     /// Who is a name of the configuration and may be logged; the number that was dialled only at DEBUG.
     pub(super) fn refused(&mut self, step: &mut Step<'_>, refused: &Refused) {
         let rule = index(&refused.rule);
         self.screening.counts[rule] += 1;
+        if let Some(bound) = bound(&refused.rule) {
+            self.directory.shares.count_elsewhere(Share::Bound(bound), 1);
+        }
         let mut who = vec![("rule", RULES[rule].to_owned())];
         match &refused.sender {
             Sender::Line { device, .. } => who.push(("device", device.to_string())),

@@ -1,15 +1,15 @@
 //! What the node takes of a configuration, in the values that its rooms use.
 
-use super::bridge::{PeerProof, TrunkPeer};
+use super::bridge::{Certified, PeerProof, TrunkPeer};
 use super::directory::Accounts;
 use crate::config::{self, Config, CtiListeners, Listener};
 use device_model::plan::Plan;
 use device_model::{NodeName, TrunkName};
 use protocol::openrpc::Server;
 use security::Policy;
-use security::shares::{Door, Place, Rate, Share, Shares};
+use security::shares::{Bound, Door, Place, Rate, Share, Shares};
 use security::tls::Serial;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Settings {
     pub servers: Vec<Server>,
     /// This node's SIP listeners.
     pub sip_listen: Vec<(sip::Transport, std::net::SocketAddr)>,
+    /// What the system granted each UDP socket of SIP for datagrams that wait.
+    pub sip_udp_buffer_bytes: usize,
     /// What others are told of them.
     pub advertised: Arc<[sip::port::Advertised]>,
     /// Devices, numbers, trunks, patterns, timers.
@@ -45,6 +47,8 @@ pub struct Settings {
     pub certificate_ends: Option<SystemTime>,
     /// Certificates that are taken back.
     pub revoked: Arc<BTreeSet<Serial>>,
+    /// The same of the trunks' own authorities (PEM).
+    pub revoked_of_trunks: BTreeMap<Arc<str>, BTreeSet<Serial>>,
     /// All of it as it was written, for administrators' questions.
     pub config: Arc<Config>,
 }
@@ -65,9 +69,6 @@ pub struct SessionParameters {
     pub idem_keys: usize,
     pub pending_requests: usize,
     pub subscriptions: usize,
-    pub max_requests_per_second: u32,
-    pub max_requests_per_second_per_user: u32,
-    pub max_requests_per_second_per_address: u32,
     pub credential_change_grace: Duration,
     pub max_unopened_connections: usize,
     pub max_unopened_connections_per_address: usize,
@@ -102,6 +103,8 @@ impl fmt::Debug for Settings {
 pub struct Surroundings {
     /// This node's SIP listeners, their real ports.
     pub sip_listen: Vec<(sip::Transport, SocketAddr)>,
+    /// What the system granted each UDP socket of SIP for datagrams that wait, the least of them.
+    pub sip_udp_buffer_bytes: usize,
     /// This node's CTI listeners for TLS, their real ports, in the order of its hosts.
     pub cti_tls: Vec<SocketAddr>,
     /// Those without.
@@ -122,6 +125,16 @@ impl Settings {
         shares_of(&self.config.parameters).into_iter().for_each(|(share, most)| shares.set(share, most));
     }
 
+    /// Whether one of the authorities that vouch for a SIP peer's certificate has taken it back.
+    #[must_use]
+    pub fn has_revoked(&self, certified: &Certified) -> bool {
+        let is_listed = |authority: &Option<Arc<str>>| match authority {
+            None => self.revoked.contains(&certified.serial),
+            Some(own) => self.revoked_of_trunks.get(own).is_some_and(|all| all.contains(&certified.serial)),
+        };
+        certified.authorities.iter().any(is_listed)
+    }
+
     /// The configuration as `node` sees it. A trunk whose name could not be looked up has no address and takes no calls.
     #[must_use]
     pub fn of(config: &Config, node: &config::Node, surroundings: &Surroundings) -> Self {
@@ -131,6 +144,7 @@ impl Settings {
             ctimanagers: ctimanagers(config, node, surroundings),
             servers: config.nodes.iter().flat_map(|n| n.servers(bound(n, node, surroundings))).collect(),
             sip_listen: surroundings.sip_listen.clone(),
+            sip_udp_buffer_bytes: surroundings.sip_udp_buffer_bytes,
             advertised: advertised(node, surroundings),
             plan: Arc::new(config.plan()),
             policy: Arc::new(config.policy()),
@@ -148,6 +162,7 @@ impl Settings {
             },
             certificate_ends: surroundings.certificate_ends,
             revoked: Arc::clone(&surroundings.revoked),
+            revoked_of_trunks: config.revoked_of_trunks(),
             config: Arc::new(config.clone()),
         }
     }
@@ -160,11 +175,16 @@ pub fn shares_of(parameters: &config::ServiceParameters) -> Vec<(Share, u64)> {
 }
 
 fn share_of(parameters: &config::ServiceParameters, share: Share) -> u64 {
+    // One session may always use all that a session may.
+    let of_session = parameters.max_requests_per_second;
     match share {
         Share::Rate(rate) => u64::from(match rate {
             Rate::SipOfStrangers => parameters.max_stranger_sip_messages_per_second,
             Rate::SipOfAddress => parameters.max_stranger_sip_messages_per_second_per_address,
             Rate::SipOfDevice => parameters.max_sip_messages_per_second_per_phone,
+            Rate::RequestsOfSession => of_session,
+            Rate::RequestsOfUser => parameters.max_requests_per_second_per_user.max(of_session),
+            Rate::RequestsOfAddress => parameters.max_requests_per_second_per_address.max(of_session),
         }),
         Share::Place(place) => u64::from(match place {
             Place::SipConnectionsOfStrangers => parameters.max_stranger_sip_connections,
@@ -175,6 +195,22 @@ fn share_of(parameters: &config::ServiceParameters, share: Share) -> u64 {
         Share::Door(door) => u64::from(match door {
             Door::Sip => parameters.max_digest_failures_per_minute,
             Door::Cti => parameters.max_login_failures_per_minute,
+        }),
+        Share::Bound(Bound::SipBytesOfAddress) => parameters.max_sip_bytes_per_address,
+        Share::Bound(bound) => u64::from(match bound {
+            Bound::ConnectionsOfAll => parameters.max_unopened_connections,
+            Bound::ConnectionsOfAddress => parameters.max_unopened_connections_per_address,
+            Bound::SessionsOfUser => parameters.max_cti_connections_per_user,
+            Bound::WebOfAll => parameters.max_web_connections,
+            Bound::WebOfAddress => parameters.max_web_connections_per_address,
+            Bound::SipBytesOfAddress => u32::MAX,
+            Bound::DialogRequestsOfDevice | Bound::DialogRequestsOfTrunk => {
+                parameters.max_dialog_requests_per_second
+            }
+            Bound::NewCallsOfLine => parameters.max_calls_per_second_per_line,
+            Bound::NewCallsOfDevice => parameters.max_calls_per_second_per_device,
+            Bound::NewCallsOfTrunk => parameters.max_calls_per_second_per_trunk,
+            Bound::CallsOfTrunk => parameters.max_calls_per_trunk,
         }),
     }
 }
@@ -238,8 +274,6 @@ fn peer(trunk: &config::Trunk, surroundings: &Surroundings) -> Option<(TrunkName
 }
 
 fn session_parameters(parameters: &config::ServiceParameters) -> SessionParameters {
-    // One session may always use all that a session may.
-    let of_session = parameters.max_requests_per_second;
     SessionParameters {
         max_cti_connections: parameters.max_cti_connections as usize,
         max_cti_connections_per_user: parameters.max_cti_connections_per_user as usize,
@@ -253,9 +287,6 @@ fn session_parameters(parameters: &config::ServiceParameters) -> SessionParamete
         idem_keys: parameters.session_idem_keys as usize,
         pending_requests: parameters.session_pending_requests as usize,
         subscriptions: parameters.session_subscriptions as usize,
-        max_requests_per_second: of_session,
-        max_requests_per_second_per_user: parameters.max_requests_per_second_per_user.max(of_session),
-        max_requests_per_second_per_address: parameters.max_requests_per_second_per_address.max(of_session),
         credential_change_grace: parameters.credential_change_grace,
         max_unopened_connections: parameters.max_unopened_connections as usize,
         max_unopened_connections_per_address: parameters.max_unopened_connections_per_address as usize,

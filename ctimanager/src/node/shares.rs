@@ -1,8 +1,9 @@
 //! Shares at the node: who has proved who he is, who guesses, and what is told of refusals.
 
-use super::port::Output;
+use super::port::{Output, Report, Severity};
 use super::{Node, Step, alarms};
-use security::shares::{Door, News, Share, State, Who};
+use security::shares::{Bound, Door, News, Share, State, Who};
+use sip::port::Source;
 use sip::{Attempt, Outcome};
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ impl Node {
                     self.directory.shares.proved(Door::Sip, name, from);
                 }
                 let who = match source {
-                    sip::port::Source::Account(device) => Who::Device(device),
-                    sip::port::Source::Trunk(trunk) => Who::Trunk(trunk),
+                    Source::Account(device) => Who::Device(device),
+                    Source::Trunk(trunk) => Who::Trunk(trunk),
                 };
                 return step.out.push(Output::SipKnown { hop, who, until: Some(until) });
             }
@@ -46,6 +47,32 @@ impl Node {
         step.out.push(Output::Report(report));
     }
 
+    /// What the SIP stack refused.
+    pub(super) fn requests_refused(&mut self, step: &mut Step<'_>, refused: sip::Refused) {
+        let sip::Refused { elsewhere, too_many, whose, no_room, from } = refused;
+        let shares = &mut self.directory.shares;
+        shares.note(step.now, Bound::SipBytesOfAddress, &Who::address(from.ip()), no_room);
+        match whose {
+            Some(Source::Account(device)) => {
+                shares.note(step.now, Bound::DialogRequestsOfDevice, &Who::Device(device), too_many);
+            }
+            Some(Source::Trunk(trunk)) => {
+                shares.note(step.now, Bound::DialogRequestsOfTrunk, &Who::Trunk(trunk), too_many);
+            }
+            None => {}
+        }
+        // A line of the log, no alarm: whoever does it is refused already.
+        if elsewhere + too_many > 0 {
+            let parameters = vec![
+                ("from_elsewhere", elsewhere.to_string()),
+                ("too_many", too_many.to_string()),
+                ("last_from", from.to_string()),
+            ];
+            let report = Report { name: "SipDialogRequestsRefused", severity: Severity::Warning, parameters };
+            step.out.push(Output::Report(report));
+        }
+    }
+
     /// Tells of what the node itself refused, if it is time.
     pub(super) fn share_timeouts(&mut self, step: &mut Step<'_>) {
         if self.directory.shares.next_timeout().is_some_and(|at| at <= step.now) {
@@ -67,7 +94,7 @@ impl Node {
             let row = share.row();
             let definition = match share {
                 Share::Door(_) => &alarms::PASSWORD_GUESSING,
-                Share::Rate(_) | Share::Place(_) => &alarms::SHARE_EXCEEDED,
+                Share::Rate(_) | Share::Place(_) | Share::Bound(_) => &alarms::SHARE_EXCEEDED,
             };
             let (kind, name) = self.parameter_of(&who);
             let parameters = vec![

@@ -3,6 +3,7 @@
 use super::port::CtiConnection;
 use super::{Node, Step, alarms};
 use security::limits::network;
+use security::shares::{Bound, Share};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
@@ -92,14 +93,15 @@ impl Node {
         let (most, of_address) =
             (bounds.max_unopened_connections, bounds.max_unopened_connections_per_address);
         let taken = self.applications.unopened.take(connection, address, until, most, of_address);
-        let (key, limit, mut parameters) = match taken {
+        let (bound, key, limit, mut parameters) = match taken {
             Ok(()) => return true,
-            Err(Full::All) => (String::new(), most, Vec::new()),
+            Err(Full::All) => (Bound::ConnectionsOfAll, String::new(), most, Vec::new()),
             Err(Full::Address(address)) => {
                 let address = address.to_string();
-                (address.clone(), of_address, vec![("address", address)])
+                (Bound::ConnectionsOfAddress, address.clone(), of_address, vec![("address", address)])
             }
         };
+        self.directory.shares.count_elsewhere(Share::Bound(bound), 1);
         parameters.push(("limit", limit.to_string()));
         self.alarm_condition(step, &alarms::MAX_UNOPENED, key, true, parameters, &[]);
         false

@@ -28,12 +28,19 @@ impl Buckets {
         Self { per_second, full_at: HashMap::new(), crowd: None, look_at: FEW, looked: None }
     }
 
+    /// With another rate everybody has his burst anew.
     pub(super) fn set(&mut self, per_second: u64) {
-        self.per_second = per_second;
+        if self.per_second != per_second {
+            *self = Self::new(per_second);
+        }
+    }
+
+    pub(super) fn most(&self) -> u64 {
+        self.per_second
     }
 
     pub(super) fn take(&mut self, now: Instant, who: &Who, price: u64) -> Result<(), TooMany> {
-        let spent = Duration::from_nanos(price.saturating_mul(1_000_000_000) / self.per_second.max(1));
+        let spent = self.time_of(price);
         if let Some(full_at) = self.full_at.get_mut(who) {
             return draw(full_at, now, spent);
         }
@@ -47,6 +54,18 @@ impl Buckets {
         let taken = draw(&mut full_at, now, spent);
         self.full_at.insert(who.clone(), full_at);
         taken
+    }
+
+    /// Takes what was done already, at most a second's worth, so that nobody waits longer than that for it.
+    pub(super) fn charge(&mut self, now: Instant, who: &Who, price: u64) {
+        let spent = self.time_of(price).min(BURST);
+        if let Some(full_at) = self.full_at.get_mut(who).or(self.crowd.as_mut()) {
+            *full_at = ((*full_at).max(now) + spent).min(now + 2 * BURST);
+        }
+    }
+
+    fn time_of(&self, price: u64) -> Duration {
+        Duration::from_nanos(price.saturating_mul(1_000_000_000) / self.per_second.max(1))
     }
 
     /// Forgets those whose bucket is full: nothing is lost.

@@ -48,6 +48,10 @@ impl Guard {
         self.limit = usize::try_from(limit).unwrap_or(usize::MAX);
     }
 
+    pub(super) fn most(&self) -> u64 {
+        u64::try_from(self.limit).unwrap_or(u64::MAX)
+    }
+
     /// How long to wait, and whether it is the address' share that is used up.
     pub(super) fn wait(&self, now: Instant, name: &str, from: IpAddr) -> Option<(Duration, bool)> {
         if let Some(name) = self.home(name, from) {

@@ -19,6 +19,10 @@ impl Holdings {
         self.most = most;
     }
 
+    pub(super) fn most(&self) -> u64 {
+        self.most
+    }
+
     pub(super) fn hold(&mut self, who: &Who, amount: u64) -> bool {
         let fits = |held: u64| held.checked_add(amount).filter(|held| *held <= self.most);
         if let Some(held) = self.held.get_mut(who) {

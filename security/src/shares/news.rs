@@ -62,14 +62,17 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    pub(super) fn refused(&mut self, now: Instant, share: Share, who: &Who) {
-        self.add(share, 1);
+    pub(super) fn refused(&mut self, now: Instant, share: Share, who: &Who, times: u64) {
+        if times == 0 {
+            return;
+        }
+        self.add(share, times);
         let mut key = (share, who.clone());
         if self.standing.len() >= MAX_TOLD && !self.standing.contains_key(&key) {
             key.1 = Who::Others;
         }
         let standing = self.standing.entry(key).or_insert(Standing { untold: 0, told: None, last: now });
-        standing.untold += 1;
+        standing.untold += times;
         standing.last = now;
         let due = standing.due();
         self.next = Some(self.next.map_or(due, |next| next.min(due)));

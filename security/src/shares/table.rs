@@ -10,6 +10,7 @@ pub enum Kind {
     Address,
     Account,
     Device,
+    Line,
     Trunk,
     User,
     Session,
@@ -24,6 +25,7 @@ impl Kind {
             Kind::Address => "address",
             Kind::Account => "account",
             Kind::Device => "device",
+            Kind::Line => "line",
             Kind::Trunk => "trunk",
             Kind::User => "user",
             Kind::Session => "session",
@@ -74,6 +76,12 @@ rows! {
         SipOfAddress = "sip_messages", Address, "max_stranger_sip_messages_per_second_per_address", 1_000;
         /// SIP messages from where a phone has proved its account.
         SipOfDevice = "sip_messages", Device, "max_sip_messages_per_second_per_phone", 500;
+        /// Requests of a session of the CTI side.
+        RequestsOfSession = "cti_requests", Session, "max_requests_per_second", 500;
+        /// Those of all sessions of a user.
+        RequestsOfUser = "cti_requests", User, "max_requests_per_second_per_user", 10_000;
+        /// Those from one address, before a provider is open, too.
+        RequestsOfAddress = "cti_requests", Address, "max_requests_per_second_per_address", 10_000;
     }
 }
 
@@ -98,6 +106,37 @@ rows! {
         Sip = "sip_passwords", Account, "max_digest_failures_per_minute", 10;
         /// Applications: `provider.open`.
         Cti = "cti_passwords", User, "max_login_failures_per_minute", 10;
+    }
+}
+
+rows! {
+    /// What is bounded where it is kept: in rooms that know nothing of this table, or with an alarm of its own. Its refusals
+    /// are counted here, and told by [`Shares::note`](super::Shares::note) where nothing else tells of them.
+    Bound {
+        /// Connections without a provider.
+        ConnectionsOfAll = "cti_connections", Strangers, "max_unopened_connections", 1_000;
+        /// Those of one address.
+        ConnectionsOfAddress = "cti_connections", Address, "max_unopened_connections_per_address", 500;
+        /// Sessions of one user.
+        SessionsOfUser = "cti_sessions", User, "max_cti_connections_per_user", 1_000;
+        /// HTTP connections.
+        WebOfAll = "web_connections", Strangers, "max_web_connections", 512;
+        /// Those of one address.
+        WebOfAddress = "web_connections", Address, "max_web_connections_per_address", 64;
+        /// What SIP transactions keep for one address.
+        SipBytesOfAddress = "sip_bytes", Address, "max_sip_bytes_per_address", 16 << 20;
+        /// Requests within all calls of a phone.
+        DialogRequestsOfDevice = "sip_dialog_requests", Device, "max_dialog_requests_per_second", 30;
+        /// Requests within one call of a trunk.
+        DialogRequestsOfTrunk = "sip_dialog_requests", Trunk, "max_dialog_requests_per_second", 30;
+        /// Calls that begin at a line of a device.
+        NewCallsOfLine = "new_calls", Line, "max_calls_per_second_per_line", 100;
+        /// Those of a device.
+        NewCallsOfDevice = "new_calls", Device, "max_calls_per_second_per_device", 200;
+        /// Those of a trunk, in and out each.
+        NewCallsOfTrunk = "new_calls", Trunk, "max_calls_per_second_per_trunk", 1_000;
+        /// Calls of a trunk at once.
+        CallsOfTrunk = "calls", Trunk, "max_calls_per_trunk", 10_000;
     }
 }
 
@@ -127,6 +166,7 @@ pub enum Share {
     Rate(Rate),
     Place(Place),
     Door(Door),
+    Bound(Bound),
 }
 
 impl Share {
@@ -134,7 +174,8 @@ impl Share {
     pub fn all() -> impl Iterator<Item = Share> {
         let rates = Rate::ALL.iter().copied().map(Share::Rate);
         let places = Place::ALL.iter().copied().map(Share::Place);
-        rates.chain(places).chain(Door::ALL.iter().copied().map(Share::Door))
+        let doors = Door::ALL.iter().copied().map(Share::Door);
+        rates.chain(places).chain(doors).chain(Bound::ALL.iter().copied().map(Share::Bound))
     }
 
     /// What the table says of it.
@@ -144,6 +185,7 @@ impl Share {
             Share::Rate(rate) => rate.row(),
             Share::Place(place) => place.row(),
             Share::Door(door) => door.row(),
+            Share::Bound(bound) => bound.row(),
         }
     }
 
@@ -154,6 +196,7 @@ impl Share {
             Share::Rate(rate) => rate as usize,
             Share::Place(place) => Rate::ALL.len() + place as usize,
             Share::Door(door) => Rate::ALL.len() + Place::ALL.len() + door as usize,
+            Share::Bound(bound) => Rate::ALL.len() + Place::ALL.len() + Door::ALL.len() + bound as usize,
         }
     }
 }

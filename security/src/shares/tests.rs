@@ -65,6 +65,46 @@ fn of_a_crowd_so_many_are_told_apart_and_the_rest_share_one_share() {
 }
 
 #[test]
+fn what_a_request_cost_is_paid_before_the_next_one() {
+    let (mut shares, t0, rate) = (Shares::new(), start(), Rate::RequestsOfUser);
+    shares.set(Share::Rate(rate), 100);
+    let who = Who::User("alice".into());
+    assert_eq!(shares.take(t0, rate, &who, 1), Ok(()));
+    shares.charge(t0, rate, &who, 49);
+    assert!((0..50).all(|_| shares.take(t0, rate, &who, 1).is_ok()), "half of the burst is left");
+    assert!(shares.take(t0, rate, &who, 1).is_err());
+    shares.charge(t0, rate, &who, 49);
+    assert_eq!(shares.take(t0, rate, &who, 1), Err(TooMany { retry_after: 500 * MS }));
+    assert_eq!(shares.take(t0 + 500 * MS, rate, &who, 1), Ok(()));
+    let later = t0 + 60 * S;
+    assert_eq!(shares.take(later, rate, &who, 1), Ok(()));
+    (0..9).for_each(|_| shares.charge(later, rate, &who, u64::MAX));
+    assert_eq!(
+        shares.take(later, rate, &who, 1),
+        Err(TooMany { retry_after: S + 10 * MS }),
+        "a second's worth"
+    );
+    shares.set(Share::Rate(rate), 100);
+    assert!(shares.take(later, rate, &who, 1).is_err(), "the same rate is no other");
+    shares.set(Share::Rate(rate), 1);
+    assert_eq!(shares.take(later, rate, &who, 1), Ok(()), "another one begins anew");
+    shares.set(Share::Rate(rate), 100);
+    shares.charge(later, rate, &Who::User("nobody".into()), 100);
+    assert_eq!(shares.take(later, rate, &Who::User("bob".into()), 100), Ok(()));
+}
+
+#[test]
+fn what_is_bounded_elsewhere_is_told_as_all_else() {
+    let (mut shares, t0, bound) = (Shares::new(), start(), Bound::SipBytesOfAddress);
+    shares.note(t0, bound, &nth(1), 0);
+    assert_eq!((shares.next_timeout(), shares.news(t0)), (None, vec![]));
+    shares.note(t0, bound, &nth(1), 7);
+    let news = shares.news(t0);
+    assert_eq!((news.len(), news[0].refused, news[0].state), (1, 7, State::Began));
+    assert_eq!(shares.refused(Share::Bound(bound)), 7);
+}
+
+#[test]
 fn what_is_held_is_bounded_and_given_back() {
     let (mut shares, t0, place) = (Shares::new(), start(), Place::SipConnectionsOfAddress);
     shares.set(Share::Place(place), 3);

@@ -1,6 +1,6 @@
 use super::{
-    ClientCertificates, Identity, PeerIdentity, TlsError, Trust, certificates, client, names, not_after,
-    peer_identity, server,
+    ClientCertificates, Identity, PeerIdentity, TlsError, Trust, certificates, client, client_with_lists,
+    lists_of, names, not_after, number, peer_identity, serial, server,
 };
 use crate::pki::{Authority, CERTIFICATE_LIFE, Issued, PkiError};
 use rustls::pki_types::ServerName;
@@ -189,4 +189,28 @@ fn what_is_no_certificate_is_said_so() {
     let other = authority.issue_node("cm2", &[], now()).unwrap();
     let mixed = Identity::from_pem(&node.certificate, &other.key).unwrap();
     assert!(matches!(server(mixed, &ClientCertificates::Ignored, None, &[]), Err(TlsError::Refused(_))));
+}
+
+#[test]
+fn a_server_that_is_taken_back_is_refused_by_the_lists_of_its_own_authority() {
+    let [ours, other] = ["hq", "other"].map(|name| Authority::generate(name, now()).unwrap());
+    let issue = || ours.issue_node("sbc", &[], now()).unwrap();
+    let [good, bad] = [issue(), issue()];
+    let taken_back = [(serial(&bad.certificate).unwrap(), now())];
+    let list = |authority: &Authority| authority.revocation_list(&taken_back, 1, now()).unwrap();
+    let ca = &ours.pem().certificate;
+    let serve = |issued: &Issued| server(identity(issued), &ClientCertificates::Ignored, None, &[]).unwrap();
+    for (lists, expected) in
+        [(None, [true, true]), (Some(list(&ours)), [true, false]), (Some(list(&other)), [true, true])]
+    {
+        let client = client_with_lists(ca, lists.as_deref(), None).unwrap();
+        let taken = [&good, &bad].map(|issued| handshake(&serve(issued), &client, "localhost").is_ok());
+        assert_eq!(taken, expected, "{lists:?}");
+    }
+    assert_eq!(lists_of(ca, &list(&ours)), Ok(()));
+    assert_eq!(lists_of(ca, &format!("{}{}", list(&ours), list(&other))), Err(TlsError::OtherAuthority));
+    assert_eq!(lists_of(ca, "no list"), Err(TlsError::BadRevocationList));
+    assert_eq!(lists_of("no certificate", &list(&ours)), Err(TlsError::NoCertificate));
+    let chain = certificates(&bad.certificate).unwrap();
+    assert_eq!(number(&chain), Some(taken_back[0].0.clone()));
 }

@@ -1,7 +1,7 @@
 //! Who may come in: registrations, digest, trunks.
 
 use super::Stack;
-use super::door::Proved;
+use super::door::{Proved, Visitor};
 use crate::call::{Server, Target};
 use crate::dialog::{Dialog, DialogId, Reach};
 use crate::digest::{Authenticator, NONCE_LIFETIME, Verdict};
@@ -73,16 +73,14 @@ impl Stack {
     /// may not call: nobody could call it back. The refusal is for sending without a transaction.
     pub(super) fn source_of(
         &mut self,
-        now: Instant,
-        hop: &Hop,
-        request: &Request,
-        directory: &dyn Directory,
+        visitor: Visitor<'_>,
         out: &mut Vec<Output>,
     ) -> Result<Proved, Box<Response>> {
-        if let Some(trunk) = self.trunk_at(now, hop, request, directory, out) {
+        let Visitor { now, hop, request, directory } = visitor;
+        if let Some(trunk) = self.trunk_at(visitor, out) {
             return Ok(Proved::Caller(trunk));
         }
-        let (user, account) = self.digest(now, hop, request, directory, out).inspect_err(|_| {
+        let (user, account) = self.digest(visitor, out).inspect_err(|_| {
             if let Some(trunk) = directory.trunk_of_address(hop) {
                 self.access.kept_out(now, &trunk, hop);
             }
@@ -103,14 +101,8 @@ impl Stack {
     }
 
     /// The trunk that a request's address proves.
-    pub(super) fn trunk_at(
-        &mut self,
-        now: Instant,
-        hop: &Hop,
-        request: &Request,
-        directory: &dyn Directory,
-        out: &mut Vec<Output>,
-    ) -> Option<Source> {
+    pub(super) fn trunk_at(&mut self, visitor: Visitor<'_>, out: &mut Vec<Output>) -> Option<Source> {
+        let Visitor { now, hop, request, directory } = visitor;
         let trunk = directory.trunk(hop)?;
         self.access.let_in(&trunk.name, trunk.by, hop);
         let source = Source::Trunk(trunk.name);
@@ -119,28 +111,13 @@ impl Stack {
         Some(source)
     }
 
-    /// Whose REGISTER it is.
-    pub(super) fn registrant(
-        &mut self,
-        now: Instant,
-        hop: &Hop,
-        request: &Request,
-        directory: &dyn Directory,
-        out: &mut Vec<Output>,
-    ) -> Result<Proved, Box<Response>> {
-        let (user, account) = self.digest(now, hop, request, directory, out)?;
-        Ok(Proved::Registers { user, account })
-    }
-
     /// The account whose password a request knows, or the answer to it: a challenge, the same for all who don't know one.
     pub(super) fn digest(
         &mut self,
-        now: Instant,
-        hop: &Hop,
-        request: &Request,
-        directory: &dyn Directory,
+        visitor: Visitor<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(String, Account), Box<Response>> {
+        let Visitor { now, hop, request, directory } = visitor;
         let authenticator = self.access.authenticator(now);
         let (stale, failed) = match authenticator.check(now, request, hop, directory) {
             Verdict::Accepted { user, account } => return Ok((user, account)),

@@ -6,6 +6,7 @@
 //! dialog that there is not (481).
 
 use super::Stack;
+use super::door::Visitor;
 use crate::message::{Method, Request, Response};
 use crate::port::{CallHandle, Directory, Hop, Output, Refused, Source, Transport};
 use crate::registrar::{is_listed, same_host};
@@ -55,20 +56,29 @@ pub(super) struct Refusals {
 }
 
 /// Why a request is refused.
-enum Reason {
+pub(super) enum Reason {
+    /// It comes from elsewhere than its dialog's peer.
     Elsewhere,
-    TooMany,
+    /// There are more than the pace of the call's other end allows.
+    TooMany(Option<Source>),
+    /// Its address has as much kept as it may.
+    NoRoom,
 }
 
 impl Refusals {
-    fn note(&mut self, now: Instant, from: SocketAddr, why: &Reason) {
-        let untold = self.untold.get_or_insert(Refused { elsewhere: 0, too_many: 0, from });
+    pub fn note(&mut self, now: Instant, from: SocketAddr, why: Reason) {
+        let none = Refused { elsewhere: 0, too_many: 0, whose: None, no_room: 0, from };
+        let untold = self.untold.get_or_insert(none);
         untold.from = from;
         match why {
             Reason::Elsewhere => {
                 (self.elsewhere, untold.elsewhere) = (self.elsewhere + 1, untold.elsewhere + 1)
             }
-            Reason::TooMany => (self.too_many, untold.too_many) = (self.too_many + 1, untold.too_many + 1),
+            Reason::TooMany(whose) => {
+                untold.whose = whose;
+                (self.too_many, untold.too_many) = (self.too_many + 1, untold.too_many + 1);
+            }
+            Reason::NoRoom => untold.no_room += 1,
         }
         self.tell_at.get_or_insert(now);
     }
@@ -91,43 +101,33 @@ impl Refusals {
 
 /// A request that names a dialog.
 pub(super) struct Asked<'a> {
-    /// The way it came.
-    pub hop: &'a Hop,
-    /// What it is.
-    pub request: &'a Request,
+    pub visitor: Visitor<'a>,
     /// Our tag of the dialog.
     pub tag: &'a str,
-}
-
-impl Asked<'_> {
-    fn reply(&self, status: u16) -> Response {
-        Response::to(self.request, status, None)
-    }
 }
 
 impl Stack {
     /// Whether a request that names this dialog may be taken; if not, its answer, for sending without a transaction.
     pub(super) fn may_ask(
         &mut self,
-        now: Instant,
         handle: CallHandle,
         asked: &Asked<'_>,
-        directory: &dyn Directory,
         out: &mut Vec<Output>,
     ) -> Result<(), Box<Response>> {
-        let (hop, request) = (asked.hop, asked.request);
+        let Visitor { now, hop, request, directory } = asked.visitor;
         if !self.comes_from_its_peer(handle, hop, request, asked.tag, directory)
-            && let Err(refusal) = self.proves_itself(now, handle, asked, directory, out)
+            && let Err(refusal) = self.proves_itself(handle, asked, out)
         {
-            self.refusals.note(now, hop.remote, &Reason::Elsewhere);
+            self.refusals.note(now, hop.remote, Reason::Elsewhere);
             return Err(refusal);
         }
         // Whoever wants to end it may, always.
         if request.method == Method::Bye || self.keeps_its_pace(now, handle) {
             return Ok(());
         }
-        self.refusals.note(now, hop.remote, &Reason::TooMany);
-        Err(Box::new(asked.reply(503).with("Retry-After", RETRY_AFTER.to_string())))
+        let whose = self.calls.get(&handle).and_then(|slot| slot.source.clone());
+        self.refusals.note(now, hop.remote, Reason::TooMany(whose));
+        Err(Box::new(asked.visitor.reply(503).with("Retry-After", RETRY_AFTER.to_string())))
     }
 
     /// Whether an ACK is its dialog's. It can't be challenged, so it is dropped otherwise, and told if it would have been
@@ -143,7 +143,7 @@ impl Stack {
     ) -> bool {
         let its = self.comes_from_its_peer(handle, hop, ack, tag, directory);
         if !its && self.calls.get(&handle).is_some_and(|slot| slot.call.awaits(ack)) {
-            self.refusals.note(now, hop.remote, &Reason::Elsewhere);
+            self.refusals.note(now, hop.remote, Reason::Elsewhere);
         }
         its
     }
@@ -164,7 +164,7 @@ impl Stack {
             || is_listed(&self.core.listed, hop.remote.ip())
             || trunk(asked).is_some_and(|name| trunk(hop) == Some(name));
         if !its {
-            self.refusals.note(now, hop.remote, &Reason::Elsewhere);
+            self.refusals.note(now, hop.remote, Reason::Elsewhere);
         }
         its
     }
@@ -196,23 +196,21 @@ impl Stack {
 
     fn proves_itself(
         &mut self,
-        now: Instant,
         handle: CallHandle,
         asked: &Asked<'_>,
-        directory: &dyn Directory,
         out: &mut Vec<Output>,
     ) -> Result<(), Box<Response>> {
-        let no_dialog = || Box::new(asked.reply(481));
+        let no_dialog = || Box::new(asked.visitor.reply(481));
         let owner = self.calls.get(&handle).and_then(|slot| slot.source.clone()).ok_or_else(no_dialog)?;
         let (id, has_password) = match &owner {
             Source::Account(id) => (id, true),
             Source::Trunk(id) => (id, false),
         };
         // A trunk that is known by its address has nothing to answer with.
-        if !has_password && !directory.has_digest(id) {
+        if !has_password && !asked.visitor.directory.has_digest(id) {
             return Err(no_dialog());
         }
-        let (_, account) = self.digest(now, asked.hop, asked.request, directory, out)?;
+        let (_, account) = self.digest(asked.visitor, out)?;
         if account.id == *id { Ok(()) } else { Err(no_dialog()) }
     }
 

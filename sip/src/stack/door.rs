@@ -5,7 +5,7 @@
 //! right digest, get a transaction.
 
 use super::Stack;
-use super::belonging::Asked;
+use super::belonging::{Asked, Reason};
 use crate::call::refusals;
 use crate::message::{Method, Request, Response};
 use crate::port::{Account, Directory, Hop, Output, Source};
@@ -13,6 +13,21 @@ use std::time::Instant;
 
 /// Retry-After of a call beyond the limit of calls, and of a request whose address has used up its bytes, seconds.
 const RETRY_AFTER: u32 = 5;
+
+/// A request that comes in: by which way, and who knows its sender.
+#[derive(Clone, Copy)]
+pub(super) struct Visitor<'a> {
+    pub now: Instant,
+    pub hop: &'a Hop,
+    pub request: &'a Request,
+    pub directory: &'a dyn Directory,
+}
+
+impl Visitor<'_> {
+    pub(super) fn reply(&self, status: u16) -> Response {
+        Response::to(self.request, status, None)
+    }
+}
 
 /// What is known of the sender of a request that may come in.
 pub(super) enum Proved {
@@ -48,8 +63,9 @@ impl Stack {
         if self.core.transactions.knows(&hop, request) {
             return Some(Proved::Nothing);
         }
-        let judged = self.judge(now, &hop, request, directory, out);
-        match judged.and_then(|proved| self.find_room(&hop, request, directory).map(|()| proved)) {
+        let visitor = Visitor { now, hop: &hop, request, directory };
+        let judged = self.judge(visitor, out);
+        match judged.and_then(|proved| self.find_room(visitor).map(|()| proved)) {
             Ok(proved) => Some(proved),
             Err(refusal) => {
                 self.core.transactions.answer(hop, *refusal, out);
@@ -58,29 +74,22 @@ impl Stack {
         }
     }
 
-    fn judge(
-        &mut self,
-        now: Instant,
-        hop: &Hop,
-        request: &Request,
-        directory: &dyn Directory,
-        out: &mut Vec<Output>,
-    ) -> Result<Proved, Box<Response>> {
-        let reply = |status| Response::to(request, status, None);
+    fn judge(&mut self, visitor: Visitor<'_>, out: &mut Vec<Output>) -> Result<Proved, Box<Response>> {
+        let request = visitor.request;
+        let reply = |status| visitor.reply(status);
         if request.headers.to_tag().is_some() {
             let Some((handle, tag)) = self.dialog_of(request) else { return Err(Box::new(reply(481))) };
-            let asked = Asked { hop, request, tag: &tag };
-            return self.may_ask(now, handle, &asked, directory, out).map(|()| Proved::Nothing);
+            return self.may_ask(handle, &Asked { visitor, tag: &tag }, out).map(|()| Proved::Nothing);
         }
         match &request.method {
-            Method::Invite => self.caller(now, hop, request, directory, out),
+            Method::Invite => self.caller(visitor, out),
             Method::Register => match refusals::unacceptable(request, reply) {
                 Some(refusal) => Err(Box::new(refusal)),
-                None => self.registrant(now, hop, request, directory, out),
+                None => self.digest(visitor, out).map(|(user, account)| Proved::Registers { user, account }),
             },
             Method::Options => {
                 // A trunk's connection is its own before its first call.
-                drop(self.trunk_at(now, hop, request, directory, out));
+                drop(self.trunk_at(visitor, out));
                 let refusal = refusals::unacceptable(request, reply);
                 Err(Box::new(refusal.unwrap_or_else(|| refusals::options(reply))))
             }
@@ -98,40 +107,28 @@ impl Stack {
 
     /// An INVITE without a dialog. What it asks is looked at before its sender, so that a caller learns at once what we
     /// can't do for anybody.
-    fn caller(
-        &mut self,
-        now: Instant,
-        hop: &Hop,
-        request: &Request,
-        directory: &dyn Directory,
-        out: &mut Vec<Output>,
-    ) -> Result<Proved, Box<Response>> {
-        let reply = |status| Response::to(request, status, None);
+    fn caller(&mut self, visitor: Visitor<'_>, out: &mut Vec<Output>) -> Result<Proved, Box<Response>> {
+        let reply = |status| visitor.reply(status);
         let full = self.calls.len() >= self.core.config.max_calls;
-        let admitted = if full { Err(RETRY_AFTER) } else { directory.admit() };
+        let admitted = if full { Err(RETRY_AFTER) } else { visitor.directory.admit() };
         if let Err(seconds) = admitted {
             return Err(Box::new(reply(503).with("Retry-After", seconds.to_string())));
         }
-        if let Some(refusal) = refusals::unacceptable(request, reply) {
+        if let Some(refusal) = refusals::unacceptable(visitor.request, reply) {
             return Err(Box::new(refusal));
         }
-        if request.headers.max_forwards() == 0 {
+        if visitor.request.headers.max_forwards() == 0 {
             return Err(Box::new(reply(483)));
         }
-        self.source_of(now, hop, request, directory, out)
+        self.source_of(visitor, out)
     }
 
     /// Trunks speak for many: they have no share but the whole table.
-    fn find_room(
-        &self,
-        hop: &Hop,
-        request: &Request,
-        directory: &dyn Directory,
-    ) -> Result<(), Box<Response>> {
-        if self.core.transactions.has_room(hop) || directory.trunk(hop).is_some() {
+    fn find_room(&mut self, visitor: Visitor<'_>) -> Result<(), Box<Response>> {
+        if self.core.transactions.has_room(visitor.hop) || visitor.directory.trunk(visitor.hop).is_some() {
             return Ok(());
         }
-        let refusal = Response::to(request, 503, None).with("Retry-After", RETRY_AFTER.to_string());
-        Err(Box::new(refusal))
+        self.refusals.note(visitor.now, visitor.hop.remote, Reason::NoRoom);
+        Err(Box::new(visitor.reply(503).with("Retry-After", RETRY_AFTER.to_string())))
     }
 }

@@ -94,6 +94,12 @@ impl Agent {
         self.hear_within(SOON).await.unwrap_or_else(|| panic!("{} heard nothing", self.address))
     }
 
+    /// What it has not heard yet is of no interest.
+    pub fn forget_all(&self) {
+        let mut datagram = [0; 2048];
+        while self.socket.try_recv(&mut datagram).is_ok() {}
+    }
+
     /// The next message within this time.
     pub async fn hear_within(&self, time: Duration) -> Option<Heard> {
         let mut datagram = vec![0; 65_535];

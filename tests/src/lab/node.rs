@@ -6,7 +6,8 @@ use super::process::Process;
 use super::{Lab, SOON, built, eventually};
 use serde_json::{Value, json};
 use std::fmt;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::time::SystemTime;
@@ -280,13 +281,27 @@ impl Node {
         self.until_it_listens().await;
     }
 
+    /// It has let go of the connections by which that is seen, too: who counts its files counts none of them.
     async fn until_it_listens(&mut self) {
-        let wanted = [self.sip, self.sips, self.cti, self.cti_plain];
+        let mut wanted = vec![self.sip, self.sips, self.cti, self.cti_plain];
+        let mut seen = Vec::new();
         eventually("the node listens", SOON, async || {
             assert!(self.process.ended().is_none(), "the node ended at its start:\n{}", self.process.log());
-            wanted.iter().all(|address| TcpStream::connect(address).is_ok()).then_some(())
+            wanted.retain(|address| TcpStream::connect(address).map(|stream| seen.push(stream)).is_err());
+            wanted.is_empty().then_some(())
         })
         .await;
+        for mut stream in seen {
+            let waits = stream.shutdown(Shutdown::Write).and_then(|()| stream.set_read_timeout(Some(SOON)));
+            waits.expect("a connection");
+            // An alert may come before the end, or the end be a reset.
+            match stream.read_to_end(&mut Vec::new()) {
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "it closes who says nothing")
+                }
+            }
+        }
     }
 
     /// Its configuration.

@@ -10,7 +10,7 @@ use crate::config::names::{Kind, Names};
 use crate::config::{DirectoryNumber, ParkNumber, RoutePattern, SourcePort, Trunk, TrunkTransport};
 use device_model::Dn;
 use device_model::plan::Forwards;
-use security::tls::Trust;
+use security::tls::{self, TlsError, Trust};
 use sip::message::text::MAX_SHOWN;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,7 @@ pub(in crate::config) const TRUNK_KEYS: &[&str] = &[
     "digest",
     "source_port",
     "ca",
+    "crl",
     "tls_subject",
     "calling_search_space",
     "block_offnet_to_offnet",
@@ -136,9 +137,11 @@ pub(in crate::config) fn trunk(at: &At<'_>, names: &mut Names, report: &mut Repo
     let digest = fields.get("digest").and_then(|at| devices::digest(&at, names, report));
     let source_port = fields.get("source_port").and_then(|at| source_port(&at, report));
     let ca = fields.get("ca").and_then(|at| authority(&at, report));
+    let crl = fields.get("crl").and_then(|at| revocations(&at, ca.as_deref(), report));
     let tls_subject = fields.get("tls_subject").and_then(|at| at.name(253, report));
     let is_tls = transport == TrunkTransport::Tls;
-    for (key, misplaced) in [("source_port", is_tls), ("ca", !is_tls), ("tls_subject", !is_tls)] {
+    let tls_alone = ["ca", "crl", "tls_subject"].map(|key| (key, !is_tls));
+    for (key, misplaced) in tls_alone.into_iter().chain([("source_port", is_tls)]) {
         if let Some(at) = fields.get(key).filter(|_| misplaced) {
             let word =
                 if is_tls { "its certificate tells who a TLS trunk is, not a port" } else { "only over TLS" };
@@ -158,6 +161,7 @@ pub(in crate::config) fn trunk(at: &At<'_>, names: &mut Names, report: &mut Repo
         digest,
         source_port,
         ca,
+        crl,
         tls_subject: tls_subject.map(Into::into),
         calling_search_space,
         block_offnet_to_offnet,
@@ -177,12 +181,29 @@ fn source_port(at: &At<'_>, report: &mut Report) -> Option<SourcePort> {
 
 /// The text of a file with certificates; that they can be read is seen here, where the place is known.
 fn authority(at: &At<'_>, report: &mut Report) -> Option<Arc<str>> {
+    pem(at, report, |text| Trust::of(text, None).map(drop))
+}
+
+/// The text of a file with the revocation lists of a trunk's authority.
+fn revocations(at: &At<'_>, ca: Option<&str>, report: &mut Report) -> Option<Arc<str>> {
+    let Some(ca) = ca else {
+        at.wrong(report, "of a trunk's own `ca`; the cluster's authority has its crl.pem");
+        return None;
+    };
+    pem(at, report, |text| tls::lists_of(ca, text).and_then(|()| Trust::of(ca, Some(text))).map(drop))
+}
+
+fn pem(
+    at: &At<'_>,
+    report: &mut Report,
+    read: impl FnOnce(&str) -> Result<(), TlsError>,
+) -> Option<Arc<str>> {
     let path = super::path(at, at.name(4096, report)?);
     let shown = path.display();
     let text =
         super::short_file(&path, MAX_AUTHORITY_BYTES).map_err(|message| at.wrong(report, message)).ok()?;
-    match Trust::of(&text, None) {
-        Ok(_) => Some(text.into()),
+    match read(&text) {
+        Ok(()) => Some(text.into()),
         Err(error) => {
             at.wrong(report, format!("{shown}: {error}"));
             None

@@ -1,11 +1,14 @@
 //! Who sends: asked before a byte of a message is read, so that strangers cost little and take nothing from the known.
 
+use super::sieve::{Floods, Sieve, Source};
 use crate::io::now;
-use security::shares::{News, Place, Rate, Share, Shares, Who};
+use security::limits::{TooMany, network};
+use security::shares::{Bound, News, Place, Rate, Share, Shares, Who};
 use sip::Hop;
 use sip::port::ConnectionId;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -22,10 +25,13 @@ enum Way {
 
 impl Way {
     fn of(hop: &Hop) -> Self {
-        // A socket for both families sees IPv4 mapped into IPv6.
-        let remote = SocketAddr::new(hop.remote.ip().to_canonical(), hop.remote.port());
-        hop.connection.map_or(Way::Datagrams(remote), Way::Connection)
+        hop.connection.map_or(Way::Datagrams(canonical(hop.remote)), Way::Connection)
     }
+}
+
+/// A socket for both families sees IPv4 mapped into IPv6.
+fn canonical(remote: SocketAddr) -> SocketAddr {
+    SocketAddr::new(remote.ip().to_canonical(), remote.port())
 }
 
 #[derive(Debug)]
@@ -50,6 +56,8 @@ pub(in crate::io) struct Door {
     inner: Mutex<Inner>,
     /// Something was refused that nobody has been told of.
     rings: Notify,
+    /// Counts the sieves that were due.
+    sieves: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +68,7 @@ struct Inner {
     ways: HashMap<Who, VecDeque<Way>>,
     /// Connections on which nobody has proved anything yet.
     strangers: HashMap<ConnectionId, Who>,
+    floods: Floods,
 }
 
 impl Door {
@@ -70,9 +79,38 @@ impl Door {
     pub(in crate::io) fn ask(&self, hop: &Hop, bytes: usize) -> Result<Sender, Duration> {
         let now = now();
         let mut inner = self.inner();
-        let asked = inner.ask(now, hop, Rate::sip_price(bytes));
+        let (asked, sieve) = inner.ask(now, hop, Rate::sip_price(bytes));
+        if sieve {
+            self.sieves.fetch_add(1, Ordering::Relaxed);
+        }
         self.told_of(now, &inner, asked.is_err());
         asked
+    }
+
+    /// The sieve for the sockets, where it is another than that of the number, which becomes its own.
+    pub(super) fn sieve(&self, number: &mut u64) -> Option<Sieve> {
+        let newest = self.sieves.load(Ordering::Relaxed);
+        if *number == newest {
+            return None;
+        }
+        *number = newest;
+        let (now, inner) = (now(), self.inner());
+        let lives = |known: &Known| known.until.is_none_or(|until| until > now);
+        let known = inner.known.iter().filter_map(|(way, known)| match way {
+            Way::Datagrams(remote) if lives(known) => Some(*remote),
+            Way::Datagrams(_) | Way::Connection(_) => None,
+        });
+        Some(inner.floods.sieve(known))
+    }
+
+    /// Waits until floods are to be weighed again; for ever before the first one, and while there are none.
+    pub(super) async fn weighs(&self, number: u64) {
+        let next = if number == 0 { None } else { self.inner().floods.next_turn() };
+        let Some(next) = next else { return std::future::pending().await };
+        tokio::time::sleep_until(next.into()).await;
+        if self.inner().floods.turn(now()) {
+            self.sieves.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A place for a connection on which nothing was proved yet.
@@ -99,6 +137,14 @@ impl Door {
         let mut inner = self.inner();
         inner.leave(id);
         inner.unknow(Way::Connection(id));
+    }
+
+    /// Somebody was refused at a bound that is kept elsewhere in the shell.
+    pub(in crate::io) fn refused(&self, bound: Bound, who: &Who) {
+        let now = now();
+        let mut inner = self.inner();
+        inner.shares.note(now, bound, who, 1);
+        self.told_of(now, &inner, true);
     }
 
     /// Other shares, from now on.
@@ -136,23 +182,42 @@ impl Door {
 }
 
 impl Inner {
-    fn ask(&mut self, now: Instant, hop: &Hop, price: u64) -> Result<Sender, Duration> {
-        let known = self.known.get(&Way::of(hop));
-        let refused = match known.filter(|known| known.until.is_none_or(|until| until > now)) {
+    /// And whether another sieve is due, since a datagram was refused.
+    fn ask(&mut self, now: Instant, hop: &Hop, price: u64) -> (Result<Sender, Duration>, bool) {
+        let way = Way::of(hop);
+        let known = self.known.get(&way);
+        let taken = match known.filter(|known| known.until.is_none_or(|until| until > now)) {
             Some(Known { who: who @ Who::Device(_), .. }) => {
-                self.shares.take(now, Rate::SipOfDevice, who, price).map(|()| Sender::Known)
+                let source = Source::Way(canonical(hop.remote));
+                let taken = self.shares.take(now, Rate::SipOfDevice, who, price);
+                taken.map(|()| Sender::Known).map_err(|refused| (refused, Rate::SipOfDevice, source))
             }
             // A trunk speaks for many; its calls have their own bounds.
             Some(_) => Ok(Sender::Known),
-            None => {
-                let address = Who::address(hop.remote.ip());
-                let mine = self.shares.take(now, Rate::SipOfAddress, &address, price);
-                let shares = &mut self.shares;
-                mine.and_then(|()| shares.take(now, Rate::SipOfStrangers, &Who::Strangers, price))
-                    .map(|()| Sender::Stranger)
-            }
+            None => self.ask_stranger(now, hop.remote.ip(), price).map(|()| Sender::Stranger),
         };
-        refused.map_err(|too_many| too_many.retry_after)
+        let (refused, rate, source) = match taken {
+            Ok(sender) => return (Ok(sender), false),
+            Err(refused) => refused,
+        };
+        let share = self.shares.most(Share::Rate(rate));
+        // A connection is not read meanwhile: that is all that need be done.
+        let sieve = matches!(way, Way::Datagrams(_)) && self.floods.refused(now, source, price, share);
+        (Err(refused.retry_after), sieve)
+    }
+
+    fn ask_stranger(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        price: u64,
+    ) -> Result<(), (TooMany, Rate, Source)> {
+        let address = network(from);
+        let (mine, all) = (Rate::SipOfAddress, Rate::SipOfStrangers);
+        let taken = self.shares.take(now, mine, &Who::Address(address), price);
+        taken.map_err(|refused| (refused, mine, Source::Address(address)))?;
+        let taken = self.shares.take(now, all, &Who::Strangers, price);
+        taken.map_err(|refused| (refused, all, Source::Crowd))
     }
 
     fn admit(&mut self, now: Instant, id: ConnectionId, from: IpAddr) -> bool {
@@ -228,7 +293,7 @@ mod tests {
     }
 
     fn taken(door: &mut Inner, at: Instant, hop: &Hop) -> usize {
-        (0..100).filter(|_| door.ask(at, hop, 1).is_ok()).count()
+        (0..100).filter(|_| door.ask(at, hop, 1).0.is_ok()).count()
     }
 
     fn phone(name: &str) -> Who {
@@ -242,10 +307,10 @@ mod tests {
         door.learn(Way::of(&known), phone("SEP1"), Some(t0 + Duration::from_secs(60)));
         assert_eq!(taken(&mut door, t0, &stranger), 10);
         assert_eq!(taken(&mut door, t0, &hop("192.0.2.1:4001", None)), 0, "one address, one share");
-        assert_eq!(door.ask(t0, &known, 1), Ok(Sender::Known));
+        assert_eq!(door.ask(t0, &known, 1).0, Ok(Sender::Known));
         assert_eq!(taken(&mut door, t0, &known), 19, "a phone has a share, too");
         let late = t0 + Duration::from_secs(61);
-        assert_eq!(door.ask(late, &known, 1), Ok(Sender::Stranger), "its registration has ended");
+        assert_eq!(door.ask(late, &known, 1).0, Ok(Sender::Stranger), "its registration has ended");
     }
 
     #[test]
@@ -283,8 +348,8 @@ mod tests {
             door.learn(Way::Connection(ConnectionId(id)), phone("SEP1"), None);
         }
         assert_eq!((door.known.len(), door.ways.len()), (MAX_WAYS, 1));
-        assert_eq!(door.ask(t0, &hop("192.0.2.1:1", Some(0)), 1), Ok(Sender::Stranger));
-        assert_eq!(door.ask(t0, &hop("192.0.2.1:1", Some(most)), 1), Ok(Sender::Known));
+        assert_eq!(door.ask(t0, &hop("192.0.2.1:1", Some(0)), 1).0, Ok(Sender::Stranger));
+        assert_eq!(door.ask(t0, &hop("192.0.2.1:1", Some(most)), 1).0, Ok(Sender::Known));
         door.learn(Way::Connection(ConnectionId(most)), phone("SEP2"), None);
         for id in 0..=most {
             door.unknow(Way::Connection(ConnectionId(id)));

@@ -2,6 +2,7 @@
 
 mod door;
 pub(super) mod packet_info;
+mod sieve;
 mod stream;
 mod udp;
 mod unreachable;

@@ -1,5 +1,6 @@
 //! Datagrams of a socket that is bound to every address of its machine: to which of them each came, and from which one
-//! leaves. Without that an answer may leave from another address than it was asked at, and is dropped on its way.
+//! leaves. Without that an answer may leave from another address than it was asked at, and is dropped on its way. And of any
+//! socket how many the system threw away.
 
 use nix::libc;
 use nix::sys::socket::{
@@ -8,6 +9,13 @@ use nix::sys::socket::{
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd};
+
+/// From now on the socket tells how many datagrams were thrown away. Where the system can't, nothing is told.
+pub fn count_lost(socket: &impl AsFd) {
+    if let Err(error) = setsockopt(socket, sockopt::RxqOvfl, &1) {
+        tracing::debug!(%error, "what is lost over UDP is not counted");
+    }
+}
 
 /// From now on the socket tells where its datagrams came to.
 ///
@@ -21,24 +29,43 @@ pub fn enable(socket: &impl AsFd, ipv4: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// A datagram, where it came from, and to which of our addresses.
+/// A datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Its bytes.
+    pub read: usize,
+    /// Where it came from.
+    pub remote: SocketAddr,
+    /// To which of our addresses, where that was asked.
+    pub own: Option<IpAddr>,
+    /// How many were thrown away before it since the socket was made, if any.
+    pub lost: Option<u32>,
+}
+
+/// The next datagram.
 ///
 /// # Errors
 /// What the system says; `WouldBlock` when there is none.
-pub fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
-    let mut space = nix::cmsg_space!(libc::in6_pktinfo);
+pub fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut space = nix::cmsg_space!(libc::in6_pktinfo, u32);
     let mut pieces = [IoSliceMut::new(buffer)];
     let message =
         recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut pieces, Some(&mut space), MsgFlags::empty())?;
-    let own = message.cmsgs()?.find_map(|control| match control {
-        ControlMessageOwned::Ipv4PacketInfo(info) => {
-            Some(IpAddr::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())))
+    let (mut own, mut lost) = (None, None);
+    for control in message.cmsgs()? {
+        match control {
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                own = Some(IpAddr::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())));
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                own = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
+            }
+            ControlMessageOwned::RxqOvfl(count) => lost = Some(count),
+            _ => {}
         }
-        ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr))),
-        _ => None,
-    });
-    let from = message.address.as_ref().and_then(address).ok_or(io::ErrorKind::InvalidData)?;
-    Ok((message.bytes, from, own))
+    }
+    let remote = message.address.as_ref().and_then(address).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Received { read: message.bytes, remote, own, lost })
 }
 
 /// Sends from this address of ours; from any without one.
@@ -94,12 +121,13 @@ mod tests {
                 let phone = UdpSocket::bind((own, 0)).expect("bound");
                 phone.send_to(b"OPTIONS", (own, port)).expect("sent");
                 let mut buffer = [0; 100];
-                let (length, from, to) = receive(&node, &mut buffer).expect("received");
+                let received = receive(&node, &mut buffer).expect("received");
+                let (length, from) = (received.read, received.remote);
                 assert_eq!(
-                    (&buffer[..length], from, to),
+                    (&buffer[..length], from, received.own),
                     (&b"OPTIONS"[..], phone.local_addr().expect("bound"), Some(own))
                 );
-                send(&node, b"200", to, from).expect("sent");
+                send(&node, b"200", received.own, from).expect("sent");
                 let (length, asked) = phone.recv_from(&mut buffer).expect("received");
                 assert_eq!((&buffer[..length], asked), (&b"200"[..], SocketAddr::new(own, port)));
             }

@@ -1,8 +1,9 @@
 //! SIP over UDP.
 
-use super::{Door, SipContext, packet_info, unreachable};
+use super::packet_info::{self, Received};
+use super::{Door, SipContext, unreachable};
 use crate::io::counters::Counters;
-use crate::io::queue::{Event, Lanes, Queue, Refusal};
+use crate::io::queue::{Event, Gone, Lanes, Queue, Refusal};
 use crate::io::run::Task;
 use crate::node::Input;
 use sip::Hop;
@@ -17,6 +18,8 @@ use tracing::debug;
 
 /// The longest datagram that there is.
 const MAX_DATAGRAM: usize = 65_535;
+/// Datagrams that are taken before other tasks have their turn.
+const DRAINED: usize = 512;
 /// Datagrams that wait while the kernel takes no more.
 const WAITING_DATAGRAMS: usize = 1024;
 
@@ -111,48 +114,88 @@ pub(in crate::io) async fn receive(
     door: Arc<Door>,
     counters: Arc<Counters>,
 ) {
+    let mut inlet = Inlet { socket, local, lanes, door, counters, sieve: 0, lost: 0 };
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
-        let (read, remote, own) = match receive_one(&socket, local, &mut buffer).await {
-            Ok(received) => received,
-            // An ICMP message about something sent before; the socket itself is well.
-            Err(error) => {
-                debug!(%error, "receiving over UDP");
-                continue;
-            }
-        };
-        if read == 0 {
-            continue;
+        tokio::select! {
+            readable = inlet.socket.readable() => match readable {
+                Ok(()) => {}
+                Err(error) => debug!(%error, "receiving over UDP"),
+            },
+            // While a sieve is there it is looked whether it is still needed.
+            () = inlet.door.weighs(inlet.sieve) => {}
         }
-        counters.datagrams_received.add();
-        let local = own.map_or(local, |own| SocketAddr::new(own, local.port()));
-        let hop = Hop { transport: Transport::Udp, local, remote, connection: None };
-        // Who sends too much is refused before anything of it is looked at; SIP repeats what was honest.
-        let Ok(sender) = door.ask(&hop, read) else {
-            counters.datagrams_refused.add();
-            continue;
-        };
-        match lanes
-            .datagrams(sender)
-            .try_send(Event::Input(Input::Sip { hop, bytes: buffer[..read].to_vec() }))
-        {
-            Ok(()) => {}
-            Err(Refusal::Full) => counters.datagrams_dropped.add(),
-            Err(Refusal::Gone) => return,
+        inlet.fit_sieve();
+        if inlet.drain(&mut buffer) == Err(Gone) {
+            return;
         }
+        // Whatever a flood leaves in it, others have their turn.
+        tokio::task::yield_now().await;
     }
 }
 
-/// A datagram; of a socket that is bound to every address, also to which of them it came.
-async fn receive_one(
-    socket: &UdpSocket,
+/// Where a socket's datagrams go.
+struct Inlet {
+    socket: Arc<UdpSocket>,
     local: SocketAddr,
-    buffer: &mut [u8],
-) -> std::io::Result<(usize, SocketAddr, Option<IpAddr>)> {
-    if local.ip().is_unspecified() {
-        return socket.async_io(Interest::READABLE, || packet_info::receive(socket, buffer)).await;
+    lanes: Lanes<Queue>,
+    door: Arc<Door>,
+    counters: Arc<Counters>,
+    /// Which sieve is before the socket.
+    sieve: u64,
+    /// What the system had thrown away by the last datagram.
+    lost: u32,
+}
+
+impl Inlet {
+    fn fit_sieve(&mut self) {
+        if let Some(sieve) = self.door.sieve(&mut self.sieve) {
+            sieve.fit(&*self.socket, self.local.is_ipv4());
+        }
     }
-    socket.recv_from(buffer).await.map(|(read, remote)| (read, remote, None))
+
+    /// Takes what waits in the system, without a pause: what a flood leaves no room for is lost.
+    fn drain(&mut self, buffer: &mut [u8]) -> Result<(), Gone> {
+        for _ in 0..DRAINED {
+            let read = || packet_info::receive(&*self.socket, buffer);
+            match self.socket.try_io(Interest::READABLE, read) {
+                Ok(received) => self.take(received, buffer)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // An ICMP message about something sent before; the socket itself is well.
+                Err(error) => debug!(%error, "receiving over UDP"),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, received: Received, buffer: &[u8]) -> Result<(), Gone> {
+        let Received { read, remote, own, lost } = received;
+        if let Some(lost) = lost {
+            self.counters.datagrams_lost.add_many(u64::from(lost.wrapping_sub(self.lost)));
+            self.lost = lost;
+        }
+        if read == 0 {
+            return Ok(());
+        }
+        self.counters.datagrams_received.add();
+        let local = own.map_or(self.local, |own| SocketAddr::new(own, self.local.port()));
+        let hop = Hop { transport: Transport::Udp, local, remote, connection: None };
+        // Who sends too much is refused before anything of it is looked at; SIP repeats what was honest.
+        let Ok(sender) = self.door.ask(&hop, read) else {
+            self.counters.datagrams_refused.add();
+            self.fit_sieve();
+            return Ok(());
+        };
+        let input = Event::Input(Input::Sip { hop, bytes: buffer[..read].to_vec() });
+        match self.lanes.datagrams(sender).try_send(input) {
+            Ok(()) => Ok(()),
+            Err(Refusal::Full) => {
+                self.counters.datagrams_dropped.add();
+                Ok(())
+            }
+            Err(Refusal::Gone) => Err(Gone),
+        }
+    }
 }
 
 /// Sends once it can be sent; of a socket that is bound to every address, from the one that is asked for.

@@ -85,6 +85,43 @@ async fn datagrams_that_find_the_queue_full_are_dropped_and_counted() {
 }
 
 #[tokio::test]
+async fn a_udp_socket_has_the_buffer_that_the_system_grants() {
+    let most: usize = std::fs::read_to_string("/proc/sys/net/core/rmem_max")
+        .map_or(usize::MAX, |text| text.trim().parse().expect("a number"));
+    for wanted in [64 << 10, 100 << 10, 1 << 30] {
+        let own = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listen = Listen { sip_udp: vec![own, own], sip_udp_buffer_bytes: wanted, ..Listen::default() };
+        let bound = bind(&listen).await.expect("free ports");
+        assert_eq!(bound.addresses.sip_udp_buffer_bytes, wanted.min(most));
+    }
+}
+
+/// A phone waits for a turn of all else, not for all of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_applications_have_waiting_does_not_delay_sip() {
+    const FRAMES: usize = 60;
+    let mut house = house(Wishes::default()).await;
+    let (client, counters) = (udp_client(&house).await, Arc::clone(&house.running.counters));
+    let mut application = house.plain().await;
+    HELD.store(true, Ordering::Relaxed);
+    application.write_all(format!("hold\n{}", "busy 5\n".repeat(FRAMES)).as_bytes()).await.expect("written");
+    while soon(house.seen.recv()).await.expect("it lives") != "held" {}
+    client.send(b"OPTIONS sip:mark SIP/2.0\r\nContent-Length: 0\r\n\r\n").await.expect("sent");
+    soon(async {
+        while counters.datagrams_received.value() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    HELD.store(false, Ordering::Relaxed);
+    let mut before = 0;
+    while soon(house.seen.recv()).await.expect("it lives") != "mark" {
+        before += 1;
+    }
+    assert!(before < 5, "{before} of {FRAMES} came before");
+}
+
+#[tokio::test]
 async fn messages_on_a_stream_come_back_in_order_however_it_is_cut() {
     let house = house(Wishes::default()).await;
     let all: String = (0..100).map(message).collect();

@@ -34,7 +34,7 @@ impl WebDoor {
         let (limits, tls) = (Arc::new(ArcSwap::from_pointee(limits)), Arc::new(ArcSwap::from_pointee(tls)));
         let alive = Alive::of_nobody();
         let cti = CtiShell::new(inlet, limits, counters, tls, alive, Patience::default());
-        let shell = Arc::new(WebShell::new(Arc::new(cti), Arc::new(Readiness::default())));
+        let shell = Arc::new(WebShell::new(Arc::new(cti), Arc::new(Readiness::default()), Arc::default()));
         Self { router: router(&shell), inputs, links: HashMap::new(), step: 0 }
     }
 
