@@ -153,7 +153,7 @@ impl Registrar {
     /// Handles a REGISTER of an account that has proved itself as `user`; what is to be told and kept goes to `out`.
     ///
     /// 403 for an address of record that isn't the account's, whether it exists or not, and for more contacts at once
-    /// than there may be; 400 for contacts that can't be read; 423; 500 for what comes out of order; else 200 with all
+    /// than there may be; 400 for contacts or a Path that can't be read; 423; 500 for what comes out of order; else 200 with all
     /// contacts of the address of record.
     #[allow(clippy::too_many_arguments)] // one door for the one thing the registrar does
     pub fn register(
@@ -305,7 +305,9 @@ impl Registrar {
     pub fn restore(&mut self, now: Instant, id: u64, kept: KeptBinding, out: &mut Vec<Output>) {
         self.next_id = self.next_id.max(id);
         let hop = way::without_connection((kept.transport, kept.remote), &self.listen);
-        let (Some(hop), Ok(contact)) = (hop.filter(|_| kept.expires_at > now), Uri::read(&kept.contact))
+        let readable = kept.path.iter().all(|path| NameAddr::read(path).is_ok());
+        let (Some(hop), Ok(contact)) =
+            (hop.filter(|_| readable && kept.expires_at > now), Uri::read(&kept.contact))
         else {
             return out.push(Output::Keep(BindingRecord::Gone(id)));
         };
@@ -351,6 +353,10 @@ impl Registrar {
     /// Checks a whole REGISTER before anything of it is done (RFC 3261 §10.3 steps 6 and 7).
     fn plan(&self, request: &Request, owner: &Owner) -> Result<Vec<Change>, u16> {
         let contacts = request.headers.contacts().map_err(|_| 400_u16)?;
+        // It becomes the Route of what is sent there.
+        if request.headers.name_addrs("Path").is_err() {
+            return Err(400);
+        }
         let header = request.headers.number("Expires");
         if contacts.iter().any(NameAddr::is_star) {
             if contacts.len() > 1 || header != Some(0) {

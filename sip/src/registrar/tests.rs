@@ -424,12 +424,15 @@ fn another_life_goes_on_with_what_was_kept() {
     bench.now += Duration::from_secs(100);
     for (id, mut binding) in kept {
         bench.registrar.restore(bench.now, id, binding.clone(), &mut bench.out);
+        let mut broken = binding.clone();
+        broken.path.push("<si%:192.0.2.1;lr>".into());
+        bench.registrar.restore(bench.now, id + 200, broken, &mut bench.out);
         binding.expires_at = bench.now;
         bench.registrar.restore(bench.now, id + 100, binding, &mut bench.out);
     }
     let gone =
         bench.out.iter().filter(|output| matches!(output, Output::Keep(BindingRecord::Gone(_)))).count();
-    assert_eq!((gone, bench.told()), (2, vec![1, 2]), "what is over is not brought back");
+    assert_eq!((gone, bench.told()), (4, vec![1, 2]), "what is over or can't be read is not brought back");
     assert_eq!(way(&bench, "100"), Some((Transport::Udp, "192.0.2.1:5070".into(), false)));
     assert_eq!(way(&bench, "101"), Some((Transport::Tcp, "192.0.2.1:6".into(), false)));
     assert_eq!(bench.registrar.contacts("SEP1", "101")[0].path, ["<sip:192.0.2.1:6;transport=tcp;lr>"]);
@@ -492,4 +495,17 @@ fn a_flood_without_credentials_leaves_nothing() {
         assert_eq!(bench.handle(&request).status, 401);
     }
     assert_eq!((bench.registrar.len(), bench.authenticator.remembered(), bench.out.len()), (0, 0, 0));
+}
+
+/// A Path is the Route of what is sent there: one that nobody can read would break each of our requests.
+#[test]
+fn a_path_that_cannot_be_read_is_refused() {
+    let mut bench = Bench::new();
+    let contact = "Contact: <sip:a@192.0.2.1:5070>\r\n";
+    for path in ["<si%:192.0.2.1;lr>", "<sip:192.0.2.1;lr>, <sip :x>", "<sip:192.0.2.1;lr"] {
+        let response = bench.register("100", &format!("{contact}Path: {path}\r\n"));
+        assert_eq!(response.status, 400, "{path}");
+    }
+    assert_eq!(bench.registrar.count("SEP1"), 0);
+    assert_eq!(bench.register("100", &format!("{contact}Path: <sip:192.0.2.1;lr>\r\n")).status, 200);
 }
