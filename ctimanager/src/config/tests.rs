@@ -426,6 +426,28 @@ fn hostile_yaml_is_bounded() {
     assert_eq!(mistakes("# nothing\n"), ["f.yaml:0:0: the configuration is empty"]);
 }
 
+/// The library counts bytes in directives.
+#[test]
+fn a_mistake_is_never_behind_the_end_of_its_line() {
+    for (text, place) in [
+        ("%\u{fffd}\0", "f.yaml:1:4: "),
+        ("# äö\r\n%äöü äöü äöü\n", "f.yaml:"),
+        ("%é é\ré: [\r%é é é é é\0", "f.yaml:"),
+        ("é: [é, é, é", "f.yaml:"),
+    ] {
+        let all = mistakes(text);
+        assert!(!all.is_empty(), "{text:?}");
+        for mistake in all {
+            assert!(mistake.starts_with(place), "{text:?}: {mistake}");
+            let numbers: Vec<usize> = mistake.split(':').skip(1).map_while(|n| n.parse().ok()).collect();
+            let line =
+                text.split(['\n', '\r']).filter(|line| !line.is_empty()).nth(numbers[0].saturating_sub(1));
+            let length = line.map_or(0, |line| line.chars().count());
+            assert!(numbers[1] <= length + 1, "{text:?}: {mistake}");
+        }
+    }
+}
+
 #[test]
 fn what_is_listed_is_bounded() {
     let values = format!("x: [{}]", "x,".repeat(1_000_000));

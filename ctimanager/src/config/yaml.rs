@@ -42,7 +42,7 @@ pub(super) struct Entry {
 
 /// Reads one document. `None` when there is none, or when it is broken: then the report says where.
 pub(super) fn parse(file: &Arc<str>, text: &str, report: &mut Report) -> Option<Node> {
-    let mut builder = Builder::new(file.clone());
+    let mut builder = Builder::new(file.clone(), text);
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let step = match event {
@@ -57,6 +57,16 @@ pub(super) fn parse(file: &Arc<str>, text: &str, report: &mut Report) -> Option<
         }
     }
     builder.root
+}
+
+/// Lines end as YAML's do: with a line feed, a carriage return, or both.
+fn lengths_of_lines(text: &str) -> Vec<u32> {
+    let mut lengths = Vec::new();
+    for line in text.split('\n') {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        lengths.extend(line.split('\r').map(|part| u32::try_from(part.chars().count()).unwrap_or(u32::MAX)));
+    }
+    lengths
 }
 
 struct Broken {
@@ -81,6 +91,8 @@ enum Key {
 
 struct Builder {
     file: Arc<str>,
+    /// How many characters each line has.
+    lines: Vec<u32>,
     open: Vec<Open>,
     root: Option<Node>,
     documents: usize,
@@ -96,9 +108,10 @@ struct Cost {
 }
 
 impl Builder {
-    fn new(file: Arc<str>) -> Self {
+    fn new(file: Arc<str>, text: &str) -> Self {
         Self {
             file,
+            lines: lengths_of_lines(text),
             open: Vec::new(),
             root: None,
             documents: 0,
@@ -108,9 +121,13 @@ impl Builder {
         }
     }
 
+    /// Where a mark is. The parser counts some characters of a directive as often as they have bytes; nobody looks for a
+    /// mistake behind the end of its line.
     fn place(&self, mark: Marker) -> Place {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Place { file: self.file.clone(), line: number(mark.line()), column: number(mark.col() + 1) }
+        let longest = mark.line().checked_sub(1).and_then(|line| self.lines.get(line));
+        let column = number(mark.col()).min(longest.copied().unwrap_or(u32::MAX - 1)) + 1;
+        Place { file: self.file.clone(), line: number(mark.line()), column }
     }
 
     fn take(&mut self, event: &Event<'_>, span: Span, report: &mut Report) -> Result<(), Broken> {
