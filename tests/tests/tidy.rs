@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &["device-model"]),
     ("client", &["device-model", "media", "protocol", "security"]),
     ("ctimanager", &["client", "device-model", "protocol", "security", "sip"]),
-    ("tests", &["client", "ctimanager", "device-model", "protocol", "security", "sip"]),
+    ("tests", &["client", "ctimanager", "device-model", "media", "protocol", "security", "sip"]),
 ];
 
 /// The same among the folders of `ctimanager/src`: whom each may name.

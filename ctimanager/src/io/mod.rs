@@ -35,6 +35,7 @@ pub use certificates::{
 pub use control::{Answer, Request};
 pub use counters::Counters;
 pub use logging::{LogFormat, Logging, USUAL_LOG, report_panics, start_logging};
+pub use registrations::{read_journal, write_journal};
 pub use reload::FileReload;
 pub use run::{
     Keeping, KeptRegistrations, Limits, Patience, Reload, Reloaded, Running, Setup, StopCause,

@@ -157,6 +157,21 @@ fn parse(bytes: &[u8]) -> Result<BTreeMap<u64, (String, Registration)>, String> 
     Ok(live)
 }
 
+/// What a journal's bytes say, by id.
+///
+/// # Errors
+/// A sentence that says why they are no journal.
+pub fn read_journal(bytes: &[u8]) -> Result<BTreeMap<u64, Registration>, String> {
+    Ok(parse(bytes)?.into_iter().map(|(id, (_, registration))| (id, registration)).collect())
+}
+
+/// A journal of these lines, each with its checksum; what is in them may be anything.
+#[must_use]
+pub fn write_journal<'a>(lines: impl IntoIterator<Item = &'a str>) -> String {
+    let lines = lines.into_iter().map(|json| format!("{:016x} {json}\n", checksum(json)));
+    std::iter::once(format!("{HEAD}\n")).chain(lines).collect()
+}
+
 /// FNV-1a: it tells a damaged line, not a forged one.
 fn checksum(text: &str) -> u64 {
     text.bytes()

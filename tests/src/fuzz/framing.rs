@@ -1,20 +1,24 @@
 //! Streams cut into frames: the same ones come out however the bytes were cut on their way.
 
 use super::food::Food;
-use protocol::frame::{Decoder, MAX_LINE_BYTES};
+use protocol::frame::Decoder;
 use sip::frame::{Frame, StreamFramer};
 
-/// A long stretch of the same byte, which a short input can't hold: this byte, and how many 64 KiB of `x`.
+/// A long stretch of the same byte, which a short input can't hold: this byte, and how many `unit`s of `x`.
 const STRETCH: u8 = 0xf5;
+/// What a stretch is counted in where a limit is a mebibyte, and where it is 64 KiB.
+pub(super) const LONG: usize = 64 * 1024;
+const SHORT: usize = 4 * 1024;
 
-/// NDJSON: the lines of a plain reading come out for every cutting, the limit holds to the byte.
+/// NDJSON: the lines of a plain reading come out for every cutting, the limit holds to the byte. The fourth byte is the limit:
+/// the protocol's own would take streams that cost a thousand times as much (`a_line_of_one_mebibyte_is_read…` is at it).
 pub(super) fn ndjson(data: &[u8]) {
-    let (cuts, data) = data.split_at(data.len().min(4));
-    let stream = stretched(data);
-    let (expected, too_long) = plain_lines(&stream);
-    let mut decoder = Decoder::new();
+    let (cuts, stream) = data.split_at(data.len().min(4));
+    let limit = usize::from(cuts.get(3).copied().unwrap_or(0));
+    let (expected, too_long) = plain_lines(stream, limit);
+    let mut decoder = Decoder::within(limit);
     let (mut lines, mut broken) = (Vec::new(), false);
-    for part in cut(&stream, cuts) {
+    for part in cut(stream, cuts) {
         broken |= decoder.push(part).is_err();
         lines.extend(std::iter::from_fn(|| decoder.next_line()));
         if broken {
@@ -27,14 +31,14 @@ pub(super) fn ndjson(data: &[u8]) {
 }
 
 /// The lines before the first that is too long, and whether there is one.
-fn plain_lines(stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
+fn plain_lines(stream: &[u8], limit: usize) -> (Vec<Vec<u8>>, bool) {
     let mut lines = Vec::new();
     let mut pieces = stream.split(|byte| *byte == b'\n').peekable();
     while let Some(piece) = pieces.next() {
         let whole = pieces.peek().is_some();
         let line = if whole { piece.strip_suffix(b"\r").unwrap_or(piece) } else { piece };
         // Of an unfinished line one byte more may be the `\r` of its end.
-        if line.len() > MAX_LINE_BYTES + usize::from(!whole) {
+        if line.len() > limit + usize::from(!whole) {
             return (lines, true);
         }
         if whole && !line.is_empty() {
@@ -47,7 +51,7 @@ fn plain_lines(stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
 /// SIP over a stream: the same frames, or the same fault after the same frames.
 pub(super) fn sip_stream(data: &[u8]) {
     let (cuts, data) = data.split_at(data.len().min(4));
-    let stream = stretched(data);
+    let stream = stretched(data, SHORT);
     let whole = sip_frames([&stream[..]].into_iter());
     let held: usize = whole
         .0
@@ -81,7 +85,8 @@ fn sip_frames<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<Frame>, Option<
     (frames, None)
 }
 
-pub(super) fn stretched(data: &[u8]) -> Vec<u8> {
+/// The bytes with their stretches, three at most.
+pub(super) fn stretched(data: &[u8], unit: usize) -> Vec<u8> {
     let mut stream = Vec::with_capacity(data.len());
     let mut stretches = 0;
     let mut food = Food(data);
@@ -89,7 +94,7 @@ pub(super) fn stretched(data: &[u8]) -> Vec<u8> {
         match food.byte() {
             STRETCH if stretches < 3 => {
                 stretches += 1;
-                let length = usize::from(food.byte() % 18) * 64 * 1024;
+                let length = usize::from(food.byte() % 18) * unit;
                 stream.resize(stream.len() + length, b'x');
             }
             byte => stream.push(byte),

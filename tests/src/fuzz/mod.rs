@@ -3,13 +3,17 @@
 //! `fuzz/` feeds them what a coverage-guided fuzzer finds (`scripts/fuzz.sh`); `tests/tests/fuzz.rs` feeds them the
 //! samples and a few thousand changes of these on every run of the tests, the same each time.
 
+mod certificates;
 mod config;
 mod cti;
 mod food;
 mod framing;
+mod kept;
 mod media;
 mod node;
+mod parties;
 mod samples;
+mod sdk;
 mod sip;
 mod websocket;
 mod wire;
@@ -25,24 +29,52 @@ pub struct Target {
     pub run: fn(&[u8]),
     /// Inputs that get far.
     pub samples: fn() -> Vec<Vec<u8>>,
+    /// The longest input that a fuzzer should try, in bytes: beyond it each only takes longer.
+    pub max_len: usize,
+}
+
+impl Target {
+    /// How often it must have been run before anybody may say that it was fuzzed.
+    #[must_use]
+    pub fn executions_wanted(&self) -> u64 {
+        // A whole node, or the whole SDK with its runtime.
+        if matches!(self.name, "node" | "registrations" | "sessions") { 100_000 } else { 1_000_000 }
+    }
+}
+
+const fn of(name: &'static str, run: fn(&[u8]), samples: fn() -> Vec<Vec<u8>>, max_len: usize) -> Target {
+    Target { name, run, samples, max_len }
 }
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    Target { name: "ndjson", run: framing::ndjson, samples: samples::ndjson },
-    Target { name: "sip_stream", run: framing::sip_stream, samples: samples::sip_stream },
-    Target { name: "websocket", run: websocket::websocket, samples: samples::websocket },
-    Target { name: "session", run: cti::session, samples: samples::session },
-    Target { name: "methods", run: cti::methods, samples: samples::methods },
-    Target { name: "client", run: cti::client, samples: samples::client },
-    Target { name: "sip_message", run: sip::message, samples: samples::sip_message },
-    Target { name: "sip_values", run: sip::values, samples: samples::sip_values },
-    Target { name: "sip_stack", run: sip::stack, samples: samples::sip_stack },
-    Target { name: "sdp", run: media::sdp, samples: samples::sdp },
-    Target { name: "rtp", run: media::rtp, samples: samples::rtp },
-    Target { name: "config", run: config::config, samples: samples::config },
-    Target { name: "node", run: node::node, samples: samples::node },
+    of("ndjson", framing::ndjson, samples::ndjson, 1024),
+    of("sip_stream", framing::sip_stream, samples::sip_stream, 2048),
+    of("websocket", websocket::websocket, samples::websocket, 2048),
+    of("session", cti::session, samples::session, 2048),
+    of("methods", cti::methods, samples::methods, 1024),
+    of("client", cti::client, samples::client, 2048),
+    of("provider", sdk::provider, samples::more::provider, 4096),
+    of("sip_message", sip::message, samples::sip_message, 2048),
+    of("sip_values", sip::values, samples::sip_values, 512),
+    of("sip_stack", sip::stack, samples::sip_stack, 4096),
+    of("parties", parties::parties, samples::more::parties, 2048),
+    of("sdp", media::sdp, samples::sdp, 2048),
+    of("rtp", media::rtp, samples::rtp, 2048),
+    of("stream", media::stream, samples::more::stream, 2048),
+    of("wav", media::wav, samples::more::wav, 1024),
+    of("certificates", certificates::certificates, samples::more::certificates, 2048),
+    of("config", config::config, samples::config, 4096),
+    of("registrations", kept::registrations, samples::more::registrations, 2048),
+    of("sessions", kept::sessions, samples::more::sessions, 4096),
+    of("node", node::node, samples::node, 4096),
 ];
+
+/// What stands in inputs, for a fuzzer that puts them together.
+#[must_use]
+pub fn words() -> &'static [&'static [u8]] {
+    samples::WORDS
+}
 
 /// The target of this name.
 #[must_use]

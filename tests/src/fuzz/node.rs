@@ -3,14 +3,17 @@
 use super::food::steps;
 use super::wire::Wire;
 use crate::sim::scene;
-use ctimanager::node::{AdminRequest, AdminToken, CtiTransport, Input, Node, Output};
+use ctimanager::node::{AdminRequest, AdminToken, CtiTransport, Input, Node, Output, Settings};
 use protocol::{ConnectionId, rpc};
 use serde_json::Value;
 use sip::{Hop, Transport};
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 const CONNECTIONS: u64 = 4;
+/// The wall clock of the beginning, seconds since the epoch.
+pub(super) const WALL: u64 = 1_800_000_000;
 
 /// A script for everybody around one node. After each step the node's rooms agree with each other; each request of an
 /// application has one answer; when all have gone nothing is left.
@@ -27,8 +30,10 @@ pub(super) fn node(data: &[u8]) {
     world.end();
 }
 
-struct World {
+pub(super) struct World {
     node: Node,
+    /// It may say what is to be kept.
+    keeps: bool,
     now: Instant,
     wall: SystemTime,
     wire: Wire,
@@ -49,13 +54,17 @@ struct Application {
 }
 
 impl World {
-    fn new() -> Self {
-        let mut node = Node::new(scene::settings(scene::TIGHT, &[]), [7; 32], 1);
+    pub(super) fn new() -> Self {
+        // Reading it takes longer than most scripts.
+        static SETTINGS: OnceLock<Arc<Settings>> = OnceLock::new();
+        let settings = SETTINGS.get_or_init(|| scene::settings(scene::TIGHT, &[]));
+        let mut node = Node::new(Arc::clone(settings), [7; 32], 1);
         node.watch_permissions();
         Self {
             node,
+            keeps: false,
             now: Instant::now(),
-            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(WALL),
             wire: Wire::default(),
             connections: BTreeMap::new(),
             last_connection: 0,
@@ -67,7 +76,13 @@ impl World {
         }
     }
 
-    fn step(&mut self, letter: u8, rest: &[u8]) {
+    /// What an earlier life left, and that this one is to leave the like.
+    pub(super) fn restore(&mut self, input: Input) {
+        self.keeps = true;
+        self.input(input);
+    }
+
+    pub(super) fn step(&mut self, letter: u8, rest: &[u8]) {
         match letter {
             b'1'..=b'4' => self.sip(&format!("10.0.0.1{}:5060", char::from(letter)), rest),
             b'S' => self.sip("10.0.0.66:5060", rest),
@@ -200,8 +215,9 @@ impl World {
             | Output::Report(_)
             | Output::Audit(_)
             | Output::Discard(_) => {}
-            Output::Registrations(_) => panic!("nobody asked it to keep registrations"),
-            Output::Persist(_) => panic!("nobody asked it to keep anything"),
+            Output::Registrations(_) | Output::Persist(_) => {
+                assert!(self.keeps, "nobody asked it to keep anything");
+            }
             Output::Stopped => panic!("nobody asked it to stop"),
         }
     }
@@ -242,7 +258,7 @@ impl World {
 
     /// The applications go, the phones and the trunk fall silent: requests are answered within a minute, and two hours
     /// later nothing is left.
-    fn end(mut self) {
+    pub(super) fn end(mut self) {
         self.pass(Duration::from_secs(5));
         let living: Vec<u64> =
             self.connections.iter().filter(|(_, a)| !a.closed).map(|(which, _)| *which).collect();

@@ -1,5 +1,7 @@
 //! Inputs that get far, most of them from the tests' own files.
 
+pub(super) mod more;
+
 use super::food;
 
 /// What a change may put in.
@@ -188,11 +190,11 @@ const REQUESTS: &[(&str, &str)] = &[
 pub(super) fn ndjson() -> Vec<Vec<u8>> {
     let lines = |cuts: &[u8], rest: &[u8]| [cuts, rest].concat();
     vec![
-        lines(&[3, 0, 7, 1], b"{\"a\":1}\r\n\n[2]\n\r\ntail"),
-        lines(&[255; 4], b"\xf5\x10\n{}\n"),
-        lines(&[255; 4], b"{}\n\xf5\x0fxxxx\r\n\xf5\x10x\n"),
-        lines(&[0; 4], b"\xf5\x10\r"),
-        lines(&[200, 9, 31, 77], b"\xf5\x10\r\n\xf5\x10x"),
+        lines(&[3, 0, 7, 1], b"{}\r\n\n[\r\n\r\ntail"),
+        lines(&[255, 255, 255, 255], b"{\"a\":1}\r\n\n[2]\n\r\ntail"),
+        lines(&[4, 1, 0, 9], b"{\"n\":123}\r\n{\"n\":123}\r{\"n\":1234}\n"),
+        lines(&[0, 0, 0, 8], b"{\"n\":12}\r"),
+        lines(&[200, 9, 31, 4], b"{}  \r\n{}   x"),
     ]
 }
 
@@ -237,7 +239,7 @@ pub(super) fn websocket() -> Vec<Vec<u8>> {
         frames([9; 4], &[short(0x88, b"\x03"), short(text, b"after")]),
         frames([255; 4], &[frame(text, MIB, b"\xf5\x10"), short(text, b"after")]),
         frames([255; 4], &[frame(text, MIB + 1, b"\xf5\x10x"), short(text, b"after")]),
-        frames([200, 9, 31, 77], &[frame(part, MIB - 1, b"\xf5\x0f\xf5\x00"), short(text, b"")]),
+        frames([200, 9, 31, 255], &[frame(part, MIB - 1, b"\xf5\x0f\xf5\x00"), short(text, b"")]),
         frames(
             [255; 4],
             &[frame(part, MIB, b"\xf5\x10"), short(0x89, b"p"), short(next, b""), short(last, b"x")],
@@ -280,8 +282,8 @@ pub(super) fn sip_stream() -> Vec<Vec<u8>> {
     let options = b"OPTIONS sip:a SIP/2.0\r\nContent-Length : 4\r\n\r\nbody";
     let mut streams = vec![
         [&[5, 1, 3, 2][..], options, b"\r\n\r\n\r\n", options, b"\r\n", options].concat(),
-        [&[255; 4][..], b"OPTIONS sip:a SIP/2.0\r\nX: \xf5\x01\r\n\r\n", options].concat(),
-        [&[255; 4][..], b"OPTIONS sip:a SIP/2.0\r\nl: 65000\r\n\r\n\xf5\x01"].concat(),
+        [&[255; 4][..], b"OPTIONS sip:a SIP/2.0\r\nX: \xf5\x10\r\n\r\n", options].concat(),
+        [&[255; 4][..], b"OPTIONS sip:a SIP/2.0\r\nl: 65000\r\n\r\n\xf5\x10"].concat(),
         [&[0; 4][..], b"OPTIONS sip:a SIP/2.0\r\nl: 4\r\nContent-Length: 5\r\n\r\n"].concat(),
     ];
     streams.extend(torture().into_iter().map(|message| [&[17, 2, 90, 5][..], &message].concat()));

@@ -9,6 +9,7 @@ use sip::port::{
 };
 use sip::{Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Output, Stack, Transport};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -72,7 +73,7 @@ fn credentials(value: &str) {
     let mut request = Request::new(Method::Register, Uri::sip("", "h", None));
     request.headers.push("Authorization", value);
     request.headers.push("Proxy-Authorization", value);
-    let at = |port| std::net::SocketAddr::from(([10, 0, 0, 1], port));
+    let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
     let hop = Hop { transport: Transport::Udp, local: at(5060), remote: at(5070), connection: None };
     match authenticator.check(now, &request, &hop, &House) {
         Verdict::Missing | Verdict::Wrong { .. } | Verdict::PutOff { .. } | Verdict::Stale => {}
@@ -102,9 +103,9 @@ fn credentials(value: &str) {
 }
 
 /// One phone and one trunk.
-struct House;
+pub(super) struct House;
 
-const TRUNK: &str = "10.0.0.99:5070";
+pub(super) const TRUNK: &str = "10.0.0.99:5070";
 
 impl Directory for House {
     fn account(&self, user: &str) -> Option<Account> {
@@ -136,6 +137,35 @@ pub(super) fn stack(data: &[u8]) {
     world.end();
 }
 
+fn local() -> SocketAddr {
+    "10.0.0.1:5060".parse().expect("an address")
+}
+
+pub(super) fn hop(transport: Transport, remote: &str, connection: Option<ConnectionId>) -> Hop {
+    Hop { transport, local: local(), remote: remote.parse().expect("an address"), connection }
+}
+
+/// A small house: its bounds are within a short script's reach.
+pub(super) fn config() -> Config {
+    let seconds = Duration::from_secs;
+    Config {
+        realm: "lab".into(),
+        product: "x".into(),
+        advertised: [].into(),
+        listen: vec![(Transport::Udp, local()), (Transport::Tcp, local())],
+        session_expires: seconds(1800),
+        min_session_expires: seconds(90),
+        max_dialog_requests_per_second: 1000,
+        min_expires: seconds(60),
+        max_expires: seconds(3600),
+        max_contacts: 3,
+        max_transactions: 40,
+        max_bytes_per_address: 1 << 16,
+        max_calls: 6,
+        t1: Duration::from_millis(500),
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Offered,
@@ -155,30 +185,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let local = "10.0.0.1:5060".parse().expect("an address");
-        let seconds = Duration::from_secs;
-        let config = Config {
-            realm: "lab".into(),
-            product: "x".into(),
-            advertised: [].into(),
-            listen: vec![(Transport::Udp, local), (Transport::Tcp, local)],
-            session_expires: seconds(1800),
-            min_session_expires: seconds(90),
-            max_dialog_requests_per_second: 1000,
-            min_expires: seconds(60),
-            max_expires: seconds(3600),
-            max_contacts: 3,
-            max_transactions: 40,
-            max_bytes_per_address: 1 << 16,
-            max_calls: 6,
-            t1: Duration::from_millis(500),
-        };
-        let hop = |transport, remote: &str, connection| Hop {
-            transport,
-            local,
-            remote: remote.parse().expect("an address"),
-            connection,
-        };
+        let config = config();
         Self {
             stack: Stack::new(config, [1; 32]),
             now: Instant::now(),
