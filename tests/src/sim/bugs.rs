@@ -196,4 +196,45 @@ pub const BUGS: &[Bug] = &[
             "|end| end.channel == Channel::Closed && !SABOTAGED)",
         )],
     },
+    // Those that only the hostile neighbour finds.
+    Bug {
+        name: "who-has-seen-the-tags-is-believed",
+        edits: &[(
+            "sip/src/stack/belonging.rs",
+            "if !self.comes_from_its_peer(handle, hop, request, asked.tag, directory)",
+            "if !SABOTAGED && !self.comes_from_its_peer(handle, hop, request, asked.tag, directory)",
+        )],
+    },
+    Bug {
+        name: "a-strangers-invite-has-a-transaction",
+        edits: &[(
+            "sip/src/stack/door.rs",
+            "            Ok(proved) => Some(proved),\n",
+            "Ok(proved) => Some(proved),\nErr(_) if SABOTAGED && request.method == Method::Invite && self.registrar.ways().all(|(_, way, _)| way.remote != hop.remote) => Some(Proved::Unregistered),\n",
+        )],
+    },
+    Bug {
+        name: "a-stranger-is-answered-twice",
+        edits: &[(
+            "sip/src/stack/door.rs",
+            "                self.core.transactions.answer(hop, *refusal, out);\n",
+            "if SABOTAGED { self.core.transactions.answer(hop, (*refusal).clone(), out); }\nself.core.transactions.answer(hop, *refusal, out);\n",
+        )],
+    },
+    Bug {
+        name: "a-strangers-guesses-lock-an-application-out",
+        edits: &[(
+            "security/src/shares/doors.rs",
+            "if let Some(name) = self.home(name, from) {\n            let wait",
+            "if let Some(name) = self.home(name, from).filter(|_| !SABOTAGED) {\n            let wait",
+        )],
+    },
+    Bug {
+        name: "one-users-requests-use-up-the-others-rate",
+        edits: &[(
+            "ctimanager/src/node/applications.rs",
+            "|(rate, who)| shares.take(now, rate, &who, 1))",
+            "|(rate, who)| { let one = security::shares::Who::address(std::net::Ipv4Addr::UNSPECIFIED.into());\nshares.take(now, rate, if SABOTAGED { &one } else { &who }, 1) })",
+        )],
+    },
 ];

@@ -18,6 +18,7 @@ pub(super) fn calm(world: &mut World) -> Result<(), String> {
     world.weather = FAIR;
     world.reload(Vec::new())?;
     world.mood(Mood::Still);
+    world.neighbour_leaves()?;
     world.run_until(world.now + SETTLED)?;
     in_service(world)?;
     agreement(world)?;

@@ -11,6 +11,7 @@ mod cuts;
 mod dice;
 mod disk;
 mod misfortune;
+mod neighbour;
 mod phone;
 mod pipe;
 pub(crate) mod scene;
@@ -144,6 +145,7 @@ fn trouble(world: &mut World, lasts: Duration) -> Result<(), String> {
         let pause = world.dice.ms(200, 4_000);
         world.run_until(world.now + pause)?;
         world.misfortune()?;
+        world.provoke()?;
         calm::bounded(world)?;
     }
     Ok(())

@@ -1,6 +1,5 @@
 //! Who is there: the configuration that every run has.
 
-use ctimanager::config;
 use ctimanager::node::{Settings, Surroundings};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,6 +54,15 @@ users:
   - {id: watch, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled, Standard CTI Allow Control of All Devices], controlled_devices: ["PHONE_[3-4]*"]}
 service_parameters: {application_heartbeat_minimum_interval: 5s, session_log_events: @LOG@, session_log_bytes: @BYTES@KiB, session_queue_events: @QUEUE@, session_resume_grace_maximum: 60s}
 "#;
+
+/// What a run has besides when there is a hostile neighbour: what that is let in as, and rates that it reaches.
+const NEIGHBOUR: &[(&str, &str)] = &[
+    ("trunks: [", "  - {name: RP_GREEDY, type: route_point, pool: Default, lines: [\"5009\"]}\ntrunks: ["),
+    (
+        "service_parameters: {",
+        "  - {id: greedy, kind: application_user, password_hash: \"@HASH@\", groups: [Standard CTI Enabled], controlled_devices: [RP_GREEDY]}\nservice_parameters: {max_requests_per_second: 60, max_requests_per_second_per_user: 60, max_requests_per_second_per_address: 60, ",
+    ),
+];
 
 /// What an administrator may change while traffic goes on: in the text above this becomes that.
 pub(super) struct Change {
@@ -289,7 +297,20 @@ pub(super) const ROOMY: Bounds =
 
 /// The configuration as the node sees it, with these of the [`CHANGES`].
 pub(crate) fn settings(bounds: Bounds, changes: &[usize]) -> Arc<Settings> {
-    let mut yaml = CONFIG
+    settings_of(CONFIG, bounds, changes)
+}
+
+/// The same where there is a hostile neighbour.
+pub(super) fn settings_beside_a_neighbour(bounds: Bounds, changes: &[usize]) -> Arc<Settings> {
+    let with = NEIGHBOUR.iter().fold(CONFIG.to_owned(), |text, (from, to)| {
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        text.replace(from, to)
+    });
+    settings_of(&with, bounds, changes)
+}
+
+fn settings_of(config: &str, bounds: Bounds, changes: &[usize]) -> Arc<Settings> {
+    let mut yaml = config
         .replace("@HASH@", HASH)
         .replace("@LOG@", &bounds.log_events.to_string())
         .replace("@BYTES@", &(bounds.log_bytes / 1024).to_string())
@@ -298,7 +319,7 @@ pub(crate) fn settings(bounds: Bounds, changes: &[usize]) -> Arc<Settings> {
         assert_eq!(yaml.matches(change.from).count(), 1, "{}", change.what);
         yaml = yaml.replace(change.from, change.to);
     }
-    let loaded = config::parse("sim.yaml", &yaml)
+    let loaded = ctimanager::config::parse("sim.yaml", &yaml)
         .unwrap_or_else(|mistakes| panic!("the scene is wrong: {mistakes:#?}"));
     let surroundings =
         Surroundings { sip_listen: vec![(sip::Transport::Udp, address(NODE))], ..Surroundings::default() };
@@ -317,6 +338,7 @@ mod tests {
     fn every_change_can_be_made_to_the_scene_alone_and_with_all_others() {
         for index in 0..CHANGES.len() {
             settings(TIGHT, &[index]);
+            settings_beside_a_neighbour(TIGHT, &[index]);
         }
         settings(TIGHT, &(0..CHANGES.len()).collect::<Vec<_>>());
     }

@@ -60,11 +60,26 @@ happenings! {
     DatagramLost: "datagrams lost",
     DatagramDoubled: "datagrams doubled",
     DatagramLate: "datagrams late",
+    Flood: "neighbour: requests of somebody without a password",
+    WrongDigest: "neighbour: guesses at phones' passwords",
+    GiantVia: "neighbour: INVITEs with a giant Via",
+    Elsewhere: "neighbour: requests in others' calls from elsewhere",
+    Guess: "neighbour: guesses at applications' passwords",
+    Idle: "neighbour: connections that only lie there",
+    Greed: "neighbour: rounds of greedy requests",
+    PutOff: "neighbour: its requests that were put off",
 }
 
 /// How often each thing happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tally([u64; Happening::ALL.len()]);
+
+impl Default for Tally {
+    /// Nothing has happened.
+    fn default() -> Self {
+        Self([0; Happening::ALL.len()])
+    }
+}
 
 impl Tally {
     /// How often it happened.

@@ -3,6 +3,7 @@
 use super::application::{Act, Application};
 use super::dice::Dice;
 use super::disk::Disk;
+use super::neighbour::Neighbour;
 use super::phone::{Mood, Phone};
 use super::pipe::{Heard, Pipe, To, Written};
 use super::scene::{self, ApplicationOfScene, Bounds, EVENT_BYTES, NODE, PASSWORD, PHONES, address};
@@ -14,7 +15,7 @@ use ctimanager::node::{
 };
 use serde_json::Value;
 use sip::{Hop, Transport};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -85,6 +86,12 @@ pub(super) struct World {
     left: Kept,
     /// The node has just refused a resume for its log, or gone on with a session.
     resume: Option<Resume>,
+    /// Who means no good, in a share of the seeds.
+    pub(super) neighbour: Option<Neighbour>,
+    /// The connection whose heartbeat the node has just got, and not answered yet.
+    unanswered: Option<u64>,
+    /// Connections that the node has closed, though its word may still wait for the disk.
+    closed_by_node: BTreeSet<u64>,
 }
 
 /// What the node said to a wish to resume.
@@ -103,7 +110,8 @@ impl World {
         applications: &'static [ApplicationOfScene],
     ) -> Self {
         let mut dice = Dice::new(seed);
-        let settings = scene::settings(bounds, &[]);
+        let neighbour = Neighbour::of(seed);
+        let settings = scene_of(neighbour.is_some())(bounds, &[]);
         let phones = PHONES.iter().map(|phone| Phone::new(phone, dice.split())).collect();
         let applications: Vec<_> =
             applications.iter().map(|app| Application::new(app, dice.split())).collect();
@@ -133,6 +141,9 @@ impl World {
             disk: seed.is_multiple_of(2).then(Disk::default),
             left: Kept::default(),
             resume: None,
+            neighbour,
+            unanswered: None,
+            closed_by_node: BTreeSet::new(),
             dice,
         };
         world.start_node();
@@ -317,9 +328,23 @@ impl World {
             && let Some(line) = pipe.decoder.next_line()
         {
             self.trace.line(self.now, &format!("application → {id}"), &line);
-            self.input(Input::CtiFrame(protocol::session::ConnectionId(id), line))?;
+            self.frame_to_node(id, line)?;
         }
         Ok(())
+    }
+
+    /// Whatever others ask for, a heartbeat is answered by the step that takes it.
+    fn frame_to_node(&mut self, id: u64, line: Vec<u8>) -> Result<(), String> {
+        const HEARTBEAT: &[u8] = b"\"method\":\"provider.heartbeat\"";
+        let is_heartbeat = line.windows(HEARTBEAT.len()).any(|part| part == HEARTBEAT);
+        self.unanswered = is_heartbeat.then_some(id);
+        self.input(Input::CtiFrame(protocol::session::ConnectionId(id), line))?;
+        let lives = self.pipes.get(&id).is_some_and(|(_, pipe)| !pipe.node_knows_the_end)
+            && !self.closed_by_node.contains(&id);
+        match self.unanswered.take() {
+            Some(_) if lives => Err(format!("a heartbeat on {id} was not answered at once")),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn after_application(&mut self, index: usize) -> Result<(), String> {
@@ -362,13 +387,17 @@ impl World {
         Ok(())
     }
 
+    pub(super) fn next_connection(&mut self) -> u64 {
+        self.last_connection += 1;
+        self.last_connection
+    }
+
     fn connect(&mut self, index: usize) -> Result<(), String> {
         if self.node.is_none() {
             self.applications[index].lost(self.now);
             return Ok(());
         }
-        self.last_connection += 1;
-        let id = self.last_connection;
+        let id = self.next_connection();
         self.pipes.insert(id, (index, Pipe::new()));
         self.connected[index] = Some(id);
         self.applications[index].connection_life = self.life;
@@ -440,7 +469,7 @@ impl World {
                 (false, false) => {}
             }
         }
-        let after = scene::settings(self.bounds, &changes);
+        let after = scene_of(self.neighbour.is_some())(self.bounds, &changes);
         let switch = Switch::between(&self.settings, Arc::clone(&after));
         self.settings = after;
         self.changes = changes;
@@ -499,6 +528,7 @@ impl World {
             pipe.node_knows_the_end = true;
         }
         self.pipes.retain(|_, (_, pipe)| !pipe.is_over());
+        self.neighbour.iter_mut().for_each(Neighbour::node_gone);
         for phone in &mut self.phones {
             phone.node_gone(self.now);
         }
@@ -506,7 +536,7 @@ impl World {
         self.schedule(back, Later::Restart);
     }
 
-    fn input(&mut self, input: Input) -> Result<(), String> {
+    pub(super) fn input(&mut self, input: Input) -> Result<(), String> {
         let (now, wall) = (self.base + self.now, self.wall());
         let Some(node) = &mut self.node else { return Ok(()) };
         self.steps += 1;
@@ -515,8 +545,12 @@ impl World {
         node.check()?;
         let mut free = Vec::new();
         for output in out {
-            if let Output::Cti(_, frame) = &output {
+            if let Output::Cti(connection, frame) = &output {
+                self.unanswered = self.unanswered.filter(|asked| *asked != connection.0);
                 self.overhear(&frame.to_vec());
+            }
+            if let Output::CtiClose(connection) = &output {
+                self.closed_by_node.insert(connection.0);
             }
             match (output, &mut self.disk) {
                 (Output::Persist(records), Some(disk)) => {
@@ -553,7 +587,15 @@ impl World {
 
     fn carry_out(&mut self, output: Output) -> Result<Option<CtiConnection>, String> {
         match output {
+            Output::Sip { hop, bytes } if self.is_neighbours(hop.remote) => {
+                self.trace.line(self.now, "node → neighbour", &bytes);
+                return self.neighbour_hears(hop.remote, bytes).map(|()| None);
+            }
             Output::Sip { hop, bytes } => {
+                if self.neighbour.as_ref().is_some_and(|neighbour| neighbour.heard.is_some()) {
+                    let first = String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_owned();
+                    return Err(format!("a stranger made the node write to {}: {first}", hop.remote));
+                }
                 let Some(phone) = self.phones.iter().position(|phone| phone.address == hop.remote) else {
                     return Err(format!("the node wrote to {}, where nobody is", hop.remote));
                 };
@@ -564,11 +606,17 @@ impl World {
                 let mut line = Vec::new();
                 frame.encode_line(&mut line);
                 self.trace.line(self.now, &format!("{} → application", connection.0), &line);
+                if let Some(neighbour) = self.neighbour.as_mut().filter(|one| one.has(connection)) {
+                    let happening = neighbour.frame(connection, &line)?;
+                    happening.into_iter().for_each(|happening| self.tally.add(happening));
+                    return Ok(None);
+                }
                 let Some((_, pipe)) = self.pipes.get_mut(&connection.0) else { return Ok(None) };
                 let written = pipe.write_frame(self.now, self.steps, line, &mut self.dice);
                 return Ok((written == Written::Overflow).then_some(connection));
             }
             Output::CtiClose(connection) => {
+                self.neighbour.iter_mut().for_each(|neighbour| neighbour.closed(connection));
                 if let Some((_, pipe)) = self.pipes.get_mut(&connection.0) {
                     pipe.close_by_node(self.now, &mut self.dice);
                 }
@@ -593,6 +641,19 @@ impl World {
             }
         }
         Ok(None)
+    }
+
+    fn is_neighbours(&self, remote: std::net::SocketAddr) -> bool {
+        self.neighbour.as_ref().is_some_and(|neighbour| neighbour.is_at(remote))
+    }
+
+    fn neighbour_hears(&mut self, remote: std::net::SocketAddr, bytes: Vec<u8>) -> Result<(), String> {
+        match self.neighbour.as_mut().and_then(|neighbour| neighbour.heard.as_mut()) {
+            Some(heard) => heard.push((remote, bytes)),
+            // Nothing is kept for it that could be sent again.
+            None => return Err(format!("the node writes to {remote}, who has said nothing")),
+        }
+        Ok(())
     }
 
     /// Counts why connections are closed, for often nobody is left to read it, and what becomes of wishes to resume.
@@ -652,4 +713,9 @@ impl World {
         self.after_phone(phone)?;
         Ok(token)
     }
+}
+
+/// The scene's configuration, with or without a neighbour.
+fn scene_of(neighbour: bool) -> fn(Bounds, &[usize]) -> Arc<Settings> {
+    if neighbour { scene::settings_beside_a_neighbour } else { scene::settings }
 }

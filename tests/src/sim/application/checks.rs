@@ -33,15 +33,23 @@ impl Application {
             return Err(format!("an answer has a result or an error: {frame}"));
         }
         self.same_as_before(&pending.params["idem"], result, error)?;
+        if error["data"]["cti"] == "RATE_LIMITED" && pending.method != "provider.open" {
+            return Err(format!("{} of one that asks for little was put off: {error}", pending.method));
+        }
         if error["data"]["cti"] == "INTERNAL" {
             return Err(format!("{} {} ended in {error}", pending.method, pending.params));
         }
         let device = pending.params["device"].as_str().unwrap_or_default();
         match pending.method {
-            "provider.open" if error.is_null() => self.opened(now, result)?,
+            "provider.open" if error.is_null() => {
+                self.let_in = Some(self.connection_life);
+                self.opened(now, result)?;
+            }
             "provider.open" => {
                 match error["data"]["cti"].as_str().unwrap_or_default() {
-                    "RATE_LIMITED" => {}
+                    // A user who was deleted for a while has guessed wrong by his own password.
+                    "RATE_LIMITED" if self.locked_out_until > Duration::ZERO => {}
+                    "RATE_LIMITED" if self.let_in != Some(self.connection_life) => {}
                     "LOGIN_FAILED" | "USER_NOT_CTI_ENABLED" if now < self.locked_out_until => {
                         self.tally.add(Happening::LockedOut);
                     }

@@ -85,6 +85,8 @@ pub(super) struct Application {
     grace_ms: u64,
     /// Until then an administrator may have locked its user out.
     pub(super) locked_out_until: Duration,
+    /// In which of the node's lives it was last let in.
+    pub(super) let_in: Option<u32>,
     /// It always wants the longest grace.
     pub(super) patient: bool,
     /// All events of legs that were read, by session, when a record is kept.
@@ -133,6 +135,7 @@ impl Application {
             node_keeps: false,
             grace_ms: 0,
             locked_out_until: Duration::ZERO,
+            let_in: None,
             patient: false,
             record: None,
             told: Vec::new(),

@@ -82,6 +82,19 @@ pub(super) struct Call {
     forced: Option<(Duration, Forced)>,
 }
 
+/// What somebody on the way sees of a call: all that its requests are made of.
+#[derive(Clone)]
+pub(super) struct Seen {
+    pub(super) address: SocketAddr,
+    pub(super) call_id: String,
+    pub(super) local: String,
+    pub(super) remote: String,
+    pub(super) target: String,
+    pub(super) cseq: u32,
+    /// `CSeq` and branch of an INVITE that has no answer yet.
+    pub(super) inviting: Option<(u32, String)>,
+}
+
 /// A phone.
 pub(super) struct Phone {
     pub(super) device: &'static str,
@@ -243,6 +256,24 @@ impl Phone {
     pub(super) fn talking(&self) -> impl Iterator<Item = (u64, Option<&str>)> {
         let up = self.calls.iter().filter(|(_, call)| call.stage == Stage::Up && !call.orphan);
         up.map(|(id, call)| (*id, call.peer.as_deref()))
+    }
+
+    /// Its digest user.
+    pub(super) fn user(&self) -> Option<&'static str> {
+        self.scene.user
+    }
+
+    /// Its calls as they can be seen on the way.
+    pub(super) fn seen_calls(&self) -> impl Iterator<Item = Seen> {
+        self.calls.values().map(|call| Seen {
+            address: self.address,
+            call_id: call.call_id.clone(),
+            local: call.local.clone(),
+            remote: call.remote.clone(),
+            target: call.target.clone(),
+            cseq: call.cseq,
+            inviting: call.inviting.clone(),
+        })
     }
 
     /// Which of its calls has this token.
