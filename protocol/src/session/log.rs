@@ -1,6 +1,7 @@
 //! The event log of a session: numbered without gaps, bounded, read again after a reconnect.
 
 use crate::event::Encoded;
+use crate::frame::Frame;
 use std::collections::VecDeque;
 
 /// What an entry costs besides its bytes: its place here and the owner of the shared bytes.
@@ -14,11 +15,15 @@ pub(super) struct EventLog {
     bytes: usize,
     max_events: usize,
     max_bytes: usize,
+    /// Events that are being replayed: one that gives way is set aside until it has been read.
+    held: Option<(u64, u64)>,
+    aside: VecDeque<(u64, Encoded)>,
 }
 
 impl EventLog {
     pub(super) fn new(max_events: usize, max_bytes: usize) -> Self {
-        Self { events: VecDeque::new(), last_seq: 0, bytes: 0, max_events, max_bytes }
+        let (events, aside) = (VecDeque::new(), VecDeque::new());
+        Self { events, last_seq: 0, bytes: 0, max_events, max_bytes, held: None, aside }
     }
 
     /// The log of an earlier process; what no longer fits goes at once.
@@ -89,9 +94,42 @@ impl EventLog {
         self.last_seq + 1 - self.events.len() as u64
     }
 
+    /// From now on these events can be read even when the log has given them up; only they. No more than the log held
+    /// when that began are set aside.
+    pub(super) fn hold(&mut self, held: Option<(u64, u64)>) {
+        self.held = held;
+        self.forget_aside(held.map_or(u64::MAX, |(first, _)| first));
+    }
+
+    /// Of what is held the events before this number have been read.
+    pub(super) fn read_up_to(&mut self, next: u64) {
+        self.held = self.held.map(|(_, last)| (next, last));
+        self.forget_aside(next);
+    }
+
+    fn forget_aside(&mut self, before: u64) {
+        while self.aside.front().is_some_and(|(seq, _)| *seq < before) {
+            self.aside.pop_front();
+        }
+    }
+
+    /// An event as it is written, held or still in the log.
+    pub(super) fn read(&self, seq: u64) -> Option<Frame> {
+        let aside = self.aside.front().filter(|(first, _)| *first == seq).map(|(_, event)| event);
+        let kept = || {
+            let at = seq.checked_sub(self.first_seq())?;
+            self.events.get(usize::try_from(at).ok()?)
+        };
+        aside.or_else(kept).map(|event| event.frame(seq))
+    }
+
     fn drop_oldest(&mut self) {
+        let seq = self.first_seq();
         if let Some(event) = self.events.pop_front() {
             self.bytes -= event.len() + ENTRY_BYTES;
+            if self.held.is_some_and(|(first, last)| (first..=last).contains(&seq)) {
+                self.aside.push_back((seq, event));
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use super::answers::{Answer, Answers, Known, Waiter, fingerprint};
 use super::keeping::{Changes, Cursor, Memory};
 use super::link::{AWAY, Fate, Link};
 use super::log::EventLog;
+use super::queue::Queue;
 use crate::error::{CtiError, Symbol};
 use crate::event::{ConnectionEvent, Encoded, Subscription};
 use crate::frame::Frame;
@@ -13,7 +14,6 @@ use crate::rpc::{self, Id, Request};
 use device_model::{RequestToken, SessionId};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -116,9 +116,7 @@ pub struct Session {
     attachment: u64,
     log: EventLog,
     answers: Answers,
-    queue: VecDeque<Frame>,
-    /// How many at the head of the queue are a resume's reply and replay.
-    replaying: usize,
+    queue: Queue,
     /// Events from this number on are only in the log, until the pages of a snapshot are fetched.
     held: Option<Held>,
     /// A frame did not fit: nothing more is queued, so that the connection sees no gap.
@@ -137,14 +135,15 @@ impl Session {
         reply: Frame,
         now: Instant,
     ) -> Self {
+        let mut queue = Queue::default();
+        queue.push(reply);
         Self {
             id,
             link: Link::attached(connection, now),
             attachment: 1,
             log: EventLog::new(config.log_events, config.log_bytes),
             answers: Answers::new(config.pending_requests, config.idem_keys),
-            queue: VecDeque::from([reply]),
-            replaying: 0,
+            queue,
             held: None,
             overflowed: false,
             cursor: None,
@@ -167,8 +166,7 @@ impl Session {
             attachment: 0,
             log: EventLog::restore(config.log_events, config.log_bytes, first_seq, events),
             answers: known,
-            queue: VecDeque::new(),
-            replaying: 0,
+            queue: Queue::default(),
             held: None,
             overflowed: false,
             cursor: None,
@@ -265,6 +263,19 @@ impl Session {
         self.queue.len()
     }
 
+    /// Whether anything waits to be written.
+    #[must_use]
+    pub fn has_frames(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Whether a replay waits to be written. It is read from the log as [`Session::poll_frame`] is called: whoever writes a
+    /// long one a little at a time keeps all else that the session says behind it.
+    #[must_use]
+    pub fn is_replaying(&self) -> bool {
+        self.queue.is_replaying()
+    }
+
     /// Events and bytes that are kept for a resume.
     #[must_use]
     pub fn logged(&self) -> (usize, usize) {
@@ -333,10 +344,9 @@ impl Session {
         self.head_changed();
         self.attachment += 1;
         (self.held, self.overflowed) = (None, false);
-        self.queue.clear();
-        self.queue.push_back(reply);
-        self.queue.extend(self.log.after(last_seq).map(|(seq, event)| event.frame(seq)));
-        self.replaying = self.queue.len();
+        self.queue.clear(&mut self.log);
+        self.queue.push(reply);
+        self.queue.replay(last_seq + 1, &mut self.log);
         superseded
     }
 
@@ -349,8 +359,7 @@ impl Session {
         let until = now + self.config.grace;
         self.link = Link::Held { until };
         self.head_changed();
-        self.queue.clear();
-        self.replaying = 0;
+        self.queue.clear(&mut self.log);
         (self.held, self.overflowed) = (None, false);
         if self.config.grace.is_zero() { Fate::Failed } else { Fate::HeldUntil(until) }
     }
@@ -522,8 +531,7 @@ impl Session {
         if self.overflowed || self.log.last_seq() < first {
             return;
         }
-        self.queue.extend(self.log.after(first - 1).map(|(seq, event)| event.frame(seq)));
-        self.replaying = self.queue.len();
+        self.queue.replay(first, &mut self.log);
     }
 
     /// Half of the log is left for its own purpose.
@@ -535,8 +543,7 @@ impl Session {
 
     /// The next frame for the connection, in order.
     pub fn poll_frame(&mut self, now: Instant) -> Option<Frame> {
-        let frame = self.queue.pop_front()?;
-        self.replaying = self.replaying.saturating_sub(1);
+        let frame = self.queue.pop(&mut self.log)?;
         if let Link::Attached { sent, .. } = &mut self.link {
             *sent = now;
         }
@@ -586,9 +593,9 @@ impl Session {
         if self.connection().is_none() {
             return false;
         }
-        self.overflowed |= self.queue.len() - self.replaying >= self.config.queue_events;
+        self.overflowed |= self.queue.counted() >= self.config.queue_events;
         if !self.overflowed {
-            self.queue.push_back(frame);
+            self.queue.push(frame);
         }
         !self.overflowed
     }

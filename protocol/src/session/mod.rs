@@ -10,6 +10,7 @@ mod keeping;
 mod link;
 mod log;
 mod machine;
+mod queue;
 mod registry;
 
 pub use connection::{Connection, Step};

@@ -383,3 +383,50 @@ fn ended_sessions_of_an_earlier_process_are_known_for_what_is_left() {
     assert_eq!(reason(&mut sessions, now + seconds(4)), Resume::No(NotResumed::Expired));
     assert_eq!(reason(&mut sessions, now + seconds(5)), Resume::No(NotResumed::UnknownSession));
 }
+
+#[test]
+fn a_replay_is_read_as_it_is_written_and_keeps_its_order_whatever_comes_meanwhile() {
+    let now = start();
+    let mut session = session(SessionConfig { log_events: 100, queue_events: 1_000, ..config() }, now);
+    session.detach(now, ONE);
+    tell(&mut session, 100);
+    session.attach(now, TWO, 0, Frame::whole(b"resumed".to_vec()));
+    let read = |session: &mut Session, n: usize| -> Vec<u64> {
+        let next = |_| text(&session.poll_frame(now).expect("a frame waits"));
+        (0..n).map(next).map(|frame| seq_of(&frame)).collect()
+    };
+    assert_eq!(read(&mut session, 11), (0..=10).collect::<Vec<_>>(), "the reply, ten events");
+    assert!(session.is_replaying());
+    // An answer and new events come behind the replay, although the log gives up what was not written yet.
+    let token = execute(session.begin(now, request(7, "provider.devices", "{}")));
+    session.reply(token, Ok(rpc::raw(&())));
+    tell(&mut session, 95);
+    session.begin(now, request(8, "provider.heartbeat", r#"{"last_seq":150}"#));
+    assert_eq!((session.queued(), session.logged().0), (90 + 95 + 2, 45));
+    assert_eq!(read(&mut session, 90), (11..=100).collect::<Vec<_>>());
+    assert!(!session.is_replaying());
+    let rest: Vec<u64> = [0].into_iter().chain(101..=195).chain([0]).collect();
+    assert_eq!(seqs(&mut session, now), rest);
+    assert_eq!(session.can_resume(149), Ok(false), "what was trimmed is gone");
+}
+
+#[test]
+fn a_snapshot_during_a_replay_holds_what_is_new_and_tells_it_once() {
+    let now = start();
+    let mut session = session(config(), now);
+    session.detach(now, ONE);
+    tell(&mut session, 30);
+    session.attach(now, TWO, 0, Frame::whole(b"resumed".to_vec()));
+    tell(&mut session, 5);
+    session.hold();
+    tell(&mut session, 10);
+    assert_eq!(session.queued(), 1 + 30 + 5);
+    session.release();
+    tell(&mut session, 1);
+    assert_eq!(seqs(&mut session, now), (0..=46).collect::<Vec<_>>());
+}
+
+fn seq_of(frame: &str) -> u64 {
+    let value: serde_json::Value = serde_json::from_str(frame).unwrap_or_default();
+    value["params"]["seq"].as_u64().unwrap_or(0)
+}
