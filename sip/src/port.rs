@@ -569,6 +569,10 @@ pub enum Command {
     ForgetAccount(Arc<str>),
     /// Bring back the bindings of an earlier life, by their ids.
     Restore(Vec<(u64, KeptBinding)>),
+    /// Let go of so many of the contacts that were lost together (`Stack::is_losing`).
+    LetGo(usize),
+    /// Let go at once of what this account has lost.
+    Update(Arc<str>),
 }
 
 /// A refusal.

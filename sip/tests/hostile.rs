@@ -408,7 +408,7 @@ impl World {
             assert!(due >= self.now, "a timer in the past");
             self.now = due;
             let mut events = Vec::new();
-            self.layer.timeout(self.now, &mut Vec::new(), &mut events);
+            self.layer.timeout(self.now, 64, &mut Vec::new(), &mut events);
             events.into_iter().for_each(|event| self.note(event));
             steps += 1;
             assert!(steps < 10_000, "the clock stands still");

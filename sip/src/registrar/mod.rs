@@ -18,6 +18,8 @@ use way::Way;
 
 /// Contacts that one REGISTER may name, those that it removes among them; 403 beyond.
 const MAX_NAMED: usize = 256;
+/// Contacts that are let go in the step in which they are lost.
+const AT_ONCE: usize = 8;
 
 /// One contact of an address of record.
 #[derive(Clone, Debug)]
@@ -86,6 +88,20 @@ pub struct Registrar {
     /// Ids by what they can be lost with.
     holds: BTreeMap<Hold, BTreeSet<u64>>,
     timers: Timers<u64>,
+    /// What was lost and is not let go yet, by what it was lost with.
+    leaving: BTreeMap<Hold, Leaving>,
+    /// The time of the step that is being taken.
+    now: Option<Instant>,
+    /// More was lost than one step lets go.
+    busy: bool,
+}
+
+/// Contacts that were lost together.
+#[derive(Debug, Default)]
+struct Leaving {
+    ids: BTreeSet<u64>,
+    /// Where it is being tried whether somebody listens.
+    tried: BTreeSet<Hold>,
 }
 
 /// With what a binding is lost.
@@ -137,6 +153,9 @@ impl Registrar {
             accounts: HashMap::new(),
             holds: BTreeMap::new(),
             timers: Timers::default(),
+            leaving: BTreeMap::new(),
+            now: None,
+            busy: false,
         }
     }
 
@@ -210,8 +229,10 @@ impl Registrar {
     /// Whether the account has registered from this way: what else comes from there may be its.
     #[must_use]
     pub fn is_registered_from(&self, account: &str, hop: &Hop) -> bool {
+        let over = |binding: &Binding| self.now.is_some_and(|now| binding.expires_at <= now);
         self.of(account).any(|(_, binding)| {
-            binding.hop.transport == hop.transport
+            !over(binding)
+                && binding.hop.transport == hop.transport
                 && binding.hop.connection == hop.connection
                 && binding.hop.remote == hop.remote
         })
@@ -221,19 +242,77 @@ impl Registrar {
     /// Contact is tried at once, since most phones over TCP or TLS don't. A flow (RFC 5626) and what is behind a NAT can't be
     /// reached any more.
     pub fn closed(&mut self, connection: ConnectionId, out: &mut Vec<Output>) {
-        let (mut lost, mut tried) = (BTreeSet::new(), BTreeSet::new());
-        for id in self.holds.remove(&Hold::Connection(connection)).unwrap_or_default() {
-            let Some(binding) = self.bindings.get_mut(&id) else { continue };
-            let Some(hop) = binding.anew.and_then(|anew| way::without_connection(anew, &self.listen)) else {
+        self.lose(Hold::Connection(connection), out);
+    }
+
+    /// Nobody listens there: the contacts that are dialled there are dead.
+    pub fn unreachable(&mut self, hop: &Hop, out: &mut Vec<Output>) {
+        self.lose(Hold::Listener(hop.transport, hop.remote), out);
+    }
+
+    /// An edge proxy may have had thousands of phones: they are let go a few at a time.
+    fn lose(&mut self, hold: Hold, out: &mut Vec<Output>) {
+        let Some(ids) = self.holds.remove(&hold) else { return };
+        self.leaving.entry(hold).or_default().ids.extend(ids);
+        self.begin_to_let_go(out);
+    }
+
+    /// The time of this step. What expired by then is let go, the first of it at once.
+    pub fn observe(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.now = Some(now);
+        if self.timers.next().is_some_and(|at| at <= now) {
+            self.begin_to_let_go(out);
+        }
+    }
+
+    fn begin_to_let_go(&mut self, out: &mut Vec<Output>) {
+        if !self.busy {
+            self.let_go(AT_ONCE, out);
+        }
+    }
+
+    /// Whether contacts were lost that are not let go yet ([`Registrar::let_go`]). Nobody may be told of one before its
+    /// account is brought up to date ([`Registrar::update`]).
+    #[must_use]
+    pub fn is_losing(&self) -> bool {
+        self.busy
+    }
+
+    /// Lets go of so many of the contacts that were lost.
+    pub fn let_go(&mut self, most: usize, out: &mut Vec<Output>) {
+        let mut lost = BTreeSet::new();
+        while let Some(id) = self.now.filter(|_| lost.len() < most).and_then(|now| self.timers.pop(now)) {
+            lost.insert(id);
+        }
+        for _ in lost.len()..most {
+            let Some(mut first) = self.leaving.first_entry() else { break };
+            let (hold, id) = (*first.key(), first.get_mut().ids.pop_first());
+            match id {
+                Some(id) => lost.extend(self.leave(hold, id, out).then_some(id)),
+                None => drop(first.remove()),
+            }
+        }
+        self.remove_all(lost, out);
+        self.leaving.retain(|_, leaving| !leaving.ids.is_empty());
+        let due = self.timers.next().zip(self.now).is_some_and(|(at, now)| at <= now);
+        self.busy = due || !self.leaving.is_empty();
+    }
+
+    /// Brings an account up to date: what it has lost is let go.
+    pub fn update(&mut self, account: &str, out: &mut Vec<Output>) {
+        if !self.busy {
+            return;
+        }
+        let all: Vec<(u64, Option<Hold>, Instant)> =
+            self.of(account).map(|(id, binding)| (id, binding.hold(), binding.expires_at)).collect();
+        let mut lost = BTreeSet::new();
+        for (id, hold, expires_at) in all {
+            if self.now.is_some_and(|now| expires_at <= now) {
                 lost.insert(id);
-                continue;
-            };
-            (binding.hop, binding.tried) = (hop, true);
-            if let Some(hold) = binding.hold() {
-                self.holds.entry(hold).or_default().insert(id);
-                if tried.insert(hold) {
-                    out.push(Output::Connect(hop));
-                }
+            } else if let Some(hold) = hold
+                && self.leaving.get_mut(&hold).is_some_and(|leaving| leaving.ids.remove(&id))
+            {
+                lost.extend(self.leave(hold, id, out).then_some(id));
             }
         }
         self.remove_all(lost, out);
@@ -262,10 +341,25 @@ impl Registrar {
         }
     }
 
-    /// Nobody listens there: the contacts that are dialled there are dead.
-    pub fn unreachable(&mut self, hop: &Hop, out: &mut Vec<Output>) {
-        let lost = self.holds.get(&Hold::Listener(hop.transport, hop.remote)).cloned();
-        self.remove_all(lost.unwrap_or_default(), out);
+    /// A contact has lost what it was held by. True when it is dead, false when it can be dialled anew.
+    fn leave(&mut self, hold: Hold, id: u64, out: &mut Vec<Output>) -> bool {
+        let Some(binding) = self.bindings.get_mut(&id) else { return false };
+        let anew = match hold {
+            Hold::Connection(_) => binding.anew,
+            Hold::Listener(..) => None,
+        };
+        let Some(hop) = anew.and_then(|anew| way::without_connection(anew, &self.listen)) else {
+            return true;
+        };
+        (binding.hop, binding.tried) = (hop, true);
+        if let Some(other) = binding.hold() {
+            self.holds.entry(other).or_default().insert(id);
+            let leaving = self.leaving.entry(hold).or_default();
+            if leaving.tried.insert(other) {
+                out.push(Output::Connect(hop));
+            }
+        }
+        false
     }
 
     /// Forgets all contacts of an account.
@@ -274,19 +368,13 @@ impl Registrar {
         self.remove_all(lost, out);
     }
 
-    /// Removes what has expired.
-    pub fn timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
-        let mut expired = BTreeSet::new();
-        while let Some(id) = self.timers.pop(now) {
-            expired.insert(id);
-        }
-        self.remove_all(expired, out);
-    }
-
-    /// When [`Registrar::timeout`] wants to be called.
+    /// When the next contact expires that has not yet.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        match self.now {
+            Some(now) => self.timers.next_after(now),
+            None => self.timers.next(),
+        }
     }
 
     /// All contacts of all accounts.
@@ -522,12 +610,15 @@ impl Registrar {
                 self.accounts.remove(&binding.account);
             }
         }
-        if let Some(hold) = binding.hold()
-            && let Some(ids) = self.holds.get_mut(&hold)
-        {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.holds.remove(&hold);
+        if let Some(hold) = binding.hold() {
+            if let Some(ids) = self.holds.get_mut(&hold) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.holds.remove(&hold);
+                }
+            }
+            if let Some(leaving) = self.leaving.get_mut(&hold) {
+                leaving.ids.remove(&id);
             }
         }
         Some(binding)

@@ -133,11 +133,11 @@ fn a_contact_is_bound_renewed_fetched_and_expires() {
     bench.register("100", "Contact: <sip:100@192.0.2.1:5070>\r\nExpires: 99999\r\n");
     assert_eq!(contacts(&bench.register("100", "")), ["<sip:100@192.0.2.1:5070>;expires=3600"]);
     bench.now += Duration::from_secs(3599);
-    bench.registrar.timeout(bench.now, &mut bench.out);
+    bench.registrar.observe(bench.now, &mut bench.out);
     assert_eq!(bench.told(), [0; 0]);
     assert_eq!(bench.registrar.next_timeout(), Some(bench.now + Duration::from_secs(1)));
     bench.now += Duration::from_secs(1);
-    bench.registrar.timeout(bench.now, &mut bench.out);
+    bench.registrar.observe(bench.now, &mut bench.out);
     assert_eq!((bench.told(), bench.registrar.len(), bench.registrar.next_timeout()), (vec![0], 0, None));
 }
 
@@ -508,4 +508,78 @@ fn a_path_that_cannot_be_read_is_refused() {
     }
     assert_eq!(bench.registrar.count("SEP1"), 0);
     assert_eq!(bench.register("100", &format!("{contact}Path: <sip:192.0.2.1;lr>\r\n")).status, 200);
+}
+
+/// A contact of an earlier life, dialled over TCP at the edge, of an account of its own.
+fn at_the_edge(bench: &Bench, number: u64) -> KeptBinding {
+    KeptBinding {
+        account: format!("SEP{number}").into(),
+        number: "100".into(),
+        contact: "sip:100@192.0.2.5:5060;transport=tcp".into(),
+        q_thousandths: 1_000,
+        path: Vec::new(),
+        call_id: number.to_string(),
+        cseq: 1,
+        instance: None,
+        transport: Transport::Tcp,
+        remote: "192.0.2.5:5060".parse().unwrap(),
+        expires_at: bench.now + Duration::from_secs(100),
+    }
+}
+
+#[test]
+fn contacts_that_are_lost_by_the_hundred_go_a_few_at_a_time_and_those_that_are_asked_for_first() {
+    for expire in [false, true] {
+        let mut bench = Bench::new();
+        for number in 1..=100 {
+            let kept = at_the_edge(&bench, number);
+            bench.registrar.restore(bench.now, number, kept, &mut bench.out);
+        }
+        bench.registrar.observe(bench.now, &mut bench.out);
+        assert_eq!(bench.told(), [1; 100]);
+        if expire {
+            bench.now += Duration::from_secs(100);
+            bench.registrar.observe(bench.now, &mut bench.out);
+        } else {
+            let mut edge = bench.hop;
+            (edge.transport, edge.remote) = (Transport::Tcp, "192.0.2.5:5060".parse().unwrap());
+            bench.registrar.unreachable(&edge, &mut bench.out);
+        }
+        assert_eq!((bench.told(), bench.registrar.is_losing()), (vec![0; AT_ONCE], true));
+        // Whatever else happens at this time makes it no faster.
+        bench.registrar.observe(bench.now, &mut bench.out);
+        assert_eq!((bench.told(), bench.registrar.next_timeout().is_some()), (vec![], !expire));
+        assert_eq!(bench.registrar.count("SEP90"), 1);
+        bench.registrar.update("SEP90", &mut bench.out);
+        assert_eq!((bench.told(), bench.registrar.count("SEP90")), (vec![0], 0));
+        bench.registrar.update("SEP90", &mut bench.out);
+        bench.registrar.let_go(50, &mut bench.out);
+        assert_eq!(bench.told(), [0; 50]);
+        bench.registrar.let_go(50, &mut bench.out);
+        assert_eq!(bench.told(), [0; 100 - AT_ONCE - 1 - 50], "each once");
+        assert!(bench.registrar.is_empty() && !bench.registrar.is_losing());
+        assert_eq!(bench.registrar.next_timeout(), None);
+    }
+}
+
+#[test]
+fn a_phone_that_registers_anew_while_its_edge_is_being_lost_stays() {
+    let mut bench = Bench::new();
+    for number in 1..=100 {
+        let mut kept = at_the_edge(&bench, number);
+        if number == 100 {
+            kept.account = "SEP1".into();
+        }
+        bench.registrar.restore(bench.now, number, kept, &mut bench.out);
+    }
+    let mut edge = bench.hop;
+    (edge.transport, edge.remote) = (Transport::Tcp, "192.0.2.5:5060".parse().unwrap());
+    bench.registrar.unreachable(&edge, &mut bench.out);
+    bench.told();
+    // The same contact by another way: what was lost under its name is forgotten with it.
+    bench.register("100", "Contact: <sip:100@192.0.2.5:5060;transport=tcp>;expires=100\r\n");
+    bench.registrar.let_go(1_000, &mut bench.out);
+    bench.told();
+    assert_eq!((bench.registrar.len(), bench.registrar.count("SEP1")), (1, 1));
+    assert!(!bench.registrar.is_losing());
 }

@@ -85,6 +85,7 @@ impl Stack {
                 self.access.kept_out(now, &trunk, hop);
             }
         })?;
+        self.registrar.update(&account.id, out);
         let proved = if self.registrar.count(&account.id) > 0 {
             Proved::Caller(Source::Account(Arc::clone(&account.id)))
         } else if directory.is_trunk(&account.id) {
@@ -198,6 +199,7 @@ impl Stack {
         account: &Account,
         out: &mut Vec<Output>,
     ) {
+        self.registrar.update(&account.id, out);
         let mut news = Vec::new();
         let ids = self.core.transactions.ids();
         let (hop, request) = (&server.hop, &server.request);

@@ -24,6 +24,8 @@ impl Stack {
             }
             Command::ForgetAccount(account) => return self.forget_account(&account, out),
             Command::Restore(kept) => return self.restore(now, kept, out),
+            Command::LetGo(most) => return self.registrar.let_go(most, out),
+            Command::Update(account) => return self.registrar.update(&account, out),
             Command::Ring(call, sdp) => (call, Wish::Ring(sdp)),
             Command::Accept(call, sdp) => (call, Wish::Accept(sdp)),
             Command::Refuse(call, refusal) | Command::End(call, refusal) => (call, Wish::End(refusal)),
@@ -43,6 +45,9 @@ impl Stack {
         };
         if self.calls.len() >= self.core.config.max_calls || self.calls.contains_key(&call) {
             return out.push(refused(503, NO_CIRCUIT));
+        }
+        if let Destination::Account { id, .. } = &to {
+            self.registrar.update(id, out);
         }
         let (targets, source) = match to {
             Destination::Account { id, number } => {

@@ -25,6 +25,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// Incoming calls have this bit in their handle; the node's own never have.
 const INCOMING: u64 = 1 << 63;
 
+/// Timers of transactions, and as many of calls, that run in one step.
+const TIMERS_AT_ONCE: usize = 128;
+
 /// Answers from elsewhere to one INVITE that are acknowledged and ended; a fork that makes more is no fork.
 const MAX_FORKS: u8 = 16;
 
@@ -144,9 +147,7 @@ impl Stack {
     /// Handles one input; what follows is appended to `out` in the order in which it must be carried out.
     pub fn handle(&mut self, now: Instant, input: Input, directory: &dyn Directory, out: &mut Vec<Output>) {
         // Whoever is late with his timers decides nothing by contacts that are over.
-        if self.registrar.next_timeout().is_some_and(|at| at <= now) {
-            self.registrar.timeout(now, out);
-        }
+        self.registrar.observe(now, out);
         match input {
             Input::Received { hop, bytes } => self.receive(now, hop, &bytes, directory, out),
             Input::Closed(hop) => self.closed(now, hop, directory, out),
@@ -194,6 +195,14 @@ impl Stack {
     /// Whose each way is that leads to a registered contact, and until when.
     pub fn ways(&self) -> impl Iterator<Item = (&Arc<str>, Hop, Instant)> {
         self.registrar.ways()
+    }
+
+    /// Whether more contacts were lost at once, with an edge or by their time, than are let go in one step. Until they are
+    /// ([`Command::LetGo`]) whoever decides by what an account has brings it up to date first ([`Command::Update`]); the
+    /// stack itself does so.
+    #[must_use]
+    pub fn is_losing(&self) -> bool {
+        self.registrar.is_losing()
     }
 
     /// Whether nothing is left of any call: no call, no dialog, no timer, no transaction. Registrations may be there.
@@ -429,11 +438,13 @@ impl Stack {
 
     fn timeout(&mut self, now: Instant, directory: &dyn Directory, out: &mut Vec<Output>) {
         let mut events = Vec::new();
-        self.core.transactions.timeout(now, out, &mut events);
+        // The next ones are due at once; others have their turn in between.
+        self.core.transactions.timeout(now, TIMERS_AT_ONCE, out, &mut events);
         for event in events {
             self.on_event(now, event, Proved::Nothing, directory, out);
         }
-        while let Some((handle, timer)) = self.core.timers.pop_due(now) {
+        for _ in 0..TIMERS_AT_ONCE {
+            let Some((handle, timer)) = self.core.timers.pop_due(now) else { break };
             self.with_call(now, handle, out, |call, cx| call.on_timer(cx, timer));
         }
         self.core.expire(now);

@@ -146,6 +146,15 @@ enum Owner {
     Client(ClientId),
 }
 
+impl Owner {
+    fn client(&self) -> Option<ClientId> {
+        match self {
+            Owner::Server(_) => None,
+            Owner::Client(id) => Some(*id),
+        }
+    }
+}
+
 /// All transactions of a node.
 pub struct Transactions {
     settings: Settings,
@@ -367,12 +376,18 @@ impl Transactions {
     /// response for instance, concerns nobody.
     pub fn unreachable(&mut self, hop: &Hop, quoted: &[u8], events: &mut Vec<TuEvent>) {
         let Some(owners) = self.by_peer.get(&peer(hop)) else { return };
-        let branch = route::quoted_branch(quoted);
-        for owner in owners.clone() {
-            let Owner::Client(id) = owner else { continue };
+        // A dead trunk may have a hundred thousand transactions, and answer each datagram so.
+        let meant: Vec<ClientId> = match route::quoted_branch(quoted) {
+            Some(branch) => self
+                .client_of(branch, quoted)
+                .filter(|id| owners.contains(&Owner::Client(*id)))
+                .into_iter()
+                .collect(),
+            None => owners.range(Owner::Client(ClientId(0))..).filter_map(Owner::client).collect(),
+        };
+        for id in meant {
             let Some(client) = self.clients.get(&id) else { continue };
-            let meant = branch.is_none_or(|branch| branch == client.key.branch.as_bytes());
-            if meant && matches!(client.state, client::State::Waiting { .. }) {
+            if matches!(client.state, client::State::Waiting { .. }) {
                 let awaited = client.is_awaited();
                 self.end_client(id);
                 events.extend(awaited.then_some(TuEvent::ClientTransportError(id)));
@@ -380,9 +395,19 @@ impl Transactions {
         }
     }
 
-    /// A time has come.
-    pub fn timeout(&mut self, now: Instant, out: &mut Vec<Output>, events: &mut Vec<TuEvent>) {
-        while let Some(owner) = self.timers.pop(now) {
+    /// The transaction of a request of ours, by its branch and the beginning of its first line.
+    fn client_of(&self, branch: &[u8], quoted: &[u8]) -> Option<ClientId> {
+        let method =
+            quoted.split(|byte| *byte == b' ').next().and_then(|word| std::str::from_utf8(word).ok())?;
+        let key =
+            ClientKey { branch: std::str::from_utf8(branch).ok()?.into(), method: Method::read(method)? };
+        self.client_keys.get(&key).copied()
+    }
+
+    /// A time has come: so many of the timers run that are due.
+    pub fn timeout(&mut self, now: Instant, most: usize, out: &mut Vec<Output>, events: &mut Vec<TuEvent>) {
+        for _ in 0..most {
+            let Some(owner) = self.timers.pop(now) else { return };
             match owner {
                 Owner::Server(id) => {
                     let Some(server) = self.servers.get_mut(&id) else { continue };

@@ -102,7 +102,7 @@ impl Bench {
             assert!(due >= self.now, "a timer in the past");
             self.now = due;
             let before = self.out.len();
-            self.layer.timeout(self.now, &mut self.out, &mut self.events);
+            self.layer.timeout(self.now, 64, &mut self.out, &mut self.events);
             self.check();
             let sent = self.out.len() - before;
             sent_at.extend(std::iter::repeat_n((self.now - start).as_millis(), sent));

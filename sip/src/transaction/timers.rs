@@ -1,6 +1,7 @@
 //! The one table of times.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::time::Instant;
 
 /// Times of many owners, each with at most one.
@@ -46,5 +47,13 @@ impl<K: Ord + Copy> Timers<K> {
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.due.len()
+    }
+}
+
+impl Timers<u64> {
+    /// The earliest that comes after this time.
+    pub fn next_after(&self, now: Instant) -> Option<Instant> {
+        let after = (Bound::Excluded((now, u64::MAX)), Bound::Unbounded);
+        self.due.range(after).next().map(|(at, _)| *at)
     }
 }
