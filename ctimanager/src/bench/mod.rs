@@ -42,7 +42,7 @@ const UDP_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 /// How much is measured.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
-    /// Seconds at the first rate, which is the mark's: 100 calls a second.
+    /// Seconds at the first rate, 100 calls a second.
     pub first_seconds: u32,
     /// The higher rates, calls a second, in order; the first that fails ends them.
     pub rates: Vec<u32>,

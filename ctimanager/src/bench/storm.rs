@@ -1,7 +1,7 @@
 //! Logins: how many a second, what a storm of them does to the calls that run meanwhile, and what the time of a refusal
 //! tells of its user.
 //!
-//! Calls at the mark's rate run all the time, on their own threads. The storm comes from a thread of lower priority,
+//! 100 calls a second run all the time, on their own threads. The storm comes from a thread of lower priority,
 //! since on a real network it has machines of its own.
 
 use super::application::{Application, Media, OpenFailure, trusting};
