@@ -36,6 +36,9 @@ enum Lookup {
 /// Numbers of one redirection that are tried.
 const MAX_ALTERNATIVES: usize = 8;
 
+/// Numbers that are followed to see where a call may ring; no call is sent on so often.
+const MAX_REACHED: usize = 64;
+
 impl CallControl {
     /// Sends the call's other end to a number, as far as `sender` reaches. `parties.called` is that number already.
     pub(crate) fn route(&mut self, call: CallId, dn: Dn, reason: Reason, sender: Sender) {
@@ -99,6 +102,31 @@ impl CallControl {
         call.parties.last_redirecting = Some(from_party);
         call.parties.called = to_party;
         true
+    }
+
+    /// The phones at which a call to this number may ring, however it is forwarded.
+    #[must_use]
+    pub fn phones_within_reach(&self, dialled: &Dn) -> Vec<DeviceName> {
+        let (mut numbers, mut phones) = (vec![dialled.clone()], Vec::new());
+        let mut next = 0;
+        while let Some(dn) = numbers.get(next) {
+            next += 1;
+            let Some(number) = self.numbers.get(dn) else { continue };
+            let devices = number.appearances.iter().filter(|name| !phones.contains(*name));
+            let is_phone =
+                |name: &&DeviceName| self.devices.get(*name).is_some_and(|device| !device.is_application());
+            let found: Vec<DeviceName> = devices.filter(is_phone).cloned().collect();
+            phones.extend(found);
+            let plan = &number.plan.forward;
+            let forwards =
+                [&number.forward_all, &plan.busy, &plan.no_answer, &plan.unregistered, &plan.on_failure];
+            for to in forwards.into_iter().flatten() {
+                if numbers.len() < MAX_REACHED && !numbers.contains(to) {
+                    numbers.push(to.clone());
+                }
+            }
+        }
+        phones
     }
 
     fn look_up(&self, call: CallId, sender: &Sender, dn: &Dn) -> Lookup {

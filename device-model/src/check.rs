@@ -229,8 +229,12 @@ impl CallControl {
                 return Err(format!("{name} counts {} calls on a line wrongly", line.calls));
             }
         }
-        if open != self.open_devices {
-            return Err(format!("{open} devices are open, {} counted", self.open_devices));
+        let registered = self.devices.values().filter(|device| device.registered).count();
+        if registered != self.registered {
+            return Err(format!("{registered} phones are registered, {} counted", self.registered));
+        }
+        if open != self.holds.devices() {
+            return Err(format!("{open} devices are open, {} counted", self.holds.devices()));
         }
         for (session, devices) in &self.sessions {
             let settled = self.unsettled().is_none();

@@ -5,6 +5,7 @@ use crate::departing::Departing;
 use crate::devices::{Device, Number, Registration};
 use crate::dialling::{self, Trunk};
 use crate::end::{End, Ends};
+use crate::holds::Holds;
 use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, RequestToken, SessionId, TrunkName};
 use crate::leg::{At, Leg};
 use crate::media::{Description, MediaTermination};
@@ -47,13 +48,13 @@ pub struct CallControl {
     pub(crate) last_operation: u64,
     /// What each session has opened; devices of an earlier plan are struck when they are settled.
     pub(crate) sessions: HashMap<SessionId, BTreeSet<DeviceName>>,
-    /// Devices that each session has open, counted.
-    pub(crate) held: HashMap<SessionId, u32>,
+    pub(crate) holds: Holds,
     /// Numbers whose Forward All applications have set.
     pub(crate) forwarded: HashMap<Dn, Option<Dn>>,
-    pub(crate) open_devices: u32,
     pub(crate) settling: Settling,
     pub(crate) departing: Departing,
+    /// Phones that are registered, counted.
+    pub(crate) registered: usize,
     pub(crate) timers: Timers,
     pub(crate) next_id: u64,
     pub(crate) no_data: Arc<BTreeMap<String, String>>,
@@ -113,11 +114,11 @@ impl CallControl {
             contradicted: 0,
             contradictions: Contradictions::default(),
             sessions: HashMap::new(),
-            held: HashMap::new(),
+            holds: Holds::default(),
             forwarded: HashMap::new(),
-            open_devices: 0,
             settling: Settling::default(),
             departing: Departing::default(),
+            registered: 0,
             timers: Timers::default(),
             next_id: 0,
             no_data: Arc::default(),
@@ -224,6 +225,17 @@ impl CallControl {
         legs.filter(|leg| self.is_clear() || !device.loses(&leg.dn)).collect()
     }
 
+    /// How many legs are at a device.
+    #[must_use]
+    pub fn leg_count(&self, name: &DeviceName) -> usize {
+        self.devices.get(name).map_or(0, |device| device.legs.len())
+    }
+
+    /// The ids of the legs at a device, oldest first.
+    pub fn legs_at(&self, name: &DeviceName) -> impl Iterator<Item = LegId> {
+        self.devices.get(name).into_iter().flat_map(|device| device.legs.iter().copied())
+    }
+
     /// A leg as it is now. A trunk's leg has the trunk's name for a device.
     #[must_use]
     pub fn leg(&self, id: LegId) -> Option<LegView> {
@@ -254,6 +266,18 @@ impl CallControl {
         let legs =
             leg.and_then(|leg| self.calls.known(leg.call)).map(|call| call.legs(&self.attempts, &self.ends));
         legs.into_iter().flatten().filter_map(|leg| self.end_of_leg(leg))
+    }
+
+    /// The ids of all calls, in no particular order.
+    pub fn call_ids(&self) -> impl Iterator<Item = CallId> {
+        self.calls.values().map(|call| call.id)
+    }
+
+    /// The legs of a call; none when it has ended.
+    #[must_use]
+    pub fn legs_of_call(&self, call: CallId) -> Vec<LegView> {
+        let legs = self.calls.get(call).map(|call| call.legs(&self.attempts, &self.ends)).unwrap_or_default();
+        legs.iter().filter_map(|leg| self.leg(*leg)).collect()
     }
 
     /// All calls with all their legs, in no particular order.
@@ -293,6 +317,14 @@ impl CallControl {
         opened.filter(move |name| self.unsettled().is_none() || self.is_open(session, name))
     }
 
+    /// The first device after `last`, by name, that a session has opened: it may have lost it by a new plan, and not have
+    /// been told so.
+    #[must_use]
+    pub fn next_opened(&self, session: SessionId, last: Option<&DeviceName>) -> Option<&DeviceName> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        self.sessions.get(&session)?.range::<DeviceName, _>((from, Bound::Unbounded)).next()
+    }
+
     /// The first device after `last`, by name, that a session has open.
     #[must_use]
     pub fn next_open_device(&self, session: SessionId, last: Option<&DeviceName>) -> Option<&DeviceName> {
@@ -304,13 +336,7 @@ impl CallControl {
     /// How many devices a session has open.
     #[must_use]
     pub fn open_count(&self, session: SessionId) -> u32 {
-        self.held.get(&session).copied().unwrap_or(0)
-    }
-
-    /// How many devices somebody has open.
-    #[must_use]
-    pub fn open_total(&self) -> u32 {
-        self.open_devices
+        self.holds.of(session)
     }
 
     /// The sessions that have a device open, each once.
@@ -318,14 +344,14 @@ impl CallControl {
         self.sessions.keys().copied()
     }
 
-    /// How much there is. Counts the phones one by one: for metrics, not for every step.
+    /// How much there is.
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
             legs: self.legs.len(),
             calls: self.calls.len(),
-            open_devices: self.open_devices,
-            registered_phones: self.devices.values().filter(|device| device.registered).count(),
+            open_devices: self.holds.devices(),
+            registered_phones: self.registered,
             contradictions: self.contradicted,
         }
     }

@@ -8,10 +8,10 @@
 use crate::control::CallControl;
 use crate::devices::Device;
 use crate::ids::{CallId, DeviceName, LegId, SessionId};
-use crate::port::{Input, Limit, News, Output};
+use crate::port::{Input, News, Output};
 use crate::settling::{Subject, subject};
 use smallvec::SmallVec;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Devices that a session lets go in the step that ends it.
 const DEVICES_AT_ONCE: usize = 16;
@@ -22,8 +22,8 @@ pub(crate) const LEGS_AT_ONCE: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Departing {
     sessions: BTreeMap<SessionId, BTreeSet<DeviceName>>,
-    /// Legs whose address was an ended session's, at devices that others have open.
-    orphans: VecDeque<(LegId, SessionId)>,
+    /// Legs whose address was a session's that has the device open no more, while others have.
+    orphans: BTreeMap<LegId, SessionId>,
 }
 
 impl Departing {
@@ -41,15 +41,8 @@ impl CallControl {
     /// A session is gone: what it had open is let go, the first of it at once.
     pub(crate) fn session_ended(&mut self, session: SessionId) {
         let Some(open) = self.sessions.remove(&session) else { return };
-        let limit = self.plan.parameters.max_devices_per_provider;
-        if self.held.remove(&session).is_some_and(|held| held > limit - limit / 10) {
-            self.out.push(Output::Limit(Limit::DevicesPerProvider {
-                session,
-                open: 0,
-                limit,
-                exceeded: false,
-            }));
-        }
+        self.holds.forget(session);
+        self.weigh_session(session);
         self.departing.sessions.insert(session, open);
         self.depart(DEVICES_AT_ONCE, LEGS_AT_ONCE);
     }
@@ -76,14 +69,7 @@ impl CallControl {
                 let_go.entry(session).or_default().push(name);
             }
         }
-        while budget > 0
-            && let Some((leg, session)) = self.departing.orphans.pop_front()
-        {
-            budget -= 1;
-            if self.legs.contains(leg) && self.is_given_by(leg, session) {
-                self.ask_others(leg);
-            }
-        }
+        self.ask_for_orphans(budget);
         for (session, devices) in let_go {
             let over = !self.departing.has(session);
             self.out.push(Output::News(News::Departed { session, devices, over }));
@@ -97,10 +83,34 @@ impl CallControl {
         if last {
             return self.fail_in_portions(name, budget);
         }
+        self.orphan(session, name);
+    }
+
+    /// A session is no opener of the device any more, others are: they are asked for the addresses that it gave.
+    fn orphan(&mut self, session: SessionId, name: &DeviceName) {
         let Some(device) = self.devices.get(name) else { return };
         let gave = |leg: &&LegId| self.is_given_by(**leg, session);
         let orphans: Vec<_> = device.legs.iter().filter(gave).map(|leg| (*leg, session)).collect();
         self.departing.orphans.extend(orphans);
+    }
+
+    /// The same of a session that lives; the first of them are asked for at once.
+    pub(crate) fn orphan_at_once(&mut self, session: SessionId, name: &DeviceName) {
+        self.orphan(session, name);
+        self.ask_for_orphans(LEGS_AT_ONCE);
+    }
+
+    fn ask_for_orphans(&mut self, legs: usize) {
+        for _ in 0..legs {
+            let Some((leg, session)) = self.departing.orphans.pop_first() else { return };
+            self.ask_for(leg, session);
+        }
+    }
+
+    fn ask_for(&mut self, leg: LegId, gone: SessionId) {
+        if self.legs.get(leg).is_some_and(|leg| leg.media.given_by == Some(gone)) {
+            self.ask_others(leg);
+        }
     }
 
     /// Nobody holds the device any more: few calls end now, many wait to be cleared.
@@ -128,7 +138,7 @@ impl CallControl {
 
     /// What an input concerns is let go before it.
     pub(crate) fn depart_concerned(&mut self, input: &Input) {
-        if self.departing.sessions.is_empty() {
+        if !self.is_departing() {
             return;
         }
         match input {
@@ -163,14 +173,19 @@ impl CallControl {
 
     /// The same for all devices of a call.
     pub(crate) fn depart_from_call(&mut self, call: CallId) {
-        if self.departing.sessions.is_empty() {
+        if !self.is_departing() {
             return;
         }
         let legs =
             self.calls.known(call).map(|call| call.legs(&self.attempts, &self.ends)).unwrap_or_default();
         let devices: SmallVec<[DeviceName; 4]> =
-            legs.into_iter().filter_map(|leg| self.device_of_leg(leg).cloned()).collect();
+            legs.iter().filter_map(|leg| self.device_of_leg(*leg).cloned()).collect();
         devices.iter().for_each(|device| self.depart_from(device));
+        for leg in legs {
+            if let Some(session) = self.departing.orphans.remove(&leg) {
+                self.ask_for(leg, session);
+            }
+        }
     }
 
     fn depart_from(&mut self, name: &DeviceName) {

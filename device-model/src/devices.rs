@@ -8,7 +8,7 @@ use crate::media::{Codec, MediaTermination};
 use crate::muting::Unheard;
 use crate::pace::Pace;
 use crate::plan::{DeviceKind, DevicePlan, NumberPlan};
-use crate::port::{Event, Limit, OutOfServiceReason, Output, Refusal, RefusalKind, Reply};
+use crate::port::{Event, OutOfServiceReason, Refusal, RefusalKind, Reply};
 use crate::spaces::{Partition, Spaces};
 use crate::view::{DeviceView, LineView};
 use smallvec::SmallVec;
@@ -225,7 +225,11 @@ impl CallControl {
             return;
         };
         let before = device.in_service();
-        device.registered = registration == Registration::Present;
+        let registered = registration == Registration::Present;
+        if std::mem::replace(&mut device.registered, registered) != registered {
+            self.registered =
+                if registered { self.registered + 1 } else { self.registered.saturating_sub(1) };
+        }
         self.tell_service(name, before, OutOfServiceReason::DeviceUnregistered);
     }
 
@@ -261,10 +265,7 @@ impl CallControl {
         legs.retain(|leg| !view.lines.iter().any(|line| line.dn == leg.dn && line.restricted));
         self.reply(session, token, Ok(Reply::Opened { device: view, legs }));
         self.tell_service(name, before, OutOfServiceReason::DeviceFailure);
-        self.count_provider(session, Opening::Opened);
-        if first {
-            self.count_node(Opening::Opened);
-        }
+        self.count_hold(session, first);
     }
 
     /// Gives the session its hold; true when nobody had the device open.
@@ -298,10 +299,7 @@ impl CallControl {
             return;
         }
         let first = self.grant(session, name, media);
-        self.count_provider(session, Opening::Opened);
-        if first {
-            self.count_node(Opening::Opened);
-        }
+        self.count_hold(session, first);
     }
 
     /// The rules of reference §3.3.
@@ -388,19 +386,15 @@ impl CallControl {
         if last {
             return self.fail_in_portions(name, &mut { LEGS_AT_ONCE });
         }
-        let Some(device) = self.devices.get(name) else { return };
-        let legs = device.legs.iter().copied();
-        let gave = |leg: &LegId| self.is_given_by(*leg, session);
-        for leg in legs.filter(gave).collect::<Vec<_>>() {
-            self.ask_others(leg);
-        }
+        self.orphan_at_once(session, name);
     }
 
     /// Takes the device from the session; true when nobody has it open any more.
     fn forget_hold(&mut self, session: SessionId, name: &DeviceName) -> bool {
         self.forget_name(session, name);
         if self.is_open(session, name) {
-            self.count_provider(session, Opening::Closed);
+            self.holds.take(session);
+            self.weigh_session(session);
         }
         self.take_hold(session, name).unwrap_or(false)
     }
@@ -412,7 +406,8 @@ impl CallControl {
         let last = device.openers.is_empty();
         if last {
             device.unheard.clear();
-            self.count_node(Opening::Closed);
+            self.holds.take_device();
+            self.weigh_node();
         }
         Some(last)
     }
@@ -427,26 +422,13 @@ impl CallControl {
         }
     }
 
-    fn count_provider(&mut self, session: SessionId, opening: Opening) {
-        let held = self.held.entry(session).or_insert(0);
-        *held = opening.count(*held);
-        let open = *held;
-        if open == 0 {
-            self.held.remove(&session);
-        }
-        let limit = self.plan.parameters.max_devices_per_provider;
-        if opening.crosses(open, limit) {
-            let exceeded = opening == Opening::Opened;
-            self.out.push(Output::Limit(Limit::DevicesPerProvider { session, open, limit, exceeded }));
-        }
-    }
-
-    fn count_node(&mut self, opening: Opening) {
-        self.open_devices = opening.count(self.open_devices);
-        let (open, limit) = (self.open_devices, self.plan.parameters.max_devices_per_node);
-        if opening.crosses(open, limit) {
-            let exceeded = opening == Opening::Opened;
-            self.out.push(Output::Limit(Limit::DevicesPerNode { open, limit, exceeded }));
+    /// Counts a hold that was granted; `first`: nobody had the device open.
+    fn count_hold(&mut self, session: SessionId, first: bool) {
+        self.holds.add(session);
+        self.weigh_session(session);
+        if first {
+            self.holds.add_device();
+            self.weigh_node();
         }
     }
 
@@ -572,31 +554,6 @@ fn line_view(line: &Line, index: u32, numbers: &HashMap<Dn, Number>) -> LineView
         auto_accept: line.auto_accept,
         forward_all: numbers.get(&line.dn).and_then(|number| number.forward_all.clone()),
         restricted: line.restricted,
-    }
-}
-
-/// What becomes of a device that is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Opening {
-    Opened,
-    Closed,
-}
-
-impl Opening {
-    fn count(self, open: u32) -> u32 {
-        match self {
-            Opening::Opened => open + 1,
-            Opening::Closed => open.saturating_sub(1),
-        }
-    }
-
-    /// Whether a soft limit is passed or kept again just now. It is kept again a tenth below it, so that who opens and
-    /// closes one device at the limit says nothing new.
-    fn crosses(self, open: u32, limit: u32) -> bool {
-        match self {
-            Opening::Opened => open == limit.saturating_add(1),
-            Opening::Closed => open == limit - limit / 10,
-        }
     }
 }
 

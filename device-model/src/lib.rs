@@ -62,6 +62,7 @@ pub mod dialling;
 mod end;
 mod ending;
 mod failure;
+mod holds;
 pub mod ids;
 mod leg;
 mod limits;

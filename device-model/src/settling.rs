@@ -57,6 +57,8 @@ impl Retired {
 impl CallControl {
     /// Puts a plan in force and takes holds away, all at once.
     pub(crate) fn configure(&mut self, plan: Option<Box<PreparedPlan>>, revoked: &[Revocation]) {
+        let parameters = &self.plan.parameters;
+        let limits = (parameters.max_devices_per_provider, parameters.max_devices_per_node);
         if let Some(prepared) = plan {
             let fitting = Arc::ptr_eq(&prepared.before, &self.plan) || prepared.before == self.plan;
             match fitting {
@@ -69,6 +71,7 @@ impl CallControl {
             }
         }
         self.revoke(revoked);
+        self.weigh_all(limits);
     }
 
     fn put_in_force(&mut self, prepared: PreparedPlan) {
@@ -79,8 +82,6 @@ impl CallControl {
         self.carry_forwards(&mut forwards);
         let mut old = replace(&mut self.devices, devices);
         self.carry_devices(&mut old, &forwards);
-        let departing = &self.departing;
-        self.held.retain(|session, _| !departing.has(*session));
         self.spaces = spaces;
         crate::dialling::succeed(&mut self.trunks, &plan.trunks);
         let retired = Retired {
@@ -119,7 +120,8 @@ impl CallControl {
             before.is_some_and(|before| numbers.get(dn).is_some_and(|now| now.forward_all != *before))
         };
         let line_of = |leg: &LegId| legs.known(*leg).and_then(|leg| leg.at.line()).map(|(_, dn)| dn);
-        (self.open_devices, self.held) = (0, HashMap::new());
+        self.holds.recount();
+        self.registered = 0;
         let mut hiding = Vec::new();
         let mut fresh = self.devices.values_mut().peekable();
         for (name, was) in old {
@@ -144,10 +146,15 @@ impl CallControl {
                     hiding.push(name.clone());
                 }
             }
-            self.open_devices += u32::from(!is.openers.is_empty());
-            for opener in is.openers.iter() {
-                *self.held.entry(*opener).or_insert(0) += 1;
+            self.registered += usize::from(is.registered);
+            if !is.openers.is_empty() {
+                self.holds.add_device();
             }
+            let departing = &self.departing;
+            is.openers
+                .iter()
+                .filter(|opener| !departing.has(**opener))
+                .for_each(|opener| self.holds.add(*opener));
         }
         for name in hiding {
             self.mute(&name);
@@ -177,11 +184,9 @@ impl CallControl {
                 }
                 let others = device.openers.iter().copied().filter(|opener| *opener != session);
                 device.openers = others.collect();
-                if let Some(held) = self.held.get_mut(&session) {
-                    *held = held.saturating_sub(1);
-                }
+                self.holds.take(session);
                 if device.openers.is_empty() {
-                    self.open_devices = self.open_devices.saturating_sub(1);
+                    self.holds.take_device();
                     device.unheard.clear();
                     if device.is_application() {
                         device.media = None;
@@ -192,7 +197,6 @@ impl CallControl {
                 }
             }
         }
-        self.held.retain(|_, held| *held > 0);
     }
 
     /// Strikes devices from what a session has opened; returns them in order.
@@ -260,6 +264,20 @@ impl CallControl {
     /// The calls of a device that nobody holds wait to be ended.
     pub(crate) fn leave_uncleared(&mut self, name: &DeviceName) {
         self.settling.uncleared.insert(name.clone());
+    }
+
+    /// How many calls would have to be ended before something can be said of this device, those of its earlier lives too.
+    #[must_use]
+    pub fn legs_to_clear(&self, name: &DeviceName) -> usize {
+        let device = self.devices.get(name);
+        let left =
+            |device: &&Device| device.is_application() && !device.openers.is_empty() && !self.is_held(device);
+        let present = match self.is_uncleared(name) {
+            true => device,
+            false => device.filter(left),
+        };
+        let retired = self.settling.retired.iter().filter_map(|old| old.leaving(name));
+        present.into_iter().chain(retired).map(|device| device.legs.len()).sum()
     }
 
     /// Whether this device has calls that wait so.

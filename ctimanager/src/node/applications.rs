@@ -23,7 +23,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Sessions, or connections without one, whose time is over in one step.
-const TIMERS_AT_ONCE: usize = 64;
+pub(super) const TIMERS_AT_ONCE: usize = 64;
+/// What is to be done of their ends before others have their turn.
+pub(super) const OUTPUTS_AT_ONCE: usize = 256;
 
 /// One connection of an application.
 pub(super) struct Link {
@@ -192,6 +194,9 @@ impl Node {
     }
 
     pub(super) fn application_frame(&mut self, step: &mut Step<'_>, connection: CtiConnection, bytes: &[u8]) {
+        if let Some(id) = self.applications.links.get(&connection).and_then(|l| l.connection.session()) {
+            self.close_if_old(step, id);
+        }
         let Some(link) = self.applications.links.get_mut(&connection) else { return };
         let (rate, address) = (Rate::RequestsOfAddress, Who::address(link.peer.ip()));
         if link.connection.session().is_none()
@@ -317,26 +322,40 @@ impl Node {
     pub(super) fn flush(&mut self, step: &mut Step<'_>) {
         while let Some(id) = self.applications.touched.pop() {
             self.keeping.session(id);
-            self.flush_session(step, id);
+            match self.is_replaying(id) {
+                true => self.replay(step, id),
+                false => self.flush_session(step, id),
+            }
         }
     }
 
-    pub(super) fn flush_session(&mut self, step: &mut Step<'_>, id: SessionId) {
-        let Some(mut session) = self.applications.sessions.get_mut(id) else { return };
-        let Some(connection) = session.connection() else { return };
-        while let Some(frame) = session.poll_frame(step.now) {
+    /// Writes so many of a session's frames; whether there are more.
+    pub(super) fn flush_some(&mut self, step: &mut Step<'_>, id: SessionId, frames: usize) -> bool {
+        let Some(mut session) = self.applications.sessions.get_mut(id) else { return false };
+        let Some(connection) = session.connection() else { return false };
+        for _ in 0..frames {
+            let Some(frame) = session.poll_frame(step.now) else { break };
             step.out.push(Output::Cti(connection, frame));
         }
-        let slow = session.is_slow();
+        let (more, slow) = (session.has_frames(), session.is_slow());
         drop(session);
         if slow {
             self.application_overflow(step, connection);
         }
+        more && !slow
+    }
+
+    /// The same of all of them.
+    pub(super) fn flush_session(&mut self, step: &mut Step<'_>, id: SessionId) {
+        self.flush_some(step, id, usize::MAX);
     }
 
     pub(super) fn application_behind(&mut self, step: &Step<'_>, connection: CtiConnection, behind: bool) {
-        if let Some(link) = self.applications.links.get_mut(&connection) {
-            link.behind = behind.then_some(step.now);
+        let Some(link) = self.applications.links.get_mut(&connection) else { return };
+        link.behind = behind.then_some(step.now);
+        if let Some(id) = link.connection.session().filter(|_| !behind) {
+            // A replay may have waited for him.
+            self.applications.touch(id);
         }
     }
 
@@ -417,6 +436,9 @@ impl Node {
         reason: &'static str,
     ) {
         let fate = self.applications.sessions.get_mut(id).and_then(|mut s| s.detach(step.now, connection));
+        if fate.is_some() {
+            self.portions.forget_replay(id);
+        }
         match fate {
             Some(Fate::Failed) => self.end_session(step, id, reason),
             // The timer of the grace is the session's own.
@@ -447,6 +469,8 @@ impl Node {
         self.weigh_user(step, &session.config().user);
         self.applications.providers.remove(&id);
         self.forget_pages(id);
+        self.portions.forget_replay(id);
+        self.forget_requests(id);
         self.forget_certificate(step, id);
         self.forget_password(step, id);
         Some(parameters)
@@ -478,7 +502,11 @@ impl Node {
             step.out.extend(frame.map(|frame| Output::Cti(connection, frame)));
             step.out.push(Output::CtiClose(connection));
         }
+        let begin = step.out.len();
         for _ in 0..TIMERS_AT_ONCE {
+            if step.out.len() - begin >= OUTPUTS_AT_ONCE {
+                break;
+            }
             let Some((id, what)) = self.applications.sessions.timeout(step.now, step.wall) else { break };
             match what {
                 SessionTimeout::Heartbeat => self.applications.touch(id),

@@ -3,11 +3,13 @@
 //!
 //! Certificates count by the wall clock, which may be set; so the time of day is looked at once an hour at least.
 
+use super::applications::{OUTPUTS_AT_ONCE, TIMERS_AT_ONCE};
 use super::port::{CtiConnection, CtiTransport, Output};
 use super::{Node, Step, alarms};
 use device_model::SessionId;
 use protocol::event::{CloseReason, rfc3339};
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long before its end a certificate is told to end soon.
@@ -21,6 +23,8 @@ const LOOK: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Expiries {
     /// Of connections with an open provider; those of closed connections are thrown out when there are too many.
     peers: BTreeSet<(SystemTime, CtiConnection)>,
+    /// Up to here it is told that they end soon.
+    told: Option<(SystemTime, CtiConnection)>,
     due: Option<Instant>,
 }
 
@@ -30,10 +34,25 @@ impl Expiries {
     }
 
     fn arm(&mut self, now: Instant, wall: SystemTime, own: Option<SystemTime>) {
-        let peers = self.peers.iter().map(|(end, _)| *end);
+        let all = CtiConnection(u64::MAX);
+        let after = |at: SystemTime| self.peers.range((Bound::Excluded((at, all)), Bound::Unbounded)).next();
+        let peers = [after(wall), after(wall + WARNING)].into_iter().flatten().map(|(end, _)| *end);
         let next = peers.chain(own).flat_map(|end| [end - WARNING, end]).filter(|at| *at > wall).min();
         let wait = next.map(|at| at.duration_since(wall).unwrap_or_default().min(LOOK));
-        self.due = wait.map(|wait| now + wait);
+        // Applications may share a certificate: others have their turn in between.
+        let more = self.peers.first().is_some_and(|(end, _)| *end <= wall) || self.next_soon(wall).is_some();
+        self.due = if more { Some(now) } else { wait.map(|wait| now + wait) };
+    }
+
+    /// The next connection whose certificate ends soon, of which that is not told.
+    fn next_soon(&self, wall: SystemTime) -> Option<(SystemTime, CtiConnection)> {
+        let all = CtiConnection(u64::MAX);
+        let (over, last) = ((wall, all), (wall + WARNING, all));
+        let from = self.told.map_or(over, |told| told.max(over));
+        if from >= last {
+            return None;
+        }
+        self.peers.range((Bound::Excluded(from), Bound::Included(last))).next().copied()
     }
 }
 
@@ -53,6 +72,9 @@ impl Node {
             peers.retain(|(_, connection)| links.contains_key(connection));
         }
         peers.insert((end, connection));
+        if self.expiries.told.is_some_and(|told| (end, connection) <= told) {
+            self.peer_expires_soon(step, end, connection);
+        }
         self.look_at_certificates(step);
     }
 
@@ -65,16 +87,18 @@ impl Node {
     /// Compares every certificate that matters now with the time of day.
     pub(super) fn look_at_certificates(&mut self, step: &mut Step<'_>) {
         self.look_at_own(step);
-        while let Some((end, connection)) = self.expiries.peers.first().copied()
-            && end <= step.wall
-        {
+        let begin = step.out.len();
+        for _ in 0..TIMERS_AT_ONCE {
+            let over = self.expiries.peers.first().copied().filter(|(end, _)| *end <= step.wall);
+            let Some((_, connection)) = over.filter(|_| step.out.len() - begin < OUTPUTS_AT_ONCE) else {
+                break;
+            };
             self.expiries.peers.pop_first();
             self.peer_expired(step, connection);
         }
-        let soon: Vec<_> =
-            self.expiries.peers.range(..=(step.wall + WARNING, CtiConnection(u64::MAX))).collect();
-        let soon: Vec<_> = soon.into_iter().copied().collect();
-        for (end, connection) in soon {
+        for _ in 0..TIMERS_AT_ONCE {
+            let Some((end, connection)) = self.expiries.next_soon(step.wall) else { break };
+            self.expiries.told = Some((end, connection));
             self.peer_expires_soon(step, end, connection);
         }
         self.expiries.arm(step.now, step.wall, self.settings.certificate_ends);

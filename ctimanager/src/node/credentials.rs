@@ -4,12 +4,13 @@
 //! the user's is told first; the connection is closed after `credential_change_grace`, and whoever has the new password
 //! may resume the session within its grace.
 
+use super::applications::{OUTPUTS_AT_ONCE, TIMERS_AT_ONCE};
 use super::port::{CtiTransport, Output};
 use super::{Node, Settings, Step, alarms};
 use device_model::SessionId;
 use protocol::event::{CloseReason, rfc3339};
 use security::tls::Serial;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -52,9 +53,12 @@ impl Credential {
     }
 }
 
-/// Sessions with an old password, by the time at which they are closed.
+/// Sessions with an old password, and when each is closed.
 #[derive(Debug, Default)]
-pub(super) struct OldPasswords(BTreeMap<SessionId, Closing>);
+pub(super) struct OldPasswords {
+    due: BTreeSet<(Instant, SessionId)>,
+    closing: BTreeMap<SessionId, Closing>,
+}
 
 /// When a session with an old password is closed. Another reload, or another password, gives it no more time.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +70,29 @@ struct Closing {
 
 impl OldPasswords {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.0.values().map(|closing| closing.at).min()
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    fn insert(&mut self, id: SessionId, closing: Closing) {
+        self.due.insert((closing.at, id));
+        self.closing.insert(id, closing);
+    }
+
+    /// The next one whose time is over.
+    fn pop(&mut self, now: Instant) -> Option<SessionId> {
+        let (at, id) = *self.due.first().filter(|(at, _)| *at <= now)?;
+        self.due.remove(&(at, id));
+        self.closing.remove(&id);
+        Some(id)
+    }
+
+    /// Whether this one's time is over; it is asked for once.
+    fn take(&mut self, now: Instant, id: SessionId) -> bool {
+        let Some(at) = self.closing.get(&id).map(|closing| closing.at).filter(|at| *at <= now) else {
+            return false;
+        };
+        self.closing.remove(&id);
+        self.due.remove(&(at, id))
     }
 }
 
@@ -74,33 +100,46 @@ impl Node {
     /// After a reload: who logged in with a password that is another one now is told, and closed when its time is over.
     pub(super) fn weigh_passwords(&mut self, step: &mut Step<'_>) {
         let grace = self.settings.sessions.credential_change_grace;
-        let before = std::mem::take(&mut self.old_passwords.0);
+        let before = std::mem::take(&mut self.old_passwords).closing;
         for id in self.applications.everybody() {
             let (old, mut parameters) = (self.has_old_password(id), self.who(id));
             if old {
                 let now = Closing { at: step.now + grace, told: step.wall + grace };
                 let closing = before.get(&id).copied().filter(|closing| closing.at < now.at).unwrap_or(now);
                 parameters.push(("closes", rfc3339(closing.told)));
-                self.old_passwords.0.insert(id, closing);
+                self.old_passwords.insert(id, closing);
             }
             self.alarm_condition(step, &alarms::CREDENTIAL_CHANGED, id.to_string(), old, parameters, &[id]);
         }
         self.close_old_passwords(step);
     }
 
-    /// Closes those whose time is over.
+    /// Closes those whose time is over, some in a step: a user may have thousands.
     pub(super) fn close_old_passwords(&mut self, step: &mut Step<'_>) {
-        let over = |(id, closing): (&SessionId, &Closing)| (closing.at <= step.now).then_some(*id);
-        let over: Vec<SessionId> = self.old_passwords.0.iter().filter_map(over).collect();
-        for id in over {
-            self.old_passwords.0.remove(&id);
-            if !self.has_old_password(id) {
-                continue;
+        let begin = step.out.len();
+        for _ in 0..TIMERS_AT_ONCE {
+            if step.out.len() - begin >= OUTPUTS_AT_ONCE {
+                break;
             }
-            self.flush_session(step, id);
-            if let Some(connection) = self.applications.sessions.get(id).and_then(|s| s.connection()) {
-                self.lose_connection(step, connection, CloseReason::CredentialChanged);
-            }
+            let Some(id) = self.old_passwords.pop(step.now) else { break };
+            self.close_old_password(step, id);
+        }
+    }
+
+    /// Closes this one, if its time is over: nobody may ask for anything then.
+    pub(super) fn close_if_old(&mut self, step: &mut Step<'_>, id: SessionId) {
+        if self.old_passwords.take(step.now, id) {
+            self.close_old_password(step, id);
+        }
+    }
+
+    fn close_old_password(&mut self, step: &mut Step<'_>, id: SessionId) {
+        if !self.has_old_password(id) {
+            return;
+        }
+        self.flush_session(step, id);
+        if let Some(connection) = self.applications.sessions.get(id).and_then(|s| s.connection()) {
+            self.lose_connection(step, connection, CloseReason::CredentialChanged);
         }
     }
 

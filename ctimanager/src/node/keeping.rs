@@ -7,13 +7,31 @@
 use super::applications::Provider;
 use super::kept::{self, Answer, Ended, Head, Kept, KeptDevice, KeptLeg, Record, millis};
 use super::port::Output;
+use super::portions::{Portion, Task};
 use super::{Node, Step, alarms};
 use device_model::port::Event;
 use device_model::{DeviceName, LegId, SessionId};
 use protocol::event::EventType;
 use protocol::session::{Changes, REMEMBER_ENDED, Session};
 use protocol::wire::{Device, Leg, Media};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Devices looked at in one piece, and what of a portion one of them counts.
+const DEVICES_AT_ONCE: usize = 16;
+const WORK_OF_DEVICE: usize = 8;
+/// Events and answers of a session that count as much as the rest of it.
+const EVENTS_A_WORK: usize = 16;
+
+/// What is to be kept, a piece at a time.
+pub(super) enum Walk {
+    /// A session with its log.
+    Session(SessionId),
+    /// What it has open, after this device.
+    Open(SessionId, Option<DeviceName>),
+    /// Devices that it had open, from this place on.
+    Lost(SessionId, Arc<[DeviceName]>, usize),
+}
 
 /// What is to be looked at when the step ends, and what has been said.
 #[derive(Default)]
@@ -118,15 +136,104 @@ impl Node {
             let at = millis(step.wall + left).saturating_sub(milliseconds(REMEMBER_ENDED));
             self.keeping.records.push(Record::Ended(id, Ended { user: user.clone(), at }));
         }
+    }
+
+    /// Everything is said, before the node has anything else to do.
+    pub(super) fn keep_everything(&mut self) {
         for id in self.applications.everybody() {
-            self.keep_session(id);
+            if self.turn_keeping(id) {
+                self.look_at_devices(id);
+            }
+        }
+    }
+
+    /// The same in portions. What is not said yet is not kept.
+    fn keep_everything_in_portions(&mut self) {
+        let walk = |id| [Walk::Session(id), Walk::Open(id, None)];
+        let walks: VecDeque<Walk> = self.applications.everybody().into_iter().flat_map(walk).collect();
+        self.begin_walks(walks);
+    }
+
+    /// Looks at the first of them now.
+    fn begin_walks(&mut self, walks: VecDeque<Walk>) {
+        let (mut portion, mut rest) = (Portion::fresh(), Some(walks).filter(|walks| !walks.is_empty()));
+        while let Some(walks) = rest.take_if(|_| !portion.is_used_up()) {
+            rest = self.carry_on_keeping(walks, &mut portion);
+        }
+        if let Some(walks) = rest {
+            self.portions.add(Task::Keep(walks));
         }
     }
 
     /// Keeps the session from now on if it has a grace; what is there of it is said first.
     pub(super) fn keep_session(&mut self, id: SessionId) {
+        if self.turn_keeping(id) && self.model.open_count(id) > 0 {
+            self.begin_walks(VecDeque::from([Walk::Open(id, None)]));
+        }
+    }
+
+    /// A plan changes what sessions have open, and takes some of it away. It is looked at in portions: until then what is
+    /// kept is what was.
+    pub(super) fn keep_what_changed(&mut self, lost: impl Iterator<Item = (SessionId, Arc<[DeviceName]>)>) {
+        if !self.keeping.is_on() {
+            return;
+        }
+        let mut open: Vec<SessionId> = self.model.opening_sessions().collect();
+        open.sort_unstable();
+        let open = open.into_iter().map(|id| Walk::Open(id, None));
+        let walks: VecDeque<Walk> = lost.map(|(id, names)| Walk::Lost(id, names, 0)).chain(open).collect();
+        self.begin_walks(walks);
+    }
+
+    /// One piece; what is left of it.
+    pub(super) fn carry_on_keeping(
+        &mut self,
+        mut walks: VecDeque<Walk>,
+        portion: &mut Portion,
+    ) -> Option<VecDeque<Walk>> {
+        let walk = walks.pop_front().filter(|_| self.keeping.is_on())?;
+        let rest = match walk {
+            Walk::Session(id) => {
+                let said = self.applications.sessions.get(id).map_or(0, |session| session.logged().0);
+                portion.work(WORK_OF_DEVICE + said / EVENTS_A_WORK);
+                self.turn_keeping(id);
+                None
+            }
+            Walk::Open(id, mut last) => {
+                portion.work(DEVICES_AT_ONCE * WORK_OF_DEVICE);
+                let mut over = false;
+                for _ in 0..DEVICES_AT_ONCE {
+                    let Some(name) = self.model.next_opened(id, last.as_ref()).cloned() else {
+                        over = true;
+                        break;
+                    };
+                    self.look_at_device(id, &name);
+                    last = Some(name);
+                }
+                (!over).then_some(Walk::Open(id, last))
+            }
+            Walk::Lost(id, names, from) => {
+                portion.work(DEVICES_AT_ONCE * WORK_OF_DEVICE);
+                let end = names.len().min(from + DEVICES_AT_ONCE);
+                let piece = names.get(from..end).unwrap_or_default();
+                piece.iter().for_each(|name| self.keeping.device(id, name));
+                (end < names.len()).then_some(Walk::Lost(id, names, end))
+            }
+        };
+        rest.into_iter().for_each(|walk| walks.push_front(walk));
+        (!walks.is_empty()).then_some(walks)
+    }
+
+    /// Whether all that is to be kept is in the records said so far. For tests and simulations.
+    #[must_use]
+    pub fn has_kept_all(&self) -> bool {
+        !self.portions.has_to_keep() && self.applications.consequences.is_empty()
+    }
+
+    /// Keeps the session from now on if it has a grace, or keeps it no more; whether that is another thing than before.
+    fn turn_keeping(&mut self, id: SessionId) -> bool {
         let on = self.keeping.is_on();
-        let Some(mut session) = self.applications.sessions.get_mut(id) else { return };
+        let Some(mut session) = self.applications.sessions.get_mut(id) else { return false };
         let wanted = on && !session.config().grace.is_zero();
         let before = session.is_kept();
         if before != wanted {
@@ -134,32 +241,32 @@ impl Node {
         }
         drop(session);
         self.keeping.session(id);
-        if before != wanted {
-            self.look_at_devices(id);
-        }
         if before && !wanted && on {
             self.keeping.records.push(Record::SessionGone(id));
         }
+        before != wanted
     }
 
     /// What the session has open is to be kept, or no longer.
     fn look_at_devices(&mut self, id: SessionId) {
-        for name in self.model.open_devices(id) {
-            self.keeping.device(id, name);
-            self.model.legs_of_device(name).iter().for_each(|leg| self.keeping.leg(leg.leg));
-            for leg in self.model.unheard_legs(name) {
-                self.keeping.ended_leg(leg, name);
-            }
+        let names: Vec<DeviceName> = self.model.open_devices(id).cloned().collect();
+        names.iter().for_each(|name| self.look_at_device(id, name));
+    }
+
+    fn look_at_device(&mut self, id: SessionId, name: &DeviceName) {
+        self.keeping.device(id, name);
+        self.model.legs_at(name).for_each(|leg| self.keeping.leg(leg));
+        for leg in self.model.unheard_legs(name) {
+            self.keeping.ended_leg(leg, name);
         }
     }
 
-    /// The session has ended, its devices are not yet let go: what is kept of it goes.
+    /// The session has ended: what is kept of it goes. The legs at its devices are looked at when these are let go.
     pub(super) fn keep_end(&mut self, step: &Step<'_>, session: &Session) {
         if !self.keeping.is_on() {
             return;
         }
         let id = session.id();
-        self.look_at_devices(id);
         if session.is_kept() {
             self.keeping.records.push(Record::SessionGone(id));
         }
@@ -182,6 +289,7 @@ impl Node {
     /// It can again, and has nothing yet.
     pub(super) fn store_ready(&mut self, step: &mut Step<'_>) {
         self.begin_keeping(step);
+        self.keep_everything_in_portions();
         self.alarm_condition(step, &alarms::SESSION_STORE_SUSPENDED, String::new(), false, Vec::new(), &[]);
     }
 

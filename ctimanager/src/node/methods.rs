@@ -18,6 +18,18 @@ impl Node {
         token: RequestToken,
         method: Method,
     ) {
+        if !self.puts_off(id, token, &method) {
+            self.carry_out_request(step, id, token, method);
+        }
+    }
+
+    pub(super) fn carry_out_request(
+        &mut self,
+        step: &mut Step<'_>,
+        id: SessionId,
+        token: RequestToken,
+        method: Method,
+    ) {
         if let Some(device) = device_of(&method) {
             self.catch_up(step, device);
         }
@@ -80,6 +92,7 @@ impl Node {
             self.note_opened(id, device);
             self.keeping.device(id, device);
         }
+        self.update_phones_of(step, &request);
         self.model(step, device_model::Input::Request { session: id, token, request });
         self.applications.reported = None;
     }
@@ -147,7 +160,7 @@ fn privilege_of(method: &Method) -> Option<Action<'static>> {
 
 /// The device that a method names. A name that the user may not control is refused in all of them as in `device.open`,
 /// whether it exists or not (protocol §3).
-fn device_of(method: &Method) -> Option<&DeviceName> {
+pub(super) fn device_of(method: &Method) -> Option<&DeviceName> {
     match method {
         Method::DeviceOpen(open) => Some(&open.device),
         Method::DeviceClose(close) => Some(&close.device),

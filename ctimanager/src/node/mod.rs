@@ -18,6 +18,7 @@ mod media;
 mod methods;
 mod open;
 mod pages;
+mod phones;
 pub mod port;
 mod portions;
 pub mod registrations;
@@ -318,6 +319,7 @@ impl Node {
                 Pending::Sip(event) => self.sip_event(event),
             };
             if let Some(input) = input {
+                self.update_phones_before(step, &input);
                 self.model(step, input);
             }
         }
@@ -392,7 +394,9 @@ impl Node {
         self.model(step, device_model::Input::Shutdown);
         self.settle(step);
         self.flush(step);
-        let connections: Vec<_> = self.applications.links.keys().copied().collect();
+        // By their numbers: the same step says the same thing in the same order.
+        let mut connections: Vec<_> = self.applications.links.keys().copied().collect();
+        connections.sort_unstable();
         for connection in connections {
             self.lose_connection(step, connection, CloseReason::Stopping);
         }

@@ -308,6 +308,7 @@ impl Node {
         }
         self.forget_certificate(step, id);
         self.forget_password(step, id);
+        self.portions.forget_replay(id);
         let provider = self.provider(connection, open);
         self.applications.providers.extend(provider.map(|p| (id, p)));
         self.keep_session(id);

@@ -8,7 +8,7 @@
 
 use super::portions::{Portion, Task};
 use super::{Node, Step};
-use device_model::{DeviceName, Reply, RequestToken, SessionId};
+use device_model::{DeviceName, LegView, Reply, RequestToken, SessionId};
 use protocol::frame::MAX_LINE_BYTES;
 use protocol::methods::{Cursor, DeviceOpen, PageSize, ProviderDevices, ProviderSnapshot, Scope};
 use protocol::wire::{Device, Leg};
@@ -26,11 +26,12 @@ const PAGE: usize = 100;
 /// Devices looked at in one piece of a list, and captured in one piece of a snapshot.
 const LISTED_AT_ONCE: usize = 128;
 const CAPTURED_AT_ONCE: usize = 32;
-/// Open devices whose snapshot is taken in one step.
+/// Open devices whose snapshot is taken in one step; they may have four times as many calls.
 const SMALL: u32 = 128;
 /// What of a portion a device of a list, and one of a snapshot, counts.
 const WORK_OF_LISTED: usize = 4;
 const WORK_OF_CAPTURED: usize = 12;
+const WORK_OF_LEG_CAPTURED: usize = 4;
 /// Devices of a list, and names looked at, that cost as much as another request does.
 const DEVICES_A_REQUEST: usize = 25;
 const NAMES_A_REQUEST: usize = 1_000;
@@ -64,10 +65,10 @@ pub(super) struct Capture {
     entries: BTreeMap<DeviceName, Entry>,
 }
 
-/// A device with its calls, as written.
+/// A device as written, with its calls as they were then: those are written when their page is.
 struct Entry {
     device: Box<RawValue>,
-    legs: Vec<Box<RawValue>>,
+    legs: Vec<LegView>,
 }
 
 /// Pages that wait to be fetched.
@@ -123,6 +124,7 @@ impl Kept {
             text += ",\"legs\":[";
             let first = at.1;
             for leg in entry.legs.iter().skip(first) {
+                let leg = rpc::raw(&Leg::from(leg));
                 let full =
                     text.len() + leg.get().len() + 2 > PAGE_BYTES || !whole_devices && at.1 - first >= most;
                 if full && at.1 > first {
@@ -197,7 +199,7 @@ impl Node {
         let limit = listing.wish.limit.map_or(PAGE, |limit| usize::from(limit.0));
         for _ in 0..LISTED_AT_ONCE {
             listing.looked_at += 1;
-            let next = self.next_listed(&mut listing);
+            let next = self.next_listed(step, &mut listing);
             let Some(device) = next else {
                 self.answer_listing(step, *listing, false);
                 return None;
@@ -217,7 +219,7 @@ impl Node {
 
     /// The next device by name; `None` when there is none, `Some(None)` when that is not one of those that are wanted.
     #[allow(clippy::option_option, reason = "the end of the list is not a device that is left out")]
-    fn next_listed(&self, listing: &mut Listing) -> Option<Option<Device>> {
+    fn next_listed(&mut self, step: &mut Step<'_>, listing: &mut Listing) -> Option<Option<Device>> {
         let name = self.model.first_device(&listing.from)?.clone();
         let text = name.as_str();
         let all = listing.wish.scope == Some(Scope::All);
@@ -238,6 +240,7 @@ impl Node {
         if listing.wish.name.as_ref().is_some_and(|glob| !glob.matches(text)) {
             return Some(None);
         }
+        self.update_phone(step, &name);
         let Some(view) = self.model.device(&name) else { return Some(None) };
         // "Every controllable device": a restricted one is not (protocol §2).
         if all && view.restricted {
@@ -278,9 +281,10 @@ impl Node {
         self.forget_pages(id);
         let (last, entries) = (None, BTreeMap::new());
         let mut capture = Capture { session: id, token, limit: wish.limit, last, whole: false, entries };
-        if self.model.open_count(id) <= SMALL {
+        if self.is_small(id) {
             let names: Vec<DeviceName> = self.model.open_devices(id).cloned().collect();
             for name in names {
+                self.update_phone(step, &name);
                 self.capture_one(&mut capture, name);
             }
             return self.captured(step, capture);
@@ -289,9 +293,15 @@ impl Node {
         self.portions.add(Task::Capture(Box::new(capture)));
     }
 
+    /// Whether a snapshot of what the session has open is taken in one step: few devices, with few calls.
+    fn is_small(&self, id: SessionId) -> bool {
+        let legs = || self.model.open_devices(id).map(|name| self.model.leg_count(name)).sum::<usize>();
+        self.model.open_count(id) <= SMALL && legs() <= 4 * SMALL as usize
+    }
+
     /// One at a time for a session, few for a user, and few in all.
     fn has_room_for_snapshot(&self, id: SessionId) -> bool {
-        if self.model.open_count(id) <= SMALL && !self.pages.changed.contains_key(&id) {
+        if self.is_small(id) && !self.pages.changed.contains_key(&id) {
             return true;
         }
         let user = self.applications.providers.get(&id).map(|provider| &provider.user);
@@ -313,15 +323,16 @@ impl Node {
         self.applications.providers.contains_key(&id).then_some(())?;
         for _ in 0..CAPTURED_AT_ONCE {
             let next = match capture.whole {
-                false => self.model.next_open_device(id, capture.last.as_ref()).cloned(),
+                false => self.model.next_opened(id, capture.last.as_ref()).cloned(),
                 true => self.pages.changed.get_mut(&id).and_then(BTreeSet::pop_first),
             };
             match next {
                 Some(name) => {
-                    portion.work(WORK_OF_CAPTURED);
+                    portion.work(WORK_OF_CAPTURED + WORK_OF_LEG_CAPTURED * self.model.leg_count(&name));
                     if !capture.whole {
                         capture.last = Some(name.clone());
                     }
+                    self.update_phone(step, &name);
                     self.capture_one(&mut capture, name);
                 }
                 None if capture.whole => {
@@ -341,7 +352,6 @@ impl Node {
         let Some(view) = view else { return drop(capture.entries.remove(&name)) };
         let mut legs = self.model.legs_of_device(&name);
         legs.retain(|leg| self.may_hear(capture.session, Topic::Line(&name, &leg.dn)));
-        let legs = legs.iter().map(|leg| rpc::raw(&Leg::from(leg))).collect();
         capture.entries.insert(name, Entry { device: rpc::raw(&Device::from(&view)), legs });
     }
 
@@ -413,12 +423,13 @@ impl Node {
         let Reply::Opened { device, legs } = reply else { return protocol::methods::answer(reply) };
         self.note_opened(id, &device.name);
         let most = self.pages.limit.map_or(usize::MAX, |limit| usize::from(limit.0));
-        let answer = protocol::methods::answer(reply);
-        if legs.len() <= most && answer.get().len() <= PAGE_BYTES {
-            return answer;
+        if legs.len() <= most.min(SMALL as usize) {
+            let answer = protocol::methods::answer(reply);
+            if answer.get().len() <= PAGE_BYTES {
+                return answer;
+            }
         }
-        let legs = legs.iter().map(|leg| rpc::raw(&Leg::from(leg))).collect();
-        let entries = vec![Entry { device: rpc::raw(&Device::from(device)), legs }];
+        let entries = vec![Entry { device: rpc::raw(&Device::from(device)), legs: legs.clone() }];
         let what = What::Device(device.name.clone());
         self.first_page(step, id, what, entries, self.pages.limit)
     }

@@ -5,17 +5,21 @@
 //! The node has no clock of its own: a portion is counted in what it tells, sends and looks at. How long steps take is for
 //! the shell to measure (`ctimanager_owner_longest_step_seconds`).
 
+use super::admin::Answering;
 use super::alarms;
 use super::applications::Link;
+use super::keeping::Walk;
 use super::pages::{Capture, Listing};
 use super::port::Output;
 use super::reload::consequences::{
     AT_ONCE, LEGS_AT_ONCE, Parameters, READERS_PATIENCE, SIP_AT_ONCE, WORK_AT_ONCE, WORK_OF_LEG,
 };
 use super::{Node, Step};
-use device_model::{DeviceName, Input, SessionId};
+use device_model::{DeviceName, Input, RequestToken, SessionId};
 use protocol::Encoded;
-use std::collections::{BTreeMap, VecDeque};
+use protocol::methods::Method;
+use protocol::session::Session;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +36,13 @@ const DEPARTURES_AT_ONCE: usize = 64;
 const WORK_OF_DEPARTURE: usize = 4;
 /// Sessions told before looking again.
 const TOLD_AT_ONCE: usize = 64;
+/// Phones let go before looking again that were lost by the thousand, and what of a portion one of them counts.
+const PHONES_AT_ONCE: usize = 16;
+const WORK_OF_PHONE: usize = 8;
+/// Frames of a replay that are written in one step. After the first half of what may wait for its reader, where that is less.
+const REPLAYED_AT_ONCE: usize = 1_024;
+/// What of a portion that counts.
+const WORK_OF_REPLAY: usize = 512;
 /// Tasks that wait at once; the next request for one is put off.
 pub(super) const MAX_TASKS: usize = 256;
 
@@ -40,6 +51,8 @@ pub(super) struct Portion {
     told: u64,
     out: usize,
     work: usize,
+    /// Sessions of whose replay a piece is written.
+    replayed: BTreeSet<SessionId>,
 }
 
 /// A piece of work that takes more than one step.
@@ -52,6 +65,37 @@ pub(super) enum Task {
     Closed(Arc<Parameters>, VecDeque<DeviceName>),
     /// Something told to many.
     Tell(Vec<SessionId>, Encoded),
+    /// The rest of a session's replay.
+    Replay(SessionId),
+    /// What is to be kept, and was not looked at yet.
+    Keep(VecDeque<Walk>),
+    /// An administrator's list.
+    Answer(Box<Answering>),
+}
+
+/// What comes next in a portion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Turn {
+    #[default]
+    Task,
+    Reload,
+    Phones,
+}
+
+impl Turn {
+    /// This one, and then the others.
+    fn in_order(self) -> [Turn; 3] {
+        match self {
+            Turn::Task => [Turn::Task, Turn::Reload, Turn::Phones],
+            Turn::Reload => [Turn::Reload, Turn::Phones, Turn::Task],
+            Turn::Phones => [Turn::Phones, Turn::Task, Turn::Reload],
+        }
+    }
+
+    fn after(self) -> Turn {
+        let [_, next, _] = self.in_order();
+        next
+    }
 }
 
 /// All work that is under way, but for that of reloads.
@@ -61,8 +105,11 @@ pub(super) struct Portions {
     /// Sessions that have ended and hold something still: how their end is reported.
     leaving: BTreeMap<SessionId, Arc<Parameters>>,
     due: Option<Instant>,
-    /// Whose turn is next: a task's or a reload's.
-    reload_next: bool,
+    next: Turn,
+    /// Sessions whose replay is written a piece at a time, each with whether its next piece is among the tasks.
+    replays: BTreeMap<SessionId, bool>,
+    /// Requests for devices with many calls to end first, and what their sessions asked after them.
+    waiting: BTreeMap<SessionId, VecDeque<(RequestToken, Method)>>,
 }
 
 impl Portions {
@@ -70,8 +117,20 @@ impl Portions {
         self.due
     }
 
+    /// Replays are their sessions' own, and do not count.
     pub(super) fn is_full(&self) -> bool {
-        self.tasks.len() >= MAX_TASKS
+        let replays = self.replays.values().filter(|queued| **queued).count();
+        self.tasks.len().saturating_sub(replays) >= MAX_TASKS
+    }
+
+    /// Whether something is to be kept that the records said so far do not tell.
+    pub(super) fn has_to_keep(&self) -> bool {
+        !self.leaving.is_empty() || self.tasks.iter().any(|task| matches!(task, Task::Keep(_)))
+    }
+
+    /// A session has ended, or its connection has.
+    pub(super) fn forget_replay(&mut self, id: SessionId) {
+        self.replays.remove(&id);
     }
 
     pub(super) fn add(&mut self, task: Task) {
@@ -79,11 +138,23 @@ impl Portions {
     }
 
     fn gathers(&self) -> bool {
-        self.tasks.iter().any(|task| matches!(task, Task::Listing(_) | Task::Capture(_)))
+        self.tasks.iter().any(|task| match task {
+            Task::Listing(_) | Task::Capture(_) | Task::Replay(_) | Task::Answer(_) => true,
+            Task::Closed(..) | Task::Tell(..) | Task::Keep(_) => false,
+        })
     }
 }
 
 impl Portion {
+    /// Of something that is begun in a step that has done nothing of the kind.
+    pub(super) fn fresh() -> Self {
+        Self { told: 0, out: 0, work: 0, replayed: BTreeSet::new() }
+    }
+
+    pub(super) fn is_used_up(&self) -> bool {
+        self.work >= WORK_AT_ONCE
+    }
+
     /// So much was looked at.
     pub(super) fn work(&mut self, work: usize) {
         self.work += work;
@@ -93,7 +164,9 @@ impl Portion {
 impl Node {
     /// Carries out the next portion.
     pub(super) fn carry_out(&mut self, step: &mut Step<'_>) {
-        let mut portion = Portion { told: self.applications.told, out: step.out.len(), work: 0 };
+        let (told, out) = (self.applications.told, step.out.len());
+        let mut portion = Portion { told, out, work: 0, replayed: BTreeSet::new() };
+        let behind = self.readers_are_behind(step);
         while self.has_room(step, &portion) {
             if !self.model.is_clear() {
                 // Calls that may not stay are not to wait for what is only told.
@@ -102,26 +175,38 @@ impl Node {
             } else if self.model.is_departing() {
                 self.model(step, Input::Depart { devices: DEPARTURES_AT_ONCE, legs: LEGS_AT_ONCE });
                 portion.work += DEPARTURES_AT_ONCE * WORK_OF_DEPARTURE;
-            } else if !self.carry_on_one(step, &mut portion) {
+            } else if !self.carry_on_one(step, &mut portion, behind) {
                 break;
             }
         }
+        self.go_on_with_requests(step);
         self.rest(step.now);
     }
 
-    /// One piece of a task or of a reload, in turns; false when nothing can be done now.
-    fn carry_on_one(&mut self, step: &mut Step<'_>, portion: &mut Portion) -> bool {
-        let reload = !self.applications.consequences.is_empty() && !self.readers_are_behind(step);
-        let task = !self.portions.tasks.is_empty();
-        let turn = reload && (!task || self.portions.reload_next);
-        self.portions.reload_next = !turn;
-        if turn {
-            self.carry_on_reload(step, portion);
-        } else if let Some(task) = self.portions.tasks.pop_front() {
-            let rest = self.carry_on_task(step, task, portion);
-            self.portions.tasks.extend(rest);
+    /// One piece of a task, of a reload or of the phones that were lost, in turns; false when nothing can be done now.
+    fn carry_on_one(&mut self, step: &mut Step<'_>, portion: &mut Portion, behind: bool) -> bool {
+        let has_work = |turn: &Turn| match turn {
+            Turn::Task => !self.portions.tasks.is_empty(),
+            Turn::Reload => !self.applications.consequences.is_empty() && !behind,
+            Turn::Phones => self.stack.is_losing() && !behind,
+        };
+        let Some(turn) = self.portions.next.in_order().into_iter().find(has_work) else { return false };
+        self.portions.next = turn.after();
+        match turn {
+            Turn::Reload => self.carry_on_reload(step, portion),
+            Turn::Phones => {
+                self.sip(step, sip::Input::Command(sip::Command::LetGo(PHONES_AT_ONCE)));
+                self.settle(step);
+                portion.work += PHONES_AT_ONCE * WORK_OF_PHONE;
+            }
+            Turn::Task => {
+                if let Some(task) = self.portions.tasks.pop_front() {
+                    let rest = self.carry_on_task(step, task, portion);
+                    self.portions.tasks.extend(rest);
+                }
+            }
         }
-        turn || task
+        true
     }
 
     /// What is left of the task.
@@ -142,6 +227,13 @@ impl Node {
                 portion.work += sessions.len();
                 (!rest.is_empty()).then_some(Task::Tell(rest, event))
             }
+            Task::Replay(id) => {
+                portion.work += WORK_OF_REPLAY;
+                self.carry_on_replay(step, id, portion);
+                None
+            }
+            Task::Keep(walks) => self.carry_on_keeping(walks, portion).map(Task::Keep),
+            Task::Answer(answering) => self.carry_on_answering(step, answering, portion).map(Task::Answer),
         }
     }
 
@@ -158,7 +250,10 @@ impl Node {
 
     fn rest(&mut self, now: Instant) {
         let urgent = !self.model.is_clear() || self.model.is_departing();
-        let left = !self.portions.tasks.is_empty() || !self.applications.consequences.is_empty();
+        let left = !self.portions.tasks.is_empty()
+            || !self.applications.consequences.is_empty()
+            || !self.portions.waiting.is_empty()
+            || self.stack.is_losing();
         let pause = match (urgent, self.portions.gathers()) {
             (true, _) => SHORT_PAUSE,
             (false, true) => PAUSE,
@@ -210,6 +305,95 @@ impl Node {
         } else {
             self.portions.add(Task::Closed(parameters, devices.into()));
         }
+    }
+
+    /// Writes the first piece of a replay, or sees to it that the next one has its turn.
+    pub(super) fn replay(&mut self, step: &mut Step<'_>, id: SessionId) {
+        match self.portions.replays.get(&id).copied() {
+            None => self.write_replay(step, id, REPLAYED_AT_ONCE),
+            Some(true) => {}
+            Some(false) if self.is_behind(id) => {}
+            Some(false) => self.replay_later(id),
+        }
+    }
+
+    /// Whether what this session says waits behind a replay.
+    pub(super) fn is_replaying(&self, id: SessionId) -> bool {
+        self.portions.replays.contains_key(&id)
+            || self.applications.sessions.get(id).is_some_and(Session::is_replaying)
+    }
+
+    fn replay_later(&mut self, id: SessionId) {
+        if self.portions.replays.insert(id, true) != Some(true) {
+            self.portions.add(Task::Replay(id));
+        }
+    }
+
+    fn carry_on_replay(&mut self, step: &mut Step<'_>, id: SessionId, portion: &mut Portion) {
+        // The session may have ended, or have another connection.
+        let Some(queued) = self.portions.replays.get_mut(&id) else { return };
+        *queued = false;
+        if !portion.replayed.insert(id) {
+            // Its reader is to have a chance to say that he is behind.
+            portion.work += WORK_AT_ONCE;
+            self.replay_later(id);
+        } else if !self.is_behind(id) {
+            self.write_replay(step, id, REPLAYED_AT_ONCE.min(self.settings.sessions.queue_events / 2));
+        }
+    }
+
+    fn write_replay(&mut self, step: &mut Step<'_>, id: SessionId, most: usize) {
+        if self.flush_some(step, id, most) {
+            self.replay_later(id);
+        } else {
+            self.portions.forget_replay(id);
+        }
+    }
+
+    fn is_behind(&self, id: SessionId) -> bool {
+        let connection = self.applications.sessions.get(id).and_then(Session::connection);
+        let link = connection.and_then(|connection| self.applications.links.get(&connection));
+        link.is_some_and(|link| link.behind.is_some())
+    }
+
+    /// Puts a request off if its device has many calls to end first, or if an earlier one of its session waits so: it finds
+    /// everything as if that had been done at once.
+    pub(super) fn puts_off(&mut self, id: SessionId, token: RequestToken, method: &Method) -> bool {
+        let waits = self.portions.waiting.contains_key(&id)
+            || super::methods::device_of(method)
+                .is_some_and(|device| self.model.legs_to_clear(device) > LEGS_AT_ONCE);
+        if waits {
+            self.portions.waiting.entry(id).or_default().push_back((token, method.clone()));
+        }
+        waits
+    }
+
+    /// Requests whose devices are clear now, each session's in their order.
+    fn go_on_with_requests(&mut self, step: &mut Step<'_>) {
+        let sessions: Vec<SessionId> = self.portions.waiting.keys().copied().collect();
+        for id in sessions {
+            while let Some(waiting) = self.portions.waiting.get_mut(&id) {
+                let clear = waiting.front().is_none_or(|(_, method)| {
+                    super::methods::device_of(method)
+                        .is_none_or(|device| self.model.legs_to_clear(device) <= LEGS_AT_ONCE)
+                });
+                if !clear {
+                    break;
+                }
+                let next = waiting.pop_front();
+                if waiting.is_empty() {
+                    self.portions.waiting.remove(&id);
+                }
+                if let Some((token, method)) = next {
+                    self.carry_out_request(step, id, token, method);
+                }
+            }
+        }
+    }
+
+    /// A session has ended: its requests go with it.
+    pub(super) fn forget_requests(&mut self, id: SessionId) {
+        self.portions.waiting.remove(&id);
     }
 
     /// Tells an event to few at once, to many in portions.

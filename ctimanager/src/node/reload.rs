@@ -17,8 +17,7 @@ use super::open::privileges;
 use super::port::{CtiConnection, Output};
 use super::{Node, Settings, Step, alarms, shares_of};
 use consequences::{Listeners, MAX_RELOADS, Parameters, Reload};
-use device_model::port::Limit;
-use device_model::{DeviceName, News, Revocation, RevokedDevices, SessionId};
+use device_model::{News, Revocation, RevokedDevices, SessionId};
 use protocol::Event;
 use protocol::event::CloseReason;
 use security::{Action, Actor, Decision, Policy};
@@ -56,10 +55,12 @@ impl Node {
         revoked.extend(self.revocations(&reload));
         self.configure_signalling(step, &reload.after);
         self.applications.consequences.lost.clear();
-        let held = self.kept_holds();
+        let same = plan.is_none();
         self.model(step, device_model::Input::Configure { plan, revoked });
-        held.iter().for_each(|(session, device)| self.keeping.device(*session, device));
         let mut lost = std::mem::take(&mut self.applications.consequences.lost);
+        if !same || !lost.is_empty() {
+            self.keep_what_changed(lost.iter().map(|(session, names)| (*session, Arc::clone(names))));
+        }
         let mut lost = |session| lost.remove(&session).unwrap_or_default();
         reload.lay_out(&withdrawn.into_iter().map(|session| (session, lost(session))).collect());
         for (session, parameters) in dismissed {
@@ -69,15 +70,6 @@ impl Node {
         self.configure_sessions(step, &reload);
         self.applications.consequences.reloads.push_back(reload);
         self.carry_out(step);
-    }
-
-    /// Who has what open, if that is kept: a switch changes it or takes it away.
-    fn kept_holds(&self) -> Vec<(SessionId, DeviceName)> {
-        if !self.keeping.is_on() {
-            return Vec::new();
-        }
-        let holds = |id: SessionId| self.model.open_devices(id).map(move |device| (id, device.clone()));
-        self.model.opening_sessions().flat_map(holds).collect()
     }
 
     fn listeners(&self) -> Listeners {
@@ -214,20 +206,6 @@ impl Node {
         }
         self.weigh_connections(step);
         reload.listeners.keys().for_each(|user| self.weigh_user(step, user));
-        self.weigh_soft_limits(step, &sessions);
-    }
-
-    /// Soft limits that the new ones have passed or kept again.
-    fn weigh_soft_limits(&mut self, step: &mut Step<'_>, sessions: &[SessionId]) {
-        let parameters = &self.settings.plan.parameters;
-        let (per_provider, per_node) = (parameters.max_devices_per_provider, parameters.max_devices_per_node);
-        for session in sessions.iter().copied() {
-            let open = self.model.open_count(session);
-            let (limit, exceeded) = (per_provider, open > per_provider);
-            self.limit(step, &Limit::DevicesPerProvider { session, open, limit, exceeded });
-        }
-        let open = self.model.open_total();
-        self.limit(step, &Limit::DevicesPerNode { open, limit: per_node, exceeded: open > per_node });
     }
 }
 

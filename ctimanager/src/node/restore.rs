@@ -81,6 +81,7 @@ impl Node {
             step.out.push(Output::Report(report));
         }
         self.begin_keeping(step);
+        self.keep_everything();
     }
 
     /// The session is held as it would be had it lost its connection when the process died. Else: when it ended, and whose

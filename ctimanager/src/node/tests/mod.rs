@@ -1,6 +1,7 @@
 //! A whole node under virtual time: SIP datagrams and CTI frames in, the same out.
 
 mod certificates;
+mod crowds;
 mod flows;
 mod hearing;
 mod limits;

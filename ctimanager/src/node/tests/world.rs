@@ -176,7 +176,7 @@ impl World {
             }
         }
         self.node.check().unwrap_or_else(|what| panic!("{what}"));
-        if self.node.keeping.is_on() {
+        if self.node.keeping.is_on() && self.node.has_kept_all() {
             self.all_is_kept();
         }
     }
@@ -342,10 +342,12 @@ fn summary(event: &Value) -> String {
 pub fn settings(yaml: &str) -> Settings {
     let yaml = yaml.replace("HASH", HASH);
     let loaded = config::parse("test.yaml", &yaml).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-    let surroundings = Surroundings {
-        sip_listen: vec![(Transport::Udp, "127.0.0.1:5060".parse().expect("an address"))],
-        ..Surroundings::default()
-    };
+    let listens = |transport| (transport, "127.0.0.1:5060".parse().expect("an address"));
+    let mut sip_listen = vec![listens(Transport::Udp)];
+    if yaml.contains("tcp: 5060") {
+        sip_listen.push(listens(Transport::Tcp));
+    }
+    let surroundings = Surroundings { sip_listen, ..Surroundings::default() };
     Settings::of(&loaded.config, &loaded.config.nodes[0], &surroundings)
 }
 
