@@ -108,7 +108,7 @@ impl CallControl {
     }
 
     fn ask_for(&mut self, leg: LegId, gone: SessionId) {
-        if self.legs.get(leg).is_some_and(|leg| leg.media.given_by == Some(gone)) {
+        if self.legs.contains(leg) && self.is_given_by(leg, gone) {
             self.ask_others(leg);
         }
     }
