@@ -166,9 +166,12 @@ impl Echo {
             }
             _ if text == "hold" => {
                 self.see("held".into());
-                while HELD.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
+                // The runtime's other tasks go on elsewhere meanwhile.
+                tokio::task::block_in_place(|| {
+                    while HELD.load(Ordering::Relaxed) {
+                        std::thread::yield_now();
+                    }
+                });
             }
             // Something that is to be kept, and the frame that tells of it.
             Some(("keep", _)) => {
