@@ -79,6 +79,16 @@ fn rooms_know_only_whom_they_may() {
 }
 
 #[test]
+fn every_file_of_tests_is_in_the_suite() {
+    let suite = read(&root().join("tests/suite.rs"));
+    let folder = root().join("tests/tests");
+    for file in sources().filter(|path| path.parent() == Some(folder.as_path())) {
+        let name = file.file_stem().expect("a file has a name").to_string_lossy();
+        assert!(suite.contains(&format!("\nmod {name};")), "tests/suite.rs leaves {name} out");
+    }
+}
+
+#[test]
 fn folders_of_the_server_know_only_whom_they_may() {
     let server = root().join("ctimanager/src");
     let mut found = String::new();
