@@ -133,7 +133,8 @@ async fn a_phone_that_has_gone_is_out_of_order_at_once() {
         trunk.send(text.as_bytes()).await;
         if number == "2003" {
             let said = trunk.final_to(&call, &text).await;
-            assert_eq!(said.status(), 503, "{}", said.0);
+            assert_eq!(said.status(), 502, "{}", said.0);
+            assert_eq!(said.header("Retry-After"), None, "it is not the node that is out of service");
             assert!(said.header("Reason").is_some_and(|why| why.contains("cause=27")), "{}", said.0);
         } else {
             let leg = app.offered().await["leg"].clone();

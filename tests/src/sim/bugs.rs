@@ -17,8 +17,8 @@ pub const BUGS: &[Bug] = &[
         name: "a-replay-without-its-first-event",
         edits: &[(
             "protocol/src/session/machine.rs",
-            "self.log.after(last_seq).map(",
-            "self.log.after(last_seq + u64::from(SABOTAGED)).map(",
+            "self.queue.replay(last_seq + 1, &mut self.log);",
+            "self.queue.replay(last_seq + 1 + u64::from(SABOTAGED), &mut self.log);",
         )],
     },
     Bug {
@@ -41,8 +41,8 @@ pub const BUGS: &[Bug] = &[
         name: "the-reply-after-the-replay",
         edits: &[(
             "protocol/src/session/machine.rs",
-            "        self.replaying = self.queue.len();\n        superseded\n",
-            "if SABOTAGED { self.queue.rotate_left(1); }\nself.replaying = self.queue.len();\nsuperseded\n",
+            "        self.queue.push(reply);\n        self.queue.replay(last_seq + 1, &mut self.log);\n",
+            "if SABOTAGED { self.queue.replay(last_seq + 1, &mut self.log); self.queue.push(reply); } else {\nself.queue.push(reply);\nself.queue.replay(last_seq + 1, &mut self.log); }\n",
         )],
     },
     Bug {
