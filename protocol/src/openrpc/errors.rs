@@ -34,6 +34,12 @@ const CALLING_NUMBER: Entry = (
     "`calling_number` is there, and the user may not set it; `data.needs` is the group.",
 );
 
+/// Of everything that is asked of a leg.
+const AT_A_LEG: &[Entry] = &[NO_LEG, STATE];
+/// Of everything that is asked of a line.
+const AT_A_LINE: &[Entry] =
+    &[NOT_CONTROLLED, NO_DEVICE, DEVICE_NOT_OPEN, RESTRICTED, NO_LINE, LINE_RESTRICTED];
+
 /// All that this method may answer, by their codes.
 pub(super) fn of(method: &str) -> Vec<Entry> {
     let mut entries = vec![PARAMS, RATE];
@@ -45,7 +51,7 @@ pub(super) fn of(method: &str) -> Vec<Entry> {
             entries.push(PLANNED);
             entries.extend(own_of_planned(method));
         }
-        None => entries.extend(own(method)),
+        None => entries.extend(own(method).into_iter().flatten()),
     }
     entries.sort_by_key(|(symbol, _)| std::cmp::Reverse(symbol.code()));
     entries
@@ -84,42 +90,26 @@ const OPEN_DEVICE: &[Entry] = &[
     (S::MediaCapabilityMismatch, "Codecs or SRTP suites differ from those with which it is open already."),
 ];
 
-const SET_FORWARD: &[Entry] = &[
-    NOT_CONTROLLED,
-    NO_DEVICE,
-    DEVICE_NOT_OPEN,
-    RESTRICTED,
-    NO_LINE,
-    LINE_RESTRICTED,
-    (S::DestinationUnknown, "Nobody has that number, or the line may not dial it."),
-];
+const SET_FORWARD: &[Entry] =
+    &[(S::DestinationUnknown, "Nobody has that number, or the line may not dial it.")];
 
-const SET_AUTO_ACCEPT: &[Entry] = &[
-    NOT_CONTROLLED,
-    NO_DEVICE,
-    DEVICE_NOT_OPEN,
-    RESTRICTED,
-    NO_LINE,
-    LINE_RESTRICTED,
-    (S::OperationNotSupported, "The device is a phone, which accepts by itself."),
-];
+const SET_AUTO_ACCEPT: &[Entry] =
+    &[(S::OperationNotSupported, "The device is a phone, which accepts by itself.")];
 
 const MAKE_CALL: &[Entry] = &[
-    NOT_CONTROLLED,
-    NO_DEVICE,
-    DEVICE_NOT_OPEN,
-    RESTRICTED,
-    NO_LINE,
-    LINE_RESTRICTED,
     CALLING_NUMBER,
     (S::OperationNotSupported, "The device is a phone: calls are made from CTI ports and route points."),
     (S::MediaRequired, "The device is open without media."),
     (S::MaxCalls, "The line, the device or the node has as many calls as it may have."),
 ];
 
+const ANSWER: &[Entry] =
+    &[BY_PHONE, (S::MediaRequired, "The route point is open without media: it can only redirect.")];
+
+const RETRIEVE: &[Entry] =
+    &[(S::OperationNotSupported, "The phone itself holds the call: only the phone can retrieve it.")];
+
 const REDIRECT: &[Entry] = &[
-    NO_LEG,
-    STATE,
     CALLING_NUMBER,
     (S::DestinationUnknown, "Nobody has that number, or the line may not dial it."),
     (S::DestinationBusy, "The destination is busy or refused the call."),
@@ -128,40 +118,30 @@ const REDIRECT: &[Entry] = &[
 ];
 
 const SET_MEDIA: &[Entry] = &[
-    NO_LEG,
-    STATE,
     (S::CannotTerminateMediaOnPhone, "The leg is a phone's, which ends its own media."),
     (S::MediaRequired, "The device is open without media."),
     (S::MediaAlreadyTerminatedStatic, "The device has one address for all its calls."),
     (S::MediaAlreadySet, "An address was given already, maybe by another application."),
 ];
 
-fn own(method: &str) -> &'static [Entry] {
+/// Those that it shares with others, and its own.
+fn own(method: &str) -> [&'static [Entry]; 2] {
     match method {
-        "provider.open" => OPEN_PROVIDER,
+        "provider.open" => [&[], OPEN_PROVIDER],
         "provider.devices" => {
-            &[(S::PrivilegeViolation, "`scope` is `all`, and the user is no super provider.")]
+            [&[], &[(S::PrivilegeViolation, "`scope` is `all`, and the user is no super provider.")]]
         }
-        "device.open" => OPEN_DEVICE,
-        "device.close" => &[NOT_CONTROLLED, NO_DEVICE, DEVICE_NOT_OPEN],
-        "line.set_forward" => SET_FORWARD,
-        "line.set_auto_accept" => SET_AUTO_ACCEPT,
-        "call.make" => MAKE_CALL,
-        "call.accept" | "call.reject" => &[NO_LEG, STATE, BY_PHONE],
-        "call.answer" => &[
-            NO_LEG,
-            STATE,
-            BY_PHONE,
-            (S::MediaRequired, "The route point is open without media: it can only redirect."),
-        ],
-        "call.redirect" => REDIRECT,
-        "call.drop" | "call.hold" | "call.set_user_data" => &[NO_LEG, STATE],
-        "call.retrieve" => &[
-            NO_LEG,
-            STATE,
-            (S::OperationNotSupported, "The phone itself holds the call: only the phone can retrieve it."),
-        ],
-        "call.set_media" => SET_MEDIA,
-        _ => &[],
+        "device.open" => [&[], OPEN_DEVICE],
+        "device.close" => [&[], &[NOT_CONTROLLED, NO_DEVICE, DEVICE_NOT_OPEN]],
+        "line.set_forward" => [AT_A_LINE, SET_FORWARD],
+        "line.set_auto_accept" => [AT_A_LINE, SET_AUTO_ACCEPT],
+        "call.make" => [AT_A_LINE, MAKE_CALL],
+        "call.accept" | "call.reject" => [AT_A_LEG, &[BY_PHONE]],
+        "call.answer" => [AT_A_LEG, ANSWER],
+        "call.redirect" => [AT_A_LEG, REDIRECT],
+        "call.drop" | "call.hold" | "call.set_user_data" => [AT_A_LEG, &[]],
+        "call.retrieve" => [AT_A_LEG, RETRIEVE],
+        "call.set_media" => [AT_A_LEG, SET_MEDIA],
+        _ => [&[], &[]],
     }
 }
