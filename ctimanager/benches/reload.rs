@@ -7,12 +7,14 @@
 
 #![allow(clippy::print_stdout)] // the figures are what it is for
 
+mod wire;
+
 use ctimanager::config;
 use ctimanager::node::{CtiConnection, CtiTransport, Input, Node, Output, Settings, Surroundings, Switch};
-use sip::{Hop, Transport};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use wire::clock;
 
 const HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$9RkOGWpZSYnVM+zSNGLQDZ+nmPCDqcLpyKmHiyGVAkA";
@@ -103,34 +105,14 @@ impl Bench {
     }
 
     fn talk_to(&mut self, call: u32, number: u32) {
-        let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n";
-        let head = |method: &str| {
-            format!(
-                "{method} sip:{number}@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bK{method}{call}\r\n\
-                 Max-Forwards: 70\r\nFrom: <sip:030@127.0.0.1>;tag={call}\r\nCall-ID: {call}@bench\r\n\
-                 CSeq: 1 {method}\r\n"
-            )
-        };
-        let body = format!(
-            "To: <sip:{number}@127.0.0.1>\r\nContact: <sip:pstn@127.0.0.1:5070>\r\n\
-             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
-            sdp.len()
-        );
-        self.hear(head("INVITE") + &body);
-        let offering = self.said().into_iter().find_map(|text| between(&text, r#""leg":{"leg":""#, "\""));
-        let leg = offering.expect("the call is offered");
+        self.hear(wire::invite(number, call));
+        let leg = wire::leg(&self.said()).expect("the call is offered");
         self.ask("call.answer", &format!(r#"{{"leg":"{leg}"}}"#));
-        let answers = self.said();
-        let ok = answers.iter().find(|text| text.starts_with("SIP/2.0 200")).expect("the call is answered");
-        let to = between(ok, "\r\nTo: ", "\r\n").expect("a response has a To");
-        self.hear(head("ACK") + &format!("To: {to}\r\nContent-Length: 0\r\n\r\n"));
+        self.hear(wire::ack(number, call, &self.said()));
     }
 
     fn hear(&mut self, text: String) {
-        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let hop =
-            Hop { transport: Transport::Udp, local: address(5060), remote: address(5070), connection: None };
-        self.step(Input::Sip { hop, bytes: text.into_bytes() });
+        self.step(Input::Sip { hop: wire::hop(), bytes: text.into_bytes() });
     }
 
     fn ask(&mut self, method: &str, params: &str) {
@@ -139,12 +121,7 @@ impl Bench {
     }
 
     fn said(&self) -> Vec<String> {
-        let texts = self.out.iter().filter_map(|output| match output {
-            Output::Sip { bytes, .. } => Some(bytes.clone()),
-            Output::Cti(_, frame) => Some(frame.to_vec()),
-            _ => None,
-        });
-        texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+        wire::said(&self.out)
     }
 
     fn step(&mut self, input: Input) -> (Duration, usize) {
@@ -188,15 +165,6 @@ impl Bench {
             last.saturating_duration_since(begin).as_secs_f64()
         );
     }
-}
-
-fn between(text: &str, before: &str, after: &str) -> Option<String> {
-    text.split_once(before)?.1.split_once(after).map(|(found, _)| found.to_owned())
-}
-
-fn clock() -> Instant {
-    #[allow(clippy::disallowed_methods)] // a bench measures real time
-    Instant::now()
 }
 
 fn main() {
