@@ -6,8 +6,10 @@ use crate::node::{Input, Output};
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Who stands in a column; the node is in the second one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ enum Kind {
 pub struct Ladder {
     screen: Screen,
     state: Mutex<State>,
+    /// A rung was added.
+    grown: Notify,
 }
 
 #[derive(Default)]
@@ -62,6 +66,13 @@ struct State {
 
 /// Rungs of the first call that are kept: far more than it has.
 const MAX_RUNGS: usize = 500;
+
+impl State {
+    fn first_is_over(&self) -> bool {
+        let count = |label: &str| self.first.iter().filter(|rung| rung.label.starts_with(label)).count();
+        count("BYE") >= 2 && count("200 OK (BYE)") >= 2
+    }
+}
 
 /// What is remembered of each kind; the oldest is forgotten.
 const MAX_REMEMBERED: usize = 256;
@@ -104,7 +115,7 @@ impl Ladder {
     /// A ladder that is drawn there.
     #[must_use]
     pub fn new(screen: Screen) -> Self {
-        Self { screen, state: Mutex::default() }
+        Self { screen, state: Mutex::default(), grown: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -136,6 +147,19 @@ impl Ladder {
         self.screen.draw(format!("{since:>9.1}  {:>2}  {drawn}", rung.call));
         if rung.call == 1 && state.first.len() < MAX_RUNGS {
             state.first.push(rung);
+            self.grown.notify_waiters();
+        }
+    }
+
+    /// Waits until both telephones of the first call have said goodbye and were answered.
+    pub async fn first_call_ends(&self) {
+        loop {
+            let mut grown = pin!(self.grown.notified());
+            grown.as_mut().enable();
+            if self.state().first_is_over() {
+                return;
+            }
+            grown.await;
         }
     }
 

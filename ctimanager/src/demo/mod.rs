@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 const CONFIG: &str = include_str!("demo.yaml");
 const CALLER: &str = "2002";
@@ -214,6 +214,9 @@ async fn call(site: &Site, screen: &Screen) -> Result<[Handset; 2], DemoError> {
     let (at_caller, at_callee) = talk(&caller, &callee, site).await?;
     caller.phone.hang_up().await;
     callee.ended().await?;
+    // Then all of the call is drawn, and what it proved stands below it.
+    let over = timeout(PATIENCE, site.ladder.first_call_ends()).await;
+    over.map_err(|_| DemoError("a goodbye was not answered".into()))?;
     caller.sound.stop().await.map_err(DemoError::of)?;
     let mut text = String::from("\nproved:\n");
     let mut line = |what: String| {
