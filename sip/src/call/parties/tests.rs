@@ -86,7 +86,7 @@ fn who_names_nobody_is_restricted_and_has_no_number() {
 fn names_and_numbers_are_cut_to_what_may_be_shown() {
     let long = format!("From: \"{}\" <sip:{}@h>", "N".repeat(100), "1".repeat(65));
     assert_eq!(shown(&caller(&headers(&[&long]))), format!(" \"{}\"", "N".repeat(64)));
-    let odd = headers(&["From: \"Ann\u{202e}\u{feff} Lee\" <sip:1%0D%0A2@h>"]);
+    let odd = headers(&["From: \"A\u{34f}n\u{3164}n\u{202e}\u{feff} \u{115f}Lee\u{2800}\" <sip:1%0D%0A2@h>"]);
     assert_eq!(shown(&caller(&odd)), " \"Ann Lee\"");
     assert_eq!(number_of(&Uri::read("sip:55%E2%80%AE66@h").expect("a URI")), "");
     assert_eq!(number_of(&Uri::read("tel:+1-(555)-0100;ext=12").expect("a URI")), "+15550100");
