@@ -8,8 +8,6 @@ Not run by the test command: its wheels are for some machines only. Digits go by
 second. Exit 0 when all was heard.
 """
 
-import array
-import math
 import os
 import re
 import sys
@@ -17,6 +15,8 @@ import tempfile
 import time
 
 import pjsua2 as pj
+
+import sound
 
 SERVER = re.compile(r"server (\S+) \(UDP\)\s+user (\S+)\s+password (\S+)")
 PATIENCE_S = 20
@@ -42,25 +42,8 @@ class Call(pj.Call):
 
 def frames_with(path, hertz):
     """Frames of 20 ms that are filled by this frequency."""
-    with open(path, "rb") as file:
-        head = file.read(44)
-        # The header is written at the end.
-        rate = int.from_bytes(head[24:28], "little") or CLOCK_HZ
-        data = file.read()
-    samples = array.array("h", data[: len(data) // 2 * 2])
-    length, found = rate // 50, 0
-    coefficient = 2 * math.cos(2 * math.pi * hertz / rate)
-    for start in range(0, len(samples) - length, length):
-        frame = samples[start : start + length]
-        total = sum(s * s for s in frame)
-        if total < length * 10_000:
-            continue
-        last = before = 0.0
-        for sample in frame:
-            last, before = sample + coefficient * last - before, last
-        power = last * last + before * before - coefficient * last * before
-        found += 2 * power / (total * length) > 0.7
-    return found
+    samples, rate = sound.wav_samples(path, CLOCK_HZ)
+    return sound.frames_with(samples, hertz, rate, share=0.7)
 
 
 def wait(endpoint, what, holds):

@@ -44,7 +44,7 @@ def wav_samples(path, rate):
     return array.array("h", body[: len(body) // 2 * 2]), told or rate
 
 
-def frames_with(samples, hertz, rate=RATE_HZ):
+def frames_with(samples, hertz, rate=RATE_HZ, share=0.66):
     """How many frames of 20 ms hold this tone and hardly anything else (Goertzel)."""
     length, found = rate // 50, 0
     coefficient = 2 * math.cos(2 * math.pi * hertz / rate)
@@ -57,7 +57,7 @@ def frames_with(samples, hertz, rate=RATE_HZ):
         for sample in frame:
             last, before = sample + coefficient * last - before, last
         power = last * last + before * before - coefficient * last * before
-        found += 2 * power / (total * length) > 0.66
+        found += 2 * power / (total * length) > share
     return found
 
 
