@@ -53,6 +53,8 @@ pub(super) struct Listing {
     found: Vec<Device>,
     bytes: usize,
     looked_at: usize,
+    /// Of its price, in requests, so much is paid.
+    paid: usize,
 }
 
 /// What a session has open, as far as it is captured.
@@ -175,7 +177,8 @@ impl Node {
         wish: ProviderDevices,
     ) {
         let from = wish.cursor.as_ref().map_or(Bound::Unbounded, |c| Bound::Excluded(c.as_str().into()));
-        let listing = Listing { session: id, token, wish, from, found: Vec::new(), bytes: 0, looked_at: 0 };
+        let listing =
+            Listing { session: id, token, wish, from, found: Vec::new(), bytes: 0, looked_at: 0, paid: 0 };
         let Some(rest) = self.list_on(step, Box::new(listing)) else { return };
         if self.portions.is_full() {
             return self.refuse(id, token, CtiError::rate_limited(RETRY_MS));
@@ -214,7 +217,16 @@ impl Node {
             listing.bytes += bytes;
             listing.found.push(device);
         }
+        self.pay_for(step, &mut listing);
         Some(listing)
+    }
+
+    /// Charges what the list has cost so far: each piece at once, so that nobody begins many before the first is paid.
+    fn pay_for(&mut self, step: &Step<'_>, listing: &mut Listing) {
+        let price = listing.found.len() / DEVICES_A_REQUEST + listing.looked_at / NAMES_A_REQUEST;
+        let due = price.saturating_sub(std::mem::replace(&mut listing.paid, price));
+        let due = u32::try_from(due).unwrap_or(u32::MAX);
+        self.applications.charge(&mut self.directory.shares, step.now, listing.session, due);
     }
 
     /// The next device by name; `None` when there is none, `Some(None)` when that is not one of those that are wanted.
@@ -250,15 +262,9 @@ impl Node {
         Some(Some(device).filter(|device| listing.wish.type_.is_none_or(|kind| kind == device.kind)))
     }
 
-    fn answer_listing(&mut self, step: &mut Step<'_>, listing: Listing, more: bool) {
-        let Listing { session, token, found, looked_at, .. } = listing;
-        let price = found.len() / DEVICES_A_REQUEST + looked_at / NAMES_A_REQUEST;
-        self.applications.charge(
-            &mut self.directory.shares,
-            step.now,
-            session,
-            u32::try_from(price).unwrap_or(u32::MAX),
-        );
+    fn answer_listing(&mut self, step: &mut Step<'_>, mut listing: Listing, more: bool) {
+        self.pay_for(step, &mut listing);
+        let Listing { session, token, found, .. } = listing;
         let cursor = found.last().filter(|_| more).map(|last| last.name.as_str().into());
         let answer = rpc::raw(&protocol::methods::Devices { devices: found, cursor });
         self.reply(session, token, Ok(answer));

@@ -222,6 +222,24 @@ fn who_asks_for_much_pays_for_it_and_nobody_else() {
 }
 
 #[test]
+fn who_asks_for_much_at_once_pays_for_each_piece_before_the_next_is_begun() {
+    let mut world =
+        World::with(&many("").replace("max_requests_per_second: 100000", "max_requests_per_second: 500"));
+    let (app, other) = (world.application(1, "ivr"), world.application(2, "other"));
+    for _ in 0..300 {
+        world.send(app, "provider.devices", json!({"limit": 1000}));
+    }
+    // A first piece costs six: the burst of a second pays for some eighty.
+    let refused = std::iter::from_fn(|| world.frame(app)).filter(|said| said["error"].is_object()).count();
+    assert!((200..300).contains(&refused), "{refused} of 300 are refused there and then");
+    assert_eq!(
+        names(&world.call(other, "provider.devices", json!({}))),
+        ["RP_MAIN"],
+        "and another is served"
+    );
+}
+
+#[test]
 fn a_list_goes_on_by_name_and_looks_only_where_names_may_be() {
     let mut world = World::with(&many(""));
     let app = world.application(1, "ivr");
