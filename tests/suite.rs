@@ -1,6 +1,8 @@
 //! All tests of the house as a whole, in one program: it is linked once. A test's name begins with its file's:
 //! `cargo nextest run -p tests interop_calls::`. A test of `tidy.rs` sees that no file is left out.
 
+#[path = "tests/circles.rs"]
+mod circles;
 #[path = "tests/code_map.rs"]
 mod code_map;
 #[path = "tests/contract_clients.rs"]
@@ -27,8 +29,12 @@ mod failure_standby;
 mod fuzz;
 #[path = "tests/hostile_applications.rs"]
 mod hostile_applications;
+#[path = "tests/hostile_bodies.rs"]
+mod hostile_bodies;
 #[path = "tests/hostile_connections.rs"]
 mod hostile_connections;
+#[path = "tests/hostile_memory.rs"]
+mod hostile_memory;
 #[path = "tests/hostile_strangers.rs"]
 mod hostile_strangers;
 #[path = "tests/interop_calls.rs"]
@@ -57,6 +63,8 @@ mod interop_stacks;
 mod interop_torture;
 #[path = "tests/interop_trunks.rs"]
 mod interop_trunks;
+#[path = "tests/look_ups.rs"]
+mod look_ups;
 #[path = "tests/permission_credentials.rs"]
 mod permission_credentials;
 #[path = "tests/permission_logs.rs"]

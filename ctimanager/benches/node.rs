@@ -12,7 +12,8 @@ use device_model::media::{AudioLine, Codec, Description, Direction, Format, Medi
 use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, Plan};
 use device_model::port::Origin;
 use device_model::{
-    CallControl, Cause, EndId, Input, LegId, Output, Party, Request, RequestToken, SessionId, Signal,
+    CallControl, Cause, EndId, Input, LegId, Output, OwnerEpoch, Party, Request, RequestToken, SessionId,
+    Signal,
 };
 use protocol::Encoded;
 use protocol::session::{ConnectionId, Session, SessionConfig};
@@ -118,7 +119,12 @@ impl Model {
     }
 
     fn request(&mut self, request: Request) -> usize {
-        self.input(Input::Request { session: SESSION, token: RequestToken(1), request })
+        self.input(Input::Request {
+            session: SESSION,
+            token: RequestToken(1),
+            owner: OwnerEpoch::FIRST,
+            request,
+        })
     }
 
     fn offer(&mut self, end: EndId) -> usize {

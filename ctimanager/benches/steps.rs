@@ -331,7 +331,7 @@ fn route_point() {
     let mut bench = busy(false, true);
     bench.now += Duration::from_secs(64);
     bench.measure("all that was due in a minute is late", Input::Timeout, Duration::from_secs(1));
-    bench.measure("the node stops", Input::Stop, Duration::from_secs(1));
+    bench.measure("the node stops", Input::Stop, Duration::from_secs(4));
 }
 
 fn sessions() {
@@ -370,7 +370,7 @@ fn sessions() {
     let switch = Switch::between(&bench.settings, settings(&gone));
     bench.measure("their user is deleted", Input::Configure(Box::new(switch)), Duration::from_secs(10));
     let mut bench = with(None, false);
-    bench.measure("the node stops", Input::Stop, Duration::from_secs(1));
+    bench.measure("the node stops", Input::Stop, Duration::from_secs(4));
 }
 
 fn administrator(ports: u32) {

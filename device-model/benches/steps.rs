@@ -9,8 +9,8 @@ use device_model::media::{AudioLine, Codec, Description, Direction, Format, Medi
 use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, Plan};
 use device_model::port::Origin;
 use device_model::{
-    CallControl, Cause, EndId, Input, LegId, LegState, Output, Party, Request, RequestToken, SessionId,
-    Signal,
+    CallControl, Cause, EndId, Input, LegId, LegState, Output, OwnerEpoch, Party, Request, RequestToken,
+    SessionId, Signal,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -96,7 +96,12 @@ impl Bench {
     }
 
     fn request(&mut self, request: Request) {
-        self.input(Input::Request { session: SESSION, token: RequestToken(1), request });
+        self.input(Input::Request {
+            session: SESSION,
+            token: RequestToken(1),
+            owner: OwnerEpoch::FIRST,
+            request,
+        });
     }
 
     /// An INVITE for the route point, accepted and answered.

@@ -1,5 +1,6 @@
 //! A call: its legs, and how their ends belong together.
 
+use crate::clearing::Role;
 use crate::control::CallControl;
 use crate::dialling::Sender;
 use crate::end::{End, Ends};
@@ -12,9 +13,13 @@ use crate::view::{Party, Reason};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// The parties as CUCM shows them.
+/// The parties of a call as one leg sees them, beside who is at the leg itself ([`Leg::party`]) and whom it talks to, which
+/// the conversation tells. While a destination is looked for all legs of the call see the same; a transfer shows each of
+/// those who stay something else.
+///
+/// [`Leg::party`]: crate::leg::Leg::party
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parties {
     pub(crate) calling: Party,
@@ -22,6 +27,9 @@ pub(crate) struct Parties {
     pub(crate) original_called: Option<Party>,
     pub(crate) last_redirecting: Option<Party>,
 }
+
+/// What each of some legs saw of the parties.
+pub(crate) type Seen = SmallVec<[(LegId, Arc<Parties>); 4]>;
 
 /// Names an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,19 +65,29 @@ pub(crate) type Attempts = Table<AttemptId, Attempt>;
 /// How the ends of a call belong together.
 #[derive(Debug)]
 pub(crate) enum Conversation {
-    /// The anchor waits for its other end.
+    /// One leg waits for its other end.
     Setup(Setup),
     /// Two ends talk; the first is the anchor's.
     Pair(EndId, EndId),
+    /// Two ends talk by a relay of the node, and others listen.
+    Relayed(Relay),
     /// Any number of ends hear each other by a bridge.
     Mixed(Mix),
-    /// One end is alone and hears a source: music, a prompt.
-    Waiting { end: EndId, source: EndId },
+    /// One end is alone and hears a source.
+    Waiting(Wait),
+}
+
+/// A leg for which a destination is looked for.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The leg that stays while destinations change: the caller, or who remains after a redirect.
+    pub(crate) anchor: LegId,
+    pub(crate) step: Step,
 }
 
 /// How far the way to a destination is.
 #[derive(Debug)]
-pub(crate) enum Setup {
+pub(crate) enum Step {
     /// The number is being looked up.
     Routing,
     /// The number leads somewhere; the caller's application is asked for its address first, which stands in the offer.
@@ -85,6 +103,16 @@ pub(crate) enum Setup {
     Trying(AttemptId),
 }
 
+/// Two ends whose media passes the node, so that a recorder or a supervisor may hear it.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    pub(crate) bridge: BridgeId,
+    /// Each end, and the port of the relay that it talks to; the first is the anchor's.
+    pub(crate) pair: [(EndId, EndId); 2],
+    /// Each end that listens, and the source that it hears.
+    pub(crate) listeners: SmallVec<[(EndId, EndId); 1]>,
+}
+
 /// The ends of a bridge.
 #[derive(Debug)]
 pub(crate) struct Mix {
@@ -93,22 +121,78 @@ pub(crate) struct Mix {
     pub(crate) ports: SmallVec<[(EndId, EndId); 4]>,
 }
 
-/// Names a bridge.
+/// An end that waits: on a park number, in a queue.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    pub(crate) end: EndId,
+    /// Music, a prompt.
+    pub(crate) source: EndId,
+    /// Whom its leg is shown to be connected with: the park number.
+    pub(crate) shown: Option<Party>,
+}
+
+/// Names a bridge or relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BridgeId(pub(crate) u64);
 
 impl Conversation {
-    /// The legs of its ends, but the anchor's while it is being set up.
-    pub(crate) fn legs(&self, attempts: &Attempts, ends: &Ends) -> SmallVec<[LegId; 2]> {
+    /// A leg whose call is sent somewhere, where is not known yet.
+    pub(crate) fn routing(anchor: LegId) -> Self {
+        Self::Setup(Setup { anchor, step: Step::Routing })
+    }
+
+    /// A leg whose destination is tried.
+    pub(crate) fn trying(anchor: LegId, attempt: AttemptId) -> Self {
+        Self::Setup(Setup { anchor, step: Step::Trying(attempt) })
+    }
+
+    /// The leg that stays while destinations change; of two that talk the one that was there first.
+    pub(crate) fn anchor(&self, ends: &Ends) -> Option<LegId> {
+        match self {
+            Conversation::Setup(setup) => Some(setup.anchor),
+            Conversation::Pair(anchor, _) => ends.known(*anchor).and_then(End::leg),
+            Conversation::Relayed(relay) => ends.known(relay.pair[0].0).and_then(End::leg),
+            Conversation::Mixed(_) | Conversation::Waiting(_) => None,
+        }
+    }
+
+    /// The legs of its ends, the anchor first.
+    pub(crate) fn legs(&self, attempts: &Attempts, ends: &Ends) -> SmallVec<[LegId; 4]> {
         let leg = |end: EndId| ends.known(end).and_then(End::leg);
         match self {
-            Conversation::Setup(Setup::Routing | Setup::AwaitingAddress { .. }) => SmallVec::new(),
-            Conversation::Setup(Setup::Trying(attempt)) => {
-                attempts.known(*attempt).map(|attempt| attempt.branches.clone()).unwrap_or_default()
+            Conversation::Setup(Setup { anchor, step }) => {
+                let mut legs = SmallVec::from_slice(&[*anchor]);
+                if let Some(attempt) = step.attempt().and_then(|attempt| attempts.known(attempt)) {
+                    legs.extend_from_slice(&attempt.branches);
+                }
+                legs
             }
             Conversation::Pair(anchor, other) => [*anchor, *other].into_iter().filter_map(leg).collect(),
+            Conversation::Relayed(relay) => relay.links().filter_map(|(end, _)| leg(end)).collect(),
             Conversation::Mixed(mix) => mix.ports.iter().filter_map(|(end, _)| leg(*end)).collect(),
-            Conversation::Waiting { end, .. } => leg(*end).into_iter().collect(),
+            Conversation::Waiting(wait) => leg(wait.end).into_iter().collect(),
+        }
+    }
+
+    /// What a leg is to it; `None`: it has no part in it.
+    pub(crate) fn role(&self, leg: LegId, attempts: &Attempts, ends: &Ends) -> Option<Role> {
+        let is_of = |end: EndId| ends.known(end).and_then(End::leg) == Some(leg);
+        match self {
+            Conversation::Setup(Setup { anchor, .. }) if *anchor == leg => Some(Role::Anchor),
+            Conversation::Setup(Setup { step, .. }) => {
+                let attempt = step.attempt().and_then(|attempt| attempts.known(attempt))?;
+                attempt.branches.contains(&leg).then_some(Role::Branch)
+            }
+            Conversation::Pair(anchor, _) if is_of(*anchor) => Some(Role::Anchor),
+            Conversation::Pair(_, other) => is_of(*other).then_some(Role::Talking),
+            Conversation::Relayed(relay) => {
+                let place = relay.links().position(|(end, _)| is_of(end))?;
+                Some([Role::Anchor, Role::Talking].get(place).copied().unwrap_or(Role::Listener))
+            }
+            Conversation::Mixed(mix) => {
+                mix.ports.iter().any(|(end, _)| is_of(*end)).then_some(Role::Participant)
+            }
+            Conversation::Waiting(wait) => is_of(wait.end).then_some(Role::Waiting),
         }
     }
 
@@ -117,32 +201,98 @@ impl Conversation {
         match self {
             Conversation::Setup(_) => SmallVec::new(),
             Conversation::Pair(anchor, other) => SmallVec::from_slice(&[(*anchor, *other)]),
+            Conversation::Relayed(relay) => relay.links().collect(),
             Conversation::Mixed(mix) => mix.ports.iter().copied().collect(),
-            Conversation::Waiting { end, source } => SmallVec::from_slice(&[(*end, *source)]),
+            Conversation::Waiting(wait) => SmallVec::from_slice(&[(wait.end, wait.source)]),
+        }
+    }
+
+    /// The node's own ends in it, which have no leg.
+    pub(crate) fn resources(&self) -> SmallVec<[EndId; 4]> {
+        match self {
+            Conversation::Setup(_) | Conversation::Pair(..) => SmallVec::new(),
+            Conversation::Relayed(_) | Conversation::Mixed(_) | Conversation::Waiting(_) => {
+                self.links().into_iter().map(|(_, resource)| resource).collect()
+            }
         }
     }
 
     /// The destination that is being tried.
     pub(crate) fn attempt(&self) -> Option<AttemptId> {
         match self {
-            Conversation::Setup(Setup::Trying(attempt)) => Some(*attempt),
-            Conversation::Setup(Setup::Routing | Setup::AwaitingAddress { .. })
-            | Conversation::Pair(..)
+            Conversation::Setup(setup) => setup.step.attempt(),
+            Conversation::Pair(..)
+            | Conversation::Relayed(_)
             | Conversation::Mixed(_)
-            | Conversation::Waiting { .. } => None,
+            | Conversation::Waiting(_) => None,
         }
     }
 
     pub(crate) fn is_setup(&self) -> bool {
         match self {
             Conversation::Setup(_) => true,
-            Conversation::Pair(..) | Conversation::Mixed(_) | Conversation::Waiting { .. } => false,
+            Conversation::Pair(..)
+            | Conversation::Relayed(_)
+            | Conversation::Mixed(_)
+            | Conversation::Waiting(_) => false,
         }
     }
 
-    /// Whether its number waits for the address of its caller's application.
-    pub(crate) fn awaits_address(&self) -> bool {
-        matches!(self, Conversation::Setup(Setup::AwaitingAddress { .. }))
+    /// Whether its number waits for the address of this leg's application.
+    pub(crate) fn awaits_address_of(&self, leg: LegId) -> bool {
+        match self {
+            Conversation::Setup(Setup { anchor, step: Step::AwaitingAddress { .. } }) => *anchor == leg,
+            Conversation::Setup(Setup { step: Step::Routing | Step::Trying(_), .. })
+            | Conversation::Pair(..)
+            | Conversation::Relayed(_)
+            | Conversation::Mixed(_)
+            | Conversation::Waiting(_) => false,
+        }
+    }
+
+    /// Of two that talk the other is the anchor from now on.
+    pub(crate) fn turn(&mut self) {
+        match self {
+            Conversation::Pair(x, y) => std::mem::swap(x, y),
+            Conversation::Relayed(relay) => relay.pair.swap(0, 1),
+            Conversation::Setup(_) | Conversation::Mixed(_) | Conversation::Waiting(_) => {}
+        }
+    }
+
+    /// A leg has another end.
+    pub(crate) fn replace_end(&mut self, before: EndId, now: EndId) {
+        let replace = |end: &mut EndId| {
+            if *end == before {
+                *end = now;
+            }
+        };
+        match self {
+            Conversation::Setup(_) => {}
+            Conversation::Pair(x, y) => [x, y].into_iter().for_each(replace),
+            Conversation::Relayed(relay) => {
+                let links = relay.pair.iter_mut().chain(&mut relay.listeners);
+                links.map(|(end, _)| end).for_each(replace);
+            }
+            Conversation::Mixed(mix) => mix.ports.iter_mut().map(|(end, _)| end).for_each(replace),
+            Conversation::Waiting(wait) => replace(&mut wait.end),
+        }
+    }
+}
+
+impl Step {
+    /// The destination that is being tried.
+    pub(crate) fn attempt(&self) -> Option<AttemptId> {
+        match self {
+            Step::Trying(attempt) => Some(*attempt),
+            Step::Routing | Step::AwaitingAddress { .. } => None,
+        }
+    }
+}
+
+impl Relay {
+    /// All its ends with what each talks to or hears, those that talk first.
+    pub(crate) fn links(&self) -> impl Iterator<Item = (EndId, EndId)> {
+        self.pair.iter().chain(&self.listeners).copied()
     }
 }
 
@@ -167,39 +317,185 @@ pub(crate) struct Alternative {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) id: CallId,
-    /// The leg that stays while destinations change: the caller, or who remains after a redirect.
-    pub(crate) anchor: LegId,
     pub(crate) conversation: Conversation,
     pub(crate) left: Option<Left>,
     /// Appearances of a shared line that another appearance has answered.
-    pub(crate) passive: SmallVec<[LegId; 2]>,
+    passive: SmallVec<[LegId; 2]>,
     /// The appearance that they watch.
-    pub(crate) watched: Option<LegId>,
-    pub(crate) parties: Parties,
-    pub(crate) user_data: Arc<BTreeMap<String, String>>,
+    watched: Option<LegId>,
+    user_data: Arc<BTreeMap<String, String>>,
     /// Numbers that forwards have visited since a person or an application last chose one.
-    pub(crate) visited: SmallVec<[Dn; 4]>,
+    visited: SmallVec<[Dn; 4]>,
     /// How often it was forwarded or redirected, by whomever.
-    pub(crate) hops: u32,
+    hops: u32,
     /// What is still to be tried, the next one last.
-    pub(crate) alternatives: Vec<Alternative>,
+    alternatives: Vec<Alternative>,
     /// When the present two ends came to talk.
-    pub(crate) talking_since: Option<Instant>,
+    talking_since: Option<Instant>,
     /// The last that the caller was told is plain ringing.
-    pub(crate) alerted: bool,
+    alerted: bool,
+}
+
+/// How a caller hears that a destination rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ringing {
+    Plain,
+    /// The destination plays something.
+    EarlyMedia,
+}
+
+/// What is still to be tried for a call, and how far it has come: as it was before a redirect.
+#[derive(Debug)]
+pub(crate) struct Search {
+    alternatives: Vec<Alternative>,
+    hops: u32,
+    talking_since: Option<Instant>,
+}
+
+impl Search {
+    pub(crate) fn hops(&self) -> u32 {
+        self.hops
+    }
 }
 
 impl Call {
+    /// A call whose first leg is about to be routed.
+    pub(crate) fn begin(id: CallId, first: LegId, user_data: Arc<BTreeMap<String, String>>) -> Self {
+        Self {
+            id,
+            conversation: Conversation::routing(first),
+            left: None,
+            passive: SmallVec::new(),
+            watched: None,
+            user_data,
+            visited: SmallVec::new(),
+            hops: 0,
+            alternatives: Vec::new(),
+            talking_since: None,
+            alerted: false,
+        }
+    }
+
+    pub(crate) fn user_data(&self) -> &Arc<BTreeMap<String, String>> {
+        &self.user_data
+    }
+
+    /// False when they are the same as before.
+    pub(crate) fn set_user_data(&mut self, data: Arc<BTreeMap<String, String>>) -> bool {
+        let before = std::mem::replace(&mut self.user_data, data);
+        before != self.user_data
+    }
+
+    /// How often it was forwarded or redirected.
+    pub(crate) fn hops(&self) -> u32 {
+        self.hops
+    }
+
+    /// It comes from outside, where it was sent on so often, or is where it was before.
+    pub(crate) fn count_hops_from(&mut self, hops: u32) {
+        self.hops = hops;
+    }
+
+    /// Counts one more forward or redirect; false beyond `most`.
+    pub(crate) fn hop(&mut self, most: u32) -> bool {
+        self.hops = self.hops.saturating_add(1);
+        self.hops <= most
+    }
+
+    /// A forward leads from one number to another; false when that one was visited before.
+    pub(crate) fn visit(&mut self, from: &Dn, to: &Dn) -> bool {
+        if !self.visited.contains(from) {
+            self.visited.push(from.clone());
+        }
+        !self.visited.contains(to)
+    }
+
+    /// Further numbers to try, the first of them next.
+    pub(crate) fn note_alternatives(&mut self, first_to_last: impl DoubleEndedIterator<Item = Alternative>) {
+        self.alternatives.extend(first_to_last.rev());
+    }
+
+    /// The next number to try.
+    pub(crate) fn next_alternative(&mut self) -> Option<Alternative> {
+        self.alternatives.pop()
+    }
+
+    /// Nothing else is to be tried.
+    pub(crate) fn forget_alternatives(&mut self) {
+        self.alternatives.clear();
+    }
+
+    /// Two ends have come to talk: the search is over.
+    pub(crate) fn found(&mut self, now: Option<Instant>) {
+        self.alternatives.clear();
+        self.talking_since = now;
+    }
+
+    /// An application sends it on: the search begins anew. One that was served for so long before is in no loop, and its hops
+    /// are counted from nothing. Returns how it was.
+    pub(crate) fn search_anew(&mut self, now: Option<Instant>, served: Duration) -> Search {
+        self.visited.clear();
+        let (hops, talking_since) = (self.hops, self.talking_since.take());
+        if talking_since.zip(now).is_some_and(|(since, now)| now.duration_since(since) >= served) {
+            self.hops = 0;
+        }
+        Search { alternatives: std::mem::take(&mut self.alternatives), hops, talking_since }
+    }
+
+    /// What an application wanted elsewhere stays: the search is as it was.
+    pub(crate) fn search_as_before(&mut self, before: Search) {
+        let Search { alternatives, hops, talking_since } = before;
+        (self.alternatives, self.hops, self.talking_since) = (alternatives, hops, talking_since);
+    }
+
+    /// Tells of plain ringing, or of early media; true when plain ringing was the last that was told.
+    pub(crate) fn exchange_alerted(&mut self, by: Ringing) -> bool {
+        std::mem::replace(&mut self.alerted, by == Ringing::Plain)
+    }
+
+    /// The appearance of a shared line that the others watch.
+    pub(crate) fn watched(&self) -> Option<LegId> {
+        self.watched
+    }
+
+    /// Whether another appearance has the call.
+    pub(crate) fn is_passive(&self, leg: LegId) -> bool {
+        self.passive.contains(&leg)
+    }
+
+    /// One appearance has the call, this other one watches it.
+    pub(crate) fn watch(&mut self, watched: LegId, passive: LegId) {
+        self.watched = Some(watched);
+        self.passive.push(passive);
+    }
+
+    /// One that watches goes.
+    pub(crate) fn unwatch(&mut self, passive: LegId) {
+        self.passive.retain(|leg| *leg != passive);
+    }
+
+    /// The watched one goes; returns those that watched it.
+    pub(crate) fn end_watch(&mut self, watched: LegId) -> SmallVec<[LegId; 2]> {
+        match self.watched {
+            Some(leg) if leg == watched => self.forget_watch(),
+            Some(_) | None => SmallVec::new(),
+        }
+    }
+
+    /// Nobody watches any more; returns those that did.
+    pub(crate) fn forget_watch(&mut self) -> SmallVec<[LegId; 2]> {
+        self.watched = None;
+        std::mem::take(&mut self.passive)
+    }
+
     /// Every leg of the call, each once; the anchor first.
     pub(crate) fn legs(&self, attempts: &Attempts, ends: &Ends) -> SmallVec<[LegId; 4]> {
-        let mut legs: SmallVec<[LegId; 4]> = SmallVec::new();
-        if self.conversation.is_setup() {
-            legs.push(self.anchor);
-        }
-        legs.extend(self.conversation.legs(attempts, ends));
+        let mut legs = self.conversation.legs(attempts, ends);
         if let Some(left) = &self.left {
             let left = left.conversation.legs(attempts, ends);
-            legs.extend(left.into_iter().filter(|leg| *leg != self.anchor));
+            // The anchor of what was left is the call's still.
+            let others = left.into_iter().filter(|leg| legs.first() != Some(leg));
+            legs.extend(others.collect::<SmallVec<[LegId; 4]>>());
         }
         legs.extend(self.passive.iter().copied());
         legs
@@ -210,6 +506,19 @@ impl Call {
         match &self.left {
             Some(left) if self.conversation.is_setup() => left.conversation.links(),
             Some(_) | None => self.conversation.links(),
+        }
+    }
+
+    /// The present conversation, and the one that an undecided redirect left.
+    pub(crate) fn conversations(&self) -> impl Iterator<Item = &Conversation> {
+        [&self.conversation].into_iter().chain(self.left.as_ref().map(|left| &left.conversation))
+    }
+
+    /// The conversation of those ends, to be changed.
+    pub(crate) fn talk_mut(&mut self) -> &mut Conversation {
+        match &mut self.left {
+            Some(left) if self.conversation.is_setup() => &mut left.conversation,
+            Some(_) | None => &mut self.conversation,
         }
     }
 
@@ -235,35 +544,71 @@ impl Call {
 impl CallControl {
     /// The destination that a call tries now.
     pub(crate) fn attempt(&self, call: CallId) -> Option<&Attempt> {
-        let attempt = self.calls.known(call)?.conversation.attempt();
-        attempt.and_then(|attempt| self.attempts.known(attempt))
+        let attempt = self.calls.call(call)?.conversation.attempt();
+        attempt.and_then(|attempt| self.calls.attempt(attempt))
     }
 
+    /// The same of a call that tries one, to be changed.
+    #[track_caller]
     pub(crate) fn attempt_mut(&mut self, call: CallId) -> Option<&mut Attempt> {
-        let attempt = self.calls.known(call)?.conversation.attempt();
-        attempt.and_then(|attempt| self.attempts.known_mut(attempt))
+        let attempt = self.calls.call(call)?.conversation.attempt();
+        let attempt = self.contradictions.known(attempt, "a call tries no destination")?;
+        self.calls.attempt_mut(attempt)
     }
 
     /// Two legs that talk. The ends of both are there.
     pub(crate) fn pair(&self, x: LegId, y: LegId) -> Option<Conversation> {
-        Some(Conversation::Pair(self.end_of(x)?, self.end_of(y)?))
+        Some(Conversation::Pair(self.known_end(x)?, self.known_end(y)?))
+    }
+
+    /// The leg of a call that stays while destinations change; the call is being set up, or two ends talk.
+    #[track_caller]
+    pub(crate) fn anchor(&self, call: CallId) -> Option<LegId> {
+        let anchor = self.calls.anchor(call);
+        self.contradictions.known(anchor, "a call has no leg that stays")
+    }
+
+    /// What a leg sees of its call's parties.
+    pub(crate) fn parties(&self, leg: LegId) -> Option<&Arc<Parties>> {
+        self.calls.leg(leg).map(|leg| &leg.parties)
+    }
+
+    /// All legs of a call see these parties from now on. Nobody is told.
+    pub(crate) fn show_parties(&mut self, call: CallId, parties: Parties) {
+        let Some(call) = self.calls.call(call) else { return };
+        let parties = Arc::new(parties);
+        for leg in self.calls.legs_of(call) {
+            if let Some(leg) = self.calls.leg_mut(leg) {
+                leg.parties = Arc::clone(&parties);
+            }
+        }
+    }
+
+    /// What all legs of a call see now.
+    pub(crate) fn seen(&self, call: CallId) -> Seen {
+        let legs = self.calls.call(call).map(|call| self.calls.legs_of(call));
+        let seen = |leg| Some((leg, Arc::clone(self.parties(leg)?)));
+        legs.into_iter().flatten().filter_map(seen).collect()
+    }
+
+    /// Legs see what they saw; those that have gone do not.
+    pub(crate) fn see_again(&mut self, seen: Seen) {
+        for (leg, parties) in seen {
+            if let Some(leg) = self.calls.find_leg_mut(leg) {
+                leg.parties = parties;
+            }
+        }
     }
 
     /// Frees what a conversation holds that no call has any more. Its legs are for the caller.
     pub(crate) fn free_conversation(&mut self, conversation: &Conversation) {
-        match conversation {
-            Conversation::Setup(Setup::Trying(attempt)) => {
-                self.timers.cancel(Timer::NoAnswer(*attempt));
-                self.timers.cancel(Timer::NewCallAccept(*attempt));
-                self.attempts.remove_known(*attempt);
-            }
-            Conversation::Setup(Setup::Routing | Setup::AwaitingAddress { .. }) | Conversation::Pair(..) => {}
-            Conversation::Mixed(mix) => {
-                for (_, port) in &mix.ports {
-                    self.ends.remove_known(*port);
-                }
-            }
-            Conversation::Waiting { source, .. } => drop(self.ends.remove_known(*source)),
+        if let Some(attempt) = conversation.attempt() {
+            self.timers.cancel(Timer::NoAnswer(attempt));
+            self.timers.cancel(Timer::NewCallAccept(attempt));
+            self.calls.remove_attempt(attempt);
+        }
+        for resource in conversation.resources() {
+            self.calls.remove_end(resource);
         }
     }
 
@@ -272,8 +617,8 @@ impl CallControl {
         &mut self,
         anchor: LegId,
         conversation: &Conversation,
-    ) -> SmallVec<[LegId; 2]> {
-        let mut legs = conversation.legs(&self.attempts, &self.ends);
+    ) -> SmallVec<[LegId; 4]> {
+        let mut legs = self.calls.legs_in(conversation);
         legs.retain(|leg| *leg != anchor);
         self.free_conversation(conversation);
         legs

@@ -1,9 +1,11 @@
 //! Causes: ITU-T Q.850 numbers and names (reference §1.9).
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Why a call or leg ended or failed: an ITU-T Q.850 cause value.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct Cause(u16);
 
 macro_rules! causes {
@@ -114,6 +116,24 @@ impl Cause {
     #[must_use]
     pub fn code(self) -> u16 {
         self.0
+    }
+}
+
+impl From<Cause> for u16 {
+    fn from(cause: Cause) -> Self {
+        cause.0
+    }
+}
+
+/// A number that is no cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no cause: Q.850 has 1 to 127")]
+pub struct NoCause(u16);
+
+impl TryFrom<u16> for Cause {
+    type Error = NoCause;
+    fn try_from(code: u16) -> Result<Self, NoCause> {
+        Cause::from_code(code).ok_or(NoCause(code))
     }
 }
 

@@ -1,26 +1,31 @@
 //! The machine's state, its one entrance, and what others may ask of it.
 
-use crate::call::{Attempts, Call, Conversation};
+use crate::call::Conversation;
+use crate::calling_search_spaces::Spaces;
+use crate::calls::Calls;
 use crate::departing::Departing;
-use crate::devices::{Device, Number, Registration};
+use crate::device_limits::DeviceCounts;
+use crate::device_table::{Devices, Numbers};
+use crate::devices::Registration;
 use crate::dialling::{self, Trunk};
-use crate::end::{End, Ends};
-use crate::holds::Holds;
+use crate::end::{End, RemotePlace};
+use crate::identity::Ids;
 use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, RequestToken, SessionId, TrunkName};
 use crate::leg::{At, Leg};
 use crate::media::{Description, MediaTermination};
-use crate::operations::{Operation, OperationId};
+use crate::openings::Openings;
+use crate::operations::Operations;
 use crate::plan::{Identity, Plan};
 use crate::port::{EndCommand, Event, Input, Output, Refusal, RefusalKind, Reply};
-use crate::routing::Patterns;
-use crate::settling::Settling;
-use crate::signals::NewCall;
-use crate::spaces::Spaces;
-use crate::switch::PreparedPlan;
-use crate::table::{Contradictions, Table};
+use crate::prepared_plan::PreparedPlan;
+use crate::reconcile::Settling;
+use crate::route_patterns::Patterns;
+use crate::signalling::NewCall;
+use crate::table::Contradictions;
 use crate::timers::{Timer, Timers};
+use crate::transitions::{Trigger, Why};
 use crate::view::{DeviceView, LegState, LegView, Party, Security};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,25 +35,18 @@ use std::time::{Duration, Instant};
 pub struct CallControl {
     pub(crate) identity: Identity,
     pub(crate) plan: Arc<Plan>,
-    pub(crate) devices: BTreeMap<DeviceName, Device>,
-    pub(crate) numbers: HashMap<Dn, Number>,
+    pub(crate) devices: Devices,
+    pub(crate) numbers: Numbers,
     pub(crate) patterns: Patterns,
     pub(crate) spaces: Spaces,
     /// Those of the plan, and those before that have calls still.
     pub(crate) trunks: BTreeMap<TrunkName, Trunk>,
-    pub(crate) calls: Table<CallId, Call>,
-    pub(crate) legs: Table<LegId, Leg>,
-    /// What is at the far sides of the legs.
-    pub(crate) ends: Ends,
-    /// Destinations that are being tried.
-    pub(crate) attempts: Attempts,
-    pub(crate) last_attempt: u64,
+    pub(crate) calls: Calls,
     /// What was asked and is not answered yet.
-    pub(crate) operations: Table<OperationId, Operation>,
-    pub(crate) last_operation: u64,
-    /// What each session has opened; devices of an earlier plan are struck when they are settled.
-    pub(crate) sessions: HashMap<SessionId, BTreeSet<DeviceName>>,
-    pub(crate) holds: Holds,
+    pub(crate) operations: Operations,
+    /// What each session has opened.
+    pub(crate) openings: Openings,
+    pub(crate) device_counts: DeviceCounts,
     /// Numbers whose Forward All applications have set.
     pub(crate) forwarded: HashMap<Dn, Option<Dn>>,
     pub(crate) settling: Settling,
@@ -56,7 +54,7 @@ pub struct CallControl {
     /// Phones that are registered, counted.
     pub(crate) registered: usize,
     pub(crate) timers: Timers,
-    pub(crate) next_id: u64,
+    pub(crate) ids: Ids,
     pub(crate) no_data: Arc<BTreeMap<String, String>>,
     /// How often tables contradicted each other since the start.
     pub(crate) contradicted: u64,
@@ -64,6 +62,8 @@ pub struct CallControl {
     pub(crate) contradictions: Contradictions,
     /// The time of the step that is being taken.
     pub(crate) now: Option<Instant>,
+    /// Why what is changing now changes.
+    pub(crate) why: Why,
     /// What the step has said so far.
     pub(crate) out: Vec<Output>,
 }
@@ -86,9 +86,6 @@ pub struct Counts {
 /// Timers that run in one step.
 const TIMERS_AT_ONCE: usize = 16;
 
-/// Ids keep 40 bits for the counter: a trillion of them in the life of an incarnation.
-const COUNTER_BITS: u32 = 40;
-
 impl CallControl {
     /// A machine with this plan and nothing going on.
     #[must_use]
@@ -97,32 +94,28 @@ impl CallControl {
         let mut trunks = BTreeMap::new();
         dialling::succeed(&mut trunks, &plan.trunks);
         Self {
+            ids: Ids::new(&identity),
             identity,
             plan,
-            devices,
-            numbers,
+            devices: Devices::new(devices),
+            numbers: Numbers::new(numbers),
             patterns,
             spaces,
             trunks,
-            calls: Table::new("a call is not there"),
-            legs: Table::new("a leg is not there"),
-            ends: Table::new("an end is not there"),
-            attempts: Table::new("an attempt is not there"),
-            last_attempt: 0,
-            operations: Table::new("an operation is not there"),
-            last_operation: 0,
+            calls: Calls::new(),
+            operations: Operations::new(),
             contradicted: 0,
             contradictions: Contradictions::default(),
-            sessions: HashMap::new(),
-            holds: Holds::default(),
+            openings: Openings::default(),
+            device_counts: DeviceCounts::default(),
             forwarded: HashMap::new(),
             settling: Settling::default(),
             departing: Departing::default(),
             registered: 0,
             timers: Timers::default(),
-            next_id: 0,
             no_data: Arc::default(),
             now: None,
+            why: Why::of(Trigger::Reload),
             out: Vec::new(),
         }
     }
@@ -133,6 +126,7 @@ impl CallControl {
         std::mem::swap(&mut self.out, out);
         self.depart_concerned(&input);
         self.settle_concerned(&input);
+        self.why = Why::of_input(&input);
         match input {
             Input::Configure { plan, revoked } => self.configure(plan, &revoked),
             Input::Settle { legs } => self.settle_next(legs),
@@ -144,16 +138,17 @@ impl CallControl {
                 self.incoming_call(NewCall { end, origin, dialled, calling, diverted, offer, hops })
             }
             Input::Signal(end, signal) => self.signal(end, signal),
-            Input::Request { session, token, request } => self.request(session, token, request),
+            Input::Request { session, token, owner, request } => self.request(session, token, owner, request),
             Input::SessionEnded(session) => self.session_ended(session),
-            Input::Revoked { session, device } => self.release_hold(session, &device),
-            Input::Restored { session, device, media } => self.restore_hold(session, &device, media),
-            Input::Shutdown => self.shutdown(),
+            Input::Revoked { session, device } => self.release_opening(session, &device),
+            Input::Restored { session, device, media } => self.restore_opening(session, &device, media),
+            Input::Shutdown { calls } => self.shutdown(calls),
             Input::Timeout => {
                 // The next ones are due at once; others have their turn in between.
                 for _ in 0..TIMERS_AT_ONCE {
                     let Some(timer) = self.timers.pop(now) else { break };
                     self.settle_before(&timer);
+                    self.why = Why::of(Trigger::of_timer(timer));
                     self.timeout(timer);
                 }
             }
@@ -162,16 +157,23 @@ impl CallControl {
         std::mem::swap(&mut self.out, out);
     }
 
+    /// What happens meanwhile happens for this reason.
+    pub(crate) fn because<T>(&mut self, why: Why, act: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.why, why);
+        let done = act(self);
+        self.why = before;
+        done
+    }
+
     fn say_contradictions(&mut self) {
-        let found = [
+        let own = [
             self.contradictions.take(),
-            self.legs.take_contradiction(),
-            self.calls.take_contradiction(),
-            self.ends.take_contradiction(),
-            self.attempts.take_contradiction(),
             self.operations.take_contradiction(),
+            self.devices.take_contradiction(),
+            self.numbers.take_contradiction(),
+            self.device_counts.take_contradiction(),
         ];
-        for found in found.into_iter().flatten() {
+        for found in own.into_iter().chain(self.calls.take_contradictions()).flatten() {
             self.contradicted += u64::from(found.times);
             self.out.push(Output::Contradiction(found));
         }
@@ -183,7 +185,7 @@ impl CallControl {
         self.timers.next_timeout()
     }
 
-    /// An id for an end that begins at the signalling: the incarnation in the high 24 bits, then a counter.
+    /// An id for an end that begins at the signalling.
     pub fn new_end_id(&mut self) -> EndId {
         EndId(self.new_id())
     }
@@ -194,8 +196,8 @@ impl CallControl {
     }
 
     pub(crate) fn new_id(&mut self) -> u64 {
-        self.next_id += 1;
-        (u64::from(self.identity.incarnation) << COUNTER_BITS) | self.next_id
+        let calls = &self.calls;
+        self.ids.next(|id| calls.is_in_use(id))
     }
 
     /// A device as it is now.
@@ -206,14 +208,13 @@ impl CallControl {
 
     /// All devices' names, in order.
     pub fn device_names(&self) -> impl Iterator<Item = &DeviceName> {
-        self.devices.keys()
+        self.devices.names()
     }
 
     /// The first device from there on, by name.
     #[must_use]
     pub fn first_device(&self, from: &Bound<DeviceName>) -> Option<&DeviceName> {
-        let range = (from.as_ref(), Bound::Unbounded);
-        self.devices.range::<DeviceName, _>(range).next().map(|(name, _)| name)
+        self.devices.first_name(from)
     }
 
     /// The legs at a device, oldest first.
@@ -239,52 +240,61 @@ impl CallControl {
     /// A leg as it is now. A trunk's leg has the trunk's name for a device.
     #[must_use]
     pub fn leg(&self, id: LegId) -> Option<LegView> {
-        self.legs.get(id).and_then(|leg| self.leg_view(leg))
+        self.calls.find_leg(id).and_then(|leg| self.leg_view(leg))
     }
 
     /// Where a leg is; `None` for trunks.
     #[must_use]
     pub fn device_of_leg(&self, id: LegId) -> Option<&DeviceName> {
-        self.legs.get(id).and_then(|leg| leg.at.line()).map(|(device, _)| device)
+        self.calls.find_leg(id).and_then(|leg| leg.at.line()).map(|(device, _)| device)
     }
 
     /// The leg whose end this is.
     #[must_use]
     pub fn leg_of_end(&self, end: EndId) -> Option<LegId> {
-        self.ends.get(end).and_then(End::leg)
+        self.calls.find_end(end).and_then(End::leg)
     }
 
     /// What is at the far side of a leg; `None` also while another appearance of its line has the call.
     #[must_use]
     pub fn end_of_leg(&self, leg: LegId) -> Option<EndId> {
-        self.legs.get(leg)?.end
+        self.calls.find_leg(leg)?.end
+    }
+
+    /// Where an end is that another node of the cluster has: it is told there what [`Output::End`] says of it. `None`: it is
+    /// this node's own, or there is none.
+    #[must_use]
+    pub fn place_of_end(&self, end: EndId) -> Option<&RemotePlace> {
+        match self.calls.find_end(end)? {
+            End::Remote(remote) => Some(&remote.place),
+            End::Dialog(_) | End::Application(_) | End::BridgePort(_) | End::Source(_) => None,
+        }
     }
 
     /// All ends of the call that an end belongs to, itself among them.
     pub fn ends_beside(&self, end: EndId) -> impl Iterator<Item = EndId> {
-        let leg = self.leg_of_end(end).and_then(|leg| self.legs.known(leg));
-        let legs =
-            leg.and_then(|leg| self.calls.known(leg.call)).map(|call| call.legs(&self.attempts, &self.ends));
+        let leg = self.leg_of_end(end).and_then(|leg| self.calls.leg(leg));
+        let legs = leg.and_then(|leg| self.calls.call(leg.call)).map(|call| self.calls.legs_of(call));
         legs.into_iter().flatten().filter_map(|leg| self.end_of_leg(leg))
     }
 
-    /// The ids of all calls, in no particular order.
+    /// The ids of all calls, in order.
     pub fn call_ids(&self) -> impl Iterator<Item = CallId> {
-        self.calls.values().map(|call| call.id)
+        self.calls.first(usize::MAX).into_iter()
     }
 
     /// The legs of a call; none when it has ended.
     #[must_use]
     pub fn legs_of_call(&self, call: CallId) -> Vec<LegView> {
-        let legs = self.calls.get(call).map(|call| call.legs(&self.attempts, &self.ends)).unwrap_or_default();
+        let legs = self.calls.find_call(call).map(|call| self.calls.legs_of(call)).unwrap_or_default();
         legs.iter().filter_map(|leg| self.leg(*leg)).collect()
     }
 
     /// All calls with all their legs, in no particular order.
     pub fn calls(&self) -> impl Iterator<Item = (CallId, Vec<LegView>)> + '_ {
-        self.calls.values().map(|call| {
-            (call.id, call.legs(&self.attempts, &self.ends).iter().filter_map(|leg| self.leg(*leg)).collect())
-        })
+        self.calls
+            .all()
+            .map(|call| (call.id, self.calls.legs_of(call).iter().filter_map(|leg| self.leg(*leg)).collect()))
     }
 
     /// Whether the session has the device open.
@@ -308,12 +318,12 @@ impl CallControl {
     /// The streams of a leg that run: input, output.
     #[must_use]
     pub fn streams(&self, leg: LegId) -> [bool; 2] {
-        self.legs.get(leg).map_or([false; 2], |leg| leg.running.each_ref().map(Option::is_some))
+        self.calls.find_leg(leg).map_or([false; 2], |leg| leg.running.each_ref().map(Option::is_some))
     }
 
     /// The devices that a session has open, in order.
     pub fn open_devices(&self, session: SessionId) -> impl Iterator<Item = &DeviceName> {
-        let opened = self.sessions.get(&session).into_iter().flatten();
+        let opened = self.openings.after(session, None);
         opened.filter(move |name| self.unsettled().is_none() || self.is_open(session, name))
     }
 
@@ -321,36 +331,33 @@ impl CallControl {
     /// been told so.
     #[must_use]
     pub fn next_opened(&self, session: SessionId, last: Option<&DeviceName>) -> Option<&DeviceName> {
-        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-        self.sessions.get(&session)?.range::<DeviceName, _>((from, Bound::Unbounded)).next()
+        self.openings.after(session, last).next()
     }
 
     /// The first device after `last`, by name, that a session has open.
     #[must_use]
     pub fn next_open_device(&self, session: SessionId, last: Option<&DeviceName>) -> Option<&DeviceName> {
-        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let names = self.sessions.get(&session)?.range::<DeviceName, _>((from, Bound::Unbounded));
-        names.into_iter().find(|name| self.is_open(session, name))
+        self.openings.after(session, last).find(|name| self.is_open(session, name))
     }
 
     /// How many devices a session has open.
     #[must_use]
     pub fn open_count(&self, session: SessionId) -> u32 {
-        self.holds.of(session)
+        self.device_counts.of(session)
     }
 
-    /// The sessions that have a device open, each once.
+    /// The sessions that have a device open, each once, in order.
     pub fn opening_sessions(&self) -> impl Iterator<Item = SessionId> {
-        self.sessions.keys().copied()
+        self.openings.all().map(|(session, _)| session)
     }
 
     /// How much there is.
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
-            legs: self.legs.len(),
-            calls: self.calls.len(),
-            open_devices: self.holds.devices(),
+            legs: self.calls.leg_count(),
+            calls: self.calls.count(),
+            open_devices: self.device_counts.devices(),
             registered_phones: self.registered,
             contradictions: self.contradicted,
         }
@@ -359,25 +366,27 @@ impl CallControl {
     /// Whether nothing goes on: no call, no leg, no timer.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.calls.is_empty() && self.legs.is_empty() && self.timers.next_timeout().is_none()
+        self.calls.count() == 0 && self.calls.leg_count() == 0 && self.timers.next_timeout().is_none()
     }
 
     pub(crate) fn leg_view(&self, leg: &Leg) -> Option<LegView> {
-        let call = self.calls.known(leg.call)?;
+        let call = self.calls.call(leg.call)?;
         let (device, dn) = match &leg.at {
             At::Phone { device, dn } | At::Application { device, dn } => (device.clone(), dn.clone()),
             At::Trunk { trunk, number } => (DeviceName::from(trunk.as_str()), number.clone()),
         };
-        let peer = match leg.end {
-            Some(end) => {
-                let peer = call.peer_of_end(end).and_then(|peer| self.ends.known(peer));
-                peer.and_then(End::leg)
-            }
-            // Whom the appearance that it watches talks to.
-            None => (!call.links().is_empty()).then_some(call.anchor),
+        // Where another appearance has the call: whom that one talks to.
+        let watched = || call.watched().and_then(|watched| self.calls.leg(watched)?.end);
+        let peer = leg.end.or_else(watched).and_then(|end| self.far_leg(call.peer_of_end(end)?));
+        let peer = peer.and_then(|peer| self.calls.leg(peer));
+        let shown = || match &call.conversation {
+            Conversation::Waiting(wait) => wait.shown.clone(),
+            Conversation::Setup(_)
+            | Conversation::Pair(..)
+            | Conversation::Relayed(_)
+            | Conversation::Mixed(_) => None,
         };
-        let peer = peer.and_then(|peer| self.legs.known(peer));
-        let end = |leg: &Leg| leg.end.and_then(|end| self.ends.known(end));
+        let end = |leg: &Leg| leg.end.and_then(|end| self.calls.end(end));
         let encrypted = |leg: &Leg| end(leg).and_then(End::far).is_some_and(Description::is_encrypted);
         let safe = match peer {
             Some(peer) if leg.is_application() => {
@@ -391,19 +400,19 @@ impl CallControl {
             call: call.id,
             device,
             dn,
-            state: leg.state,
+            state: leg.state(),
             cause: leg.cause,
             reason: leg.reason,
-            calling: call.parties.calling.clone(),
-            called: call.parties.called.clone(),
-            original_called: call.parties.original_called.clone(),
-            last_redirecting: call.parties.last_redirecting.clone(),
-            connected: peer.map(|peer| peer.party.clone()),
+            calling: leg.parties.calling.clone(),
+            called: leg.parties.called.clone(),
+            original_called: leg.parties.original_called.clone(),
+            last_redirecting: leg.parties.last_redirecting.clone(),
+            connected: peer.map(|peer| peer.party.clone()).or_else(shown),
             consult_of: None,
             conference: matches!(call.conversation, Conversation::Mixed(_)),
             remote_in_use: leg.is_remote_in_use(),
             security: if safe { Security::Encrypted } else { Security::None },
-            user_data: call.user_data.clone(),
+            user_data: Arc::clone(call.user_data()),
         })
     }
 
@@ -431,46 +440,60 @@ impl CallControl {
         let (_, dn) = leg.at.line()?;
         let device = self.device_at(leg)?;
         let open = || device.plan.allow_cti_control && device.line(dn).is_some_and(|line| !line.restricted);
-        let seen = !device.openers.is_empty() && (device.leaving || open());
+        let seen = !device.openers.is_empty() && (device.is_leaving() || open());
         seen.then_some(&device.openers)
     }
 
     /// Tells a leg's watchers; the view is made only if there are some.
     pub(crate) fn tell_of(&mut self, id: LegId, event: impl FnOnce(LegView) -> Event) {
         let told_again = self.unsettled().is_some() && self.announce_beside(id);
-        let Some(leg) = self.legs.known(id).filter(|leg| leg.muted.is_none()) else { return };
+        let Some(leg) = self.calls.leg(id).filter(|leg| leg.muted.is_none()) else { return };
         let Some(watchers) = self.watchers(leg).cloned() else { return };
         let Some(event) = self.leg_view(leg).map(event) else { return };
         let ends = match &event {
             Event::Leg(leg) => matches!(leg.state, LegState::Failed | LegState::Disconnected),
-            other => matches!(other, Event::MediaStopped(..)),
+            Event::MediaStopped(..) => true,
+            Event::LegChanged(_)
+            | Event::Digit(..)
+            | Event::OpenChannel { .. }
+            | Event::MediaStarted(..)
+            | Event::DeviceInService(_)
+            | Event::DeviceOutOfService(..)
+            | Event::DeviceClosed(..)
+            | Event::ForwardChanged(..)
+            | Event::AutoAcceptChanged(..) => false,
         };
-        match event {
-            Event::Leg(_) | Event::LegChanged(_) if told_again => {}
-            _ if !ends && self.is_lost(leg) => {}
-            event => self.out.push(Output::Event(watchers, event)),
+        let tells_state = matches!(event, Event::Leg(_) | Event::LegChanged(_));
+        if !(told_again && tells_state || !ends && self.is_lost(leg)) {
+            self.out.push(Output::Event(watchers, event));
         }
     }
 
     /// Says first what is new of a leg's device; true when that tells how the leg itself is now.
     fn announce_beside(&mut self, id: LegId) -> bool {
         let Some(name) = self.device_of_leg(id).cloned() else { return false };
-        let muted = |control: &Self| control.legs.known(id).is_some_and(|leg| leg.muted.is_some());
+        let muted = |control: &Self| control.calls.leg(id).is_some_and(|leg| leg.muted.is_some());
         let before = muted(self);
         self.announce(&name);
         before && !muted(self)
     }
 
     pub(crate) fn set_timer(&mut self, timer: Timer, after: Duration) {
-        if let Some(now) = self.now {
+        if let Some(now) = self.known_now() {
             self.timers.set(timer, now + after);
         }
+    }
+
+    /// The time of the step that is being taken: whatever sets a timer or counts does so within one.
+    #[track_caller]
+    pub(crate) fn known_now(&self) -> Option<Instant> {
+        self.contradictions.known(self.now, "something happens outside of a step")
     }
 
     /// The party of a number of ours, or just a number.
     pub(crate) fn party(&self, dn: &Dn) -> Party {
         let name = self.numbers.get(dn).map(|number| &number.plan.display).filter(|text| !text.is_empty());
-        Party { number: dn.as_str().into(), name: name.cloned(), restricted: false }
+        Party { number: dn.shared(), name: name.cloned(), restricted: false }
     }
 }
 

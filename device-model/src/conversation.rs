@@ -1,56 +1,114 @@
-//! Conversations of other ends than those that called each other. Ends are paired anew (transfer), each gets a port of a
-//! bridge (conference), or one is left alone with a source (park, music). Legs move between calls; their ends stay what they
-//! are, and the media exchange brings each to its new peer.
+//! Conversations beyond two ends that called each other. Two ends of different calls are paired (transfer), two ends get a
+//! relay between them to which others listen (recorder, supervisor), each of several gets a port of a bridge (conference), or
+//! one alone hears a source (park, music on hold). The legs move into one call, their ends stay the same, and
+//! `media_exchange` negotiates each end's media with its new peer. A leg may also get another end: another dialog of its phone
+//! (SIP Replaces), or one at another node.
 
-use crate::call::{BridgeId, Call, Conversation, Mix, Setup};
+use crate::call::{BridgeId, Call, Conversation, Left, Mix, Parties, Relay, Wait};
 use crate::cause::Cause;
-use crate::control::CallControl;
-use crate::end::{End, Resource};
-use crate::ending::Clearing;
+use crate::clearing::{Clearing, Role};
+use crate::control::{CallControl, refusal};
+use crate::end::{Dialog, End, Port, RemotePlace, Resource};
 use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, EndId, LegId};
-use crate::media::MediaTermination;
-use crate::port::Event;
+use crate::leg::Hold;
+use crate::media::{Description, MediaTermination};
+use crate::media_exchange::holds;
+use crate::port::{Event, RefusalKind};
+use crate::timers::Timer;
+use crate::transitions::{CallChange, Recorder};
+use crate::view::{Party, Reason};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 #[cfg(test)]
 mod tests;
 
+/// What a far end is that takes another's place.
+#[cfg_attr(not(test), expect(dead_code, reason = "as below"))]
+#[derive(Clone, Debug)]
+pub(crate) enum NewEnd {
+    /// A dialog of the signalling that begins with an offer, and waits for its answer.
+    Dialog(Description),
+    /// An end of another node, which says this of its media.
+    Remote(RemotePlace, Description),
+}
+
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "transfer, conference and park come to it; tests do already")
+    expect(dead_code, reason = "transfer, conference, park and recording come to it; tests do already")
 )]
 impl CallControl {
-    /// Two legs talk to each other from now on, in the call of the first. All others of their calls end.
-    pub(crate) fn pair_anew(&mut self, x: LegId, y: LegId) {
+    /// Two legs talk to each other from now on, in the call of the first. All others of their calls end. Each sees why, and
+    /// who of those that go brought them together; the second sees the first as its caller.
+    pub(crate) fn pair_anew(&mut self, x: LegId, y: LegId, why: Reason, by: Option<LegId>) {
         let Some(pair) = self.pair(x, y) else { return };
-        self.regroup(&[x, y], pair);
+        let party = |leg: LegId| self.calls.leg(leg).map(|leg| leg.party.clone());
+        let (Some(first), by) = (party(x), by.and_then(party)) else { return };
+        let Some(mut seen) = self.parties(y).map(|parties| Parties::clone(parties)) else { return };
+        seen.calling = first;
+        seen.last_redirecting = by.or(seen.last_redirecting);
+        if let Some(leg) = self.calls.leg_mut(y) {
+            leg.parties = Arc::new(seen);
+        }
+        self.regroup(&[x, y], pair, |_, _| Some(why));
+    }
+
+    /// The media of two legs that talk passes the node from now on, and a leg of another call hears it. All others of their
+    /// calls end.
+    pub(crate) fn relay(&mut self, pair: [LegId; 2], listener: LegId, media: &MediaTermination) {
+        let ends = [self.known_end(pair[0]), self.known_end(pair[1]), self.known_end(listener)];
+        let [Some(x), Some(y), Some(hears)] = ends else { return };
+        let bridge = BridgeId(self.new_id());
+        let pair_of_ports = [(x, self.new_port(media, Some(y))), (y, self.new_port(media, Some(x)))];
+        let source = (hears, self.new_source(media));
+        let relay = Relay { bridge, pair: pair_of_ports, listeners: SmallVec::from_buf([source]) };
+        self.regroup(&[pair[0], pair[1], listener], Conversation::Relayed(relay), |_, _| None);
     }
 
     /// Legs hear each other by a bridge from now on, in the call of the first. All others of their calls end.
     pub(crate) fn mix(&mut self, legs: &[LegId], media: &MediaTermination) {
-        let mut mix = Mix { bridge: BridgeId(self.new_id()), ports: SmallVec::new() };
-        for leg in legs {
-            let Some(end) = self.end_of(*leg) else { return };
-            let id = EndId(self.new_id());
-            self.ends.insert(id, End::BridgePort(Resource { id, media: media.clone() }));
-            mix.ports.push((end, id));
+        let ends: SmallVec<[EndId; 4]> = legs.iter().filter_map(|leg| self.known_end(*leg)).collect();
+        if ends.len() != legs.len() {
+            return;
         }
-        self.regroup(legs, Conversation::Mixed(mix));
+        let bridge = BridgeId(self.new_id());
+        let ports = ends.into_iter().map(|end| (end, self.new_port(media, None))).collect();
+        self.regroup(legs, Conversation::Mixed(Mix { bridge, ports }), |from, into| {
+            (from != into).then_some(Reason::Conference)
+        });
     }
 
     /// A leg is alone in its call from now on, and hears a source. All others of the call end.
-    pub(crate) fn wait(&mut self, leg: LegId, media: MediaTermination) {
-        let Some(end) = self.end_of(leg) else { return };
-        let source = EndId(self.new_id());
-        self.ends.insert(source, End::Source(Resource { id: source, media }));
-        self.regroup(&[leg], Conversation::Waiting { end, source });
+    pub(crate) fn wait(&mut self, leg: LegId, media: &MediaTermination, why: Reason, shown: Option<Party>) {
+        let Some(end) = self.known_end(leg) else { return };
+        let source = self.new_source(media);
+        self.regroup(&[leg], Conversation::Waiting(Wait { end, source, shown }), |_, _| Some(why));
     }
 
-    /// Makes one call of legs of several, that of the first.
-    fn regroup(&mut self, legs: &[LegId], conversation: Conversation) {
+    fn new_port(&mut self, media: &MediaTermination, across: Option<EndId>) -> EndId {
+        let id = EndId(self.new_id());
+        let own = Resource { id, media: media.clone() };
+        self.calls.add_resource(End::BridgePort(Port { own, across }));
+        id
+    }
+
+    fn new_source(&mut self, media: &MediaTermination) -> EndId {
+        let id = EndId(self.new_id());
+        self.calls.add_resource(End::Source(Resource { id, media: media.clone() }));
+        id
+    }
+
+    /// Makes one call of legs of several, that of the first. `why` says by which feature a leg came into it, from its call's
+    /// id and that of the one that stays; `None`: as before.
+    fn regroup(
+        &mut self,
+        legs: &[LegId],
+        conversation: Conversation,
+        why: impl Fn(CallId, CallId) -> Option<Reason>,
+    ) {
         let calls: SmallVec<[CallId; 4]> =
-            legs.iter().filter_map(|leg| self.legs.known(*leg)).map(|leg| leg.call).collect();
+            legs.iter().filter_map(|leg| self.calls.leg(*leg)).map(|leg| leg.call).collect();
         let [into, ..] = calls[..] else { return };
         legs.iter().for_each(|leg| self.stop_streams(*leg));
         for (index, call) in calls.iter().enumerate() {
@@ -58,16 +116,18 @@ impl CallControl {
                 self.empty_call(*call, legs);
             }
             if *call != into && !calls[index + 1..].contains(call) {
-                self.calls.remove_known(*call);
+                let recorder = &mut Recorder { why: self.why, out: &mut self.out };
+                self.calls.remove_call(*call, CallChange::Joined(into), recorder);
             }
         }
         for leg in legs {
-            if let Some(leg) = self.legs.known_mut(*leg) {
-                leg.call = into;
+            if let Some(leg) = self.calls.leg_mut(*leg) {
+                leg.reason = why(leg.call, into).unwrap_or(leg.reason);
+                leg.join(into, &mut Recorder { why: self.why, out: &mut self.out });
             }
         }
-        if let Some(call) = self.calls.known_mut(into) {
-            (call.anchor, call.conversation) = (legs[0], conversation);
+        if let Some(call) = self.calls.call_mut(into) {
+            call.conversation = conversation;
         }
         for leg in legs {
             self.new_media_session(*leg);
@@ -78,15 +138,67 @@ impl CallControl {
 
     /// All legs of a call end but these, which have no conversation any more.
     fn empty_call(&mut self, id: CallId, stay: &[LegId]) {
-        let Some(call) = self.calls.known_mut(id) else { return };
-        let mut gone = call.legs(&self.attempts, &self.ends);
+        let Some(mut gone) = self.calls.call(id).map(|call| self.calls.legs_of(call)) else { return };
+        let Some(any) = gone.first().copied() else { return };
         gone.retain(|leg| !stay.contains(leg));
-        let before = std::mem::replace(&mut call.conversation, Conversation::Setup(Setup::Routing));
-        call.passive.clear();
-        call.watched = None;
+        let Some(call) = self.calls.call_mut(id) else { return };
+        let before = std::mem::replace(&mut call.conversation, Conversation::routing(any));
+        call.forget_watch();
+        let left = call.left.take();
         self.free_conversation(&before);
+        if let Some(Left { operation, conversation }) = left {
+            let refused = refusal(RefusalKind::NoSuchLeg, "the call ended while it was redirected");
+            self.answer_operation(operation, refused);
+            self.free_conversation(&conversation);
+        }
         for leg in gone {
             self.finish_leg(leg, Cause::NORMAL_CLEARING, None, Clearing::ByUs);
+        }
+    }
+
+    /// A leg that talks gets another end, its former one is released: its phone's dialog at another appearance (SIP
+    /// Replaces), or an end at another node.
+    pub(crate) fn give_end(&mut self, leg: LegId, now: EndId, end: NewEnd) {
+        let talks = match self.role(leg) {
+            Some(Role::Anchor | Role::Talking | Role::Listener | Role::Participant | Role::Waiting) => true,
+            Some(Role::Branch | Role::Redirected | Role::Passive) | None => false,
+        };
+        let Some(id) = self.calls.leg(leg).map(|leg| leg.call) else { return };
+        let quiet = |call: &Call| call.left.is_none() && !call.conversation.is_setup();
+        if !talks || !self.calls.call(id).is_some_and(quiet) {
+            return;
+        }
+        self.stop_streams(leg);
+        let end = match end {
+            NewEnd::Dialog(offer) => {
+                let hold = Hold::when(holds(&offer));
+                End::Dialog(Dialog::incoming(now, leg, Some((offer, hold))))
+            }
+            NewEnd::Remote(place, far) => End::Remote(place.with(Dialog::confirmed(now, leg, far))),
+        };
+        let recorder = &mut Recorder { why: self.why, out: &mut self.out };
+        let Some(before) = self.calls.exchange_end(leg, end, recorder) else { return };
+        if let Some(call) = self.calls.call_mut(id) {
+            call.conversation.replace_end(before, now);
+        }
+        self.face_ports(id);
+        self.timers.cancel(Timer::MediaExchange(before));
+        self.release_end(before, Cause::NORMAL_CLEARING);
+        let peer = self.peer_end(now);
+        self.new_rounds(peer);
+        self.settle(id);
+    }
+
+    /// The ports of a relay know whose media comes from the other side.
+    fn face_ports(&mut self, id: CallId) {
+        let Some(Conversation::Relayed(relay)) = self.calls.call(id).map(|call| &call.conversation) else {
+            return;
+        };
+        let [(x, at_x), (y, at_y)] = relay.pair;
+        for (port, end) in [(at_x, y), (at_y, x)] {
+            if let Some(End::BridgePort(port)) = self.calls.end_mut(port) {
+                port.across = Some(end);
+            }
         }
     }
 }
@@ -94,46 +206,59 @@ impl CallControl {
 impl CallControl {
     /// One of many goes. The last two talk to each other without a bridge.
     pub(crate) fn leave_mix(&mut self, id: CallId, leg: LegId, cause: Cause, clearing: Clearing) {
-        let end = self.end_of(leg);
-        let Some(call) = self.calls.known_mut(id) else { return };
-        let Conversation::Mixed(mix) = &mut call.conversation else { return };
+        let end = self.known_end(leg);
+        let Some(call) = self.calls.call_mut(id) else { return };
+        let Conversation::Mixed(mix) = &mut call.conversation else {
+            return self.contradictions.note("a leg leaves a mix that is none");
+        };
         let place = mix.ports.iter().position(|(own, _)| Some(*own) == end);
+        let place = self.contradictions.known(place, "a leg has no port in its mix");
         let port = place.map(|place| mix.ports.remove(place).1);
         let left: SmallVec<[EndId; 2]> = mix.ports.iter().map(|(end, _)| *end).collect();
-        self.stop_streams(leg);
-        if let Some(port) = port {
-            self.ends.remove_known(port);
-        }
-        self.finish_leg(leg, cause, None, clearing);
+        self.leave_resource(leg, port, cause, clearing);
         match left[..] {
             [] | [_] => self.end_call(id, Failure::new(FailureOrigin::FarEnd, cause), None),
-            [x, y] => self.unmix(id, x, y),
-            [..] => self.stays_mixed(id, leg),
+            [x, y] => self.pair_without_resource(id, x, y),
+            [..] => {}
         }
     }
 
-    /// The bridge is free again.
-    fn unmix(&mut self, id: CallId, x: EndId, y: EndId) {
-        let legs = [x, y].map(|end| self.ends.known(end).and_then(End::leg));
-        let [Some(anchor), Some(other)] = legs else { return };
-        let Some(call) = self.calls.known_mut(id) else { return };
-        call.anchor = anchor;
-        let mixed = std::mem::replace(&mut call.conversation, Conversation::Pair(x, y));
-        self.free_conversation(&mixed);
-        for leg in [anchor, other] {
+    /// Who listened goes. With the last of them the two that talk need no relay any more.
+    pub(crate) fn leave_relay(&mut self, id: CallId, leg: LegId, cause: Cause, clearing: Clearing) {
+        let end = self.known_end(leg);
+        let Some(call) = self.calls.call_mut(id) else { return };
+        let Conversation::Relayed(relay) = call.talk_mut() else {
+            return self.contradictions.note("a leg leaves a relay that is none");
+        };
+        let place = relay.listeners.iter().position(|(own, _)| Some(*own) == end);
+        let place = self.contradictions.known(place, "a listener has no source in its relay");
+        let source = place.map(|place| relay.listeners.remove(place).1);
+        let ([(x, _), (y, _)], last) = (relay.pair, relay.listeners.is_empty());
+        self.leave_resource(leg, source, cause, clearing);
+        if last {
+            self.pair_without_resource(id, x, y);
+        }
+    }
+
+    fn leave_resource(&mut self, leg: LegId, resource: Option<EndId>, cause: Cause, clearing: Clearing) {
+        self.stop_streams(leg);
+        if let Some(resource) = resource {
+            self.calls.remove_end(resource);
+        }
+        self.finish_leg(leg, cause, None, clearing);
+    }
+
+    /// Bridge or relay are free again.
+    fn pair_without_resource(&mut self, id: CallId, x: EndId, y: EndId) {
+        let Some(call) = self.calls.call_mut(id) else { return };
+        let before = std::mem::replace(call.talk_mut(), Conversation::Pair(x, y));
+        self.free_conversation(&before);
+        for end in [x, y] {
+            let Some(leg) = self.calls.end(end).and_then(End::leg) else { continue };
             self.stop_streams(leg);
             self.new_media_session(leg);
             self.tell_of(leg, Event::LegChanged);
         }
         self.settle(id);
-    }
-
-    /// The call has another anchor, should that have gone.
-    fn stays_mixed(&mut self, id: CallId, gone: LegId) {
-        let Some(call) = self.calls.known(id).filter(|call| call.anchor == gone) else { return };
-        let next = call.conversation.legs(&self.attempts, &self.ends).first().copied();
-        if let (Some(next), Some(Call { anchor, .. })) = (next, self.calls.known_mut(id)) {
-            *anchor = next;
-        }
     }
 }

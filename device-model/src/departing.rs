@@ -1,15 +1,15 @@
-//! Sessions that have ended. All that they held counts as let go from that moment on; what follows from it is carried out
-//! device by device ([`CallControl::depart`]), so that other steps can come in between: an application may have held a
-//! hundred thousand devices.
+//! Sessions that have ended. None of their devices counts as open from that moment on; the devices are released one by one
+//! ([`CallControl::depart`]), with other steps in between: an application may have had a hundred thousand open.
 //!
-//! Nobody can see that it takes a moment. New calls pass by a device that only ended sessions hold, and what an input
-//! concerns is let go before the input. A few devices with a few calls are let go in the step that ends the session.
+//! Applications can't see that it takes a moment. New calls skip a device that only ended sessions have open, and a device
+//! that an input concerns is released before the input. A few devices with a few calls are released in the step that ends
+//! the session.
 
 use crate::control::CallControl;
 use crate::devices::Device;
 use crate::ids::{CallId, DeviceName, LegId, SessionId};
-use crate::port::{Input, News, Output};
-use crate::settling::{Subject, subject};
+use crate::port::{Input, News, Output, Subject};
+use crate::transitions::{DeviceChange, Recorder, Trigger, What, Why};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,11 +40,20 @@ impl Departing {
 impl CallControl {
     /// A session is gone: what it had open is let go, the first of it at once.
     pub(crate) fn session_ended(&mut self, session: SessionId) {
-        let Some(open) = self.sessions.remove(&session) else { return };
-        self.holds.forget(session);
+        let Some(open) = self.openings.remove(session) else { return };
+        self.device_counts.forget(session);
         self.weigh_session(session);
         self.departing.sessions.insert(session, open);
         self.depart(DEVICES_AT_ONCE, LEGS_AT_ONCE);
+    }
+
+    /// Each device that a session has open, or has ended without having let go of it.
+    pub(crate) fn all_openings(&self) -> impl Iterator<Item = (SessionId, &DeviceName)> {
+        let departing = self.departing.sessions.iter().map(|(session, open)| (*session, open));
+        self.openings
+            .all()
+            .chain(departing)
+            .flat_map(|(session, open)| open.iter().map(move |d| (session, d)))
     }
 
     /// Whether ended sessions have something left to let go.
@@ -76,10 +85,17 @@ impl CallControl {
         }
     }
 
-    /// Takes the hold. At the last one an application's device goes out of service, and its calls end; else they stay
-    /// with the others, but not the address of who has gone.
+    /// Takes the session from the device, unless a new plan has taken the device away. At the last one an application's device
+    /// goes out of service and its calls end; else they go on, but not at an address that this session gave.
     fn let_go(&mut self, session: SessionId, name: &DeviceName, budget: &mut usize) {
-        let Some(last) = self.take_hold(session, name) else { return };
+        let why = Why::session(Trigger::SessionEnded, session);
+        let closed = What::Device(name.clone(), DeviceChange::Closed(session));
+        Recorder { why, out: &mut self.out }.record(closed);
+        self.because(why, |this| this.let_go_of(session, name, budget));
+    }
+
+    fn let_go_of(&mut self, session: SessionId, name: &DeviceName, budget: &mut usize) {
+        let Some(last) = self.take_opening(session, name) else { return };
         if last {
             return self.fail_in_portions(name, budget);
         }
@@ -108,14 +124,14 @@ impl CallControl {
     }
 
     fn ask_for(&mut self, leg: LegId, gone: SessionId) {
-        if self.legs.contains(leg) && self.is_given_by(leg, gone) {
+        if self.calls.find_leg(leg).is_some() && self.is_given_by(leg, gone) {
             self.ask_others(leg);
         }
     }
 
     /// Nobody holds the device any more: few calls end now, many wait to be cleared.
     pub(crate) fn fail_in_portions(&mut self, name: &DeviceName, budget: &mut usize) {
-        let Some(device) = self.devices.get_mut(name).filter(|device| device.is_application()) else {
+        let Some(device) = self.devices.known_mut(name).filter(|device| device.is_application()) else {
             return;
         };
         device.media = None;
@@ -148,7 +164,7 @@ impl CallControl {
                     self.depart_beside(leg);
                 }
             }
-            Input::Request { request, .. } => match subject(request) {
+            Input::Request { request, .. } => match request.subject() {
                 Subject::Device(device) => self.depart_from(device),
                 Subject::Leg(leg) => self.depart_beside(leg),
             },
@@ -160,13 +176,13 @@ impl CallControl {
             | Input::Unregistered(_)
             | Input::IncomingCall { .. }
             | Input::SessionEnded(_)
-            | Input::Shutdown
+            | Input::Shutdown { .. }
             | Input::Timeout => {}
         }
     }
 
     fn depart_beside(&mut self, leg: LegId) {
-        if let Some(call) = self.legs.get(leg).map(|leg| leg.call) {
+        if let Some(call) = self.calls.find_leg(leg).map(|leg| leg.call) {
             self.depart_from_call(call);
         }
     }
@@ -176,8 +192,7 @@ impl CallControl {
         if !self.is_departing() {
             return;
         }
-        let legs =
-            self.calls.known(call).map(|call| call.legs(&self.attempts, &self.ends)).unwrap_or_default();
+        let legs = self.calls.call(call).map(|call| self.calls.legs_of(call)).unwrap_or_default();
         let devices: SmallVec<[DeviceName; 4]> =
             legs.iter().filter_map(|leg| self.device_of_leg(*leg).cloned()).collect();
         devices.iter().for_each(|device| self.depart_from(device));
@@ -193,7 +208,8 @@ impl CallControl {
         let gone = device.openers.iter().copied().filter(|opener| self.departing.has(*opener));
         for session in gone.collect::<SmallVec<[SessionId; 2]>>() {
             let mut over = false;
-            if let Some(devices) = self.departing.sessions.get_mut(&session) {
+            let devices = self.departing.sessions.get_mut(&session);
+            if let Some(devices) = self.contradictions.known(devices, "a session that departs is not there") {
                 devices.remove(name);
                 over = devices.is_empty();
             }

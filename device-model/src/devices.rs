@@ -1,15 +1,16 @@
 //! Devices and lines: who has them open, what they can take, and a new plan.
 
+use crate::calling_search_spaces::{Partition, Spaces};
 use crate::control::{CallControl, refusal};
 use crate::departing::LEGS_AT_ONCE;
 use crate::dialling::Sender;
-use crate::ids::{DeviceName, Dn, LegId, RequestToken, SessionId};
+use crate::ids::{DeviceName, Dn, LegId, OwnerEpoch, RequestToken, SessionId};
 use crate::media::{Codec, MediaTermination};
-use crate::muting::Unheard;
 use crate::pace::Pace;
 use crate::plan::{DeviceKind, DevicePlan, NumberPlan};
-use crate::port::{Event, OutOfServiceReason, Refusal, RefusalKind, Reply};
-use crate::spaces::{Partition, Spaces};
+use crate::port::{Event, OutOfServiceReason, Param, Refusal, RefusalKind, Reply};
+use crate::restriction::Unheard;
+use crate::transitions::{DeviceChange, Recorder, What};
 use crate::view::{DeviceView, LineView};
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, HashMap};
@@ -24,9 +25,9 @@ pub(crate) struct Line {
     pub(crate) busy_trigger: u32,
     /// Calls that begin there.
     pub(crate) pace: Pace,
-    pub(crate) auto_accept: bool,
+    pub(crate) auto_accept: AutoAccept,
     /// What the plan says, to see whether it changed.
-    planned_auto_accept: bool,
+    planned_auto_accept: AutoAccept,
     pub(crate) restricted: bool,
     /// While its device is unsettled: what was told of `restricted`.
     pub(crate) told_restricted: bool,
@@ -39,6 +40,8 @@ pub(crate) struct Line {
 #[derive(Clone, Debug)]
 pub(crate) struct Device {
     pub(crate) plan: DevicePlan,
+    /// That of the node which owns it: commands for another one are refused.
+    pub(crate) owner: OwnerEpoch,
     pub(crate) lines: SmallVec<[Line; 1]>,
     pub(crate) registered: bool,
     pub(crate) openers: Arc<[SessionId]>,
@@ -46,15 +49,37 @@ pub(crate) struct Device {
     pub(crate) legs: BTreeSet<LegId>,
     /// Calls that begin there.
     pub(crate) pace: Pace,
-    /// It goes, or calls that may not stay here are being cleared: no new call comes, and its openers hear the end of
-    /// those that are there.
-    pub(crate) leaving: bool,
+    pub(crate) stay: Stay,
     /// Of a prepared plan: the same as in the plan before.
     pub(crate) kept: bool,
     /// A new plan changed it and that is not told yet: what was told of it last.
     pub(crate) unsettled: Option<Told>,
     /// Legs that its openers knew, and whose end was hidden from them.
     pub(crate) unheard: Vec<Unheard>,
+    /// What the records say.
+    recorded: Service,
+}
+
+/// Whether a line's calls are accepted as soon as they are offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AutoAccept {
+    Off,
+    On,
+}
+
+impl AutoAccept {
+    pub(crate) fn when(on: bool) -> Self {
+        if on { AutoAccept::On } else { AutoAccept::Off }
+    }
+}
+
+/// Whether a device stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stay {
+    Stays,
+    /// It goes, or calls that may not stay here are being cleared: no new call comes, and its openers hear the end of
+    /// those that are there.
+    Leaves,
 }
 
 /// Whether a phone has a contact.
@@ -64,10 +89,33 @@ pub(crate) enum Registration {
     Absent,
 }
 
+/// Whether applications may use a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    In,
+    Out,
+}
+
+/// Who opens a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opener {
+    /// Nobody had it open.
+    First,
+    /// Others have it open, too.
+    Further,
+}
+
+/// What a new plan made of a line's Forward All.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ForwardAll {
+    Same,
+    Changed,
+}
+
 /// What the applications know of a device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told {
-    pub(crate) in_service: bool,
+    pub(crate) service: Service,
     pub(crate) restricted: bool,
 }
 
@@ -80,8 +128,8 @@ impl Line {
             max_calls,
             busy_trigger: number.busy_trigger.unwrap_or(max_calls).min(max_calls),
             pace: Pace::default(),
-            auto_accept: number.auto_accept,
-            planned_auto_accept: number.auto_accept,
+            auto_accept: AutoAccept::when(number.auto_accept),
+            planned_auto_accept: AutoAccept::when(number.auto_accept),
             restricted: !number.allow_cti_control,
             told_restricted: !number.allow_cti_control,
             forward_untold: false,
@@ -91,9 +139,10 @@ impl Line {
 
     /// Goes on where the same line was under the plan before. What an application set stays unless the plan says
     /// something else than it did.
-    fn succeed(&mut self, before: &Line, untold: bool, forward_changed: bool) {
-        self.told_restricted = if untold { before.told_restricted } else { before.restricted };
-        self.forward_untold = before.forward_untold || forward_changed;
+    fn succeed(&mut self, before: &Line, told: Option<Told>, forward_all: ForwardAll) {
+        // What was told last, where that is not what was.
+        self.told_restricted = if told.is_some() { before.told_restricted } else { before.restricted };
+        self.forward_untold = before.forward_untold || forward_all == ForwardAll::Changed;
         self.pace = before.pace;
         if before.planned_auto_accept == self.planned_auto_accept {
             self.auto_accept = before.auto_accept;
@@ -106,25 +155,29 @@ impl Device {
     pub(crate) fn new(plan: DevicePlan, lines: SmallVec<[Line; 1]>, nobody: Arc<[SessionId]>) -> Self {
         Self {
             plan,
+            owner: OwnerEpoch::FIRST,
             lines,
             registered: false,
             openers: nobody,
             media: None,
             legs: BTreeSet::new(),
             pace: Pace::default(),
-            leaving: false,
+            stay: Stay::Stays,
             kept: false,
             unsettled: None,
             unheard: Vec::new(),
+            recorded: Service::Out,
         }
     }
 
     /// Goes on where the same device was under the plan before, as described now. It is unsettled then.
-    pub(crate) fn succeed(&mut self, before: &mut Device, forward_changed: impl Fn(&Dn) -> bool) {
-        let told = Told { in_service: before.in_service(), restricted: !before.plan.allow_cti_control };
-        let untold = before.unsettled.is_some();
+    pub(crate) fn succeed(&mut self, before: &mut Device, forward_all: impl Fn(&Dn) -> ForwardAll) {
+        let told = Told { service: before.service(), restricted: !before.plan.allow_cti_control };
+        let untold = before.unsettled;
         self.unsettled = before.unsettled.or(Some(told));
         self.registered = before.registered;
+        self.recorded = before.recorded;
+        self.owner = before.owner;
         std::mem::swap(&mut self.openers, &mut before.openers);
         self.media = before.media.take();
         self.pace = before.pace;
@@ -132,7 +185,7 @@ impl Device {
         self.unheard = std::mem::take(&mut before.unheard);
         for line in &mut self.lines {
             if let Some(before) = before.line(&line.dn) {
-                line.succeed(before, untold, forward_changed(&line.dn));
+                line.succeed(before, untold, forward_all(&line.dn));
             }
         }
     }
@@ -154,12 +207,29 @@ impl Device {
     /// Phones work as phones, whether applications may control them or not.
     pub(crate) fn takes_calls(&self) -> bool {
         match self.plan.kind {
-            DeviceKind::Phone => self.registered && !self.leaving,
-            DeviceKind::CtiPort | DeviceKind::RoutePoint => self.in_service() && !self.leaving,
+            DeviceKind::Phone => self.registered && !self.is_leaving(),
+            DeviceKind::CtiPort | DeviceKind::RoutePoint => self.in_service() && !self.is_leaving(),
         }
     }
 
-    /// In service for applications.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.stay == Stay::Leaves
+    }
+
+    /// Whether it is in service for applications.
+    pub(crate) fn service(&self) -> Service {
+        if self.in_service() { Service::In } else { Service::Out }
+    }
+
+    /// Whether the records are to say that it is in or out of service now: they do from then on.
+    pub(crate) fn service_news(&mut self) -> Option<DeviceChange> {
+        let now = self.service();
+        (std::mem::replace(&mut self.recorded, now) != now).then_some(match now {
+            Service::In => DeviceChange::InService,
+            Service::Out => DeviceChange::OutOfService,
+        })
+    }
+
     pub(crate) fn in_service(&self) -> bool {
         let alive = match self.plan.kind {
             DeviceKind::Phone => self.registered,
@@ -198,7 +268,7 @@ pub(crate) struct Number {
 
 impl CallControl {
     pub(crate) fn device_view(&self, device: &Device) -> DeviceView {
-        self.view_with(device, &self.numbers)
+        self.view_with(device, self.numbers.all())
     }
 
     /// A device with the numbers of its time.
@@ -211,40 +281,74 @@ impl CallControl {
             description: device.plan.description.clone(),
             pool: device.plan.pool.clone(),
             in_service,
+            owner: device.owner,
             node: in_service.then(|| self.identity.node.clone()),
             registered: device.registered || (device.is_application() && held),
             restricted: !device.plan.allow_cti_control,
             opened: held,
-            lines: (1..).zip(&device.lines).map(|(index, line)| line_view(line, index, numbers)).collect(),
+            lines: (1..)
+                .zip(&device.lines)
+                .map(|(index, line)| self.line_view(line, index, numbers))
+                .collect(),
         }
     }
 
+    fn line_view(&self, line: &Line, index: u32, numbers: &HashMap<Dn, Number>) -> LineView {
+        let number = self.contradictions.known(numbers.get(&line.dn), "a line has no number");
+        LineView {
+            dn: line.dn.clone(),
+            partition: number.and_then(|number| number.plan.partition.clone()),
+            index,
+            max_calls: line.max_calls,
+            busy_trigger: line.busy_trigger,
+            auto_accept: line.auto_accept == AutoAccept::On,
+            forward_all: number.and_then(|number| number.forward_all.clone()),
+            restricted: line.restricted,
+        }
+    }
+
+    /// A phone has a contact or none; the registrar also knows devices that a new plan has taken away.
     pub(crate) fn registered(&mut self, name: &DeviceName, registration: Registration) {
         let Some(device) = self.devices.get_mut(name).filter(|device| device.plan.kind == DeviceKind::Phone)
         else {
             return;
         };
-        let before = device.in_service();
+        let before = device.service();
         let registered = registration == Registration::Present;
         if std::mem::replace(&mut device.registered, registered) != registered {
-            self.registered =
-                if registered { self.registered + 1 } else { self.registered.saturating_sub(1) };
+            let count = if registered { Some(self.registered + 1) } else { self.registered.checked_sub(1) };
+            let count = self.contradictions.known(count, "of no registered phone one is not any more");
+            self.registered = count.unwrap_or_default();
+            let change = if registered { DeviceChange::Registered } else { DeviceChange::Unregistered };
+            self.record_device(name, change);
         }
+        self.record_service(name);
         self.tell_service(name, before, OutOfServiceReason::DeviceUnregistered);
     }
 
+    pub(crate) fn record_device(&mut self, name: &DeviceName, change: DeviceChange) {
+        Recorder { why: self.why, out: &mut self.out }.record(What::Device(name.clone(), change));
+    }
+
+    /// A device may be in service, or no longer: after each change of what decides it.
+    pub(crate) fn record_service(&mut self, name: &DeviceName) {
+        let news = self.devices.known_mut(name).and_then(Device::service_news);
+        news.into_iter().for_each(|change| self.record_device(name, change));
+    }
+
     /// Tells the openers if the service state is another than before.
-    pub(crate) fn tell_service(&mut self, name: &DeviceName, before: bool, reason: OutOfServiceReason) {
-        let Some(device) = self.devices.get(name) else { return };
-        let now = device.in_service();
+    pub(crate) fn tell_service(&mut self, name: &DeviceName, before: Service, reason: OutOfServiceReason) {
+        let Some(device) = self.devices.known(name) else { return };
+        let now = device.service();
         if now == before || device.openers.is_empty() {
             return;
         }
         let (openers, view) = (device.openers.clone(), self.device_view(device));
-        self.tell(
-            openers,
-            if now { Event::DeviceInService(view) } else { Event::DeviceOutOfService(view, reason) },
-        );
+        let event = match now {
+            Service::In => Event::DeviceInService(view),
+            Service::Out => Event::DeviceOutOfService(view, reason),
+        };
+        self.tell(openers, event);
     }
 
     pub(crate) fn open_device(
@@ -258,30 +362,32 @@ impl CallControl {
             Ok(media) => media,
             Err(refused) => return self.reply(session, token, Err(refused)),
         };
-        let before = self.devices.get(name).is_some_and(Device::in_service);
-        let first = self.grant(session, name, media);
-        let Some(view) = self.device(name) else { return };
+        let before = self.devices.known(name).map_or(Service::Out, Device::service);
+        let opener = self.grant(session, name, media);
+        let Some(view) = self.devices.known(name).map(|device| self.device_view(device)) else { return };
         let mut legs = self.legs_of_device(name);
         legs.retain(|leg| !view.lines.iter().any(|line| line.dn == leg.dn && line.restricted));
         self.reply(session, token, Ok(Reply::Opened { device: view, legs }));
         self.tell_service(name, before, OutOfServiceReason::DeviceFailure);
-        self.count_hold(session, first);
+        self.count_opening(session, opener);
     }
 
-    /// Gives the session its hold; true when nobody had the device open.
-    fn grant(&mut self, session: SessionId, name: &DeviceName, media: Option<MediaTermination>) -> bool {
-        let Some(device) = self.devices.get_mut(name) else { return false };
-        let first = device.openers.is_empty();
+    /// Gives the session its hold.
+    fn grant(&mut self, session: SessionId, name: &DeviceName, media: Option<MediaTermination>) -> Opener {
+        let Some(device) = self.devices.known_mut(name) else { return Opener::Further };
+        let opener = if device.openers.is_empty() { Opener::First } else { Opener::Further };
         device.openers = device.openers.iter().copied().chain([session]).collect();
         if device.media.is_none() {
             device.media = media.map(Arc::new);
         }
-        self.sessions.entry(session).or_default().insert(name.clone());
-        first
+        let recorder = &mut Recorder { why: self.why, out: &mut self.out };
+        self.openings.add(session, name.clone(), recorder);
+        self.record_service(name);
+        opener
     }
 
     /// A hold of an earlier process: it was granted then, and stands as if the plan had been changed meanwhile.
-    pub(crate) fn restore_hold(
+    pub(crate) fn restore_opening(
         &mut self,
         session: SessionId,
         name: &DeviceName,
@@ -298,8 +404,8 @@ impl CallControl {
         if !fits || !same || device.openers.contains(&session) {
             return;
         }
-        let first = self.grant(session, name, media);
-        self.count_hold(session, first);
+        let opener = self.grant(session, name, media);
+        self.count_opening(session, opener);
     }
 
     /// The rules of reference §3.3.
@@ -361,7 +467,7 @@ impl CallControl {
     }
 
     pub(crate) fn close_device(&mut self, session: SessionId, token: RequestToken, name: &DeviceName) {
-        if !self.devices.contains_key(name) {
+        if !self.devices.contains(name) {
             return self.reply(
                 session,
                 token,
@@ -376,13 +482,13 @@ impl CallControl {
             );
         }
         self.reply(session, token, Ok(Reply::Done));
-        self.release_hold(session, name);
+        self.release_opening(session, name);
     }
 
     /// Ends a session's hold on a device; the last one takes an application's device out of service (protocol §2). Else
     /// the calls stay with the others, but not the address of an application that has gone.
-    pub(crate) fn release_hold(&mut self, session: SessionId, name: &DeviceName) {
-        let last = self.forget_hold(session, name);
+    pub(crate) fn release_opening(&mut self, session: SessionId, name: &DeviceName) {
+        let last = self.forget_opening(session, name);
         if last {
             return self.fail_in_portions(name, &mut { LEGS_AT_ONCE });
         }
@@ -390,45 +496,41 @@ impl CallControl {
     }
 
     /// Takes the device from the session; true when nobody has it open any more.
-    fn forget_hold(&mut self, session: SessionId, name: &DeviceName) -> bool {
-        self.forget_name(session, name);
+    fn forget_opening(&mut self, session: SessionId, name: &DeviceName) -> bool {
+        let recorder = &mut Recorder { why: self.why, out: &mut self.out };
+        self.openings.strike(session, name, recorder);
         if self.is_open(session, name) {
-            self.holds.take(session);
+            self.device_counts.take(session);
             self.weigh_session(session);
         }
-        self.take_hold(session, name).unwrap_or(false)
+        self.take_opening(session, name).unwrap_or(false)
     }
 
-    /// Takes the session from the device, if it is there; true when it was the last.
-    pub(crate) fn take_hold(&mut self, session: SessionId, name: &DeviceName) -> Option<bool> {
+    /// Takes the session from the device; true when it was the last. `None`: a new plan has taken the device, or the session
+    /// from it.
+    pub(crate) fn take_opening(&mut self, session: SessionId, name: &DeviceName) -> Option<bool> {
         let device = self.devices.get_mut(name).filter(|device| device.openers.contains(&session))?;
         device.openers = device.openers.iter().copied().filter(|opener| *opener != session).collect();
         let last = device.openers.is_empty();
         if last {
             device.unheard.clear();
-            self.holds.take_device();
+            self.device_counts.take_device();
             self.weigh_node();
+            self.record_service(name);
         }
         Some(last)
     }
 
-    /// Strikes a device from what a session has opened.
-    pub(crate) fn forget_name(&mut self, session: SessionId, name: &DeviceName) {
-        if let Some(open) = self.sessions.get_mut(&session) {
-            open.remove(name);
-            if open.is_empty() {
-                self.sessions.remove(&session);
-            }
-        }
-    }
-
-    /// Counts a hold that was granted; `first`: nobody had the device open.
-    fn count_hold(&mut self, session: SessionId, first: bool) {
-        self.holds.add(session);
+    /// Counts a hold that was granted.
+    fn count_opening(&mut self, session: SessionId, opener: Opener) {
+        self.device_counts.add(session);
         self.weigh_session(session);
-        if first {
-            self.holds.add_device();
-            self.weigh_node();
+        match opener {
+            Opener::First => {
+                self.device_counts.add_device();
+                self.weigh_node();
+            }
+            Opener::Further => {}
         }
     }
 
@@ -442,7 +544,7 @@ impl CallControl {
         self.open_line(session, device, dn)?;
         if to.as_ref().is_some_and(|to| to == dn || to.as_str().is_empty()) {
             return refusal(
-                RefusalKind::InvalidParams { field: "destination" },
+                RefusalKind::InvalidParams { field: Param::Destination },
                 "a line can't be forwarded to itself or to nothing",
             );
         }
@@ -452,7 +554,7 @@ impl CallControl {
             self.say_barred(barred, Sender::Number(dn.clone()), to.clone());
             return refusal(RefusalKind::DestinationUnknown, "nobody has this number");
         }
-        let Some(number) = self.numbers.get_mut(dn) else { return Ok(()) };
+        let Some(number) = self.numbers.known_mut(dn) else { return Ok(()) };
         number.forward_all.clone_from(&to);
         if number.plan.forward.all == to {
             self.forwarded.remove(dn);
@@ -463,7 +565,7 @@ impl CallControl {
     }
 
     pub(crate) fn tell_forward(&mut self, dn: &Dn) {
-        let devices = self.numbers.get(dn).map(|number| number.appearances.clone()).unwrap_or_default();
+        let devices = self.numbers.known(dn).map(|number| number.appearances.clone()).unwrap_or_default();
         for name in devices {
             self.tell_line(&name, dn, Event::ForwardChanged);
         }
@@ -474,23 +576,22 @@ impl CallControl {
         session: SessionId,
         name: &DeviceName,
         dn: &Dn,
-        on: bool,
+        wanted: AutoAccept,
     ) -> Result<bool, Refusal> {
         self.open_line(session, name, dn)?;
-        let Some(device) = self.devices.get_mut(name) else { return Ok(false) };
+        let Some(device) = self.devices.known_mut(name) else { return Ok(false) };
         if !device.is_application() {
             return refusal(RefusalKind::OperationNotSupported, "phones accept by themselves");
         }
-        let changed =
-            device.line_mut(dn).is_some_and(|line| std::mem::replace(&mut line.auto_accept, on) != on);
-        Ok(changed)
+        let line = self.contradictions.known(device.line_mut(dn), "an open line is not there");
+        Ok(line.is_some_and(|line| std::mem::replace(&mut line.auto_accept, wanted) != wanted))
     }
 
     pub(crate) fn tell_line(&mut self, name: &DeviceName, dn: &Dn, event: fn(DeviceName, LineView) -> Event) {
-        let Some(device) = self.devices.get(name) else { return };
+        let Some(device) = self.devices.known(name) else { return };
         let found = (1..).zip(&device.lines).find(|(_, line)| line.dn == *dn && !line.restricted);
         if let Some((index, line)) = found.filter(|_| device.plan.allow_cti_control) {
-            let (openers, view) = (device.openers.clone(), line_view(line, index, &self.numbers));
+            let (openers, view) = (device.openers.clone(), self.line_view(line, index, self.numbers.all()));
             self.tell(openers, event(name.clone(), view));
         }
     }
@@ -544,19 +645,6 @@ impl Number {
     }
 }
 
-fn line_view(line: &Line, index: u32, numbers: &HashMap<Dn, Number>) -> LineView {
-    LineView {
-        dn: line.dn.clone(),
-        partition: numbers.get(&line.dn).and_then(|number| number.plan.partition.clone()),
-        index,
-        max_calls: line.max_calls,
-        busy_trigger: line.busy_trigger,
-        auto_accept: line.auto_accept,
-        forward_all: numbers.get(&line.dn).and_then(|number| number.forward_all.clone()),
-        restricted: line.restricted,
-    }
-}
-
 /// Checks what an application says of its media, and sorts its sets.
 fn normal_media(media: MediaTermination) -> Result<MediaTermination, Refusal> {
     let invalid = |field, message: &str| refusal(RefusalKind::InvalidParams { field }, message);
@@ -576,17 +664,17 @@ fn normal_media(media: MediaTermination) -> Result<MediaTermination, Refusal> {
         MediaTermination::Static { codecs, .. } | MediaTermination::Dynamic { codecs, .. }
             if !fine(&codecs) =>
         {
-            invalid("media.codecs", "name at least one codec, of PCMU, PCMA, G722, G729, opus")
+            invalid(Param::MediaCodecs, "name at least one codec, of PCMU, PCMA, G722, G729, opus")
         }
         MediaTermination::Static { address, .. }
             if address.port() == 0 || !address.port().is_multiple_of(2) =>
         {
-            invalid("media.port", "RTP ports are even numbers")
+            invalid(Param::MediaPort, "RTP ports are even numbers")
         }
         MediaTermination::Static { address, .. }
             if address.ip().is_unspecified() || address.ip().is_multicast() =>
         {
-            invalid("media.ip", "media needs an address of one host")
+            invalid(Param::MediaIp, "media needs an address of one host")
         }
         MediaTermination::Static { address, codecs, srtp } => {
             Ok(MediaTermination::Static { address, codecs: sort(codecs), srtp: sort_srtp(srtp) })

@@ -1,13 +1,13 @@
 //! Who may dial what. A call, its forwards and its redirects are judged by who sends it there, each step by its own: a
 //! number, then the patterns, of the partitions within the sender's reach.
 
+use crate::calling_search_spaces::{Partition, Reach};
 use crate::control::CallControl;
 use crate::devices::Number;
 use crate::ids::{DeviceName, Dn, PartitionName, SearchSpaceName, TrunkName};
 use crate::leg::At;
 use crate::plan::TrunkPlan;
-use crate::routing::Pattern;
-use crate::spaces::{Partition, Reach};
+use crate::route_patterns::Pattern;
 use std::collections::BTreeMap;
 
 /// Who sends a call to a number.
@@ -168,7 +168,10 @@ impl CallControl {
         });
         let partition = found.and_then(|found| match found {
             Found::Number(number) => number.plan.partition.clone(),
-            Found::Pattern(pattern) => self.plan.patterns.get(pattern.index)?.partition.clone(),
+            Found::Pattern(pattern) => {
+                let plan = self.plan.patterns.get(pattern.index);
+                self.contradictions.known(plan, "a pattern is not in the plan")?.partition.clone()
+            }
         });
         let reaches = |space: &&SearchSpaceName| {
             let partition = found.map(|found| found.partition());

@@ -1,10 +1,6 @@
 //! Why a call can't be set up, or why it ends: what is told of it, and where it began, which decides what follows.
 
 use crate::cause::Cause;
-use crate::control::CallControl;
-use crate::dialling::Sender;
-use crate::ids::Dn;
-use crate::view::Reason;
 
 /// A failure, as it is told and as it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,46 +50,5 @@ impl Failure {
 
     pub(crate) const fn with_status(self, status: u16) -> Self {
         Self { status: Some(status), ..self }
-    }
-}
-
-impl CallControl {
-    /// The forward that follows when the last destination of a number has failed. `cause` is the best of all their
-    /// refusals, `last` is where the last one began.
-    pub(crate) fn forward_for(
-        &self,
-        dn: &Dn,
-        cause: Cause,
-        last: FailureOrigin,
-    ) -> Option<(Dn, Reason, Sender)> {
-        let forwards = &self.numbers.get(dn)?.plan.forward;
-        let forward = |to: &Option<Dn>, reason| Some((to.clone()?, reason, Sender::Number(dn.clone())));
-        let busy = || forward(&forwards.busy, Reason::ForwardBusy);
-        let no_answer = || forward(&forwards.no_answer, Reason::ForwardNoAnswer);
-        match (last, cause) {
-            (FailureOrigin::ApplicationGone, Cause::USER_BUSY) => busy(),
-            (FailureOrigin::ApplicationGone, _) => forward(&forwards.on_failure, Reason::ForwardOnFailure),
-            (FailureOrigin::FarEnd | FailureOrigin::NoAnswer | FailureOrigin::DeviceGone, cause) => {
-                match cause {
-                    Cause::USER_BUSY => busy(),
-                    Cause::NO_ANSWER | Cause::NO_USER_RESPONDING | Cause::RECOVERY_ON_TIMER_EXPIRY => {
-                        no_answer()
-                    }
-                    Cause::SUBSCRIBER_ABSENT | Cause::DESTINATION_OUT_OF_ORDER => {
-                        forward(&forwards.unregistered, Reason::ForwardUnregistered).or_else(no_answer)
-                    }
-                    _ => None,
-                }
-            }
-            (
-                FailureOrigin::Decided
-                | FailureOrigin::Routing
-                | FailureOrigin::Limit
-                | FailureOrigin::Overdue
-                | FailureOrigin::Media
-                | FailureOrigin::Stop,
-                _,
-            ) => None,
-        }
     }
 }

@@ -1,12 +1,13 @@
 //! Typed identities. No room hands a bare string or integer to another.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -14,6 +15,12 @@ macro_rules! name {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// The same text, not copied.
+            #[must_use]
+            pub fn shared(&self) -> Arc<str> {
+                Arc::clone(&self.0)
             }
         }
         impl From<&str> for $name {
@@ -47,8 +54,21 @@ macro_rules! name {
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
         pub struct $name(pub u64);
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = UnknownId;
+            fn try_from(text: String) -> Result<Self, UnknownId> {
+                text.parse()
+            }
+        }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,7 +128,7 @@ name!(
     NodeName
 );
 number!(
-    /// A call: the global call id (GCID) of CUCM. Unique in the cluster: the high bits are the node's incarnation.
+    /// A call: the global call id (GCID) of CUCM. Unique in the cluster, see `identity`.
     CallId, "c"
 );
 number!(
@@ -124,9 +144,20 @@ number!(
     SessionId, "s"
 );
 number!(
-    /// Names one request of one session until its reply; chosen by whoever makes the request.
+    /// Names one request of one session until its reply; chosen by whoever makes the request, and unique in the cluster
+    /// together with its session ([`crate::Identity::first_token`]).
     RequestToken, "r"
 );
+
+/// Which owner of a device a command is meant for. Who takes a device over takes a greater epoch than any that was seen,
+/// and refuses what was sent to an earlier owner (P1). Nobody outside sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OwnerEpoch(pub u64);
+
+impl OwnerEpoch {
+    /// That of a device which was never taken over: of each device of a node that is alone.
+    pub const FIRST: Self = Self(1);
+}
 
 impl Dn {
     /// A number as a person or a program wrote it: `tel:` and its parameters go, and so do visual separators (RFC 3966

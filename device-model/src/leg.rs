@@ -1,10 +1,14 @@
 //! A leg: one call on one line of one device, or on a trunk.
 
+use crate::call::Parties;
 use crate::cause::Cause;
 use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, TrunkName};
 use crate::media::Stream;
-use crate::muting::Muted;
+use crate::port::{Refusal, RefusalKind};
+use crate::restriction::Muted;
+use crate::transitions::{LegChange, Recorder, What};
 use crate::view::{LegState, Party, Reason};
+use std::sync::Arc;
 
 /// Where a leg is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +49,9 @@ pub(crate) struct Leg {
     pub(crate) at: At,
     /// Who is at this leg.
     pub(crate) party: Party,
-    pub(crate) state: LegState,
+    /// The other parties, as this leg sees them.
+    pub(crate) parties: Arc<Parties>,
+    state: LegState,
     pub(crate) cause: Option<Cause>,
     pub(crate) reason: Reason,
     /// What is at its far side. `None`: another appearance of its line has the call.
@@ -59,6 +65,48 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
+    /// A leg that begins, with its end.
+    pub(crate) fn begin(
+        (id, call): (LegId, CallId),
+        at: At,
+        party: Party,
+        parties: Arc<Parties>,
+        (state, reason): (LegState, Reason),
+        end: EndId,
+    ) -> Self {
+        let (cause, end, hold, running, muted) = (None, Some(end), Hold::Off, [None, None], None);
+        Self { id, call, at, party, parties, state, cause, reason, end, hold, running, muted }
+    }
+
+    pub(crate) fn state(&self) -> LegState {
+        self.state
+    }
+
+    /// A step that the table of transitions has ([`crate::leg_states`]), recorded; false, and nothing happens, at any other.
+    #[must_use]
+    pub(crate) fn enter(&mut self, state: LegState, recorder: &mut Recorder<'_>) -> bool {
+        let may = self.state.may_become(state);
+        if may {
+            let from = Some(std::mem::replace(&mut self.state, state));
+            self.record(LegChange::State { from, to: state, cause: self.cause }, recorder);
+        }
+        may
+    }
+
+    /// Goes into another call.
+    pub(crate) fn join(&mut self, call: CallId, recorder: &mut Recorder<'_>) {
+        let from = std::mem::replace(&mut self.call, call);
+        if from != call {
+            self.record(LegChange::Moved(from), recorder);
+        }
+    }
+
+    /// Says what changed. Only for what changes legs.
+    pub(crate) fn record(&self, change: LegChange, recorder: &mut Recorder<'_>) {
+        let Self { id: leg, call, end, reason, .. } = *self;
+        recorder.record(What::Leg { leg, call, end, place: (&self.at).into(), reason, change });
+    }
+
     /// Another appearance of its line has the call: it can only be watched.
     pub(crate) fn is_remote_in_use(&self) -> bool {
         self.end.is_none()
@@ -70,4 +118,15 @@ impl Leg {
             At::Phone { .. } | At::Trunk { .. } => false,
         }
     }
+}
+
+/// Whether a call on it waits to be answered.
+pub(crate) fn is_offered(state: LegState) -> bool {
+    matches!(state, LegState::Offering | LegState::Ringing)
+}
+
+/// What is asked of a leg that is in another state than it must be.
+pub(crate) fn wrong_state<T>(leg: &Leg) -> Result<T, Refusal> {
+    let message = "the leg's state doesn't allow this now".to_owned();
+    Err(Refusal { kind: RefusalKind::IllegalCallState { state: leg.state() }, message })
 }

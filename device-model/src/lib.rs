@@ -1,25 +1,31 @@
 //! # device-model: "a device, line or call may become…"
 //!
-//! The pure machine of a node's devices, lines, calls and legs. It is told what happened ([`Input`]) together with the
-//! time, and says what follows ([`Output`]). It never sleeps, opens, locks or awaits, and it refuses to know of SIP, of
-//! bytes, of users and of where time comes from: a leg's far side is "the signalling", whoever that is.
+//! The pure machine of a node's devices, lines, calls and legs. It receives what happened ([`Input`]) together with the
+//! time, and returns what follows ([`Output`]). It does no I/O, waits for nothing and takes no locks, and it knows nothing of
+//! SIP, of bytes, of users and of where time comes from: what is behind a leg of a phone or trunk is "the signalling".
 //!
 //! # How it is built
 //!
-//! A **leg** is one call on one line: its state, its party, who watches it. What is at its far side is its **end**: a dialog
-//! of the signalling or an application; the peer of an end may also be a port of a bridge or a source of music. A **call** is
-//! legs and a *conversation*: a set-up, a pair, a mix, or one who waits. While it is set up one leg stays (its *anchor*: the
-//! caller, or who remains after a redirect) and destinations are tried. A redirect is an **operation**, which is answered
-//! later; it keeps what it left until it is decided, so that a failure can go back to it.
+//! A **leg** is one call on one line: its state, its parties as it sees them, who watches it. What is at its far side is its
+//! **end**: a dialog of the signalling, an application, or an end at another node; the peer of an end may also be a port of a
+//! bridge or relay, or a source of music. A **call** is legs and a *conversation*: a set-up, a pair, a pair by a relay that
+//! others hear, a mix, or one who waits. While it is set up one leg stays (the set-up's *anchor*: the caller, or who remains
+//! after a redirect) and destinations are tried. A redirect is an **operation**, which is answered later; it keeps what it
+//! left until it is decided, so that a failure can go back to it.
 //!
-//! `dialling` decides who may dial what, `limits` how many calls a line, a device and a trunk may have, `attempt` tries
-//! destinations and follows forwards, `failure` knows which forward a failure follows, `ending` ends legs and calls,
-//! `media_exchange` brings the media of two ends to what is true, `conversation` pairs ends anew, `requests` and `signals` are
-//! the two doors, `devices` knows who has what open, `operations` what is not answered yet, `timers` holds every time that
-//! anything waits for, `transitions` which state a leg may enter, `table` how entries name each other, and `check` compares
-//! all tables after every step of a test. A new plan is made ready by `switch` before anybody has to wait for it, put in
-//! force in one step, and carried out device by device by `settling`; `departing` does the same for a session that has
-//! ended; `muting` remembers what a restriction hides.
+//! `dialling` decides who may dial what (`calling_search_spaces`, `route_patterns`), `limits` how many calls a line, a device
+//! and a trunk may have, `call_setup` tries destinations, `new_call_accept` says how long each may take, `forwarding` where a
+//! call goes on, `failure` why one failed, `redirect` sends on what an application wants elsewhere, `clearing` ends legs and
+//! calls, `media_exchange` brings the media of two ends to what is true, `codec_choice` finds the codec that both have,
+//! `conversation` pairs ends anew, `requests` and `signalling` are the two doors, `devices` knows who has what open,
+//! `leg_states` which state a leg may enter, `transitions` is the record of each change of state and `standing` what stands by
+//! these records alone, `table` how entries name each other, and `check` compares all tables after every step of a test. What
+//! there is stands in tables that alone add and remove their entries: `calls` (calls, legs, ends, attempts), `device_table`
+//! (devices and numbers of the plan in force), `openings` (what each session has open) and `device_limits` (how much),
+//! `operations` (what is not answered yet), `timers` (every time that anything waits for);
+//! `identity` knows which ids it issues. A new plan is made ready (`prepared_plan`) before anybody has to wait for it, put in
+//! force in one step, and carried out device by device (`reconcile`); `departing` does the same for a session that has ended;
+//! `restriction` remembers what a restriction hides.
 //!
 //! # What it decides where the reference leaves a choice
 //!
@@ -50,36 +56,48 @@
 //!
 //! The words are those of CUCM, JTAPI (a [`LegView`] is a TerminalConnection with its Connection) and TAPI (an hCall).
 
-mod attempt;
+#![deny(clippy::wildcard_enum_match_arm, clippy::fn_params_excessive_bools)]
+
 mod call;
+mod call_setup;
+mod calling_search_spaces;
+mod calls;
 pub mod cause;
 mod check;
+mod clearing;
+mod codec_choice;
 mod control;
 mod conversation;
 mod departing;
+mod device_limits;
+mod device_table;
 mod devices;
 pub mod dialling;
 mod end;
-mod ending;
 mod failure;
-mod holds;
+mod forwarding;
+mod identity;
 pub mod ids;
 mod leg;
+pub mod leg_states;
 mod limits;
 pub mod media;
 mod media_exchange;
-mod muting;
+mod new_call_accept;
+mod openings;
 mod operations;
 mod pace;
 pub mod plan;
 pub mod port;
+pub mod prepared_plan;
+mod reconcile;
+mod redirect;
 mod requests;
-mod routing;
-mod settling;
-mod signals;
-mod spaces;
+mod restriction;
+mod route_patterns;
+mod signalling;
+pub mod standing;
 mod streams;
-pub mod switch;
 mod table;
 mod timers;
 pub mod transitions;
@@ -88,11 +106,15 @@ pub mod view;
 pub use cause::Cause;
 pub use control::{CallControl, Counts};
 pub use dialling::Sender;
+pub use end::RemotePlace;
+pub use identity::{Identity, NodeNumber};
 pub use ids::{
-    CallId, DeviceName, Dn, EndId, LegId, NodeName, PartitionName, RequestToken, SearchSpaceName, SessionId,
-    TrunkName, is_visual_separator,
+    CallId, DeviceName, Dn, EndId, LegId, NodeName, OwnerEpoch, PartitionName, RequestToken, SearchSpaceName,
+    SessionId, TrunkName, is_visual_separator,
 };
 pub use port::{EndCommand, Input, News, Output, Refusal, RefusalKind, Reply, Request, Signal};
-pub use switch::{PreparedPlan, Revocation, RevokedDevices};
+pub use prepared_plan::{PreparedPlan, Revocation, RevokedDevices};
+pub use standing::Standing;
 pub use table::Contradiction;
+pub use transitions::Transition;
 pub use view::{DeviceView, LegState, LegView, LineView, Party, Reason};

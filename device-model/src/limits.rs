@@ -48,16 +48,17 @@ impl Device {
 impl CallControl {
     /// Counts a call that begins at a line, if line and device may have one more.
     pub(crate) fn begin_at_line(&mut self, name: &DeviceName, dn: &Dn) -> Result<(), Over> {
-        let (now, parameters) = (self.now, &self.plan.parameters);
-        let of_number = self.numbers.get(dn).and_then(|number| number.plan.max_calls_per_second);
+        let (now, parameters) = (self.known_now(), &self.plan.parameters);
+        let of_number = self.numbers.known(dn).and_then(|number| number.plan.max_calls_per_second);
         let line_rate = of_number.unwrap_or(parameters.max_calls_per_second_per_line);
-        let Some(device) = self.devices.get_mut(name) else { return Ok(()) };
+        let Some(device) = self.devices.known_mut(name) else { return Ok(()) };
         let rate = device.plan.max_calls_per_second.unwrap_or(parameters.max_calls_per_second_per_device);
         if !device.has_room() {
             return Err(full(Rule::DeviceCalls));
         }
         within(&device.pace, now, rate, || Rule::DeviceRate)?;
-        if let Some(line) = device.lines.iter_mut().find(|line| line.dn == *dn) {
+        let line = device.lines.iter_mut().find(|line| line.dn == *dn);
+        if let Some(line) = self.contradictions.known(line, "a call begins at a line that is not there") {
             if line.calls >= line.max_calls {
                 return Err(full(Rule::LineCalls));
             }
@@ -83,7 +84,8 @@ impl CallControl {
         name: &TrunkName,
         pace: fn(&mut crate::dialling::Trunk) -> &mut Pace,
     ) -> Result<(), Over> {
-        let now = self.now;
+        let now = self.known_now();
+        // One that no plan names has no limits.
         let Some(trunk) = self.trunks.get_mut(name) else { return Ok(()) };
         let Some((most, rate)) = trunk.plan.as_ref().map(|plan| (plan.max_calls, plan.max_calls_per_second))
         else {
@@ -123,8 +125,9 @@ impl CallControl {
     /// It has gone from there. A trunk that no plan names is forgotten with its last call.
     pub(crate) fn discount_leg(&mut self, at: &At) {
         let At::Trunk { trunk: name, .. } = at else { return };
-        let Some(trunk) = self.trunks.get_mut(name) else { return };
-        trunk.calls = trunk.calls.saturating_sub(1);
+        let trunk = self.trunks.get_mut(name);
+        let Some(trunk) = self.contradictions.known(trunk, "a leg's trunk is not there") else { return };
+        trunk.calls = self.contradictions.one_less(trunk.calls, "a trunk without a call loses one");
         if trunk.calls == 0 && trunk.plan.is_none() {
             self.trunks.remove(name);
         }

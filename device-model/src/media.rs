@@ -1,12 +1,14 @@
-//! Media as the model sees it: who sends what to which address. Session descriptions pass through as opaque texts.
+//! Media as the model sees it: codecs, directions, addresses. The text of a session description passes through unread.
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// An audio codec by its RTP name (RFC 3551 and the payload formats' own RFCs).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Codec {
     /// G.711 µ-law, static payload type 0.
     Pcmu,
@@ -113,7 +115,8 @@ pub struct Format {
 }
 
 /// Which way media flows, seen from the describer (RFC 3264 §5.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// `sendrecv`
     SendReceive,
@@ -139,7 +142,10 @@ impl Direction {
     /// What of this direction another allows.
     #[must_use]
     pub fn within(self, other: Direction) -> Direction {
-        Direction::of(self.sends() && other.sends(), self.receives() && other.receives())
+        Direction::from(Flow {
+            sends: self.sends() && other.sends(),
+            receives: self.receives() && other.receives(),
+        })
     }
 
     /// The same flow seen from the other end.
@@ -151,9 +157,19 @@ impl Direction {
             same @ (Direction::SendReceive | Direction::Inactive) => same,
         }
     }
-    /// The direction that sends and receives as told.
-    #[must_use]
-    pub fn of(sends: bool, receives: bool) -> Direction {
+}
+
+/// What a describer does of the two that a direction names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// It sends.
+    pub sends: bool,
+    /// It receives.
+    pub receives: bool,
+}
+
+impl From<Flow> for Direction {
+    fn from(Flow { sends, receives }: Flow) -> Direction {
         match (sends, receives) {
             (true, true) => Direction::SendReceive,
             (true, false) => Direction::SendOnly,
@@ -236,6 +252,25 @@ impl Description {
         !self.other_media && self.live_audio().is_none()
     }
 
+    /// Whether an answer that came after it is another one for the peer. Its direction answers ours and says nothing new.
+    pub(crate) fn is_other_for_peer(&self, now: &Description) -> bool {
+        let of_audio = |description: &Description| {
+            let line = description.live_audio();
+            line.map(|line| {
+                (
+                    line.place,
+                    line.address,
+                    line.formats.first().cloned(),
+                    line.dtmf_payload_type,
+                    line.encrypted,
+                )
+            })
+        };
+        of_audio(self) != of_audio(now)
+            || self.other_media != now.other_media
+            || (now.is_encrypted() && self.text != now.text)
+    }
+
     /// Whether its audio would be SRTP.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
@@ -253,41 +288,9 @@ impl fmt::Debug for Description {
     }
 }
 
-/// What an end whose media the model describes can speak. Of a description's lines the first that it takes is used, each
-/// other is refused in its place (RFC 3264 §6). Phones decide for themselves and have none of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Abilities<'a> {
-    /// Its codecs, a set: the far end's order decides.
-    pub codecs: &'a [Codec],
-    /// What may carry its media.
-    pub profiles: &'a [Profile],
-    /// The address at which it receives, once it is known: no line of the other family fits.
-    pub address: Option<IpAddr>,
-}
-
-impl Abilities<'_> {
-    /// The first line that this end can speak, and the first of its payload formats.
-    #[must_use]
-    pub fn choose<'d>(&self, description: &'d Description) -> Option<(&'d AudioLine, &'d Format)> {
-        description.audio.iter().find_map(|line| Some((line, self.format(line)?)))
-    }
-
-    /// The first payload format of a line that this end can speak; `None` where it can't speak the line.
-    fn format<'d>(&self, line: &'d AudioLine) -> Option<&'d Format> {
-        let takes =
-            line.is_live() && self.profiles.contains(&line.profile) && self.reaches(line.address.ip());
-        line.formats.iter().find(|format| takes && self.codecs.contains(&format.codec))
-    }
-
-    /// 0.0.0.0, an old phone's way to hold, is no address of a family.
-    fn reaches(&self, far: IpAddr) -> bool {
-        let same = |own: IpAddr| own.to_canonical().is_ipv4() == far.to_canonical().is_ipv4();
-        far.is_unspecified() || self.address.is_none_or(same)
-    }
-}
-
 /// How an application ends the media of its port or route point (reference §3.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MediaTermination {
     /// Never: the application only routes. Route points only.
     None,
@@ -309,22 +312,9 @@ pub enum MediaTermination {
     },
 }
 
-impl MediaTermination {
-    /// What the application can speak, where it ends media at all. SRTP suites that it names are not used.
-    #[must_use]
-    pub fn abilities(&self) -> Option<Abilities<'_>> {
-        const PROFILES: &[Profile] = &[Profile::Plain];
-        let (codecs, address) = match self {
-            MediaTermination::None => return None,
-            MediaTermination::Static { address, codecs, .. } => (codecs, Some(address.ip())),
-            MediaTermination::Dynamic { codecs, .. } => (codecs, None),
-        };
-        Some(Abilities { codecs, profiles: PROFILES, address })
-    }
-}
-
 /// Seen from the device: `Input` = what it receives, `Output` = what it sends (reference §3.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StreamDirection {
     /// What the device receives, at its own address.
     Input,
@@ -333,7 +323,7 @@ pub enum StreamDirection {
 }
 
 /// A stream that runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
     /// Input or output.
     pub direction: StreamDirection,

@@ -1,19 +1,16 @@
-//! What is asked now and answered later. Each operation stands in one table until its one answer (P2): it knows who asked,
-//! what for, and how to go back to what was before. Its deadline is in the table of timers; at the deadline it is undone
-//! and answered with `TIMEOUT`.
+//! Requests that are answered later. Each operation is in one table until its one answer (P2), with who asked, what for, the
+//! deadline, and what is needed to undo it. At its deadline it is undone and answered with `TIMEOUT`.
+//! `docs/leg-states.md` lists the kinds.
 
-use crate::call::{Alternative, Parties};
+use crate::call::{Search, Seen};
 use crate::cause::Cause;
 use crate::control::CallControl;
 use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, LegId, RequestToken, SessionId};
 use crate::port::{Refusal, Reply};
+use crate::table::{Contradiction, Table};
 use crate::timers::Timer;
 use std::time::{Duration, Instant};
-
-/// How long an operation may take, whatever it waits for. What a redirect waits for has timers of its own, which end it
-/// much sooner unless forward follows forward.
-const DEADLINE: Duration = Duration::from_secs(600);
 
 /// Who asks, for the answer.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +27,53 @@ pub(crate) struct OperationId(pub(crate) u64);
 #[derive(Debug)]
 pub(crate) struct Operation {
     pub(crate) asker: Asker,
+    /// When it is answered at the latest; a timer runs until then.
+    pub(crate) deadline: Instant,
     pub(crate) kind: OperationKind,
     pub(crate) undo: Undo,
+}
+
+/// All operations. Nothing else keeps the token of a request.
+#[derive(Debug)]
+pub(crate) struct Operations {
+    table: Table<OperationId, Operation>,
+    last: u64,
+}
+
+impl Operations {
+    pub(crate) fn new() -> Self {
+        Self { table: Table::new("an operation is not there"), last: 0 }
+    }
+
+    fn begin(&mut self, operation: Operation) -> OperationId {
+        self.last += 1;
+        let id = OperationId(self.last);
+        self.table.insert(id, operation);
+        id
+    }
+
+    /// One that may have been answered meanwhile.
+    pub(crate) fn get(&self, id: OperationId) -> Option<&Operation> {
+        self.table.get(id)
+    }
+
+    /// The call that an operation is about, which waits for it.
+    #[track_caller]
+    pub(crate) fn call_of(&self, id: OperationId) -> Option<CallId> {
+        self.table.known(id).map(|operation| operation.kind.call())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn contains(&self, id: OperationId) -> bool {
+        self.table.contains(id)
+    }
+
+    pub(crate) fn take_contradiction(&self) -> Option<Contradiction> {
+        self.table.take_contradiction()
+    }
 }
 
 /// What was asked.
@@ -47,6 +89,23 @@ pub(crate) enum OperationKind {
     },
 }
 
+impl OperationKind {
+    /// How long it may take, whatever it waits for.
+    const fn longest(self) -> Duration {
+        match self {
+            // What it waits for has timers of its own, which end it much sooner unless forward follows forward.
+            OperationKind::Redirect { .. } => Duration::from_secs(600),
+        }
+    }
+
+    /// The call that waits for it.
+    pub(crate) fn call(self) -> CallId {
+        match self {
+            OperationKind::Redirect { call, .. } => call,
+        }
+    }
+}
+
 /// What becomes of a leg whose redirect fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnFailure {
@@ -60,33 +119,36 @@ pub(crate) enum OnFailure {
 pub(crate) enum Undo {
     /// A redirect that fails is none: what the call counts and shows is as if it had not been.
     Redirect {
-        parties: Parties,
-        /// What was still to be tried.
-        alternatives: Vec<Alternative>,
-        hops: u32,
-        /// Since when the two ends talked.
-        talking_since: Option<Instant>,
+        /// What each leg saw.
+        seen: Seen,
+        /// What was still to be tried, how often it had been sent on, and since when the two ends talked.
+        search: Search,
     },
 }
 
 impl CallControl {
     /// Puts an operation into the table, from where only [`CallControl::answer_operation`] takes it.
-    pub(crate) fn begin_operation(&mut self, operation: Operation) -> OperationId {
-        self.last_operation += 1;
-        let id = OperationId(self.last_operation);
-        self.operations.insert(id, operation);
-        self.set_timer(Timer::Operation(id), DEADLINE);
-        id
+    pub(crate) fn begin_operation(
+        &mut self,
+        asker: Asker,
+        kind: OperationKind,
+        undo: Undo,
+    ) -> Option<OperationId> {
+        let deadline = self.known_now()? + kind.longest();
+        let id = self.operations.begin(Operation { asker, deadline, kind, undo });
+        self.timers.set(Timer::Operation(id), deadline);
+        Some(id)
     }
 
     /// Gives an operation its one answer. What it knows of the time before is for who ends it.
+    #[track_caller]
     pub(crate) fn answer_operation(
         &mut self,
         id: OperationId,
         answer: Result<Reply, Refusal>,
     ) -> Option<(OperationKind, Undo)> {
         self.timers.cancel(Timer::Operation(id));
-        let Operation { asker, kind, undo } = self.operations.remove_known(id)?;
+        let Operation { asker, kind, undo, deadline: _ } = self.operations.table.remove_known(id)?;
         self.reply(asker.session, asker.token, answer);
         Some((kind, undo))
     }
@@ -94,16 +156,20 @@ impl CallControl {
     /// It has taken too long.
     pub(crate) fn operation_overdue(&mut self, id: OperationId) {
         // It may have ended a moment ago, with a leg that could not stay.
-        let Some(OperationKind::Redirect { call, .. }) = self.operations.get(id).map(|found| found.kind)
-        else {
-            return;
-        };
-        let Some(found) = self.calls.known_mut(call) else { return };
-        found.alternatives.clear();
-        let anchor = found.anchor;
+        let Some(kind) = self.operations.get(id).map(|found| found.kind) else { return };
+        match kind {
+            OperationKind::Redirect { call, .. } => self.redirect_overdue(call),
+        }
+    }
+
+    /// Nobody has decided in time whether a call goes elsewhere: it stays where it was.
+    fn redirect_overdue(&mut self, call: CallId) {
+        let Some(anchor) = self.anchor(call) else { return };
+        let Some(found) = self.calls.call_mut(call) else { return };
+        found.forget_alternatives();
         if self.is_awaited(anchor) {
             self.cancel_routing(call);
-            self.end_of(anchor).into_iter().for_each(|end| self.close_channel(end));
+            self.known_end(anchor).into_iter().for_each(|end| self.close_channel(end));
         }
         self.final_failure(call, Failure::new(FailureOrigin::Overdue, Cause::RECOVERY_ON_TIMER_EXPIRY));
     }

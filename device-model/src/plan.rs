@@ -1,7 +1,9 @@
 //! The plan: what the administrator described, checked and ready to use. The configuration's reader makes it; the model
 //! compares an old with a new one and carries out the difference.
 
-use crate::ids::{DeviceName, Dn, NodeName, PartitionName, SearchSpaceName, TrunkName};
+pub use crate::identity::Identity;
+use crate::ids::{DeviceName, Dn, PartitionName, SearchSpaceName, TrunkName};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,7 +89,8 @@ pub struct Forwards {
 }
 
 /// What a device is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DeviceKind {
     /// Terminates its own media; accepts calls by itself.
     Phone,
@@ -250,13 +253,4 @@ impl Default for Parameters {
             max_calls_per_second_per_device: 200,
         }
     }
-}
-
-/// Which node a model runs on, and what makes its ids unique in the cluster and in time.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// The node's name.
-    pub node: NodeName,
-    /// Differs at each start of each node; the high 24 bits of every id.
-    pub incarnation: u32,
 }

@@ -5,13 +5,16 @@
 
 use crate::cause::Cause;
 use crate::dialling::Sender;
-use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, RequestToken, SessionId, TrunkName};
+use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, OwnerEpoch, RequestToken, SessionId, TrunkName};
 use crate::media::{AudioLine, Codec, Description, MediaTermination, Stream, StreamDirection};
-use crate::switch::{PreparedPlan, Revocation};
+use crate::prepared_plan::{PreparedPlan, Revocation};
 use crate::table::Contradiction;
+use crate::transitions::Transition;
 use crate::view::{DeviceView, LegState, LegView, LineView, Party, Reason};
+use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,7 +25,7 @@ pub enum Input {
     Configure {
         /// Another plan; `None` = the plan stays.
         plan: Option<Box<PreparedPlan>>,
-        /// Holds that end with it.
+        /// DeviceCounts that end with it.
         revoked: Vec<Revocation>,
     },
     /// Carry out what follows from a new configuration for one more device, while [`crate::CallControl::unsettled`].
@@ -70,6 +73,8 @@ pub enum Input {
         session: SessionId,
         /// Comes back in [`Output::Reply`].
         token: RequestToken,
+        /// The owner that is asked: what was told of the device last ([`DeviceView::owner`]). Another one's is refused.
+        owner: OwnerEpoch,
         /// What it asks.
         request: Request,
     },
@@ -93,8 +98,12 @@ pub enum Input {
         /// The media with which it was opened.
         media: Option<MediaTermination>,
     },
-    /// The node stops: every call is cleared with cause 41.
-    Shutdown,
+    /// The node stops: so many calls, in the order of their ids, are cleared with cause 41
+    /// ([`crate::CallControl::has_calls`]).
+    Shutdown {
+        /// How many at the most.
+        calls: usize,
+    },
     /// A time that [`crate::CallControl::next_timeout`] named has come.
     Timeout,
 }
@@ -260,8 +269,9 @@ pub enum Body {
 pub type WrittenDirection = Option<crate::media::Direction>;
 
 /// What an application asks (protocol §3, §4).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // field for field the methods' params
+#[serde(rename_all = "snake_case")]
 pub enum Request {
     OpenDevice {
         device: DeviceName,
@@ -323,6 +333,38 @@ pub enum Request {
     },
 }
 
+/// What a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// A device.
+    Device(&'a DeviceName),
+    /// A leg of one.
+    Leg(LegId),
+}
+
+impl Request {
+    /// What it is about.
+    #[must_use]
+    pub fn subject(&self) -> Subject<'_> {
+        match self {
+            Request::OpenDevice { device, .. }
+            | Request::CloseDevice { device }
+            | Request::SetForwardAll { device, .. }
+            | Request::SetAutoAccept { device, .. }
+            | Request::MakeCall { device, .. } => Subject::Device(device),
+            Request::Accept { leg }
+            | Request::Answer { leg }
+            | Request::Reject { leg, .. }
+            | Request::Redirect { leg, .. }
+            | Request::Drop { leg }
+            | Request::Hold { leg }
+            | Request::Retrieve { leg }
+            | Request::SetUserData { leg, .. }
+            | Request::SetMedia { leg, .. } => Subject::Leg(*leg),
+        }
+    }
+}
+
 /// What the model says.
 #[derive(Clone, Debug)]
 pub enum Output {
@@ -340,6 +382,8 @@ pub enum Output {
     News(News),
     /// A mistake of the program was found and survived; for counters and the log.
     Contradiction(Contradiction),
+    /// The record of a change of state, at its place among what follows from it.
+    Transition(Transition),
     /// Nobody needs this any more, and to drop it takes time: let it be done elsewhere.
     Discard(Arc<dyn Any + Send + Sync>),
 }
@@ -378,7 +422,8 @@ pub enum Rule {
 }
 
 /// What a new plan made of a device; whom it concerns beside those who have it open is for the node to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum News {
     /// It or a line of it was restricted or unrestricted. Calls that end with it and its being out of service are told
     /// after this.
@@ -416,7 +461,8 @@ pub enum News {
 }
 
 /// A good answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// `{}`
     Done,
@@ -437,7 +483,7 @@ pub enum Reply {
 }
 
 /// A refusal: the symbol and what to say of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// Which.
     pub kind: RefusalKind,
@@ -446,10 +492,13 @@ pub struct Refusal {
 }
 
 /// The refusals that the model itself can give; the names are those of protocol §8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
+#[serde(rename_all = "snake_case")]
 pub enum RefusalKind {
-    InvalidParams { field: &'static str },
+    InvalidParams {
+        field: Param,
+    },
     NoSuchDevice,
     DeviceRestricted,
     LineRestricted,
@@ -465,18 +514,61 @@ pub enum RefusalKind {
     MediaAlreadySet,
     NoSuchLine,
     NoSuchLeg,
-    IllegalCallState { state: LegState },
+    IllegalCallState {
+        state: LegState,
+    },
     OperationNotSupported,
     DestinationUnknown,
     DestinationBusy,
     DestinationOutOfService,
     MaxCalls,
-    RateLimited { retry_after_ms: u64 },
+    /// The device has had another owner since: the request was not carried out.
+    NotOwner,
+    RateLimited {
+        retry_after_ms: u64,
+    },
     Timeout,
 }
 
+/// A parameter of a request that is wrong: by its path among the method's params (protocol §8, `data.field`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Param {
+    Destination,
+    Ip,
+    Port,
+    UserData,
+    MediaCodecs,
+    MediaIp,
+    MediaPort,
+}
+
+impl Param {
+    /// The path.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Param::Destination => "destination",
+            Param::Ip => "ip",
+            Param::Port => "port",
+            Param::UserData => "user_data",
+            Param::MediaCodecs => "media.codecs",
+            Param::MediaIp => "media.ip",
+            Param::MediaPort => "media.port",
+        }
+    }
+}
+
+impl fmt::Debug for Param {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.path(), f)
+    }
+}
+
 /// What sessions are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// The leg is in the state that its view says now: `call.dialtone` … `call.disconnected`.
     Leg(LegView),
@@ -516,8 +608,9 @@ pub enum Event {
 }
 
 /// Why a device is out of service (protocol §3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
+#[serde(rename_all = "snake_case")]
 pub enum OutOfServiceReason {
     CallmanagerFailure,
     CtimanagerFailure,
@@ -531,7 +624,8 @@ pub enum OutOfServiceReason {
 }
 
 /// Soft limits (reference §3.6).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Limit {
     /// A provider has more devices open than its soft limit, or no longer.
     DevicesPerProvider {

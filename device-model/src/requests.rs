@@ -1,30 +1,28 @@
 //! What applications ask of lines and legs.
 
-use crate::call::{Conversation, Left, Setup};
+use crate::call::Parties;
 use crate::cause::Cause;
+use crate::clearing::{Clearing, Role};
+use crate::codec_choice::Abilities;
 use crate::control::{CallControl, refusal};
+use crate::devices::AutoAccept;
 use crate::dialling::Sender;
 use crate::end::{Application, Channel, End};
-use crate::ending::{Clearing, Role};
 use crate::failure::{Failure, FailureOrigin};
-use crate::ids::{DeviceName, Dn, EndId, LegId, RequestToken, SessionId};
-use crate::leg::{At, Hold, Leg};
+use crate::ids::{DeviceName, Dn, EndId, LegId, OwnerEpoch, RequestToken, SessionId};
+use crate::leg::{At, Hold, Leg, is_offered, wrong_state};
 use crate::media::MediaTermination;
-use crate::operations::{Asker, OnFailure, Operation, OperationKind, Undo};
-use crate::port::{Event, Refusal, RefusalKind, Reply, Request};
+use crate::operations::Asker;
+use crate::port::{Event, Param, Refusal, RefusalKind, Reply, Request, Subject};
+use crate::redirect::Redirect;
 use crate::view::{LegState, Party, Reason};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Entries of a call's user data, and bytes of all their keys and values.
 const MAX_USER_DATA: (usize, usize) = (64, 4096);
-
-/// How long two ends must have talked for a redirect to begin a new count of hops: who answers and sends the call on at
-/// once is part of a loop, a person who transfers it is not.
-const SERVED: Duration = Duration::from_secs(10);
 
 /// The params of `call.make`.
 struct NewCall {
@@ -35,25 +33,27 @@ struct NewCall {
     user_data: BTreeMap<String, String>,
 }
 
-/// The params of `call.redirect`.
-struct Redirect {
-    leg: LegId,
-    destination: Dn,
-    calling_number: Option<Dn>,
-    original_called: Option<Dn>,
-    keep_on_failure: bool,
-}
-
 impl CallControl {
-    pub(crate) fn request(&mut self, session: SessionId, token: RequestToken, request: Request) {
+    pub(crate) fn request(
+        &mut self,
+        session: SessionId,
+        token: RequestToken,
+        owner: OwnerEpoch,
+        request: Request,
+    ) {
         let asker = Asker { session, token };
+        if let Err(refused) = self.fence(owner, &request) {
+            return self.reply(session, token, Err(refused));
+        }
         let refused = match request {
             Request::OpenDevice { device, media } => return self.open_device(session, token, &device, media),
             Request::CloseDevice { device } => return self.close_device(session, token, &device),
             Request::SetForwardAll { device, dn, destination } => {
                 self.forward_all(asker, &device, &dn, destination)
             }
-            Request::SetAutoAccept { device, dn, on } => self.auto_accept(asker, &device, &dn, on),
+            Request::SetAutoAccept { device, dn, on } => {
+                self.auto_accept(asker, &device, &dn, AutoAccept::when(on))
+            }
             Request::MakeCall { device, dn, destination, calling_number, user_data } => {
                 self.make_call(asker, NewCall { device, dn, destination, calling_number, user_data })
             }
@@ -73,6 +73,21 @@ impl CallControl {
         };
         if let Err(refused) = refused {
             self.reply(session, token, Err(refused));
+        }
+    }
+
+    /// Refuses what was meant for another owner of the device (P1). What there isn't has no owner.
+    fn fence(&self, owner: OwnerEpoch, request: &Request) -> Result<(), Refusal> {
+        let device = match request.subject() {
+            Subject::Device(device) => self.devices.get(device),
+            Subject::Leg(leg) => self.device_of_leg(leg).and_then(|device| self.devices.get(device)),
+        };
+        match device.filter(|device| device.owner != owner) {
+            None => Ok(()),
+            Some(device) => {
+                let name = &device.plan.name;
+                refusal(RefusalKind::NotOwner, format!("{name} has changed its node; nothing was done"))
+            }
         }
     }
 
@@ -96,8 +111,14 @@ impl CallControl {
         Ok(())
     }
 
-    fn auto_accept(&mut self, asker: Asker, device: &DeviceName, dn: &Dn, on: bool) -> Result<(), Refusal> {
-        let changed = self.set_auto_accept(asker.session, device, dn, on)?;
+    fn auto_accept(
+        &mut self,
+        asker: Asker,
+        device: &DeviceName,
+        dn: &Dn,
+        wanted: AutoAccept,
+    ) -> Result<(), Refusal> {
+        let changed = self.set_auto_accept(asker.session, device, dn, wanted)?;
         self.done(asker);
         if changed {
             self.tell_line(device, dn, Event::AutoAcceptChanged);
@@ -116,12 +137,14 @@ impl CallControl {
             new.calling_number.map(|number| Party { number: number.as_str().into(), ..calling.clone() });
         let at = At::Application { device: new.device, dn };
         let sender = at.sender();
-        let call = self.begin_call(leg, at, calling, &new.destination, end);
-        if let Some(call) = self.calls.known_mut(call) {
-            call.user_data = user_data;
-            if let Some(shown) = shown {
-                call.parties.calling = shown;
-            }
+        let parties = Parties {
+            calling: shown.unwrap_or_else(|| calling.clone()),
+            called: self.party(&new.destination),
+            ..Parties::default()
+        };
+        let call = self.begin_call(leg, at, calling, parties, end);
+        if let Some(call) = self.calls.call_mut(call) {
+            call.set_user_data(user_data);
         }
         self.reply(asker.session, asker.token, Ok(Reply::Call { call, leg }));
         self.tell_of(leg, Event::Leg);
@@ -150,12 +173,12 @@ impl CallControl {
         };
         self.open_line(session, &new.device, &dn)?;
         if new.destination.as_str().is_empty() {
-            return refusal(R::InvalidParams { field: "destination" }, "whom to call?");
+            return refusal(R::InvalidParams { field: Param::Destination }, "whom to call?");
         }
-        if device.media.as_deref().and_then(MediaTermination::abilities).is_none() {
+        if device.media.as_deref().and_then(Abilities::of).is_none() {
             return refusal(R::MediaRequired, "the device is open without media: it can't talk");
         }
-        if self.legs.len() + 2 > self.plan.parameters.max_legs as usize {
+        if self.calls.leg_count() + 2 > self.plan.parameters.max_legs as usize {
             return refusal(R::MaxCalls, "the node has as many calls as it may have");
         }
         Ok((dn, device.media.clone()))
@@ -182,8 +205,8 @@ impl CallControl {
     /// A leg that the session may act on: on a device that it opened, unless device or line is restricted.
     fn leg_for(&self, session: SessionId, id: LegId) -> Result<&Leg, Refusal> {
         let leg = self
-            .legs
-            .get(id)
+            .calls
+            .find_leg(id)
             .filter(|leg| self.watchers(leg).is_some_and(|watchers| watchers.contains(&session)));
         match leg {
             Some(leg) => Ok(leg),
@@ -192,9 +215,14 @@ impl CallControl {
     }
 
     /// The leg, if it is in a state that `fits`; never another appearance's call.
-    fn leg_in(&self, session: SessionId, id: LegId, fits: fn(LegState) -> bool) -> Result<&Leg, Refusal> {
+    pub(crate) fn leg_in(
+        &self,
+        session: SessionId,
+        id: LegId,
+        fits: fn(LegState) -> bool,
+    ) -> Result<&Leg, Refusal> {
         let leg = self.leg_for(session, id)?;
-        if fits(leg.state) && !leg.is_remote_in_use() { Ok(leg) } else { wrong_state(leg) }
+        if fits(leg.state()) && !leg.is_remote_in_use() { Ok(leg) } else { wrong_state(leg) }
     }
 
     /// An application's own leg that nobody has taken yet, and isn't being answered or redirected.
@@ -255,7 +283,7 @@ impl CallControl {
     fn drop_request(&mut self, asker: Asker, id: LegId) -> Result<(), Refusal> {
         let leg = self
             .leg_in(asker.session, id, |state| !matches!(state, LegState::Disconnected | LegState::Failed))?;
-        let cause = if is_offered(leg.state) { Cause::CALL_REJECTED } else { Cause::NORMAL_CLEARING };
+        let cause = if is_offered(leg.state()) { Cause::CALL_REJECTED } else { Cause::NORMAL_CLEARING };
         self.done(asker);
         self.drop_leg(id, Failure::new(FailureOrigin::Decided, cause));
         Ok(())
@@ -299,7 +327,7 @@ impl CallControl {
         let legs = [Some(id), self.peer_of(id)].into_iter().flatten();
         let ends: SmallVec<[EndId; 2]> = legs.filter_map(|leg| self.end_of(leg)).collect();
         self.new_rounds(ends);
-        if let Some(leg) = self.legs.known_mut(id) {
+        if let Some(leg) = self.calls.leg_mut(id) {
             leg.hold = hold;
         }
     }
@@ -311,17 +339,17 @@ impl CallControl {
         id: LegId,
         data: BTreeMap<String, String>,
     ) -> Result<(), Refusal> {
-        let call = self
+        let id_of_call = self
             .leg_in(asker.session, id, |state| !matches!(state, LegState::Disconnected | LegState::Failed))?
             .call;
         let data = checked_user_data(data)?;
         self.done(asker);
-        let Some(call) = self.calls.known_mut(call) else { return Ok(()) };
-        if call.user_data == data {
+        let Some(call) = self.calls.call_mut(id_of_call) else { return Ok(()) };
+        if !call.set_user_data(data) {
             return Ok(());
         }
-        call.user_data = data;
-        for leg in call.legs(&self.attempts, &self.ends) {
+        let legs = self.calls.call(id_of_call).map(|call| self.calls.legs_of(call));
+        for leg in legs.into_iter().flatten() {
             self.tell_of(leg, Event::LegChanged);
         }
         Ok(())
@@ -329,11 +357,11 @@ impl CallControl {
 
     fn set_media(&mut self, asker: Asker, id: LegId, address: SocketAddr) -> Result<(), Refusal> {
         let leg = self.leg_for(asker.session, id)?;
-        let end = leg.end.and_then(|end| self.ends.known(end)).and_then(End::application);
-        let channel = end.map_or(Channel::Closed, |end| end.channel);
+        let end = leg.end.and_then(|end| self.calls.end(end)).and_then(End::application);
+        let channel = end.map_or(Channel::Closed, Application::channel);
         // Of a leg that another appearance has, the device knows.
         let of_device = || self.device_at(leg).and_then(|device| device.media.as_deref());
-        match (end.map_or_else(of_device, |end| end.termination.as_deref()), channel) {
+        match (end.map_or_else(of_device, Application::termination), channel) {
             (None, _) => {
                 return refusal(RefusalKind::CannotTerminateMediaOnPhone, "a phone ends its own media");
             }
@@ -347,107 +375,29 @@ impl CallControl {
                 );
             }
             (Some(MediaTermination::Dynamic { .. }), Channel::Closed) => return wrong_state(leg),
-            (Some(MediaTermination::Dynamic { .. }), Channel::Open(_)) => {
+            (Some(MediaTermination::Dynamic { .. }), Channel::Open { .. }) => {
                 return refusal(RefusalKind::MediaAlreadySet, "an address was given already");
             }
             (Some(MediaTermination::Dynamic { .. }), Channel::Asked) => {}
         }
         if address.port() == 0 || !address.port().is_multiple_of(2) {
-            return refusal(RefusalKind::InvalidParams { field: "port" }, "RTP ports are even numbers");
+            return refusal(RefusalKind::InvalidParams { field: Param::Port }, "RTP ports are even numbers");
         }
         if address.ip().is_unspecified() || address.ip().is_multicast() {
-            return refusal(RefusalKind::InvalidParams { field: "ip" }, "media needs an address of one host");
+            return refusal(
+                RefusalKind::InvalidParams { field: Param::Ip },
+                "media needs an address of one host",
+            );
         }
         if !self.is_reached_from(id, address) {
             let message = "the other end's media has addresses of the other family alone (IPv4, IPv6)";
-            return refusal(RefusalKind::InvalidParams { field: "ip" }, message);
+            return refusal(RefusalKind::InvalidParams { field: Param::Ip }, message);
         }
         let session = asker.session;
         self.done(asker);
         self.address_given(id, session, address);
         Ok(())
     }
-
-    /// Sends the other end of the leg's call somewhere else. The reply waits until the destination rings, answers or
-    /// refuses; till then the leg stays as it is. To send a call on is to have taken it: a redirect that brought it to the
-    /// leg has found its destination.
-    fn redirect(&mut self, asker: Asker, ask: Redirect) -> Result<(), Refusal> {
-        let leg =
-            self.leg_in(asker.session, ask.leg, |state| is_offered(state) || state == LegState::Connected)?;
-        let (call_id, party, sender) = (leg.call, leg.party.clone(), leg.at.sender());
-        if ask.destination.as_str().is_empty() {
-            return refusal(RefusalKind::InvalidParams { field: "destination" }, "redirect to whom?");
-        }
-        let Some(call) = self.calls.known(call_id) else { return wrong_state(leg) };
-        let answering = self.attempt(call_id).is_some_and(|attempt| attempt.answering.is_some());
-        let role = self.role(ask.leg);
-        // Its application sends on what another application's redirect brought it.
-        let passed_on = call.left.is_some() && role == Some(Role::Branch);
-        if answering || (call.left.is_some() && !passed_on) {
-            return wrong_state(leg);
-        }
-        let remaining = match (role, &call.conversation) {
-            (Some(Role::Anchor), Conversation::Pair(..)) => self.peer_of(ask.leg),
-            (Some(Role::Branch | Role::Talking), _) => None,
-            (
-                Some(Role::Anchor | Role::Redirected | Role::Passive | Role::Participant | Role::Waiting)
-                | None,
-                _,
-            ) => return wrong_state(leg),
-        };
-        let remaining_party = remaining.and_then(|far| self.legs.known(far)).map(|leg| leg.party.clone());
-        if passed_on {
-            self.commit_redirect(call_id);
-        }
-        self.stop_ringing(call_id);
-        let called = self.party(&ask.destination);
-        let turned = remaining.and_then(|remaining| self.pair(remaining, ask.leg));
-        let (original, now) = (ask.original_called.map(|dn| self.party(&dn)), self.now);
-        let Some(call) = self.calls.known_mut(call_id) else { return Ok(()) };
-        let parties = call.parties.clone();
-        if let (Some(remaining), Some(party), Some(turned)) = (remaining, remaining_party, turned) {
-            (call.anchor, call.conversation) = (remaining, turned);
-            call.parties.calling = party;
-        }
-        if let Some(number) = ask.calling_number {
-            call.parties.calling.number = number.as_str().into();
-        }
-        call.parties.original_called =
-            original.or(call.parties.original_called.take()).or(Some(parties.called.clone()));
-        call.parties.last_redirecting = Some(party);
-        call.parties.called = called;
-        call.visited.clear();
-        let (hops, talking_since) = (call.hops, call.talking_since.take());
-        // A call that was served before it is sent on isn't in a loop.
-        if talking_since.zip(now).is_some_and(|(since, now)| now.duration_since(since) >= SERVED) {
-            call.hops = 0;
-        }
-        let alternatives = std::mem::take(&mut call.alternatives);
-        let before = std::mem::replace(&mut call.conversation, Conversation::Setup(Setup::Routing));
-        let allowed = self.hop(call_id);
-        // A call that goes round ends, whatever its applications would like to keep.
-        let on_failure = if ask.keep_on_failure && allowed { OnFailure::Keep } else { OnFailure::Drop };
-        let kind = OperationKind::Redirect { call: call_id, leg: ask.leg, on_failure };
-        let undo = Undo::Redirect { parties, alternatives, hops, talking_since };
-        let operation = self.begin_operation(Operation { asker, kind, undo });
-        if let Some(call) = self.calls.known_mut(call_id) {
-            call.left = Some(Left { operation, conversation: before });
-        }
-        match allowed {
-            true => self.route(call_id, ask.destination, Reason::Redirect, sender),
-            false => self.final_failure(call_id, Failure::LOOP),
-        }
-        Ok(())
-    }
-}
-
-fn is_offered(state: LegState) -> bool {
-    matches!(state, LegState::Offering | LegState::Ringing)
-}
-
-fn wrong_state<T>(leg: &Leg) -> Result<T, Refusal> {
-    let message = "the leg's state doesn't allow this now".to_owned();
-    Err(Refusal { kind: RefusalKind::IllegalCallState { state: leg.state }, message })
 }
 
 fn checked_user_data(data: BTreeMap<String, String>) -> Result<Arc<BTreeMap<String, String>>, Refusal> {
@@ -455,7 +405,7 @@ fn checked_user_data(data: BTreeMap<String, String>) -> Result<Arc<BTreeMap<Stri
     let (entries, limit) = MAX_USER_DATA;
     if data.len() > entries || bytes > limit {
         return refusal(
-            RefusalKind::InvalidParams { field: "user_data" },
+            RefusalKind::InvalidParams { field: Param::UserData },
             format!("at most {entries} entries and {limit} bytes"),
         );
     }

@@ -1,11 +1,12 @@
-//! Streams: what runs from whom to whom, and who is told.
+//! Streams: which media a leg's device sends and receives, and the events `media.started` and `media.stopped`.
 
+use crate::codec_choice::{abilities, agreed_by_applications, best_of, pair_of_lines};
 use crate::control::CallControl;
-use crate::end::{DialogState, End};
+use crate::end::{DialogState, End, Remote};
 use crate::ids::{CallId, EndId, LegId};
 use crate::leg::Hold;
-use crate::media::{AudioLine, Codec, Description, Direction, Format, Stream, StreamDirection};
-use crate::media_exchange::{abilities, agreed_by_applications, local_address};
+use crate::media::{AudioLine, Codec, Direction, Flow, Format, Stream, StreamDirection};
+use crate::media_exchange::local_address;
 use crate::port::Event;
 use std::net::SocketAddr;
 
@@ -43,10 +44,9 @@ impl Terms {
     /// `None` where the application can't speak what the far end said last, or it said nothing yet.
     pub(crate) fn of(application: &End, end: &End) -> Option<Terms> {
         let dialog = end.dialog()?;
-        let (line, format) = abilities(application)?.choose(dialog.far.as_ref()?)?;
+        let (line, format) = abilities(application)?.choose(dialog.far()?)?;
         let output = Types::of(line, format);
-        let written =
-            dialog.said.as_ref().and_then(|said| Some(Types::of(said, said.format_of(&format.codec)?)));
+        let written = dialog.said().and_then(|said| Some(Types::of(said, said.format_of(&format.codec)?)));
         // Events are agreed on where both know them.
         let input = written.map_or(output, |written| Types {
             dtmf_payload_type: written.dtmf_payload_type.filter(|_| output.dtmf_payload_type.is_some()),
@@ -79,7 +79,7 @@ impl CallControl {
     }
 
     fn update_link(&mut self, x: EndId, y: EndId) {
-        let (Some(x), Some(y)) = (self.ends.known(x), self.ends.known(y)) else { return };
+        let (Some(x), Some(y)) = (self.calls.end(x), self.calls.end(y)) else { return };
         let (x_leg, y_leg) = (x.leg(), y.leg());
         if self.hold_between(x, y) == Hold::On {
             [x_leg, y_leg].into_iter().flatten().for_each(|leg| self.stop_streams(leg));
@@ -96,7 +96,7 @@ impl CallControl {
 
     /// The streams of a leg, as its device sees them; a trunk's are nobody's.
     fn streams_at(&self, leg: LegId, end: &End, peer: &End) -> [Option<Stream>; 2] {
-        let has_line = self.legs.known(leg).is_some_and(|leg| leg.at.line().is_some());
+        let has_line = self.calls.leg(leg).is_some_and(|leg| leg.at.line().is_some());
         if has_line { streams(end, peer) } else { [None, None] }
     }
 
@@ -106,7 +106,7 @@ impl CallControl {
 
     fn change_streams(&mut self, id: LegId, wanted: [Option<Stream>; 2]) {
         // Of a hidden leg the streams stay those that were told.
-        let Some(leg) = self.legs.known_mut(id).filter(|leg| leg.muted.is_none()) else { return };
+        let Some(leg) = self.calls.leg_mut(id).filter(|leg| leg.muted.is_none()) else { return };
         let changes = std::array::from_fn::<bool, 2, _>(|i| !same_stream(&leg.running[i], &wanted[i]));
         let before = std::mem::replace(&mut leg.running, wanted.clone());
         for (i, direction) in [StreamDirection::Input, StreamDirection::Output].into_iter().enumerate() {
@@ -124,14 +124,17 @@ impl CallControl {
     /// Early media: the only one who was called plays to the caller before it answers. Only the caller's streams are
     /// told, the other's leg is not connected.
     pub(crate) fn update_early_streams(&mut self, call: CallId) {
-        let Some(call) = self.calls.known(call) else { return };
-        let attempt = call.conversation.attempt().and_then(|attempt| self.attempts.known(attempt));
+        let Some(call) = self.calls.call(call) else { return };
+        let attempt = call.conversation.attempt().and_then(|attempt| self.calls.attempt(attempt));
         let early = attempt.and_then(|attempt| attempt.early);
-        let (Some(leg), Some(branch)) = (self.legs.known(call.anchor), early) else { return };
+        let anchor = self.anchor(call.id).and_then(|anchor| self.calls.leg(anchor));
+        let (Some(leg), Some(branch)) = (anchor, early) else { return };
         let (Some(caller), Some(branch)) = (self.end_at(leg.id), self.end_at(branch)) else { return };
         let hears = match caller {
             End::Application(_) => local_address(caller).is_some(),
-            End::Dialog(dialog) => dialog.state == DialogState::Incoming,
+            End::Dialog(dialog) | End::Remote(Remote { dialog, .. }) => {
+                dialog.state() == DialogState::Incoming
+            }
             End::BridgePort(_) | End::Source(_) => false,
         };
         if hears && leg.hold == Hold::Off {
@@ -188,24 +191,6 @@ fn inner_streams(end: &End, peer: &End) -> Option<[Option<Stream>; 2]> {
     Some(pair_of(Some((here, stream.clone())), Some((there, stream))))
 }
 
-/// The audio lines by which two ends that see each other's descriptions talk: those at the same place, else the first
-/// that fit each other.
-pub(crate) fn pair_of_lines<'a>(
-    here: &'a Description,
-    there: &'a Description,
-) -> Option<(&'a AudioLine, &'a AudioLine)> {
-    let live = |description: &'a Description| description.audio.iter().filter(|line| line.is_live());
-    let pairs = || live(here).flat_map(|a| live(there).map(move |b| (a, b)));
-    let fits = |(a, b): &(&AudioLine, &AudioLine)| a.profile == b.profile && best_of(a, b).is_some();
-    let in_place = pairs().filter(|(a, b)| a.place == b.place).find(fits);
-    in_place.or_else(|| pairs().find(fits))
-}
-
-/// What is sent to a line: its first format that the sender has, too.
-fn best_of<'a>(receiver: &'a AudioLine, sender: &AudioLine) -> Option<&'a Format> {
-    receiver.formats.iter().find(|format| sender.format_of(&format.codec).is_some())
-}
-
 fn relayed_streams(end: &End, peer: &End) -> Option<[Option<Stream>; 2]> {
     let (here, there) = pair_of_lines(end.far()?, peer.far()?)?;
     let stream = |of: &AudioLine, format: &Format| Stream {
@@ -227,7 +212,7 @@ fn relayed_streams(end: &End, peer: &End) -> Option<[Option<Stream>; 2]> {
 }
 
 fn pair_of(input: Option<(SocketAddr, Stream)>, output: Option<(SocketAddr, Stream)>) -> [Option<Stream>; 2] {
-    let mode = Direction::of(output.is_some(), input.is_some());
+    let mode = Direction::from(Flow { sends: output.is_some(), receives: input.is_some() });
     let make = |direction| {
         move |(address, stream): (SocketAddr, Stream)| Stream { direction, address, mode, ..stream }
     };

@@ -37,6 +37,23 @@ impl Contradictions {
         self.0.set(Some(Contradiction { times: first.times.saturating_add(1), ..first }));
     }
 
+    /// What can't be absent: should it be all the same, that is noted.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn known<T>(&self, found: Option<T>, absent: &'static str) -> Option<T> {
+        if found.is_none() {
+            self.note(absent);
+        }
+        found
+    }
+
+    /// One less of what is counted; there is at least one.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn one_less(&self, count: u32, none: &'static str) -> u32 {
+        self.known(count.checked_sub(1), none).unwrap_or_default()
+    }
+
     pub(crate) fn take(&self) -> Option<Contradiction> {
         self.0.take()
     }
@@ -83,23 +100,17 @@ impl<K: Copy + Eq + Hash + fmt::Debug, V> Table<K, V> {
     }
 
     /// An entry that another table names.
+    #[inline]
     #[track_caller]
     pub(crate) fn known(&self, id: K) -> Option<&V> {
-        let entry = self.entries.get(&id);
-        if entry.is_none() {
-            self.contradictions.note(self.absent);
-        }
-        entry
+        self.contradictions.known(self.entries.get(&id), self.absent)
     }
 
     /// The same, to be changed.
+    #[inline]
     #[track_caller]
     pub(crate) fn known_mut(&mut self, id: K) -> Option<&mut V> {
-        let entry = self.entries.get_mut(&id);
-        if entry.is_none() {
-            self.contradictions.note(self.absent);
-        }
-        entry
+        self.contradictions.known(self.entries.get_mut(&id), self.absent)
     }
 
     pub(crate) fn insert(&mut self, id: K, entry: V) {
@@ -113,11 +124,7 @@ impl<K: Copy + Eq + Hash + fmt::Debug, V> Table<K, V> {
     /// Takes out an entry that another table names.
     #[track_caller]
     pub(crate) fn remove_known(&mut self, id: K) -> Option<V> {
-        let entry = self.entries.remove(&id);
-        if entry.is_none() {
-            self.contradictions.note(self.absent);
-        }
-        entry
+        self.contradictions.known(self.entries.remove(&id), self.absent)
     }
 
     pub(crate) fn contains(&self, id: K) -> bool {
@@ -128,16 +135,13 @@ impl<K: Copy + Eq + Hash + fmt::Debug, V> Table<K, V> {
         self.entries.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     pub(crate) fn ids(&self) -> impl Iterator<Item = K> + '_ {
+        // Any order: who tells of all sorts them.
         self.entries.keys().copied()
     }
 
     pub(crate) fn values(&self) -> hash_map::Values<'_, K, V> {
-        self.entries.values()
+        self.entries.values() // any order, likewise
     }
 
     pub(crate) fn take_contradiction(&self) -> Option<Contradiction> {

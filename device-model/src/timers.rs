@@ -58,6 +58,11 @@ impl Timers {
         Some(timer)
     }
 
+    /// When it will be due, while it runs.
+    pub(crate) fn at(&self, timer: Timer) -> Option<Instant> {
+        self.set.get(&timer).map(|(at, _)| *at)
+    }
+
     pub(crate) fn has(&self, timer: Timer) -> bool {
         self.set.contains_key(&timer)
     }

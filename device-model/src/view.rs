@@ -3,11 +3,12 @@
 use crate::cause::Cause;
 use crate::ids::{CallId, DeviceName, Dn, LegId, PartitionName};
 use crate::plan::DeviceKind;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A party of a call.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Party {
     /// Its number; empty when unknown.
     pub number: Arc<str>,
@@ -18,7 +19,8 @@ pub struct Party {
 }
 
 /// The state of a leg (protocol §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LegState {
     /// Off hook, nothing dialled.
     Dialtone,
@@ -43,8 +45,9 @@ pub enum LegState {
 }
 
 /// Why a leg came to where it is (protocol §4 `reason`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)] // the names are the wire's own
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     Normal,
     Redirect,
@@ -65,8 +68,9 @@ pub enum Reason {
 }
 
 /// How safe a leg's media and signalling are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
+#[serde(rename_all = "snake_case")]
 pub enum Security {
     None,
     Authenticated,
@@ -74,7 +78,7 @@ pub enum Security {
 }
 
 /// A leg as it is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // field for field the wire's `Leg`
 pub struct LegView {
     pub leg: LegId,
@@ -97,7 +101,7 @@ pub struct LegView {
 }
 
 /// A line of a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // field for field the wire's `Line`
 pub struct LineView {
     pub dn: Dn,
@@ -111,7 +115,7 @@ pub struct LineView {
 }
 
 /// A device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // field for field the wire's `Device`
 pub struct DeviceView {
     pub name: DeviceName,
@@ -120,6 +124,8 @@ pub struct DeviceView {
     pub pool: Arc<str>,
     pub in_service: bool,
     pub node: Option<crate::ids::NodeName>,
+    /// For requests for it; not on the wire.
+    pub owner: crate::ids::OwnerEpoch,
     pub registered: bool,
     pub restricted: bool,
     pub opened: bool,

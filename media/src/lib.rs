@@ -5,6 +5,8 @@
 //!
 //! Audio is 16-bit linear, mono, 8,000 samples a second throughout; data of other rates are converted when they are read.
 
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 pub mod codec;
 pub mod dtmf;
 pub mod jitter;

@@ -304,7 +304,9 @@ impl<'de> Deserialize<'de> for CtiError {
 impl From<Refusal> for CtiError {
     fn from(refusal: Refusal) -> Self {
         let symbol = match refusal.kind {
-            RefusalKind::InvalidParams { field } => return Self::invalid_params(field, refusal.message),
+            RefusalKind::InvalidParams { field } => {
+                return Self::invalid_params(field.path(), refusal.message);
+            }
             RefusalKind::IllegalCallState { state } => {
                 return Self::illegal_call_state(state.into(), refusal.message);
             }
@@ -318,7 +320,8 @@ impl From<Refusal> for CtiError {
             RefusalKind::LineRestricted => Symbol::LineRestricted,
             RefusalKind::DeviceNotOpen => Symbol::DeviceNotOpen,
             RefusalKind::DeviceAlreadyOpen => Symbol::DeviceAlreadyOpen,
-            RefusalKind::DeviceOutOfService => Symbol::DeviceOutOfService,
+            // The owner is told of as its device's node; that it changed, as the device's being out of service.
+            RefusalKind::DeviceOutOfService | RefusalKind::NotOwner => Symbol::DeviceOutOfService,
             RefusalKind::CannotTerminateMediaOnPhone => Symbol::CannotTerminateMediaOnPhone,
             RefusalKind::MediaRequired => Symbol::MediaRequired,
             RefusalKind::MediaAlreadyTerminatedStatic => Symbol::MediaAlreadyTerminatedStatic,

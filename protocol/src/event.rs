@@ -234,6 +234,14 @@ pub enum AlarmState {
     Cleared,
 }
 
+impl AlarmState {
+    /// Of a condition that stands, or does not.
+    #[must_use]
+    pub fn when(stands: bool) -> Self {
+        if stands { AlarmState::Raised } else { AlarmState::Cleared }
+    }
+}
+
 /// `media.open_channel`: an application with dynamic media is to give an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[allow(missing_docs)] // contract §5

@@ -8,6 +8,8 @@
 //! params into a typed [`Method`], [`session`] numbers events and gives each request its one answer. From the model
 //! outwards: [`event`] makes wire events of [`device_model::port::Event`], [`wire`] the objects that they carry.
 
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 pub mod error;
 pub mod event;
 pub mod frame;

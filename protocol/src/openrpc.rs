@@ -156,11 +156,11 @@ fn method(description: Description, inline: &Map<String, Value>) -> Value {
     let prefix = pascal(description.name);
     let (required, optional): (Vec<_>, Vec<_>) =
         description.params.into_iter().partition(|(_, _, required)| *required);
-    let param = |(name, schema, required)| param(&prefix, name, Value::from(schema), required);
+    let param = |(name, schema, required)| param(&prefix, name, Value::from(schema), Need::of(required));
     let mut params: Vec<Value> = required.into_iter().chain(optional).map(param).collect();
     if description.changes {
         let schema = json!({"type": "string", "minLength": 1, "maxLength": MAX_IDEM_BYTES});
-        let mut idem = self::param(&prefix, "idem", schema, false);
+        let mut idem = self::param(&prefix, "idem", schema, Need::Optional);
         idem["summary"] =
             "A repeat of the same key gets the first answer and is not carried out again.".into();
         params.push(idem);
@@ -179,11 +179,24 @@ fn method(description: Description, inline: &Map<String, Value>) -> Value {
     method
 }
 
-fn param(method: &str, name: &str, mut schema: Value, required: bool) -> Value {
+/// Whether a param must be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Required,
+    Optional,
+}
+
+impl Need {
+    fn of(required: bool) -> Self {
+        if required { Need::Required } else { Need::Optional }
+    }
+}
+
+fn param(method: &str, name: &str, mut schema: Value, need: Need) -> Value {
     let reserved = reserved(name);
     let called = reserved.map_or(name, |reserved| reserved.document);
     shape(&mut schema, &format!("{}Of{method}", pascal(called)));
-    let mut param = json!({"name": called, "schema": schema, "required": required});
+    let mut param = json!({"name": called, "schema": schema, "required": need == Need::Required});
     if let Some(reserved) = reserved {
         let others: BTreeSet<&str> = reserved.aliases.iter().copied().chain([name]).collect();
         param["x-contract-name"] = name.into();

@@ -38,10 +38,14 @@ impl Id {
     }
 
     fn read(raw: &RawValue) -> Option<Self> {
-        let text = raw.get();
-        let first = text.as_bytes().first()?;
-        let fits = text.len() <= MAX_ID_BYTES;
-        (fits && (*first == b'"' || *first == b'-' || first.is_ascii_digit())).then(|| Self(raw.to_owned()))
+        let text = Some(raw.get()).filter(|text| text.len() <= MAX_ID_BYTES)?;
+        // It comes back as it is written: what strict readers refuse (`"\ud800"`, `1e999`) would spoil the answer.
+        let readable = match text.as_bytes().first()? {
+            b'"' => serde_json::from_str::<std::borrow::Cow<'_, str>>(text).is_ok(),
+            b'-' | b'0'..=b'9' => serde_json::from_str::<f64>(text).is_ok(),
+            _ => false,
+        };
+        readable.then(|| Self(raw.to_owned()))
     }
 }
 

@@ -5,6 +5,8 @@
 //! keys ([`pki`]) and the handshakes of rustls draw their randomness from ring themselves, because neither library
 //! takes it from outside.
 
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 pub mod audit;
 pub mod decision;
 mod decoy;

@@ -61,12 +61,13 @@ impl Policy {
         users: impl IntoIterator<Item = User>,
         devices: impl IntoIterator<Item = (DeviceName, DeviceFacts)>,
     ) -> Self {
-        let users: HashMap<UserId, Arc<User>> =
+        let by_id: HashMap<UserId, Arc<User>> =
             users.into_iter().map(|user| (user.id.clone(), Arc::new(user))).collect();
-        let decoys = Decoys::like(users.values().filter_map(|user| user.password_hash.as_deref()));
+        // Any order: they are sorted there.
+        let decoys = Decoys::like(by_id.values().filter_map(|user| user.password_hash.as_deref()));
         let devices: BTreeMap<_, _> = devices.into_iter().collect();
-        let counts = count_all(&users, &devices);
-        Self { mode, users, devices, restricted: HashSet::new(), decoys, counts }
+        let counts = count_all(&by_id, &devices);
+        Self { mode, users: by_id, devices, restricted: HashSet::new(), decoys, counts }
     }
 
     /// With these numbers kept from applications on whatever device they are (their own `allow_cti_control`).
@@ -96,7 +97,7 @@ impl Policy {
 
     /// Every user, in no particular order.
     pub fn users(&self) -> impl Iterator<Item = &User> {
-        self.users.values().map(|user| &**user)
+        self.users.values().map(|user| &**user) // any order, as said
     }
 
     /// What is known of a device.
@@ -148,12 +149,13 @@ impl Policy {
 }
 
 fn count_all(
-    users: &HashMap<UserId, Arc<User>>,
+    by_id: &HashMap<UserId, Arc<User>>,
     devices: &BTreeMap<DeviceName, DeviceFacts>,
 ) -> HashMap<UserId, usize> {
     let mut memo: Vec<(&ControlledDevices, usize)> = Vec::new();
     let mut counts = HashMap::new();
-    for user in users.values() {
+    // Any order: each is counted for itself.
+    for user in by_id.values() {
         let known = memo.iter().find(|(list, _)| **list == user.controlled).map(|(_, count)| *count);
         let counted = known.unwrap_or_else(|| count(devices, &user.controlled));
         if known.is_none() && user.controlled.has_patterns() && memo.len() < MEMO {

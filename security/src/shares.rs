@@ -28,6 +28,7 @@
 //! A new row is a line in `table.rs`, its key in the configuration's service parameters and in
 //! [`Shares::set`]'s caller, and a line in `docs/security.md`, which a test compares.
 
+mod acquaintances;
 mod buckets;
 mod doors;
 mod holdings;
@@ -37,9 +38,10 @@ mod table;
 mod tests;
 
 pub use news::{MAX_TOLD, News, QUIET, State};
-pub use table::{Bound, Door, Kind, Place, Rate, Row, Share};
+pub use table::{Bound, Door, Kind, Listener, Place, Rate, Row, Share};
 
 use crate::limits::{TooMany, network};
+use acquaintances::Acquaintances;
 use buckets::Buckets;
 use device_model::SessionId;
 use doors::Guard;
@@ -68,6 +70,8 @@ pub enum Who {
     Device(Arc<str>),
     /// A trunk, by its name.
     Trunk(Arc<str>),
+    /// A SIP proxy that an administrator has listed. It speaks for many and has no share.
+    Proxy(IpAddr),
     /// A user of the CTI side.
     User(Arc<str>),
     /// A session of the CTI side.
@@ -83,7 +87,7 @@ impl Who {
         Self::Address(network(address))
     }
 
-    /// What kind he is; none of those beyond number.
+    /// What kind he is; none of those beyond number, and of a proxy.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         Some(match self {
@@ -94,7 +98,7 @@ impl Who {
             Who::Trunk(_) => Kind::Trunk,
             Who::User(_) => Kind::User,
             Who::Session(_) => Kind::Session,
-            Who::Others => return None,
+            Who::Proxy(_) | Who::Others => return None,
         })
     }
 }
@@ -104,7 +108,7 @@ impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Who::Strangers => f.write_str("all strangers"),
-            Who::Address(address) => address.fmt(f),
+            Who::Address(address) | Who::Proxy(address) => address.fmt(f),
             Who::Account(name) | Who::Device(name) | Who::Trunk(name) | Who::User(name) => f.write_str(name),
             Who::Session(id) => id.fmt(f),
             Who::Others => f.write_str("others"),
@@ -119,6 +123,7 @@ pub struct Shares {
     places: Vec<Holdings>,
     doors: Vec<Guard>,
     bounds: Vec<u64>,
+    acquaintances: Acquaintances,
     telling: Telling,
 }
 
@@ -133,10 +138,11 @@ impl Shares {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            rates: Rate::ALL.iter().map(|rate| Buckets::new(rate.row().default)).collect(),
+            rates: Rate::ALL.iter().map(|rate| Buckets::new(rate.row().default, rate.burst())).collect(),
             places: Place::ALL.iter().map(|place| Holdings::new(place.row().default)).collect(),
             doors: Door::ALL.iter().map(|door| Guard::new(door.row().default)).collect(),
             bounds: Bound::ALL.iter().map(|bound| bound.row().default).collect(),
+            acquaintances: Acquaintances::default(),
             telling: Telling::default(),
         }
     }
@@ -174,6 +180,28 @@ impl Shares {
             self.telling.refused(now, Share::Rate(rate), who, 1);
         }
         taken
+    }
+
+    /// Takes one new connection of an address' share at that kind of listener. It is larger where somebody behind the
+    /// address has [proved himself](Self::met) within a day, and where an administrator has [named](Self::named) it.
+    ///
+    /// # Errors
+    /// When too many have come: the connection is to be closed before anything is done for it.
+    pub fn knock(&mut self, now: Instant, listener: Listener, from: IpAddr) -> Result<(), TooMany> {
+        let address = network(from);
+        let (strange, known) = listener.rates();
+        let rate = if self.acquaintances.knows(now, address) { known } else { strange };
+        self.take(now, rate, &Who::Address(address), 1)
+    }
+
+    /// Somebody at this address has proved who he is. Of so many addresses it is remembered, and of those that were met last.
+    pub fn met(&mut self, now: Instant, from: IpAddr) {
+        self.acquaintances.met(now, network(from));
+    }
+
+    /// These addresses are an administrator's word, and no others are: they are known for good.
+    pub fn named(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.acquaintances.named(addresses.into_iter().map(network).collect());
     }
 
     /// What was taken cost so much more than its price, as was seen when it was done: whoever comes next waits for that, a

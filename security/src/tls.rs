@@ -342,7 +342,13 @@ pub fn names(chain: &[CertificateDer<'_>]) -> Vec<String> {
                 let domain = uri.strip_prefix("sip:").or_else(|| uri.strip_prefix("sips:"));
                 names.extend(domain.filter(|domain| !domain.contains('@')).map(str::to_owned));
             }
-            _ => {}
+            GeneralName::OtherName(..)
+            | GeneralName::RFC822Name(_)
+            | GeneralName::X400Address(_)
+            | GeneralName::DirectoryName(_)
+            | GeneralName::EDIPartyName(_)
+            | GeneralName::RegisteredID(_)
+            | GeneralName::Invalid(..) => {}
         }
     }
     names.extend(

@@ -10,7 +10,7 @@
 
 use crate::message::text::{list, unquote};
 use crate::message::{Headers, Request, Response, Uri};
-use crate::port::{Account, Directory, Hop};
+use crate::port::{Account, Directory, Hop, Login};
 use crate::transaction::Ids;
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
@@ -105,6 +105,15 @@ impl std::fmt::Debug for Authenticator {
     }
 }
 
+/// What a challenge asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// The password.
+    Password,
+    /// The same password with a new nonce: `stale=true`, nobody is asked for it again.
+    NewNonce,
+}
+
 /// Milliseconds since the epoch, and chance.
 type Serial = (u64, u64);
 
@@ -151,17 +160,13 @@ impl Authenticator {
     /// A 401 with one challenge for each algorithm that is offered, without a To tag. Its nonce is good for this address
     /// alone.
     #[must_use]
-    pub fn challenge(
-        &self,
-        now: Instant,
-        ids: &mut Ids,
-        request: &Request,
-        hop: &Hop,
-        stale: bool,
-    ) -> Response {
+    pub fn challenge(&self, now: Instant, ids: &mut Ids, request: &Request, hop: &Hop, ask: Ask) -> Response {
         let serial = (self.milliseconds(now), ids.below(u64::MAX));
         let nonce = self.nonce(serial, hop);
-        let stale = if stale { ", stale=true" } else { "" };
+        let stale = match ask {
+            Ask::Password => "",
+            Ask::NewNonce => ", stale=true",
+        };
         let value = |algorithm: &str| {
             format!(
                 "Digest realm=\"{}\", nonce=\"{nonce}\", algorithm={algorithm}, qop=\"auth\"{stale}",
@@ -403,21 +408,6 @@ impl<'a> AuthParams<'a> {
     fn get(&self, name: &str) -> Option<String> {
         let found = self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| unquote(value).into_owned())
-    }
-}
-
-/// The client's side: who we are at a peer.
-#[derive(Clone)]
-pub struct Login {
-    /// The digest user name.
-    pub user: String,
-    /// The password.
-    pub password: Zeroizing<String>,
-}
-
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Login")
     }
 }
 

@@ -7,10 +7,12 @@
 //! Header names, compact forms and status phrases are `rsipstack::sip`'s, behind a screen of our own that reads lines,
 //! URIs and values; transactions (RFC 3261 §17) and dialogs are ours.
 
-mod call;
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 mod dialog;
 pub mod digest;
 pub mod frame;
+mod invite;
 pub mod message;
 mod own;
 pub mod port;
@@ -20,7 +22,7 @@ pub mod stack;
 pub mod transaction;
 
 pub use port::{
-    Account, Attempt, CallHandle, Command, Config, Directory, Event, Hop, Input, Login, Outcome, Output,
+    Account, Attempt, Command, Config, Directory, Event, Hop, Input, InviteHandle, Login, Outcome, Output,
     Refused, Transport,
 };
 pub use stack::{Counts, Stack};

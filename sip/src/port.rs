@@ -1,7 +1,5 @@
 //! The door of the room: what the stack is told and what it says.
 
-pub use crate::digest::Login;
-
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -84,9 +82,9 @@ pub struct Config {
 
 /// A call as the stack sees it: a dialog, or the branches of a forked INVITE until one of them has won.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallHandle(pub u64);
+pub struct InviteHandle(pub u64);
 
-impl fmt::Debug for CallHandle {
+impl fmt::Debug for InviteHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "d{:x}", self.0)
     }
@@ -305,12 +303,12 @@ impl fmt::Debug for Output {
     }
 }
 
-/// What a request outside all dialogs proved of its sender.
+/// What a request outside all dialogs proved of its sender, or that nothing is registered on a connection any more.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// Where it came from.
     pub hop: Hop,
-    /// The digest user; `None` for a trunk that its address proves.
+    /// The digest user; `None` where no digest was looked at: of a trunk that its address proves, of a connection.
     pub user: Option<String>,
     /// What the sender calls itself (`User-Agent`), 64 characters at most; it may be invented.
     pub agent: String,
@@ -322,7 +320,7 @@ pub struct Attempt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// He is who he says. What comes from there may count as his until then: the end of his registration, if there is
-    /// one.
+    /// one. Of a connection ask again then ([`Stack::held_until`](crate::Stack::held_until)).
     Right(Source, Instant),
     /// The password is wrong.
     WrongPassword,
@@ -530,7 +528,7 @@ pub enum Command {
     /// Place a call.
     Invite {
         /// The node's name for it; unique.
-        call: CallHandle,
+        call: InviteHandle,
         /// Where.
         to: Destination,
         /// The caller to show.
@@ -547,24 +545,24 @@ pub enum Command {
         hops: u32,
     },
     /// 180, or 183 with a description (reliable where the caller asked for 100rel).
-    Ring(CallHandle, Option<Sdp>),
+    Ring(InviteHandle, Option<Sdp>),
     /// 200 to the INVITE.
-    Accept(CallHandle, Sdp),
+    Accept(InviteHandle, Sdp),
     /// A final refusal, with Retry-After where given.
-    Refuse(CallHandle, Refusal),
+    Refuse(InviteHandle, Refusal),
     /// End it, in whatever state: CANCEL, BYE or a refusal; with a `Reason: Q.850` header.
-    End(CallHandle, Refusal),
+    End(InviteHandle, Refusal),
     /// re-INVITE (or UPDATE while early); `None` asks for the peer's offer.
-    Offer(CallHandle, Option<Sdp>),
+    Offer(InviteHandle, Option<Sdp>),
     /// The answer: 200 to re-INVITE or UPDATE, or the ACK of a late offer.
-    Answer(CallHandle, Sdp),
+    Answer(InviteHandle, Sdp),
     /// 491 or 488 to re-INVITE or UPDATE.
-    RefuseOffer(CallHandle, u16),
+    RefuseOffer(InviteHandle, u16),
     /// Whom the peer talks to: P-Asserted-Identity and, of a trunk, Remote-Party-ID with the next message, or by an UPDATE
     /// if it supports that.
-    Connected(CallHandle, Identity),
+    Connected(InviteHandle, Identity),
     /// `application/dtmf-relay` by INFO.
-    Digit(CallHandle, char, u32),
+    Digit(InviteHandle, char, u32),
     /// Forget the bindings of an account that is no more; its calls go on.
     ForgetAccount(Arc<str>),
     /// Bring back the bindings of an earlier life, by their ids.
@@ -600,7 +598,7 @@ pub enum Event {
     /// A new call. It gets 100 at once; answer with [`Command::Ring`], `Accept` or `Refuse`.
     Incoming {
         /// Named by the stack; never equal to one the node gives (its top bit is set).
-        call: CallHandle,
+        call: InviteHandle,
         /// Authenticated source.
         source: Source,
         /// User part of the request URI: what was dialled.
@@ -619,15 +617,15 @@ pub enum Event {
     },
     /// A trunk asserts that somebody else is at its end than before: by P-Asserted-Identity or Remote-Party-ID in an answer,
     /// re-INVITE or UPDATE.
-    Identified(CallHandle, Identity),
+    Identified(InviteHandle, Identity),
     /// 180–183 to our INVITE.
-    Ringing(CallHandle, Option<ReadSdp>),
+    Ringing(InviteHandle, Option<ReadSdp>),
     /// 200 to our INVITE. A late offer wants [`Command::Answer`]. `None` when the answer came with a reliable 183.
-    Answered(CallHandle, Option<ReadSdp>),
+    Answered(InviteHandle, Option<ReadSdp>),
     /// A final refusal of our INVITE, all branches done.
     Refused {
         /// Which.
-        call: CallHandle,
+        call: InviteHandle,
         /// The best status (RFC 3261 §16.7).
         status: u16,
         /// From a `Reason: Q.850` header.
@@ -638,16 +636,31 @@ pub enum Event {
     /// CANCEL or BYE, or the dialog was lost (no ACK, session timer, 408/481 in dialog).
     Ended {
         /// Which.
-        call: CallHandle,
+        call: InviteHandle,
         /// Q.850, of a Reason header or of the way it ended.
         cause: u16,
     },
     /// re-INVITE or UPDATE; `None` = it asks for our offer. Wants `Answer` or `RefuseOffer`.
-    Offer(CallHandle, Option<ReadSdp>),
+    Offer(InviteHandle, Option<ReadSdp>),
     /// The answer to our offer.
-    Answer(CallHandle, ReadSdp),
+    Answer(InviteHandle, ReadSdp),
     /// Our offer in mid-call was refused; 491 was retried before.
-    OfferRefused(CallHandle, u16),
+    OfferRefused(InviteHandle, u16),
     /// A digit by INFO.
-    Digit(CallHandle, char, u32),
+    Digit(InviteHandle, char, u32),
+}
+
+/// The client's side: who we are at a peer.
+#[derive(Clone)]
+pub struct Login {
+    /// The digest user name.
+    pub user: String,
+    /// The password.
+    pub password: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Login")
+    }
 }

@@ -394,7 +394,7 @@ impl World {
             }
             Act::Close => {
                 let mut events = Vec::new();
-                self.layer.closed(self.hop, &mut events);
+                self.layer.closed(self.hop, &mut out, &mut events);
                 events.into_iter().for_each(|event| self.note(event));
             }
             Act::Pass(milliseconds) => self.pass(Duration::from_millis(*milliseconds)),

@@ -76,6 +76,10 @@ class Edge:
         self.program = self.lab.start("kamailio", words, cwd=self.folder, env={**os.environ, "PATH": search})
         until("kamailio listens", lambda: self.program.must_run() or self._states(self.port, local=True, state="0A"))
 
+    def is_gone(self):
+        """Waits until none of its processes listens any more: the new one's listener is looked for next."""
+        until("kamailio is gone", lambda: not self._states(self.port, local=True, state="0A"))
+
     def _states(self, port, local, state):
         """Connections of this port in this state, as the kernel lists them."""
         rows = [row.split() for row in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -115,6 +119,7 @@ def idle_then(edge, step):
 def begins_anew(edge, step):
     def steps():
         edge.program.end(signal.SIGKILL)
+        edge.is_gone()
         edge.start()
         step()
 

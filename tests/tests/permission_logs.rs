@@ -175,6 +175,11 @@ fn above_debug(log: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The records of legs that were connected.
+fn leg_connected(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| line.contains("ctimanager::transitions: leg connected ")).collect()
+}
+
 async fn nothing_secret_is_written(level: Option<&str>) {
     let lab = Lab::new("secrets");
     let mut office = Office::open(&lab, level).await;
@@ -191,6 +196,18 @@ async fn nothing_secret_is_written(level: Option<&str>) {
         log.contains("CtiProviderOpened") && log.contains("action=reload"),
         "it was written at all:\n{log}"
     );
+    let connected = leg_connected(&log);
+    match level {
+        // The route point's leg and the trunk's; the number stands with the line.
+        Some(_) => {
+            assert_eq!(connected.len(), 2, "{log}");
+            assert!(connected.iter().any(|line| line.ends_with(&format!(" line={ROUTE_POINT}"))), "{log}");
+            assert!(connected.iter().all(|line| line.contains(" why=request_answer by=s")), "{log}");
+        }
+        None => assert!(!log.contains("ctimanager::transitions"), "{log}"),
+    }
+    let counted = r#"ctimanager_transitions_total{of="leg",to="connected"} 2"#;
+    assert!(office.written.iter().any(|page| page.contains(counted)), "at any level: {counted}");
     let state = files(&office.node.state());
     assert!(
         state.iter().any(|file| file.contains(ROUTE_POINT)),

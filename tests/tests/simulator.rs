@@ -5,7 +5,7 @@ use tests::sim::bugs::{BUGS, SWITCH};
 use tests::sim::{Cuts, Happening, Options, Outcome, Tally, run, run_cuts};
 
 fn well(seed: u64, minutes: u64) -> Outcome {
-    run(Options { seed, minutes, loud: false }).unwrap_or_else(|failure| panic!("{failure}"))
+    run(Options { seed, minutes, loud: false, delay: false }).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 #[test]
@@ -17,6 +17,14 @@ fn a_seed_is_the_same_run_to_the_byte_and_another_is_another() {
     });
     assert_eq!(first, again);
     assert_ne!(first.hash, well(8, 1).hash);
+}
+
+#[test]
+fn every_rule_holds_when_what_is_asked_waits() {
+    let late = |seed| Options { seed, minutes: 2, loud: false, delay: true };
+    let runs = [200, 201].map(|seed| run(late(seed)).unwrap_or_else(|failure| panic!("{failure}")));
+    assert!(runs.iter().all(|run| run.tally.of(Happening::CallUp) > 0), "calls are made and answered");
+    assert_ne!(runs[0].hash, well(200, 2).hash, "something waits");
 }
 
 /// Seeds of the test below, chosen so that everything happens in one of them.
@@ -53,12 +61,22 @@ fn a_client_that_is_cut_again_and_again_gets_every_event_once_in_order_and_hears
 fn the_bugs_that_can_be_put_back_find_their_places() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's folder");
     let mut names = std::collections::BTreeSet::new();
+    // They are all built in at once: each must find its place beside those before it.
+    let mut spoilt = std::collections::BTreeMap::new();
     for bug in BUGS {
         assert!(names.insert(bug.name), "two bugs are called {}", bug.name);
         for (file, good, bad) in bug.edits {
             let text = std::fs::read_to_string(root.join(file)).expect("a file of the tree");
             assert_eq!(text.matches(good).count(), 1, "{}: {file} says not once: {good}", bug.name);
             assert!(bad.contains(SWITCH), "{}: it would always be there", bug.name);
+            let spoilt = spoilt.entry(file).or_insert(text);
+            assert_eq!(
+                spoilt.matches(good).count(),
+                1,
+                "{}: another bug is in its place in {file}",
+                bug.name
+            );
+            *spoilt = spoilt.replace(good, bad);
         }
     }
 }

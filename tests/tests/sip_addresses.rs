@@ -2,10 +2,10 @@
 //! on the wire, as a certificate's names, and as `ctimanagers`.
 
 use serde_json::{Value, json};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use tests::lab::cti::Cti;
-use tests::lab::node::{Config, Node, PASSWORD};
+use tests::lab::node::{Config, Node, PASSWORD, hosts_can_be_given};
 use tests::lab::{Lab, SOON, built, openssl};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -142,6 +142,37 @@ async fn a_node_at_several_addresses_is_to_each_peer_the_one_that_it_knows() {
     all.extend(six.map(|_| format!("[2001:db8::5]:{port}")));
     assert_eq!(opened["ctimanagers"], json!(all));
     cti.call("provider.close", json!({})).await;
+}
+
+/// A name stands for all its addresses on this machine, of both families; and not for another machine's.
+#[tokio::test]
+async fn a_node_at_a_name_listens_on_all_its_addresses() {
+    // A container may forbid namespaces; then only what the machine's own names have could be seen.
+    if !hosts_can_be_given() {
+        return eprintln!("no mount namespaces here");
+    }
+    let lab = Lab::new("name");
+    let [near, six]: [IpAddr; 2] = ["127.0.0.87", "::1"].map(|ip| ip.parse().expect("an address"));
+    let six = Some(six).filter(|ip| std::net::UdpSocket::bind((*ip, 0)).is_ok());
+    let addresses: Vec<IpAddr> = [lab.host(), near].into_iter().chain(six).collect();
+    let elsewhere: IpAddr = "192.0.2.77".parse().expect("an address");
+    let lines = addresses.iter().chain([&elsewhere]).map(|ip| format!("{ip} pbx.example.com\n"));
+    let hosts: String = ["127.0.0.1 localhost\n".to_owned()].into_iter().chain(lines).collect();
+    let config = placed(&lab, &json!("pbx.example.com"), &Value::Null).user("ivr", &[]);
+    let mut node = Node::start_knowing(&lab, config, &hosts).await;
+    for ip in addresses {
+        Peer::at(ip, 0).await.options(SocketAddr::new(ip, node.sip.port())).await;
+        let mut cti = Cti::plain(SocketAddr::new(ip, node.cti_plain.port())).await;
+        cti.open("ivr", PASSWORD).await;
+        for at in [node.sip, node.sips, node.cti, node.web] {
+            let at = SocketAddr::new(ip, at.port());
+            tokio::net::TcpStream::connect(at).await.unwrap_or_else(|error| panic!("{at}: {error}"));
+        }
+    }
+    let beside: SocketAddr = (Ipv4Addr::new(127, 0, 0, 88), node.cti.port()).into();
+    assert!(tokio::net::TcpStream::connect(beside).await.is_err(), "no other address of the machine");
+    assert!(node.log().contains("address=192.0.2.77"), "whose it is not: {}", node.log());
+    node.is_well();
 }
 
 /// What can't be told to anybody is a mistake, with its place.

@@ -30,9 +30,60 @@ const INNER_ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["bench", "config", "demo", "io"]),
 ];
 
+/// What CallManager may name of the node: neither applications nor their sessions, nor what is decided of them.
+const CALL_MANAGER_KNOWS: &[&str] =
+    &["alarms", "call_manager", "messages", "millis", "port", "seldom", "settings"];
+
+/// What CTIManager may name of the node: of CallManager nothing. It reaches it by the step that it is handed.
+const CTI_MANAGER_KNOWS: &[&str] = &[
+    "Settings",
+    "Step",
+    "alarms",
+    "cti_manager",
+    "delay",
+    "messages",
+    "millis",
+    "port",
+    "seldom",
+    "shares_of",
+];
+
 /// Folders whose code is told the time, draws no random numbers, and neither waits nor locks.
 const PURE: &[&str] =
     &["device-model/src", "media/src", "sip/src", "protocol/src", "security/src", "ctimanager/src/node"];
+
+/// Folders in which the order of a hash map, which differs from one life of the process to the next, decides nothing that
+/// is said.
+const ORDERED: &[&str] = &["device-model/src", "media/src", "sip/src", "protocol/src", "security/src"];
+
+/// Functions of the pure rooms that take a `bool` beside something else, and why a reader understands the call all the same.
+/// Others take an enum with the field's words, or are two functions.
+const FLAGS: &[(&str, &str)] = &[
+    ("or_hidden", "a presentation, or hidden where an entry says so: the argument has that name"),
+    ("application_behind", "the shell's input, field for field"),
+    ("password_checked", "the shell's input, field for field"),
+    ("credentials_checked", "what the input said, handed on"),
+    ("of", "`Proof::of`: whether a password was among what was given"),
+    ("answer_listing", "whether more follows, as the page says it"),
+    ("carry_on_one", "whether its reader is behind, as the input says it"),
+    ("departed", "the model's news, field for field"),
+    ("listing", "those who list, or also those who have it open"),
+    ("let_go_of_some", "some, or all of them at the limit of a stop"),
+];
+
+/// How the entries of a map are gone through.
+const WALKS: &[&str] = &[
+    ".iter()",
+    ".iter_mut()",
+    ".keys()",
+    ".values()",
+    ".values_mut()",
+    ".drain()",
+    ".into_iter()",
+    ".into_keys()",
+    ".into_values()",
+    ".extract_if(",
+];
 
 /// What the pure rooms may not name.
 const IMPURE: &[&str] = &[
@@ -106,6 +157,59 @@ fn folders_of_the_server_know_only_whom_they_may() {
     assert!(found.is_empty(), "arrows that the server doesn't have:\n{found}");
 }
 
+#[test]
+fn call_manager_knows_nothing_of_applications() {
+    let folder = root().join("ctimanager/src/node/call_manager");
+    let files: Vec<_> = sources().filter(|path| path.starts_with(&folder)).collect();
+    assert!(!files.is_empty(), "CallManager has no folder");
+    let foreign = |line: &str| {
+        of_node(line).iter().any(|name| !CALL_MANAGER_KNOWS.contains(name))
+            || ["super::super::", "protocol::", "security::Policy", "security::decide"]
+                .iter()
+                .any(|name| line.contains(name))
+    };
+    let found = grep(&files, foreign, Scope::Product);
+    assert!(found.is_empty(), "CallManager names what it must not know:\n{found}");
+    let door = read(&folder.join("mod.rs"));
+    assert!(!door.contains("super::"), "the door of CallManager names the node by its whole path");
+}
+
+#[test]
+fn cti_manager_knows_nothing_of_sip_and_of_what_is_inside_call_manager() {
+    let folder = root().join("ctimanager/src/node/cti_manager");
+    let files: Vec<_> = sources().filter(|path| path.starts_with(&folder)).collect();
+    assert!(!files.is_empty(), "CTIManager has no folder");
+    let foreign = |line: &str| {
+        let of_sip = line
+            .match_indices("sip::")
+            .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'));
+        let names = of_node(line);
+        of_sip
+            || names.iter().any(|name| !CTI_MANAGER_KNOWS.contains(name))
+            || ["super::super::", "call_manager::"].iter().any(|name| line.contains(name))
+    };
+    let found = grep(&files, foreign, Scope::Product);
+    assert!(found.is_empty(), "CTIManager names what it must not know:\n{found}");
+    assert!(foreign("use sip::Hop;") && foreign("use crate::node::{Step, call_manager};"));
+    assert!(!foreign("use crate::node::{Step, alarms};") && !foreign("use crate::node::port::Output;"));
+}
+
+/// What a line names of the node by its whole path: also several between braces.
+fn of_node(line: &str) -> Vec<&str> {
+    const PATH: &str = "crate::node::";
+    let mut names = Vec::new();
+    for (at, _) in line.match_indices(PATH) {
+        let rest = &line[at + PATH.len()..];
+        let listed = rest.strip_prefix('{').map(|list| list.split('}').next().unwrap_or(list));
+        for name in listed.unwrap_or(rest).split(',').take(if listed.is_some() { usize::MAX } else { 1 }) {
+            let name = name.trim();
+            let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+            names.push(&name[..end]);
+        }
+    }
+    names
+}
+
 /// Whether the line has this path as a whole, not as the beginning of a longer name.
 fn names(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| {
@@ -124,6 +228,96 @@ fn pure_rooms_are_pure() {
         Scope::Product,
     );
     assert!(found.is_empty(), "clock, randomness, waiting, locks or sockets in a pure room:\n{found}");
+}
+
+/// Whoever goes through a hash map all the same writes `any order` and why that is so into the line or the one above.
+#[test]
+fn the_order_of_a_hash_map_decides_nothing() {
+    let test_modules = test_modules();
+    let mut found = String::new();
+    for path in sources().filter(|path| ORDERED.iter().any(|room| path.starts_with(root().join(room)))) {
+        if is_test_file(&path) || test_modules.iter().any(|module| path.starts_with(module)) {
+            continue;
+        }
+        let code = read(&path);
+        for (number, line) in walks_of_hash_maps(&code) {
+            let _ = writeln!(found, "{}:{number}: {line}", shown(&path));
+        }
+    }
+    assert!(found.is_empty(), "take a BTreeMap, sort, or say why any order will do:\n{found}");
+}
+
+#[test]
+fn walks_of_hash_maps_are_found() {
+    let code = "struct A {\n    map: HashMap<u8, u8>,\n    list: Vec<u8>,\n}\nfn a(&self, other: &HashSet<u8>) {\n    \
+                let mut seen = HashMap::new();\n    self.map.keys().min();\n    self.list.iter();\n    \
+                for x in other {\n    for (x, y) in &self.map {\n    map.iter();\n    seen\n        .into_values();\n    \
+                plan.map.iter();\n    // any order: a sum\n    seen.values().sum();\n    other.len();\n}";
+    let found: Vec<usize> = walks_of_hash_maps(code).into_iter().map(|(number, _)| number).collect();
+    assert_eq!(found, [7, 9, 10, 12]);
+}
+
+/// Number and text of each line that goes through a hash map which the file declares, unless it says that any order will do.
+fn walks_of_hash_maps(code: &str) -> Vec<(usize, &str)> {
+    let names: BTreeSet<(Place, &str)> = code.lines().flat_map(hash_maps_of).collect();
+    let lines = lines_with_gate(code);
+    let mut found = Vec::new();
+    for (index, (line, gated)) in lines.iter().enumerate() {
+        let before = index.checked_sub(1).map_or("", |before| lines[before].0);
+        let said = [before, line].iter().any(|line| line.to_lowercase().contains("any order"));
+        if *gated || said || line.trim_start().starts_with("//") {
+            continue;
+        }
+        let next = lines.get(index + 1).map_or("", |(next, _)| next.trim());
+        if names.iter().any(|(place, name)| walks(line, next, *place, name)) {
+            found.push((index + 1, line.trim()));
+        }
+    }
+    found
+}
+
+/// Where a hash map is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// `self.` is written before it.
+    Field,
+    /// A variable or parameter.
+    Own,
+}
+
+/// The fields, parameters and variables that a line declares to be hash maps or sets.
+fn hash_maps_of(line: &str) -> Vec<(Place, &str)> {
+    let places = ["HashMap", "HashSet"].into_iter().flat_map(|kind| line.match_indices(kind));
+    let name = |(at, _): (usize, &str)| {
+        let before = line[..at].trim_end_matches("std::collections::").trim_end_matches(['&', ' ']);
+        let before = before.strip_suffix("&mut").unwrap_or(before).trim_end();
+        let before = before.strip_suffix([':', '='])?.trim_end();
+        let begin = before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
+        let alone = before[..begin].trim().is_empty() || before[..begin].trim_start().starts_with("pub");
+        let place = if alone && !line[..at].contains('&') { Place::Field } else { Place::Own };
+        Some((place, &before[begin..])).filter(|(_, name)| !name.is_empty())
+    };
+    places.filter_map(name).collect()
+}
+
+/// Whether a line, with what follows it, goes through what has this name.
+fn walks(line: &str, next: &str, place: Place, name: &str) -> bool {
+    line.match_indices(name).any(|(at, _)| {
+        let (before, rest) = (&line[..at], &line[at + name.len()..]);
+        let own = match place {
+            Place::Field => before.strip_suffix("self.").filter(|before| !before.ends_with('.')),
+            Place::Own => Some(before),
+        };
+        let Some(own) = own else { return false };
+        let whole = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+        if own.ends_with(whole) || rest.starts_with(|c: char| c.is_alphanumeric() || c == '_') {
+            return false;
+        }
+        let own = own.trim_end_matches("&mut ").trim_end_matches('&');
+        let looped = own.trim_start().starts_with("for ") && own.ends_with(" in ") && rest == " {";
+        let chained = if rest.is_empty() { next } else { rest };
+        looped || WALKS.iter().any(|walk| chained.starts_with(walk))
+    })
 }
 
 #[test]
@@ -196,6 +390,55 @@ fn functions_fit_a_screen() {
         }
     }
     assert!(long.is_empty(), "at most {MAX_FUNCTION_LINES} lines a function:\n{long}");
+}
+
+#[test]
+fn functions_are_told_by_words_and_not_by_flags() {
+    let (mut wrong, mut seen) = (String::new(), BTreeSet::new());
+    let test_modules = test_modules();
+    for path in sources().filter(|path| PURE.iter().any(|room| path.starts_with(root().join(room)))) {
+        if is_test_file(&path) || test_modules.iter().any(|module| path.starts_with(module)) {
+            continue;
+        }
+        for (line, name) in functions_with_flags(&read(&path)) {
+            if FLAGS.iter().any(|(known, _)| *known == name) {
+                seen.insert(name.to_owned());
+            } else {
+                let _ = writeln!(wrong, "{}:{line}: {name}", shown(&path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "take an enum, or make it two functions:\n{wrong}");
+    for (name, _) in FLAGS {
+        assert!(seen.contains(*name), "{name} takes no flag any more");
+    }
+}
+
+#[test]
+fn functions_with_flags_are_found() {
+    let code = "fn a(x: bool) {}\nfn b(x: u8, y: bool) {}\nfn c(&self, f: impl Fn(bool) -> u8) {}\npub(in crate::x) fn g(x: u8, y: bool) {}\npub fn d(\n    \
+                &mut self,\n    on: bool,\n) {\n}\n#[cfg(test)]\nmod tests {\n    fn e(x: u8, y: bool) {}\n}\n";
+    let names: Vec<&str> = functions_with_flags(code).into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names, ["b", "g", "d"]);
+}
+
+/// Line and name of each function that takes a `bool` and something else; what it takes alone, its name says.
+fn functions_with_flags(code: &str) -> Vec<(usize, &str)> {
+    let lines = lines_with_gate(code);
+    let mut found = Vec::new();
+    for (index, (line, gated)) in lines.iter().enumerate() {
+        let Some(name) = function_name(line).filter(|_| !gated) else { continue };
+        let rest = lines[index..].iter().map(|(line, _)| line.trim());
+        let signature = rest.take_while(|line| !line.starts_with(')')).take(40).collect::<Vec<_>>().join(" ");
+        let signature = signature.split(['{', ';']).next().unwrap_or_default().split(" -> ").next();
+        let params: Vec<&str> = signature.unwrap_or_default().split([',', '(', ')']).map(str::trim).collect();
+        let named = params.iter().filter(|param| param.contains(": ") || param.ends_with("self")).count();
+        let flag = params.iter().any(|param| param.ends_with(": bool"));
+        if flag && named > 1 {
+            found.push((index + 1, name));
+        }
+    }
+    found
 }
 
 #[test]
@@ -336,7 +579,7 @@ fn grep(files: &[PathBuf], matches: impl Fn(&str) -> bool, scope: Scope) -> Stri
 }
 
 /// Each line, and whether it belongs to an item behind `#[cfg(test)]`; relies on rustfmt's indentation.
-fn lines_with_gate(code: &str) -> Vec<(&str, bool)> {
+pub(crate) fn lines_with_gate(code: &str) -> Vec<(&str, bool)> {
     let mut lines = Vec::new();
     // The indentation of the gated item that we are in.
     let mut gate: Option<usize> = None;
@@ -406,12 +649,15 @@ fn functions(code: &str) -> Vec<(usize, &str, usize)> {
     found
 }
 
-fn function_name(line: &str) -> Option<&str> {
+pub(crate) fn function_name(line: &str) -> Option<&str> {
     let mut rest = line.trim_start();
     while let Some((word, after)) = rest.split_once(' ') {
         match word {
             "fn" => return after.split(['(', '<']).next(),
-            "pub" | "pub(crate)" | "pub(super)" | "async" | "const" | "extern" | "\"C\"" => rest = after,
+            "pub" | "pub(crate)" | "pub(super)" | "pub(in" | "async" | "const" | "extern" | "\"C\"" => {
+                rest = after
+            }
+            path if path.starts_with("crate::") && path.ends_with(')') => rest = after,
             _ => return None,
         }
     }
@@ -560,12 +806,12 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
 }
 
 /// What isn't UTF-8 has no lines.
-fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 

@@ -99,14 +99,16 @@ impl<'a> At<'a> {
             Value::Scalar { text, plain: true } if kind_of_plain(text) == Plain::Boolean => {
                 Some(text.eq_ignore_ascii_case("true"))
             }
-            _ => self.expected("`true` or `false`", report),
+            Value::Scalar { .. } | Value::List(_) | Value::Map(_) => {
+                self.expected("`true` or `false`", report)
+            }
         }
     }
 
     pub(super) fn integer(&self, range: RangeInclusive<u64>, report: &mut Report) -> Option<u64> {
         let number = match &self.node.value {
             Value::Scalar { text, plain: true } if kind_of_plain(text) == Plain::Number => text.parse().ok(),
-            _ => None,
+            Value::Scalar { .. } | Value::List(_) | Value::Map(_) => None,
         };
         match number {
             Some(number) if range.contains(&number) => Some(number),

@@ -57,6 +57,12 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// One mistake a line.
+#[must_use]
+pub fn lines(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
 /// Collects mistakes (the file is bad) and warnings (it is good, but something else has to be done first).
 #[derive(Debug, Default)]
 pub(super) struct Report {

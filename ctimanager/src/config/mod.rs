@@ -4,6 +4,8 @@
 //! [`load`] reads everything, finds **all** mistakes and names each with its place. Whoever holds a [`Config`] need not
 //! check anything again.
 
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 mod check;
 mod convert;
 mod dependencies;
@@ -28,7 +30,7 @@ pub use dependencies::Dependency;
 pub use explain::{Explanation, RestrictedLine};
 pub use explain_number::NumberExplanation;
 pub(crate) use mistake::shell_word;
-pub use mistake::{Mistake, Place};
+pub use mistake::{Mistake, Place, lines};
 pub use parameters::ServiceParameters;
 pub use read::{Loaded, load, parse, state_dir};
 

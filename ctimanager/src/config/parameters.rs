@@ -116,6 +116,10 @@ service_parameters! {
     max_unopened_connections: u32 = Count(1_000, 1..=100_000);
     /// Those of one address, so that one can't take all places.
     max_unopened_connections_per_address: u32 = Count(500, 1..=100_000);
+    /// New connections a second from one address, at each kind of listener (SIP, CTI, web); twenty times as many at once.
+    max_new_connections_per_second_per_address: u32 = Count(50, 1..=1_000_000);
+    /// Those from an address behind which a phone, trunk or application has proved itself; no less than those of another.
+    max_new_connections_per_second_per_known_address: u32 = Count(500, 1..=1_000_000);
     /// Threads that verify passwords, at the lowest priority; each needs the memory of a hash while it works.
     password_threads: u32 = Count(1, 1..=16);
     /// Passwords that wait for them.
@@ -158,6 +162,13 @@ service_parameters! {
     max_stranger_sip_connections_per_address: u32 = Count(500, 1..=1_000_000);
     /// SIP connections (TCP, TLS) of a node at once.
     max_sip_connections: u32 = Count(20_000, 1..=1_000_000);
+    /// Of these on which one phone's account has proved itself.
+    max_sip_connections_per_phone: u32 = Count(32, 1..=1_000_000);
+    /// Of these of one trunk.
+    max_sip_connections_per_trunk: u32 = Count(10_000, 1..=1_000_000);
+    /// Of these with one address (IPv6: a /64), of phones that have proved themselves and made by the node; trunks and
+    /// listed proxies are not counted.
+    max_sip_connections_per_address: u32 = Count(5_000, 1..=1_000_000);
     /// SIP connections that are just being made, their TLS handshakes included.
     max_sip_connecting: u32 = Count(1_000, 1..=100_000);
     /// Contacts that phones register for one number.

@@ -2,7 +2,7 @@
 //! and ranges that the reader uses; what one of them learns, the other knows.
 
 use super::ServiceParameters;
-use super::sections::{self, addresses, cluster, devices, numbers, partitions, users};
+use super::sections::{self, addresses, cluster, devices, numbers, partitions, trunks, users};
 use protocol::planned::PLANNED;
 use security::StandardGroup;
 use serde_json::{Map, Value, json};
@@ -214,12 +214,12 @@ fn device_schema() -> Value {
 }
 
 fn trunk_schema() -> Value {
-    let (least, most) = (numbers::MAX_TRUNK_CALLS.start(), numbers::MAX_TRUNK_CALLS.end());
-    object(numbers::TRUNK_KEYS, &["name", "host"], |key| match key {
+    let (least, most) = (trunks::MAX_TRUNK_CALLS.start(), trunks::MAX_TRUNK_CALLS.end());
+    object(trunks::TRUNK_KEYS, &["name", "host"], |key| match key {
         "name" => text("The trunk's name."),
         "host" => text("The peer's host name or IP address."),
         "port" => json!({"type": "integer", "minimum": 1, "maximum": 65535, "default": 5060}),
-        "transport" => choice(numbers::TRANSPORTS, "udp"),
+        "transport" => choice(trunks::TRANSPORTS, "udp"),
         "offer" => choice(devices::OFFERS, "early"),
         "digest" => reference("digest"),
         "source_port" => json!({

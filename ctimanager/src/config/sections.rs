@@ -5,6 +5,7 @@ pub(super) mod cluster;
 pub(super) mod devices;
 pub(super) mod numbers;
 pub(super) mod partitions;
+pub(super) mod trunks;
 pub(super) mod users;
 
 use super::fields::At;
@@ -54,7 +55,7 @@ pub(super) fn read(root: &Node, names: &mut Names, report: &mut Report) -> Optio
         calling_search_spaces: items(fields.get("calling_search_spaces"), names, report, partitions::space),
         numbers: items(fields.get("directory_numbers"), names, report, numbers::number),
         devices: devices::devices(fields.get("devices"), names, report),
-        trunks: items(fields.get("trunks"), names, report, numbers::trunk),
+        trunks: items(fields.get("trunks"), names, report, trunks::trunk),
         route_patterns: items(fields.get("route_patterns"), names, report, numbers::pattern),
         park_numbers: numbers::park_numbers(fields.get("park_numbers"), names, report),
         users: users::users(fields.get("users"), &user_groups, names, report),

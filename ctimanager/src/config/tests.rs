@@ -156,6 +156,8 @@ fn every_range_is_kept_at_both_ends() {
         ("max_stranger_sip_connections_per_address", ["1", "1000000"], ["0", "1000001"]),
         ("max_unopened_connections", ["1", "100000"], ["0", "100001"]),
         ("max_unopened_connections_per_address", ["1", "100000"], ["0", "100001"]),
+        ("max_new_connections_per_second_per_address", ["1", "1000000"], ["0", "1000001"]),
+        ("max_new_connections_per_second_per_known_address", ["1", "1000000"], ["0", "1000001"]),
         ("password_threads", ["1", "16"], ["0", "17"]),
         ("max_waiting_passwords", ["1", "10000"], ["0", "10001"]),
         ("input_queue", ["64", "1000000"], ["63", "1000001"]),
@@ -169,6 +171,9 @@ fn every_range_is_kept_at_both_ends() {
         ("max_calls_per_second_per_trunk", ["1", "100000"], ["0", "100001"]),
         ("max_sip_transactions", ["100", "10000000"], ["99", "10000001"]),
         ("max_sip_connections", ["1", "1000000"], ["0", "1000001"]),
+        ("max_sip_connections_per_phone", ["1", "1000000"], ["0", "1000001"]),
+        ("max_sip_connections_per_trunk", ["1", "1000000"], ["0", "1000001"]),
+        ("max_sip_connections_per_address", ["1", "1000000"], ["0", "1000001"]),
         ("max_sip_connecting", ["1", "100000"], ["0", "100001"]),
         ("max_contacts_per_number", ["1", "100"], ["0", "101"]),
         ("registration_expiry_maximum", ["60s", "86400s"], ["59s", "86401s"]),
@@ -183,8 +188,7 @@ fn every_range_is_kept_at_both_ends() {
             assert_eq!(mistakes(&set(value)), [""; 0], "{key}: {value}");
         }
         for value in bad_values {
-            let message = only(&set(value));
-            assert!(message.contains("out of range"), "{message}");
+            assert!(only(&set(value)).contains("out of range"), "{key}: {value}");
         }
     }
 }
@@ -322,6 +326,11 @@ fn ranges_of_devices_and_lines_are_as_long_as_each_other() {
 fn names_are_unique() {
     for (section, lines, wanted) in [
         ("nodes", "nodes: [{name: cm1, host: a}, {name: cm1, host: b}]", "the node `cm1` is there twice"),
+        (
+            "nodes",
+            "nodes: [{name: cm1, host: a}, {name: sub23930, host: b}]",
+            "`sub23930` and `cm1` would issue the same ids: give one another name",
+        ),
         ("", "users: [{id: a}, {id: a}]", "the user `a` is there twice, first in f.yaml:6"),
         ("", "trunks: [{name: t, host: a}, {name: t, host: b}]", "the trunk `t` is there twice"),
         ("", "park_numbers: [\"10-12\", \"12-14\"]", "the park number `12` is there twice"),

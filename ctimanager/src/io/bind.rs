@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UdpSocket};
+use tracing::debug;
 
 use super::control;
-use super::sip::packet_info;
+use super::sip::{UdpSockets, choose, packet_info};
 
 /// Where to listen; none = not at all, port 0 = any free one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub struct Listen {
     pub cti_tls: Vec<SocketAddr>,
     pub cti_plain: Vec<SocketAddr>,
     pub web: Vec<SocketAddr>,
-    /// Room for bursts of datagrams in the system, of each socket; what it granted where it is bound. The system's default
-    /// with 0.
+    /// Room for bursts of datagrams in the system, of each socket, of which there are two at an address; what it granted
+    /// where it is bound. The system's default with 0.
     pub sip_udp_buffer_bytes: usize,
     /// The administrators' Unix socket.
     pub control: Option<PathBuf>,
@@ -49,7 +50,7 @@ impl std::error::Error for BindError {}
 /// Open sockets on which nobody reads yet.
 #[derive(Debug, Default)]
 pub struct Bound {
-    pub(super) sip_udp: Vec<Arc<UdpSocket>>,
+    pub(super) sip_udp: Vec<UdpSockets>,
     pub(super) sip_tcp: Vec<TcpListener>,
     pub(super) sip_tls: Vec<TcpListener>,
     pub(super) cti_tls: Vec<TcpListener>,
@@ -69,11 +70,11 @@ pub async fn bind(listen: &Listen) -> Result<Bound, BindError> {
     let mut bound = Bound::default();
     for address in &listen.sip_udp {
         match udp(*address, listen.sip_udp_buffer_bytes) {
-            Ok((socket, address, granted)) => {
+            Ok((sockets, address, granted)) => {
                 let least =
                     bound.sip_udp.first().map_or(usize::MAX, |_| bound.addresses.sip_udp_buffer_bytes);
                 bound.addresses.sip_udp_buffer_bytes = granted.min(least);
-                bound.sip_udp.push(Arc::new(socket));
+                bound.sip_udp.push(sockets);
                 bound.addresses.sip_udp.push(address);
             }
             Err(error) => failures.push(("SIP over UDP", address.to_string(), error)),
@@ -134,22 +135,49 @@ fn socket(address: SocketAddr, kind: socket2::Type) -> io::Result<socket2::Socke
     Ok(socket)
 }
 
-/// And the bytes that the system granted its buffer: at most `net.core.rmem_max`.
-fn udp(address: SocketAddr, buffer_bytes: usize) -> io::Result<(UdpSocket, SocketAddr, usize)> {
+/// Two sockets, one of them for those who are known, where the system can choose between them; and the bytes that it granted
+/// the buffer of each: at most `net.core.rmem_max`.
+fn udp(address: SocketAddr, buffer_bytes: usize) -> io::Result<(UdpSockets, SocketAddr, usize)> {
+    let first = datagrams(address, buffer_bytes)?;
+    // The system doubles what it grants, for what it needs itself (socket(7)).
+    let granted = first.recv_buffer_size()? / 2;
+    // Alone, so that an address that somebody else has is not shared with him.
+    first.bind(&address.into())?;
+    let known = UdpSocket::from_std(first.into())?;
+    let address = known.local_addr()?;
+    let strangers = match beside(&known, address, buffer_bytes) {
+        Ok(socket) => Some(Arc::new(socket)),
+        Err(error) => {
+            debug!(%address, %error, "strangers' datagrams wait in one buffer with all others");
+            None
+        }
+    };
+    Ok((UdpSockets { known: Arc::new(known), strangers }, address, granted))
+}
+
+fn datagrams(address: SocketAddr, buffer_bytes: usize) -> io::Result<socket2::Socket> {
     let socket = socket(address, socket2::Type::DGRAM)?;
     if buffer_bytes > 0 {
         // Less is no reason not to start; the caller tells of it.
         let _ = socket.set_recv_buffer_size(buffer_bytes);
         let _ = socket.set_send_buffer_size(buffer_bytes);
     }
-    // The system doubles what it grants, for what it needs itself (socket(7)).
-    let granted = socket.recv_buffer_size()? / 2;
-    socket.bind(&address.into())?;
     packet_info::count_lost(&socket);
     if address.ip().is_unspecified() {
         packet_info::enable(&socket, address.is_ipv4())?;
     }
-    let socket = UdpSocket::from_std(socket.into())?;
-    let address = socket.local_addr()?;
-    Ok((socket, address, granted))
+    Ok(socket)
+}
+
+/// A second socket at the address of the first, and all that comes goes to it until somebody is known.
+fn beside(first: &UdpSocket, address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
+    socket2::SockRef::from(first).set_reuse_port(true)?;
+    let second = datagrams(address, buffer_bytes)?;
+    second.set_reuse_port(true)?;
+    second.bind(&address.into())?;
+    // Without it each would have some of everybody's; the second is closed then.
+    match choose(&[], &second, address.is_ipv4()) {
+        true => UdpSocket::from_std(second.into()),
+        false => Err(io::ErrorKind::Unsupported.into()),
+    }
 }

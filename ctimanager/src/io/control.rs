@@ -3,9 +3,10 @@
 //! Request: `{"command": "status"}`, with `device` and `user` for `explain`, `dn` for `dependencies`.
 //! Answer: `{"ok": …}` or `{"error": "a sentence"}`.
 
+use super::limits::Alive;
 use super::queue::{Event, Queue};
+use super::reload::ReloadOrder;
 use super::report::{self, Orderer};
-use super::run::{Alive, ReloadOrder};
 use super::unix::Address;
 use super::web::Readiness;
 use crate::node::AdminRequest;

@@ -1,6 +1,8 @@
 //! What the shell counts: each thing that it had to drop, refuse or close, so that nothing is dropped in silence.
 
 use crate::node::{Report, alarms};
+use device_model::Transition;
+use device_model::transitions::{Kind, Trigger};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -94,11 +96,36 @@ pub struct Counters {
     pub accept_errors: Count,
     /// The longest step of the owner, what it carried out included: nothing else happens in that time.
     pub longest_step: Longest,
+    transitions: Transitions,
     /// Alarms that occurred or were raised, in the order of [`alarms::ALL`].
     alarms: [Count; alarms::ALL.len()],
 }
 
+/// Changes of state, by what became of whom, and by what made it so.
+#[derive(Debug)]
+struct Transitions {
+    kinds: [Count; Kind::ALL.len()],
+    triggers: [Count; Trigger::ALL.len()],
+}
+
+impl Default for Transitions {
+    fn default() -> Self {
+        Self {
+            kinds: std::array::from_fn(|_| Count::default()),
+            triggers: std::array::from_fn(|_| Count::default()),
+        }
+    }
+}
+
 impl Counters {
+    /// Counts a change of state.
+    pub(super) fn transition(&self, record: &Transition) {
+        let Transition { what, why } = record;
+        let count = what.count() as u64;
+        self.transitions.kinds[what.kind() as usize].add_many(count);
+        self.transitions.triggers[why.trigger as usize].add_many(count);
+    }
+
     /// Counts a report that is an alarm. That a condition is over is no other alarm.
     pub(super) fn report(&self, report: &Report) {
         let cleared = report.parameters.iter().any(|(name, value)| *name == "state" && value == "cleared");
@@ -150,13 +177,33 @@ impl Counters {
         for (alarm, count) in alarms::ALL.iter().zip(&self.alarms) {
             let _ = writeln!(text, "ctimanager_alarms_total{{alarm=\"{}\"}} {}", alarm.name, count.value());
         }
+        self.write_transitions(&mut text);
         text
+    }
+
+    fn write_transitions(&self, text: &mut String) {
+        let Transitions { kinds, triggers } = &self.transitions;
+        let name = "ctimanager_transitions_total";
+        let _ = writeln!(text, "# HELP {name} Changes of state, by what became of whom.");
+        let _ = writeln!(text, "# TYPE {name} counter");
+        for (kind, count) in Kind::ALL.iter().zip(kinds) {
+            let (of, to) = (kind.of(), kind.word());
+            let _ = writeln!(text, "{name}{{of=\"{of}\",to=\"{to}\"}} {}", count.value());
+        }
+        let name = "ctimanager_transition_triggers_total";
+        let _ = writeln!(text, "# HELP {name} Changes of state, by what made it so.");
+        let _ = writeln!(text, "# TYPE {name} counter");
+        for (trigger, count) in Trigger::ALL.iter().zip(triggers) {
+            let _ = writeln!(text, "{name}{{why=\"{}\"}} {}", trigger.word(), count.value());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use device_model::SessionId;
+    use device_model::transitions::{DeviceChange, SessionChange, What, Why};
 
     #[test]
     fn counts_are_written_as_prometheus_reads_them() {
@@ -180,6 +227,26 @@ mod tests {
         assert_eq!(longest.value(), Duration::from_millis(2));
         at(1_000, 1);
         assert_eq!(longest.value(), Duration::from_millis(1), "long ago is nothing");
+    }
+
+    #[test]
+    fn transitions_are_counted_by_what_became_of_whom_and_by_why() {
+        let counters = Counters::default();
+        let closed = DeviceChange::Closed(SessionId(1));
+        let devices = What::Devices(["A".into(), "B".into()].into(), closed);
+        let why = Why::of(Trigger::Reload);
+        counters.transition(&Transition { what: devices, why });
+        counters.transition(&Transition { what: What::Device("C".into(), closed), why });
+        counters.transition(&Transition { what: What::Session(SessionId(1), SessionChange::Closed), why });
+        let text = counters.prometheus();
+        for line in [
+            "ctimanager_transitions_total{of=\"device\",to=\"closed\"} 3\n",
+            "ctimanager_transitions_total{of=\"session\",to=\"closed\"} 1\n",
+            "ctimanager_transitions_total{of=\"leg\",to=\"connected\"} 0\n",
+            "ctimanager_transition_triggers_total{why=\"reload\"} 4\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! Applications' connections: NDJSON over TLS and plain TCP. WebSockets (`web.rs`) share all but the framing.
 
+pub(super) mod link;
+
 use super::counters::Counters;
-use super::outbox::{Capacity, FLUSH_LIMIT, Item, Outbox, Pending, Refused, outbox};
+use super::limits::{Alive, Limits, Patience};
+use super::outbox::{Capacity, FLUSH_LIMIT, Item, Pending, outbox};
 use super::places::{Place, Places, SharedPlace};
 use super::queue::{Event, Gone, Queue};
-use super::run::{Alive, Limits, Patience};
+use super::sip::Door;
 use super::tls::{self, Handshakes, SharedTls};
 use crate::node::{CtiConnection, CtiTransport, Frame, Input};
 use arc_swap::ArcSwap;
+use link::CtiLink;
 use protocol::frame::Decoder;
+use security::shares::Listener;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -41,115 +46,13 @@ impl Item for Frame {
     }
 }
 
-/// The owner's end of an application's connection. To drop it closes the connection.
-#[derive(Debug)]
-pub(super) struct CtiLink {
-    pub(super) connection: CtiConnection,
-    pub(super) peer: SocketAddr,
-    pub(super) transport: CtiTransport,
-    outbox: Outbox<Frame>,
-    backlog: Backlog,
-    state: LinkState,
-}
-
-/// Tells a slow reader from a core that says much at once, as when it replays a log: what the core writes in one step
-/// to an empty queue is excused, and counts for nothing while it waits.
-#[derive(Debug, Default)]
-struct Backlog {
-    /// How many frames may wait that are not excused.
-    limit: usize,
-    /// Frames ever queued; the first `excused` of them are.
-    queued: usize,
-    excused: usize,
-    /// The core's step in which a frame came last, and whether the queue was empty when it began.
-    step: u64,
-    from_empty: bool,
-}
-
-impl Backlog {
-    /// How many frames may wait now.
-    fn limit(&mut self, step: u64, waiting: usize) -> usize {
-        if self.step != step {
-            self.step = step;
-            self.from_empty = waiting == 0;
-        }
-        if self.from_empty {
-            return usize::MAX;
-        }
-        let written = self.queued - waiting;
-        self.limit + self.excused.saturating_sub(written)
-    }
-
-    fn queued(&mut self) {
-        self.queued += 1;
-        if self.from_empty {
-            self.excused = self.queued;
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LinkState {
-    Writing,
-    /// A frame was dropped. Nothing may follow it, or the reader would not see the gap.
-    Overflowed,
-    /// The core knows of it and says goodbye.
-    Farewell,
-}
-
-/// What became of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Written {
-    Queued,
-    /// The queue is full: the core is to be told, once.
-    Overflow,
-    /// It came after an overflow, or the connection is at its end.
-    Dropped,
-}
-
-impl CtiLink {
-    /// Queues a frame, written in this step of the core, for the connection's task.
-    pub(super) fn write(&mut self, step: u64, frame: Frame) -> Written {
-        let refused = match self.state {
-            LinkState::Writing => {
-                let limit = self.backlog.limit(step, self.outbox.waiting());
-                self.outbox.push_within(limit, frame).inspect(|()| self.backlog.queued())
-            }
-            LinkState::Overflowed => return Written::Dropped,
-            LinkState::Farewell => self.outbox.push_farewell(frame),
-        };
-        match (refused, self.state) {
-            (Ok(()), _) => Written::Queued,
-            (Err(Refused::Full), LinkState::Writing) => {
-                self.state = LinkState::Overflowed;
-                Written::Overflow
-            }
-            (Err(Refused::Full | Refused::Closed), _) => Written::Dropped,
-        }
-    }
-
-    /// Whether a quarter of the queue waits for the reader.
-    pub(super) fn is_behind(&self) -> bool {
-        self.outbox.waiting() > self.backlog.limit / 4
-    }
-
-    /// Whether no more than an eighth of it waits.
-    pub(super) fn has_caught_up(&self) -> bool {
-        self.outbox.waiting() <= self.backlog.limit / 8
-    }
-
-    /// The core has been told of the overflow: what it writes now is the goodbye.
-    pub(super) fn begin_farewell(&mut self) {
-        self.state = LinkState::Farewell;
-    }
-}
-
 /// What all applications' connections share.
 #[derive(Debug)]
 pub(super) struct CtiShell {
     pub(super) queue: Queue,
     pub(super) limits: Arc<ArcSwap<Limits>>,
     pub(super) counters: Arc<Counters>,
+    pub(super) door: Arc<Door>,
     pub(super) tls: SharedTls,
     pub(super) handshakes: Handshakes,
     pub(super) patience: Patience,
@@ -162,10 +65,12 @@ pub(super) struct CtiShell {
 }
 
 impl CtiShell {
+    #[allow(clippy::too_many_arguments)] // what all of them share
     pub(super) fn new(
         queue: Queue,
         limits: Arc<ArcSwap<Limits>>,
         counters: Arc<Counters>,
+        door: Arc<Door>,
         tls: SharedTls,
         alive: Alive,
         patience: Patience,
@@ -175,6 +80,7 @@ impl CtiShell {
             queue,
             limits,
             counters,
+            door,
             tls,
             handshakes,
             patience,
@@ -184,6 +90,11 @@ impl CtiShell {
             long_messages: Arc::new(Semaphore::new(LONG_LINES)),
             last_connection: AtomicU64::new(0),
         }
+    }
+
+    /// Whether a new connection is within its address' share.
+    pub(super) fn knock(&self, listener: Listener, from: IpAddr) -> bool {
+        self.door.knock(listener, from)
     }
 
     /// A place for one more application, whatever its transport.
@@ -236,8 +147,7 @@ impl CtiShell {
             reserve: FAREWELL_FRAMES,
         };
         let (outbox, pending) = outbox(capacity);
-        let backlog = Backlog { limit: limits.session_queue_events, ..Backlog::default() };
-        let link = CtiLink { connection, peer, transport, outbox, backlog, state: LinkState::Writing };
+        let link = CtiLink::new(connection, peer, transport, outbox, limits.session_queue_events);
         self.queue.send(Event::CtiOpened(link)).await?;
         Ok((connection, pending))
     }
@@ -349,7 +259,8 @@ pub(super) enum ReadEnd {
 /// NDJSON over plain TCP.
 pub(super) async fn listen_plain(listener: TcpListener, shell: Arc<CtiShell>) {
     let counters = Arc::clone(&shell.counters);
-    tls::accept(listener, counters, |stream, peer| {
+    let knock = |from| shell.knock(Listener::Cti, from);
+    tls::accept(listener, counters, knock, |stream, peer| {
         if let Some(place) = shell.take_place() {
             tokio::spawn(serve(Arc::clone(&shell), stream, peer, CtiTransport::Plain, place));
         }
@@ -360,7 +271,8 @@ pub(super) async fn listen_plain(listener: TcpListener, shell: Arc<CtiShell>) {
 /// NDJSON over TLS.
 pub(super) async fn listen_tls(listener: TcpListener, shell: Arc<CtiShell>) {
     let counters = Arc::clone(&shell.counters);
-    tls::accept(listener, counters, |stream, peer| {
+    let knock = |from| shell.knock(Listener::Cti, from);
+    tls::accept(listener, counters, knock, |stream, peer| {
         let Some(handshake) = shell.take_handshake(peer) else { return shell.counters.cti_refused.add() };
         if let Some(place) = shell.take_place() {
             tokio::spawn(serve_tls(Arc::clone(&shell), stream, peer, handshake, place));
@@ -472,24 +384,4 @@ pub(super) async fn linger<R: AsyncRead + Unpin>(reader: &mut R) {
     };
     // An elapsed limit is as good an end as the peer's.
     let _ = tokio::time::timeout(FLUSH_LIMIT, forget).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Backlog;
-
-    #[test]
-    fn what_came_in_one_step_to_an_empty_queue_is_excused_until_it_is_written() {
-        let mut backlog = Backlog { limit: 10, ..Backlog::default() };
-        for waiting in 0..100 {
-            assert_eq!(backlog.limit(1, waiting), usize::MAX);
-            backlog.queued();
-        }
-        assert_eq!(backlog.limit(2, 100), 110, "all of it still waits");
-        assert_eq!(backlog.limit(3, 40), 50);
-        backlog.queued();
-        assert_eq!(backlog.limit(4, 11), 20, "the newest is not excused");
-        assert_eq!(backlog.limit(5, 1), 10);
-        assert_eq!(backlog.limit(6, 0), usize::MAX, "a new step, an empty queue");
-    }
 }

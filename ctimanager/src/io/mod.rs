@@ -10,7 +10,9 @@ mod certificates;
 mod control;
 mod counters;
 mod cti;
+mod limits;
 mod logging;
+mod lookup;
 mod metrics;
 mod outbox;
 mod owner;
@@ -34,13 +36,11 @@ pub use certificates::{
 };
 pub use control::{Answer, Request};
 pub use counters::Counters;
+pub use limits::{Limits, Patience};
 pub use logging::{LogFormat, Logging, USUAL_LOG, report_panics, start_logging};
 pub use registrations::{read_journal, write_journal};
-pub use reload::FileReload;
-pub use run::{
-    Keeping, KeptRegistrations, Limits, Patience, Reload, Reloaded, Running, Setup, StopCause,
-    raise_file_limit, start,
-};
+pub use reload::{FileReload, Reload, Reloaded};
+pub use run::{Keeping, KeptRegistrations, Running, Setup, StopCause, raise_file_limit, start};
 pub use start::{Launch, RunOptions, StartError, listen, run, run_core};
 pub use tls::{SipPeers, TlsConfigs};
 pub use unix::Address as UnixAddress;

@@ -1,7 +1,7 @@
 //! The owner task: takes inputs in batches, drives the core, carries out what it decides.
 
 use super::counters::Counters;
-use super::cti::{CtiLink, Written};
+use super::cti::link::{CtiLink, Written};
 use super::password::Passwords;
 use super::queue::{Event, Lanes, Queued};
 use super::registrations::{self, RegistrationStore};
@@ -35,8 +35,11 @@ struct Turn {
 const KNOWN: Turn = Turn { inputs: 64, time: Duration::MAX, measured: true };
 /// Of all else; a phone waits for no more of them.
 const REST: Turn = Turn { inputs: 64, time: Duration::from_millis(2), measured: true };
-/// Of strangers.
-const STRANGERS: Turn = Turn { inputs: 8, time: Duration::from_micros(500), measured: false };
+/// Of strangers; where more of them wait, they have no other turn for as long as this one took.
+const STRANGERS: Turn = Turn { inputs: 32, time: Duration::from_micros(500), measured: false };
+/// So long the owner works without a pause; then the tasks that wait for its thread have theirs, those that read the
+/// sockets among them.
+const SLICE: Duration = Duration::from_millis(1);
 /// Administrators' questions that wait for their answers at once.
 const MAX_ASKED: usize = 64;
 
@@ -64,6 +67,8 @@ pub(super) struct Owner<C> {
 struct Tables {
     cti: HashMap<CtiConnection, CtiLink>,
     asked: HashMap<AdminToken, oneshot::Sender<Answer>>,
+    /// Who waits for his configuration to be in force; one at a time.
+    reloading: VecDeque<oneshot::Sender<()>>,
     last_token: u64,
     /// Counts what the core was told.
     step: u64,
@@ -107,6 +112,9 @@ impl<C: Core> Owner<C> {
     /// Runs until the core says [`Output::Stopped`] and nothing waits for the store any more. Neither queue can end before: the owner's own parts hold senders.
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         let mut alarm = AlarmClock::new();
+        let mut slice = now();
+        // Until then strangers have had their part of the owner's time.
+        let mut strangers_at: Option<Instant> = None;
         loop {
             self.fire_due();
             let waits = self.gate.as_ref().is_some_and(|gate| !gate.is_empty());
@@ -116,15 +124,18 @@ impl<C: Core> Owner<C> {
             let patience = self.gate.as_ref().and_then(Gate::deadline);
             let answers = self.registrations.as_ref().and_then(RegistrationStore::deadline);
             let door = self.sip.door().next_timeout();
-            alarm.set([self.core.next_timeout(), patience, answers, door].into_iter().flatten().min());
+            let timeouts = [self.core.next_timeout(), patience, answers, door, strangers_at];
+            alarm.set(timeouts.into_iter().flatten().min());
+            let open = strangers_at.is_none();
+            let mut stranger = None;
             let lanes = &mut inlets.sip;
             tokio::select! {
                 // The order is drawn anew each time, so neither queue can starve the other.
                 Some(first) = lanes.known_datagrams.recv() => self.one(first, KNOWN.measured),
                 Some(first) = lanes.known_streams.recv() => self.one(first, KNOWN.measured),
                 Some(first) = inlets.rest.recv() => self.one(first, REST.measured),
-                Some(first) = lanes.datagrams.recv() => self.one(first, STRANGERS.measured),
-                Some(first) = lanes.streams.recv() => self.one(first, STRANGERS.measured),
+                first @ Some(_) = lanes.datagrams.recv(), if open => stranger = first,
+                first @ Some(_) = lanes.streams.recv(), if open => stranger = first,
                 news = news(&mut inlets.progress) => self.store_says(&news),
                 () = written(&mut inlets.written) => {}
                 () = alarm.rings() => {}
@@ -133,8 +144,14 @@ impl<C: Core> Owner<C> {
             self.take(&mut lanes.known_datagrams, KNOWN);
             self.take(&mut lanes.known_streams, KNOWN);
             self.take(&mut inlets.rest, REST);
-            self.take(&mut lanes.datagrams, STRANGERS);
-            self.take(&mut lanes.streams, STRANGERS);
+            strangers_at = strangers_at.filter(|at| *at > now());
+            if strangers_at.is_none() {
+                strangers_at = self.take_strangers(lanes, stranger);
+            }
+            if now().saturating_duration_since(slice) >= SLICE {
+                tokio::task::yield_now().await;
+                slice = now();
+            }
         }
     }
 
@@ -146,6 +163,23 @@ impl<C: Core> Owner<C> {
             }
         }
         self.event(queued.event);
+    }
+
+    /// A turn of strangers, with the first of them where it was waited for; when they may have the next one, if more wait.
+    fn take_strangers(
+        &mut self,
+        lanes: &mut Lanes<mpsc::Receiver<Queued>>,
+        first: Option<Queued>,
+    ) -> Option<Instant> {
+        let begun = now();
+        if let Some(first) = first {
+            self.one(first, STRANGERS.measured);
+        }
+        self.take(&mut lanes.datagrams, STRANGERS);
+        self.take(&mut lanes.streams, STRANGERS);
+        let more = !lanes.datagrams.is_empty() || !lanes.streams.is_empty();
+        let done = now();
+        more.then(|| done + done.saturating_duration_since(begun))
     }
 
     /// What waits, for one turn.
@@ -233,8 +267,10 @@ impl<C: Core> Owner<C> {
                 self.feed(Input::CtiOpened { connection, peer, transport });
             }
             Event::Admin(request, answer) => self.ask(request, answer),
-            // Whoever waited may have gone.
-            Event::Reached(asker) => drop(asker.send(())),
+            Event::Configure(switch, asker) => {
+                self.tables.reloading.push_back(asker);
+                self.feed(Input::Configure(switch));
+            }
         }
     }
 
@@ -250,6 +286,7 @@ impl<C: Core> Owner<C> {
             Input::CtiClosed(connection) => self.tables.cti.remove(connection).is_some(),
             Input::Sip { hop, .. } => hop.connection.is_none_or(|id| self.sip.is_open(id)),
             Input::SipCertified(connection, _) => self.sip.is_open(*connection),
+            Input::SipWhose { hop, .. } => hop.connection.is_some_and(|id| self.sip.is_open(id)),
             Input::SipClosed(_) | Input::SipUnreachable(_) | Input::SipUndelivered { .. } => true,
             Input::CtiOpened { .. } | Input::CtiOverflow(_) => true,
             Input::Configure(_) | Input::Admin(..) | Input::Pressure(_) | Input::Stop | Input::Timeout => {
@@ -352,6 +389,8 @@ impl<C: Core> Owner<C> {
             Output::SipConnect(hop) => self.sip.open(hop),
             Output::SipShares(rows) => self.sip.door().set(&rows),
             Output::SipKnown { hop, who, until } => self.sip.door().learn(&hop, who, until),
+            Output::Met(address) => self.sip.door().met(address),
+            Output::Named(addresses) => self.sip.door().named(addresses),
             Output::SipClose(id) => {
                 if let Some(closed) = self.sip.close(id) {
                     self.tables.feedback.push_back(Input::SipClosed(closed));
@@ -380,9 +419,19 @@ impl<C: Core> Owner<C> {
                     let _ = asker.send(answer);
                 }
             }
+            Output::InForce => {
+                if let Some(asker) = self.tables.reloading.pop_front() {
+                    // Whoever waited may have gone.
+                    let _ = asker.send(());
+                }
+            }
             Output::Report(report) => {
                 self.counters.report(&report);
                 report::log(&report);
+            }
+            Output::Transition { transition, .. } => {
+                self.counters.transition(&transition);
+                report::transition(&transition);
             }
             Output::Audit(record) => report::audit(&record),
             // Nothing waits for it: what it holds is of no use to anybody.

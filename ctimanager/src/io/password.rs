@@ -1,9 +1,9 @@
 //! Passwords are verified on threads of their own, few and of the lowest priority: each check costs tens of milliseconds
 //! of a core by design, and calls need the cores more.
 
+use super::limits::Limits;
 use super::places::{Place, Places};
 use super::queue::Queue;
-use super::run::Limits;
 use crate::node::{CtiConnection, Input};
 use arc_swap::ArcSwap;
 use security::Secret;

@@ -1,10 +1,9 @@
 //! The bounded queues into the owner: SIP's four lanes, and all else.
 
-use super::cti::CtiLink;
+use super::cti::link::CtiLink;
 use super::now;
 use super::outbox::Outbox;
-use super::sip::Sender;
-use crate::node::{AdminRequest, Input};
+use crate::node::{AdminRequest, Input, Switch};
 use serde_json::Value;
 use sip::Hop;
 use sip::port::ConnectionId;
@@ -27,10 +26,10 @@ pub(super) enum Event {
     SipEnded { hop: Hop, id: ConnectionId },
     /// An application connected.
     CtiOpened(CtiLink),
+    /// A configuration for the core; the asker is told when it is in force.
+    Configure(Box<Switch>, oneshot::Sender<()>),
     /// An administrator asks; the answer goes back the same way.
     Admin(AdminRequest, oneshot::Sender<Result<Value, String>>),
-    /// Tells the asker that all that was queued before has been handled.
-    Reached(oneshot::Sender<()>),
 }
 
 /// An event and when it came in.
@@ -59,6 +58,15 @@ pub(super) fn queue(inputs: usize, large_bytes: usize) -> (Queue, mpsc::Receiver
     let (events, waiting) = mpsc::channel(inputs);
     let large_bytes = large_bytes.min(Semaphore::MAX_PERMITS);
     (Queue { events, large: Arc::new(Semaphore::new(large_bytes)), large_bytes }, waiting)
+}
+
+/// Who a message comes from, as far as its way tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// A phone or a trunk that has proved itself on this way.
+    Known,
+    /// Anybody.
+    Stranger,
 }
 
 /// SIP's lanes: the known before strangers, and neither datagrams nor streams in the way of the other.
@@ -163,7 +171,7 @@ fn size(event: &Event) -> usize {
         Event::Input(Input::Sip { bytes, .. } | Input::CtiFrame(_, bytes)) => bytes.len(),
         Event::Input(_) => 0,
         Event::SipOpened { .. } | Event::SipEnded { .. } | Event::CtiOpened(_) => 0,
-        Event::Admin(..) | Event::Reached(_) => 0,
+        Event::Admin(..) | Event::Configure(..) => 0,
     }
 }
 

@@ -7,6 +7,7 @@
 //! one life needs no more is left out when the next one begins, and whenever the file has grown to several times of what it
 //! says.
 
+use super::counters::Counters;
 use super::queue::Queue;
 use super::{Core, now, report, wall};
 use crate::node::registrations::{Registration, RegistrationNews, RegistrationRecord};
@@ -73,7 +74,7 @@ struct Found {
 
 /// Reads what the earlier life left and gives it to the core; what is not to be kept any more is left out. `None`: nothing
 /// can be kept here, and the log has why.
-pub(super) fn begin<C: Core>(core: &mut C, folder: &Path) -> Option<Journal> {
+pub(super) fn begin<C: Core>(core: &mut C, counters: &Counters, folder: &Path) -> Option<Journal> {
     let opened = lock(folder).and_then(|lock| Ok((lock, read(&folder.join("registrations"))?)));
     let (lock, found) = match opened {
         Ok(opened) => opened,
@@ -83,7 +84,7 @@ pub(super) fn begin<C: Core>(core: &mut C, folder: &Path) -> Option<Journal> {
         }
     };
     let kept = found.live.iter().map(|(id, (_, registration))| (*id, registration.clone())).collect();
-    let records = tell(core, RegistrationNews::Restored(kept, found.damage));
+    let records = tell(core, counters, RegistrationNews::Restored(kept, found.damage));
     let live: BTreeMap<u64, String> = found.live.into_iter().map(|(id, (line, _))| (id, line)).collect();
     let live_bytes = live.values().map(String::len).sum();
     let folder = folder.to_owned();
@@ -94,7 +95,7 @@ pub(super) fn begin<C: Core>(core: &mut C, folder: &Path) -> Option<Journal> {
 }
 
 /// Before the owner runs there is nobody to be told but administrators.
-fn tell<C: Core>(core: &mut C, news: RegistrationNews) -> Vec<RegistrationRecord> {
+fn tell<C: Core>(core: &mut C, counters: &Counters, news: RegistrationNews) -> Vec<RegistrationRecord> {
     let mut outputs = Vec::new();
     core.handle(now(), wall(), Input::Registrations(news), &mut outputs);
     let mut records = Vec::new();
@@ -102,6 +103,10 @@ fn tell<C: Core>(core: &mut C, news: RegistrationNews) -> Vec<RegistrationRecord
         match output {
             Output::Registrations(said) => records.extend(said),
             Output::Report(report) => report::log(&report),
+            Output::Transition { transition, .. } => {
+                counters.transition(&transition);
+                report::transition(&transition);
+            }
             Output::Audit(record) => report::audit(&record),
             other => error!(?other, "a core that knows nobody yet wants to speak"),
         }

@@ -1,14 +1,55 @@
 //! Reading the configuration again: parse, check, find what would need a restart, and hand over the rest.
 
 use super::certificates;
-use super::run::{NotReloaded, Reload, Reloaded};
-use super::start::{limits, lines, look_up_trunks};
+use super::limits::Limits;
+use super::lookup::look_up_trunks;
+use super::queue::{Event, Queue};
+use super::report::Orderer;
 use super::tls::TlsConfigs;
-use crate::config::{self, Config, Listener, Mistake};
+use crate::config::{self, Config, Listener, Mistake, lines};
 use crate::node::{Settings, Surroundings, Switch};
+use arc_swap::ArcSwap;
+use security::audit::Outcome;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tracing::warn;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error, info, warn};
+
+/// What a reload brings.
+pub struct Reloaded {
+    /// For the core.
+    pub switch: Box<Switch>,
+    /// For new connections.
+    pub tls: TlsConfigs,
+    /// For new connections.
+    pub limits: Limits,
+}
+
+/// Reads the configuration again. It may block: it runs on a thread of its own.
+pub trait Reload: Send + 'static {
+    /// What is new.
+    ///
+    /// # Errors
+    /// When the configuration is bad or would need a restart; nothing changes then.
+    fn reload(&mut self) -> Result<Reloaded, NotReloaded>;
+}
+
+/// Why a configuration was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReloaded {
+    /// All that is wrong with it, in words for the administrator.
+    pub told: String,
+    /// The same for the log: without what the file says, for that may be people's numbers.
+    pub logged: String,
+}
+
+impl<T: Into<String>> From<T> for NotReloaded {
+    /// Words that hold nothing of the file.
+    fn from(what: T) -> Self {
+        let told = what.into();
+        Self { logged: told.clone(), told }
+    }
+}
 
 /// A configuration file and what of it can't change while the node runs.
 #[derive(Clone, Debug)]
@@ -62,7 +103,7 @@ impl Reload for FileReload {
         let settings = Arc::new(Settings::of(&config, node, &self.surroundings));
         let before = self.in_force.replace(Arc::clone(&settings)).unwrap_or_else(|| Arc::clone(&settings));
         let switch = Box::new(Switch::between(&before, settings));
-        Ok(Reloaded { switch, tls, limits: limits(&config) })
+        Ok(Reloaded { switch, tls, limits: Limits::of(&config) })
     }
 }
 
@@ -135,4 +176,72 @@ fn differences(before: &[(String, String)], after: &[(String, String)]) -> Vec<S
         .filter(|((_, old), (_, new))| old != new)
         .map(|((path, old), (_, new))| format!("{path} ({old} → {new})"))
         .collect()
+}
+
+/// An order to reload; the answer goes back to whoever gave it.
+#[derive(Debug)]
+pub(super) struct ReloadOrder {
+    pub(super) by: Orderer,
+    pub(super) answer: oneshot::Sender<Result<(), String>>,
+}
+
+/// Carries out one order after the other.
+pub(super) async fn reload_on_order(
+    mut reload: Option<Box<dyn Reload>>,
+    mut orders: mpsc::Receiver<ReloadOrder>,
+    queue: Queue,
+    tls: Arc<ArcSwap<TlsConfigs>>,
+    limits: Arc<ArcSwap<Limits>>,
+) {
+    while let Some(order) = orders.recv().await {
+        let Some(mut reader) = reload.take() else {
+            let _ = order.answer.send(Err("this node has no configuration file to read again".into()));
+            continue;
+        };
+        let read = tokio::task::spawn_blocking(move || {
+            let result = reader.reload();
+            (reader, result)
+        });
+        let result = match read.await {
+            Ok((reader, result)) => {
+                reload = Some(reader);
+                result
+            }
+            Err(_) => Err("reading the configuration failed unexpectedly; restart to change it".into()),
+        };
+        let result = match result {
+            Ok(new) => apply(new, &queue, &tls, &limits).await.map_err(NotReloaded::from),
+            Err(what) => Err(what),
+        };
+        let rule = "checked configuration".to_owned();
+        let outcome = match &result {
+            Ok(()) => {
+                info!("configuration reloaded");
+                Outcome::Allowed(rule)
+            }
+            Err(what) => {
+                error!("configuration not reloaded: {}", what.logged);
+                debug!("configuration not reloaded: {}", what.told);
+                Outcome::Refused { symbol: "CONFIGURATION_REFUSED", rule }
+            }
+        };
+        super::report::audit_order(order.by, "reload", outcome);
+        // SIGHUP waits for no answer.
+        let _ = order.answer.send(result.map_err(|what| what.told));
+    }
+}
+
+async fn apply(
+    new: Reloaded,
+    queue: &Queue,
+    tls: &ArcSwap<TlsConfigs>,
+    limits: &ArcSwap<Limits>,
+) -> Result<(), String> {
+    const STOPPING: &str = "the node is stopping";
+    let (asker, in_force) = oneshot::channel();
+    queue.send(Event::Configure(new.switch, asker)).await.map_err(|_| STOPPING)?;
+    in_force.await.map_err(|_| STOPPING)?;
+    tls.store(Arc::new(new.tls));
+    limits.store(Arc::new(new.limits));
+    Ok(())
 }

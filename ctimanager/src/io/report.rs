@@ -2,6 +2,8 @@
 
 use super::wall;
 use crate::node::{Report, Severity};
+use device_model::Transition;
+use device_model::transitions::{Place, What};
 use security::audit::{AuditRecord, Outcome};
 use std::fmt::{self, Write as _};
 use tracing::{debug, error, info, warn};
@@ -18,6 +20,12 @@ pub(super) fn log(report: &Report) {
         Severity::Informational => info!(target: "ctimanager", "{name} {parameters}"),
         Severity::Debug => debug!(target: "ctimanager", "{name} {parameters}"),
     }
+}
+
+/// Writes a change of state, with the number of its line, which stands at DEBUG alone. Nothing is formatted when nobody
+/// listens.
+pub(super) fn transition(record: &Transition) {
+    debug!(target: "ctimanager::transitions", "{record}{}", Number(&record.what));
 }
 
 /// Writes one line of the audit log. It has a target of its own, so that it can be kept apart and switched on alone.
@@ -41,6 +49,21 @@ pub(super) fn audit_order(by: Orderer, action: &'static str, outcome: Outcome) {
         Orderer::Signal => "SIGHUP".to_owned(),
     };
     audit(&AuditRecord { at: wall(), user: user.as_str().into(), peer: None, action, device: None, outcome });
+}
+
+struct Number<'a>(&'a What);
+
+impl fmt::Display for Number<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            What::Leg { place: Place::Line { dn, .. }, .. } => write!(f, " line={}", dn.reveal()),
+            What::Leg { place: Place::Trunk(_), .. }
+            | What::Call(..)
+            | What::Device(..)
+            | What::Devices(..)
+            | What::Session(..) => Ok(()),
+        }
+    }
 }
 
 struct Parameters<'a>(&'a [(&'static str, String)]);

@@ -4,138 +4,34 @@ use super::bind::{Bound, Listen};
 use super::control::{self, ControlShell};
 use super::counters::Counters;
 use super::cti::{self, CtiShell};
+use super::limits::{Alive, Limits, Patience};
 use super::owner::{Inlets, Owner};
 use super::password::Passwords;
 use super::queue::{Event, Queue, lanes, queue};
 use super::registrations::{Journal, RegistrationStore};
+use super::reload::{Reload, ReloadOrder, reload_on_order};
 use super::report::Orderer;
-use super::sip::{self, Door, SipContext, SipShell};
+use super::sip::{self, SipContext, SipShell};
 use super::store::Progress;
 use super::store::gate::Gate;
 use super::tls::TlsConfigs;
 use super::web::{self, Readiness, WebShell};
 use super::{Core, Tap};
-use crate::node::{Input, Switch};
+use crate::node::Input;
 use arc_swap::ArcSwap;
-use security::audit::Outcome;
 use security::shares::Share;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{debug, error, info};
+use tracing::{error, info};
 
 /// How long the core may take to end its calls.
-const STOP_LIMIT: Duration = Duration::from_secs(3);
+const STOP_LIMIT: Duration = Duration::from_secs(4);
 /// How long connections may take after it to write their last.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(1_500);
 /// Reloads that wait.
 const MAX_RELOADS: usize = 4;
-
-/// The bounds of the shell that the configuration sets; a reload exchanges them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Applications with an open provider. The core refuses more; the shell needs it to bound its connections.
-    pub max_cti_connections: usize,
-    /// Applications' connections beyond those, and TLS handshakes at once.
-    pub max_unopened_connections: usize,
-    /// Of those handshakes, the ones of one address.
-    pub max_unopened_connections_per_address: usize,
-    /// Passwords that wait to be verified.
-    pub max_waiting_passwords: usize,
-    /// Threads that verify them; fixed at the start.
-    pub password_threads: usize,
-    /// Inputs in each of the two queues; fixed at the start.
-    pub input_queue: usize,
-    /// The bytes of large ones among them; fixed at the start.
-    pub input_queue_bytes: usize,
-    /// SIP connections.
-    pub max_sip_connections: usize,
-    /// SIP connections that are being made, handshakes included.
-    pub max_sip_connecting: usize,
-    /// How long a SIP connection may be without a message; longer than the longest registration, since a phone is called on
-    /// the connection on which it registered.
-    pub sip_idle: Duration,
-    /// HTTP connections, WebSockets not counted.
-    pub max_web_connections: usize,
-    /// Those of one address.
-    pub max_web_connections_per_address: usize,
-    /// Bytes of an application's line or message.
-    pub max_line_bytes: usize,
-    /// Frames that may wait for a slow reader.
-    pub session_queue_events: usize,
-    /// Frames of a resumed session's log, which are not the reader's fault and may wait on top of those.
-    pub session_log_events: usize,
-    /// The bytes of the log; the frames that wait may have twice as many.
-    pub session_log_bytes: usize,
-}
-
-/// How long the shell waits for its peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// For a TLS handshake that a peer began; 10 s.
-    pub handshake: Duration,
-    /// For a SIP connection of our own to be made, its TLS handshake included; 5 s.
-    pub sip_connect: Duration,
-    /// For a SIP message that has begun on a stream to be whole, and for the first of a connection to come; 30 s.
-    pub sip_message: Duration,
-    /// For the head of an HTTP request to be whole, counted from the handshake or from the answer before; 5 s.
-    pub http_head: Duration,
-    /// For all that an HTTP connection does; 60 s.
-    pub http_life: Duration,
-    /// For somebody who has connected to prove that he is a phone or a trunk; 10 s.
-    pub sip_stranger: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(10),
-            sip_connect: Duration::from_secs(5),
-            sip_message: Duration::from_secs(30),
-            http_head: Duration::from_secs(5),
-            http_life: Duration::from_secs(60),
-            sip_stranger: Duration::from_secs(10),
-        }
-    }
-}
-
-/// What a reload brings.
-pub struct Reloaded {
-    /// For the core.
-    pub switch: Box<Switch>,
-    /// For new connections.
-    pub tls: TlsConfigs,
-    /// For new connections.
-    pub limits: Limits,
-}
-
-/// Reads the configuration again. It may block: it runs on a thread of its own.
-pub trait Reload: Send + 'static {
-    /// What is new.
-    ///
-    /// # Errors
-    /// When the configuration is bad or would need a restart; nothing changes then.
-    fn reload(&mut self) -> Result<Reloaded, NotReloaded>;
-}
-
-/// Why a configuration was not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotReloaded {
-    /// All that is wrong with it, in words for the administrator.
-    pub told: String,
-    /// The same for the log: without what the file says, for that may be people's numbers.
-    pub logged: String,
-}
-
-impl<T: Into<String>> From<T> for NotReloaded {
-    /// Words that hold nothing of the file.
-    fn from(what: T) -> Self {
-        let told = what.into();
-        Self { logged: told.clone(), told }
-    }
-}
 
 /// All that a node needs besides its core and its sockets.
 pub struct Setup {
@@ -159,6 +55,8 @@ pub struct Setup {
     pub store: Option<Keeping>,
     /// What keeps the phones' registrations; the core has heard of them already.
     pub registrations: Option<KeptRegistrations>,
+    /// What was counted before it runs, and is from then on.
+    pub counters: Arc<Counters>,
 }
 
 /// The journal of a node's registrations, read and not written yet.
@@ -201,17 +99,6 @@ pub struct Running {
     stop_wanted: mpsc::Receiver<()>,
 }
 
-/// A connection's task holds one for as long as it lives.
-#[derive(Clone, Debug)]
-pub(super) struct Alive(#[allow(dead_code, reason = "held for its drop")] mpsc::Sender<()>);
-
-impl Alive {
-    /// For connections whose end nobody waits for.
-    pub(super) fn of_nobody() -> Self {
-        Self(mpsc::channel(1).0)
-    }
-}
-
 /// Tasks that end with the node.
 #[derive(Debug, Default)]
 struct Tasks(JoinSet<()>);
@@ -239,11 +126,10 @@ impl Tasks {
 /// Starts reading the sockets.
 #[must_use]
 pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
-    let counters = Arc::new(Counters::default());
+    let counters = setup.counters;
     let tls = Arc::new(ArcSwap::from_pointee(setup.tls));
     let limits = Arc::new(ArcSwap::from_pointee(setup.limits));
-    let (alive, last_words) = mpsc::channel(1);
-    let alive = Alive(alive);
+    let (alive, last_words) = Alive::new();
     let (inputs, bytes) = (setup.limits.input_queue, setup.limits.input_queue_bytes);
     let (sip_lanes, sip_inlet) = lanes(inputs, bytes);
     let (rest_queue, rest_inlet) = queue(inputs, bytes);
@@ -261,13 +147,14 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
         rest_queue.clone(),
         Arc::clone(&limits),
         Arc::clone(&counters),
+        Arc::clone(&sip_context.door),
         Arc::clone(&tls),
         alive.clone(),
         setup.patience,
     ));
     sip_context.door.set(&setup.shares);
     let sip_shell = start_sip(&mut bound, &sip_context, &mut tasks);
-    let readiness = start_cti_and_web(&mut bound, &cti_shell, &sip_context.door, &mut tasks);
+    let readiness = start_cti_and_web(&mut bound, &cti_shell, &mut tasks);
 
     let passwords = Passwords::new(rest_queue.clone(), setup.limits.password_threads, Arc::clone(&limits));
     let (gate, progress) = setup.store.map(|keeping| (keeping.gate, keeping.progress)).unzip();
@@ -299,8 +186,8 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
 fn start_sip(bound: &mut Bound, context: &Arc<SipContext>, tasks: &mut Tasks) -> SipShell {
     let addresses = &bound.addresses;
     let mut udp = Vec::new();
-    for (socket, local) in bound.sip_udp.drain(..).zip(&addresses.sip_udp) {
-        udp.push(sip::listen_udp(socket, *local, context, &mut |task| tasks.spawn(task)));
+    for (sockets, local) in bound.sip_udp.drain(..).zip(&addresses.sip_udp) {
+        udp.push(sip::listen_udp(sockets, *local, context, &mut |task| tasks.spawn(task)));
     }
     for (listener, local) in bound.sip_tcp.drain(..).zip(&addresses.sip_tcp) {
         tasks.spawn(sip::listen_tcp(listener, *local, Arc::clone(context)));
@@ -311,12 +198,7 @@ fn start_sip(bound: &mut Bound, context: &Arc<SipContext>, tasks: &mut Tasks) ->
     SipShell::new(Arc::clone(context), udp)
 }
 
-fn start_cti_and_web(
-    bound: &mut Bound,
-    shell: &Arc<CtiShell>,
-    door: &Arc<Door>,
-    tasks: &mut Tasks,
-) -> Arc<Readiness> {
+fn start_cti_and_web(bound: &mut Bound, shell: &Arc<CtiShell>, tasks: &mut Tasks) -> Arc<Readiness> {
     let readiness = Arc::new(Readiness::default());
     for listener in bound.cti_plain.drain(..) {
         tasks.spawn(cti::listen_plain(listener, Arc::clone(shell)));
@@ -324,7 +206,7 @@ fn start_cti_and_web(
     for listener in bound.cti_tls.drain(..) {
         tasks.spawn(cti::listen_tls(listener, Arc::clone(shell)));
     }
-    let web = Arc::new(WebShell::new(Arc::clone(shell), Arc::clone(&readiness), Arc::clone(door)));
+    let web = Arc::new(WebShell::new(Arc::clone(shell), Arc::clone(&readiness)));
     for listener in bound.web.drain(..) {
         tasks.spawn(web::listen(listener, Arc::clone(&web)));
     }
@@ -361,7 +243,7 @@ impl Running {
         }
     }
 
-    /// Ends in order: calls are ended, applications told, connections closed. Takes no more than about 5 s.
+    /// Ends in order: calls are ended, applications told, connections closed. Takes no more than about 6 s.
     pub async fn stop(mut self) -> StopCause {
         self.readiness.set_stopping();
         let ended = async {
@@ -401,73 +283,6 @@ impl Drop for Running {
     }
 }
 
-/// An order to reload; the answer goes back to whoever gave it.
-#[derive(Debug)]
-pub(super) struct ReloadOrder {
-    pub(super) by: Orderer,
-    pub(super) answer: oneshot::Sender<Result<(), String>>,
-}
-
-async fn reload_on_order(
-    mut reload: Option<Box<dyn Reload>>,
-    mut orders: mpsc::Receiver<ReloadOrder>,
-    queue: Queue,
-    tls: Arc<ArcSwap<TlsConfigs>>,
-    limits: Arc<ArcSwap<Limits>>,
-) {
-    while let Some(order) = orders.recv().await {
-        let Some(mut reader) = reload.take() else {
-            let _ = order.answer.send(Err("this node has no configuration file to read again".into()));
-            continue;
-        };
-        let read = tokio::task::spawn_blocking(move || {
-            let result = reader.reload();
-            (reader, result)
-        });
-        let result = match read.await {
-            Ok((reader, result)) => {
-                reload = Some(reader);
-                result
-            }
-            Err(_) => Err("reading the configuration failed unexpectedly; restart to change it".into()),
-        };
-        let result = match result {
-            Ok(new) => apply(new, &queue, &tls, &limits).await.map_err(NotReloaded::from),
-            Err(what) => Err(what),
-        };
-        let rule = "checked configuration".to_owned();
-        let outcome = match &result {
-            Ok(()) => {
-                info!("configuration reloaded");
-                Outcome::Allowed(rule)
-            }
-            Err(what) => {
-                error!("configuration not reloaded: {}", what.logged);
-                debug!("configuration not reloaded: {}", what.told);
-                Outcome::Refused { symbol: "CONFIGURATION_REFUSED", rule }
-            }
-        };
-        super::report::audit_order(order.by, "reload", outcome);
-        // SIGHUP waits for no answer.
-        let _ = order.answer.send(result.map_err(|what| what.told));
-    }
-}
-
-async fn apply(
-    new: Reloaded,
-    queue: &Queue,
-    tls: &ArcSwap<TlsConfigs>,
-    limits: &ArcSwap<Limits>,
-) -> Result<(), String> {
-    const STOPPING: &str = "the node is stopping";
-    let (reached, applied) = oneshot::channel();
-    queue.send(Event::Input(Input::Configure(new.switch))).await.map_err(|_| STOPPING)?;
-    tls.store(Arc::new(new.tls));
-    limits.store(Arc::new(new.limits));
-    queue.send(Event::Reached(reached)).await.map_err(|_| STOPPING)?;
-    applied.await.map_err(|_| STOPPING.into())
-}
-
 async fn watch_signals(stop: mpsc::Sender<()>, reloads: mpsc::Sender<ReloadOrder>) {
     use tokio::signal::unix::{SignalKind, signal};
     let signals =
@@ -503,6 +318,3 @@ pub fn raise_file_limit() -> Option<u64> {
     }
     getrlimit(Resource::Nofile).current
 }
-
-/// A boxed task, for code that spawns on behalf of others.
-pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -2,24 +2,25 @@
 
 use super::bind::{BindError, Bound, Listen, bind};
 use super::certificates::{self, CertificateError};
+use super::counters::Counters;
+use super::limits::{Limits, Patience};
+use super::lookup::{addresses_of, look_up_trunks};
 use super::registrations;
-use super::reload::FileReload;
-use super::run::{
-    Keeping, KeptRegistrations, Limits, Patience, Reload, Running, Setup, raise_file_limit, start,
-};
+use super::reload::{FileReload, Reload};
+use super::run::{Keeping, KeptRegistrations, Running, Setup, raise_file_limit, start};
 use super::store::{self, SessionFile};
 use super::{Core, Tap, TlsConfigs, wall};
-use crate::config::{self, Config, Listener, Mistake};
+use crate::config::{self, Config, Listener, Mistake, lines};
 use crate::node::{Input, Node, Output, Settings, Surroundings, shares_of};
 use device_model::TrunkName;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tracing::warn;
 
 /// The node is a core.
@@ -49,11 +50,6 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error("the system gives no random numbers")]
     Entropy,
-}
-
-/// One mistake a line.
-pub(super) fn lines(mistakes: &[Mistake]) -> String {
-    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// A node from files: what `ctimanager run` was told.
@@ -143,7 +139,7 @@ impl Launch {
     async fn start_core<C: Core>(self, core: impl FnOnce(Node) -> C) -> Result<Running, StartError> {
         let files = raise_file_limit();
         let Self { config, node, tls, listen, reload, tap, state, signals } = self;
-        let wanted = files_wanted(&limits(&config));
+        let wanted = files_wanted(&Limits::of(&config));
         if let Some(files) = files.filter(|files| *files < wanted) {
             warn!(files, wanted, "fewer open files are allowed than the configured connections may need");
         }
@@ -174,13 +170,15 @@ impl Launch {
         SysRng.try_fill_bytes(&mut seed).map_err(|_| StartError::Entropy)?;
         let keep = state.clone().filter(|_| config.parameters.persist_sessions);
         let begin = Arc::clone(&settings);
+        let counters = Arc::new(Counters::default());
+        let counting = Arc::clone(&counters);
         let (node_core, store, registrations) =
-            blocking(move || life(begin, seed, state.as_deref(), keep)).await;
+            blocking(move || life(begin, &counting, seed, state.as_deref(), keep)).await;
         let reload = reload.map(|reload| Box::new(reload.within(surroundings, settings)) as Box<dyn Reload>);
         let setup = Setup {
             node: node.name.to_string(),
             tls,
-            limits: limits(&config),
+            limits: Limits::of(&config),
             shares: shares_of(&config.parameters),
             patience: Patience::default(),
             reload,
@@ -188,6 +186,7 @@ impl Launch {
             signals,
             store,
             registrations,
+            counters,
         };
         Ok(start(bound, core(node_core), setup))
     }
@@ -206,37 +205,6 @@ fn files_wanted(limits: &Limits) -> u64 {
     (applications + limits.max_sip_connections + limits.max_web_connections + OWN) as u64
 }
 
-/// The bounds of the shell in a configuration.
-pub(super) fn limits(config: &Config) -> Limits {
-    let parameters = &config.parameters;
-    Limits {
-        max_cti_connections: parameters.max_cti_connections as usize,
-        max_unopened_connections: parameters.max_unopened_connections as usize,
-        max_unopened_connections_per_address: parameters.max_unopened_connections_per_address as usize,
-        max_waiting_passwords: parameters.max_waiting_passwords as usize,
-        password_threads: parameters.password_threads as usize,
-        input_queue: parameters.input_queue as usize,
-        input_queue_bytes: usize::try_from(parameters.input_queue_bytes).unwrap_or(usize::MAX),
-        max_sip_connections: parameters.max_sip_connections as usize,
-        max_sip_connecting: parameters.max_sip_connecting as usize,
-        sip_idle: idle(config),
-        max_web_connections: parameters.max_web_connections as usize,
-        max_web_connections_per_address: parameters.max_web_connections_per_address as usize,
-        max_line_bytes: usize::try_from(parameters.max_line_bytes).unwrap_or(usize::MAX),
-        session_queue_events: parameters.session_queue_events as usize,
-        session_log_events: parameters.session_log_events as usize,
-        session_log_bytes: usize::try_from(parameters.session_log_bytes).unwrap_or(usize::MAX),
-    }
-}
-
-/// How long a SIP connection may be without a message: somewhat longer than any registration, an hour at least.
-fn idle(config: &Config) -> Duration {
-    const LEAST: Duration = Duration::from_secs(3_600);
-    const MORE: Duration = Duration::from_secs(300);
-    let own = config.devices.iter().filter_map(|device| device.registration_expiry_maximum);
-    own.fold(config.parameters.registration_expiry_maximum.max(LEAST), Duration::max) + MORE
-}
-
 /// Where a node listens; host names are looked up.
 ///
 /// # Errors
@@ -251,7 +219,9 @@ fn listen_of(node: &config::Node) -> Result<Listen, StartError> {
         let Some(port) = port.filter(|_| node.listens(listener)) else { return Ok(Vec::new()) };
         let mut found: Vec<SocketAddr> = Vec::new();
         for host in node.addresses.hosts(listener) {
-            for address in addresses_of(host, port)? {
+            for address in addresses_of(host, port)
+                .map_err(|error| StartError::Lookup { host: host.to_string(), error })?
+            {
                 // Two names may mean the same.
                 if !found.contains(&address) {
                     found.push(address);
@@ -272,39 +242,6 @@ fn listen_of(node: &config::Node) -> Result<Listen, StartError> {
     })
 }
 
-/// The address, or all that a name has on this machine.
-fn addresses_of(host: &str, port: u16) -> Result<Vec<SocketAddr>, StartError> {
-    if let Ok(ip) = host.parse() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    let is_here = |ip| UdpSocket::bind((ip, 0)).is_ok();
-    match (look_up(host, port), config::address(host)) {
-        (Ok(found), _) => Ok(on_this_machine(host, found, is_here)),
-        // `localhost` is known without a resolver.
-        (Err(_), Some(ip)) => Ok(vec![SocketAddr::new(ip, port)]),
-        (Err(error), None) => Err(StartError::Lookup { host: host.to_owned(), error }),
-    }
-}
-
-/// A name may have addresses that are another machine's, or of a family that this one hasn't. One at least stays: that it
-/// can't be had is told where it is listened on.
-fn on_this_machine(
-    host: &str,
-    mut found: Vec<SocketAddr>,
-    is_here: impl Fn(IpAddr) -> bool,
-) -> Vec<SocketAddr> {
-    let (here, elsewhere): (Vec<SocketAddr>, Vec<SocketAddr>) =
-        found.iter().copied().partition(|address| is_here(address.ip()));
-    if here.is_empty() {
-        found.truncate(1);
-        return found;
-    }
-    for address in elsewhere {
-        warn!(%host, address = %address.ip(), "an address of the name is not this machine's; not listened on");
-    }
-    here
-}
-
 fn surroundings(bound: &Bound, resolved: HashMap<TrunkName, SocketAddr>) -> Surroundings {
     let Listen { sip_udp, sip_tcp, sip_tls, cti_tls, cti_plain, web, sip_udp_buffer_bytes, control: _ } =
         &bound.addresses;
@@ -323,33 +260,10 @@ fn surroundings(bound: &Bound, resolved: HashMap<TrunkName, SocketAddr>) -> Surr
     }
 }
 
-/// The addresses of trunks that are configured by name. It blocks. A name without an address is told and left out: its
-/// trunk takes no calls.
-pub(super) fn look_up_trunks(config: &Config) -> HashMap<TrunkName, SocketAddr> {
-    let named = config.trunks.iter().filter(|trunk| trunk.address().is_none());
-    named
-        .filter_map(|trunk| match look_up(&trunk.host, trunk.port) {
-            Ok(found) => Some((trunk.name.clone(), *found.first()?)),
-            Err(error) => {
-                warn!(trunk = %trunk.name, host = %trunk.host, %error, "a trunk's address can't be found");
-                None
-            }
-        })
-        .collect()
-}
-
-/// All addresses of a name, one at least.
-fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let addresses = (host, port).to_socket_addrs()?;
-    // IPv4 first: a phone or trunk that has only that is still the more likely one.
-    let mut addresses: Vec<SocketAddr> = addresses.collect();
-    addresses.sort_by_key(SocketAddr::is_ipv6);
-    if addresses.is_empty() { Err(io::Error::from(io::ErrorKind::NotFound)) } else { Ok(addresses) }
-}
-
 /// A new life of the node; with what its earlier one kept in that folder, if there is one. It blocks.
 fn life(
     settings: Arc<Settings>,
+    counters: &Counters,
     seed: [u8; 32],
     state: Option<&Path>,
     keep: Option<PathBuf>,
@@ -360,9 +274,9 @@ fn life(
     let incarnation = incarnation(state, seed, last);
     let mut core = Node::new(settings, seed, incarnation);
     // Before the sessions, which are told of the phones that are in service.
-    let registrations = state.and_then(|folder| registrations::begin(&mut core, folder));
+    let registrations = state.and_then(|folder| registrations::begin(&mut core, counters, folder));
     let keeping = before.zip(found).map(|((file, folder), found)| {
-        let (gate, progress) = store::begin(&mut core, file, found, incarnation, folder);
+        let (gate, progress) = store::begin(&mut core, counters, file, found, incarnation, folder);
         Keeping { gate, progress }
     });
     let registrations = registrations.map(|mut journal| {
@@ -410,20 +324,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(text: &str) -> SocketAddr {
-        text.parse().expect("an address")
-    }
-
-    #[test]
-    fn of_a_name_those_addresses_are_listened_on_that_the_machine_has() {
-        let found = || vec![at("192.0.2.1:5060"), at("192.0.2.2:5060"), at("[2001:db8::1]:5060")];
-        let of = |is_here: fn(IpAddr) -> bool| on_this_machine("cm1.example.com", found(), is_here);
-        assert_eq!(of(|_| true), found(), "all of both families");
-        assert_eq!(of(|ip| ip.is_ipv4()), [at("192.0.2.1:5060"), at("192.0.2.2:5060")]);
-        assert_eq!(of(|ip| ip.is_ipv6()), [at("[2001:db8::1]:5060")]);
-        assert_eq!(of(|_| false), [at("192.0.2.1:5060")], "which is then told to be somebody else's");
-    }
 
     #[test]
     fn each_life_has_another_number() {

@@ -10,6 +10,7 @@ pub(super) mod gate;
 
 pub(super) use file::{Found, SessionFile};
 
+use super::counters::Counters;
 use super::{Core, now, report, wall};
 use crate::node::kept::{Record, millis};
 use crate::node::{Input, Output};
@@ -252,6 +253,7 @@ impl<K: Keeper> Worker<K> {
 /// nobody has been told anything. Gives the gate for all that follows, and its news.
 pub(super) fn begin<C: Core>(
     core: &mut C,
+    counters: &Counters,
     mut file: SessionFile,
     found: Result<Found, String>,
     incarnation: u32,
@@ -262,13 +264,13 @@ pub(super) fn begin<C: Core>(
         Ok(found) => (found, Ok(())),
         Err(why) => (Found::default(), Err(why)),
     };
-    let records = tell(core, Input::Restored(Box::new(found.kept), found.damage));
+    let records = tell(core, counters, Input::Restored(Box::new(found.kept), found.damage));
     if working.is_ok() {
         working = file.begin().and_then(|()| file.keep(&records, millis(wall())));
     }
     if let Err(why) = &working {
         file.forget();
-        tell(core, Input::StoreLost(why.clone()));
+        tell(core, counters, Input::StoreLost(why.clone()));
     }
     let is_working = working.is_ok();
     let (store, progress) = Store::start(file, working, sessions_of(&records), PACE);
@@ -276,7 +278,7 @@ pub(super) fn begin<C: Core>(
 }
 
 /// Before the owner runs there is nobody but administrators to be told, and the records to be kept.
-fn tell<C: Core>(core: &mut C, input: Input) -> Vec<Record> {
+fn tell<C: Core>(core: &mut C, counters: &Counters, input: Input) -> Vec<Record> {
     let mut outputs = Vec::new();
     core.handle(now(), wall(), input, &mut outputs);
     let mut records = Vec::new();
@@ -284,6 +286,10 @@ fn tell<C: Core>(core: &mut C, input: Input) -> Vec<Record> {
         match output {
             Output::Persist(said) => records.extend(said),
             Output::Report(report) => report::log(&report),
+            Output::Transition { transition, .. } => {
+                counters.transition(&transition);
+                report::transition(&transition);
+            }
             Output::Audit(record) => report::audit(&record),
             other => tracing::error!(?other, "a core that knows nobody yet wants to speak"),
         }

@@ -14,6 +14,7 @@ use crate::node::{AdminToken, CtiConnection, Frame, Report, Severity};
 use ::sip::port::Transport;
 use bytes::Bytes;
 use security::pki::{Authority, Issued};
+use security::shares::Share;
 use security::tls::{ClientCertificates, Identity};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -25,7 +26,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 /// Echoes frames and messages. Some have a meaning: the frame `flood N` is answered by N frames, `close` by a goodbye,
-/// `password P` by a check of P, `hold` keeps the owner until [`HELD`] is false and `busy N` N milliseconds more; the message `RELAY tcp ADDRESS` is sent on to there.
+/// `password P` by a check of P, `hold` keeps the owner until [`HELD`] is false and `busy N` N milliseconds more; the message `RELAY tcp ADDRESS` is sent on to there,
+/// and `BUSY N` keeps the owner as long.
 struct Echo {
     open: BTreeSet<CtiConnection>,
     seen: mpsc::Sender<String>,
@@ -49,7 +51,7 @@ impl Core for Echo {
     fn handle(&mut self, now: Instant, _wall: SystemTime, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Sip { hop, bytes } => self.sip(hop, bytes, out),
-            Input::SipCertified(..) => {}
+            Input::SipCertified(..) | Input::SipWhose { .. } => {}
             Input::Registrations(news) => self.see(format!("{news:?}")),
             Input::SipClosed(hop) | Input::SipUnreachable(hop) => {
                 self.see(format!("sip closed {} {:?}", hop.remote, hop.connection))
@@ -76,7 +78,10 @@ impl Core for Echo {
                 out.push(write(connection, &format!("right {right}")))
             }
             Input::PasswordBusy(connection) => out.push(write(connection, "busy")),
-            Input::Configure(_) => self.see("configure".into()),
+            Input::Configure(_) => {
+                self.see("configure".into());
+                out.push(Output::InForce);
+            }
             Input::Admin(token, request) => out.push(answer(token, request)),
             Input::Pressure(_) | Input::Refused(_) => {}
             Input::Restored(..) => self.see("restored".into()),
@@ -116,6 +121,14 @@ fn answer(token: AdminToken, request: crate::node::AdminRequest) -> Output {
     }
 }
 
+/// Keeps the thread for so many milliseconds.
+fn busy(time: &str) {
+    let until = now() + Duration::from_millis(time.parse().expect("milliseconds"));
+    while now() < until {
+        std::hint::spin_loop();
+    }
+}
+
 static HELD: AtomicBool = AtomicBool::new(false);
 
 impl Echo {
@@ -128,6 +141,9 @@ impl Echo {
         let first = text.lines().next().unwrap_or_default();
         if first.starts_with("OPTIONS sip:mark") {
             self.see("mark".into());
+        }
+        if let Some(time) = first.strip_prefix("BUSY ") {
+            busy(time);
         }
         if first == "CLOSE" {
             return out.extend(hop.connection.map(Output::SipClose));
@@ -159,10 +175,7 @@ impl Echo {
             }),
             Some(("busy", time)) => {
                 self.see("busy".into());
-                let until = now() + Duration::from_millis(time.parse().expect("milliseconds"));
-                while now() < until {
-                    std::hint::spin_loop();
-                }
+                busy(time);
             }
             _ if text == "hold" => {
                 self.see("held".into());
@@ -218,6 +231,7 @@ struct House {
 pub(super) struct Wishes {
     listen: Listen,
     pub(super) limits: Limits,
+    pub(super) shares: Vec<(Share, u64)>,
     patience: Patience,
     stop: StopWish,
     reload: Option<Box<dyn Reload>>,
@@ -256,6 +270,7 @@ impl Default for Wishes {
                 session_log_events: 200,
                 session_log_bytes: 512 * 1024,
             },
+            shares: Vec::new(),
             patience: Patience::default(),
             stop: StopWish::default(),
             reload: None,
@@ -304,13 +319,14 @@ async fn house(wishes: Wishes) -> House {
         node: "cm1".into(),
         tls: tls_of(&authority),
         limits: wishes.limits,
-        shares: Vec::new(),
+        shares: wishes.shares,
         patience: wishes.patience,
         reload: wishes.reload,
         tap: None,
         signals: false,
         store: wishes.store,
         registrations: None,
+        counters: Arc::default(),
     };
     House { running: start(bound, core, setup), seen, authority }
 }

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ServerConfig};
 use security::tls::{Serial, Trust};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
@@ -89,15 +89,20 @@ impl TlsConfigs {
 /// Where the tasks look for the configuration of the next handshake.
 pub(super) type SharedTls = Arc<ArcSwap<TlsConfigs>>;
 
-/// Accepts for ever; each connection without Nagle's delay.
+/// Accepts for ever; each connection without Nagle's delay. Whom `knock` does not let in, for he comes too often, is closed
+/// before anything is done for him.
 pub(super) async fn accept(
     listener: TcpListener,
     counters: Arc<Counters>,
+    knock: impl Fn(IpAddr) -> bool,
     mut serve: impl FnMut(TcpStream, SocketAddr),
 ) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
+                if !knock(peer.ip()) {
+                    continue;
+                }
                 // It fails only on a socket that is gone already, which the first read will tell.
                 let _ = stream.set_nodelay(true);
                 serve(stream, peer);

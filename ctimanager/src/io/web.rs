@@ -7,9 +7,8 @@ mod socket;
 pub use door::WebDoor;
 
 use super::cti::CtiShell;
+use super::limits::Patience;
 use super::metrics::{self, Gauges};
-use super::run::Patience;
-use super::sip::Door;
 use super::tls;
 use crate::node::CtiTransport;
 use axum::Router;
@@ -22,7 +21,7 @@ use guests::{Guest, Guests};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use security::limits::network;
-use security::shares::{Bound, Who};
+use security::shares::{Bound, Listener, Who};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -71,14 +70,12 @@ pub(super) struct WebShell {
     cti: Arc<CtiShell>,
     readiness: Arc<Readiness>,
     guests: Arc<Guests>,
-    door: Arc<Door>,
     gauges: Gauges,
 }
 
 impl WebShell {
-    /// The door tells of who loses his place.
-    pub(super) fn new(cti: Arc<CtiShell>, readiness: Arc<Readiness>, door: Arc<Door>) -> Self {
-        Self { cti, readiness, guests: Arc::default(), door, gauges: Gauges::default() }
+    pub(super) fn new(cti: Arc<CtiShell>, readiness: Arc<Readiness>) -> Self {
+        Self { cti, readiness, guests: Arc::default(), gauges: Gauges::default() }
     }
 
     /// A place for one more connection. One that became a WebSocket has none here any more.
@@ -90,7 +87,7 @@ impl WebShell {
             self.cti.counters.web_refused.add();
             let own = address == network(peer.ip());
             let bound = if own { Bound::WebOfAddress } else { Bound::WebOfAll };
-            self.door.refused(bound, &Who::Address(address));
+            self.cti.door.refused(bound, &Who::Address(address));
         }
         guest
     }
@@ -107,7 +104,8 @@ struct Peer {
 pub(super) async fn listen(listener: TcpListener, shell: Arc<WebShell>) {
     let router = router(&shell);
     let counters = Arc::clone(&shell.cti.counters);
-    tls::accept(listener, counters, |stream, address| {
+    let knock = |from| shell.cti.knock(Listener::Web, from);
+    tls::accept(listener, counters, knock, |stream, address| {
         let guest = Arc::new(shell.take_place(address));
         tokio::spawn(serve(Arc::clone(&shell), router.clone(), stream, address, guest));
     })

@@ -5,7 +5,7 @@
 
 use super::port::{Report, Severity};
 use device_model::SessionId;
-use protocol::event::AlarmState;
+pub use protocol::event::AlarmState;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
@@ -236,7 +236,7 @@ struct Pace {
 struct Late {
     at: Instant,
     definition: &'static Definition,
-    on: bool,
+    state: AlarmState,
     parameters: Vec<(&'static str, String)>,
     concerned: Vec<SessionId>,
 }
@@ -245,7 +245,7 @@ impl std::fmt::Debug for Late {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Late")
             .field("name", &self.definition.name)
-            .field("on", &self.on)
+            .field("state", &self.state)
             .finish_non_exhaustive()
     }
 }
@@ -308,19 +308,19 @@ impl Alarms {
         now: Instant,
         definition: &'static Definition,
         key: String,
-        on: bool,
+        state: AlarmState,
         parameters: Vec<(&'static str, String)>,
         concerned: Vec<SessionId>,
     ) -> Option<Telling> {
         let key = (definition.name, key);
-        let same = on == self.standing.contains_key(&key);
+        let same = state == AlarmState::when(self.standing.contains_key(&key));
         let Some(pace) = self.paces.get_mut(&key) else {
             if same {
                 return None;
             }
             self.forget_paces(now);
             self.paces.insert(key.clone(), Pace { told: VecDeque::from([now]), late: None });
-            return Some(self.tell(definition, key, on, parameters, concerned));
+            return Some(self.tell(definition, key, state, parameters, concerned));
         };
         if let Some(late) = pace.late.take() {
             self.late.remove(&(late.at, key.clone()));
@@ -329,9 +329,9 @@ impl Alarms {
             return None;
         }
         match pace.may_tell(now) {
-            Ok(()) => Some(self.tell(definition, key, on, parameters, concerned)),
+            Ok(()) => Some(self.tell(definition, key, state, parameters, concerned)),
             Err(at) => {
-                pace.late = Some(Late { at, definition, on, parameters, concerned });
+                pace.late = Some(Late { at, definition, state, parameters, concerned });
                 self.late.insert((at, key));
                 None
             }
@@ -342,21 +342,26 @@ impl Alarms {
         &mut self,
         definition: &'static Definition,
         key: (&'static str, String),
-        on: bool,
+        state: AlarmState,
         mut parameters: Vec<(&'static str, String)>,
         concerned: Vec<SessionId>,
     ) -> Telling {
-        let state = if on { "raised" } else { "cleared" };
-        let alarm = Alarm { name: definition.name, at: self.time, state, parameters: parameters.clone() };
-        if !on {
-            self.standing.remove(&key);
-            self.remember(alarm);
-        } else if self.standing.len() < STANDING {
-            self.standing.insert(key, alarm);
+        let (word, severity) = match state {
+            AlarmState::Raised => ("raised", definition.severity),
+            AlarmState::Cleared => ("cleared", Severity::Informational),
+        };
+        let alarm =
+            Alarm { name: definition.name, at: self.time, state: word, parameters: parameters.clone() };
+        match state {
+            AlarmState::Raised if self.standing.len() < STANDING => drop(self.standing.insert(key, alarm)),
+            AlarmState::Raised => {}
+            AlarmState::Cleared => {
+                self.standing.remove(&key);
+                self.remember(alarm);
+            }
         }
-        let severity = if on { definition.severity } else { Severity::Informational };
-        let alarm = event(definition, on, &parameters);
-        parameters.push(("state", state.to_owned()));
+        let alarm = event(definition, state, &parameters);
+        parameters.push(("state", word.to_owned()));
         Telling { report: Report { name: definition.name, severity, parameters }, alarm, concerned }
     }
 
@@ -371,9 +376,9 @@ impl Alarms {
         let (_, key) = self.late.first().filter(|(at, _)| *at <= now).cloned()?;
         self.late.pop_first();
         let pace = self.paces.get_mut(&key)?;
-        let Late { definition, on, parameters, concerned, at: _ } = pace.late.take()?;
+        let Late { definition, state, parameters, concerned, at: _ } = pace.late.take()?;
         pace.told.push_back(now);
-        Some(self.tell(definition, key, on, parameters, concerned))
+        Some(self.tell(definition, key, state, parameters, concerned))
     }
 
     /// Conditions that have been quiet need not be known: they have their whole pace again.
@@ -494,13 +499,13 @@ pub fn severity_name(severity: Severity) -> &'static str {
 #[must_use]
 pub fn event(
     definition: &Definition,
-    on: bool,
+    state: AlarmState,
     parameters: &[(&'static str, String)],
 ) -> protocol::event::Alarm {
     protocol::event::Alarm {
         name: definition.name.into(),
         severity: severity_name(definition.severity).into(),
-        state: if on { AlarmState::Raised } else { AlarmState::Cleared },
+        state,
         text: definition.text.into(),
         cause: definition.cause.into(),
         cure: definition.cure.into(),
@@ -532,8 +537,14 @@ mod tests {
         let mut alarms = Alarms::default();
         let raise = |alarms: &mut Alarms, on| {
             let parameters = vec![("open", "801".into())];
-            let told =
-                alarms.condition(start(), &MAX_DEVICES_PER_NODE, String::new(), on, parameters, Vec::new());
+            let told = alarms.condition(
+                start(),
+                &MAX_DEVICES_PER_NODE,
+                String::new(),
+                AlarmState::when(on),
+                parameters,
+                Vec::new(),
+            );
             told.map(|told| told.report)
         };
         assert!(raise(&mut alarms, false).is_none());
@@ -560,7 +571,16 @@ mod tests {
     fn a_condition_that_toggles_is_told_six_times_a_minute_and_then_as_it_is() {
         let (mut alarms, begin) = (Alarms::default(), start());
         let set = |alarms: &mut Alarms, at: Instant, on| {
-            alarms.condition(at, &MAX_DEVICES_PER_NODE, String::new(), on, Vec::new(), Vec::new()).is_some()
+            alarms
+                .condition(
+                    at,
+                    &MAX_DEVICES_PER_NODE,
+                    String::new(),
+                    AlarmState::when(on),
+                    Vec::new(),
+                    Vec::new(),
+                )
+                .is_some()
         };
         let ms = Duration::from_millis(1);
         let told = (0..1_000).filter(|n| set(&mut alarms, begin + *n * ms, n % 2 == 0)).count();
@@ -574,7 +594,14 @@ mod tests {
         assert!(late.report.parameters.contains(&("state", "raised".to_owned())));
         assert_eq!((alarms.standing(), alarms.next_timeout()), (1, None));
         // Another key has its own pace.
-        let other = alarms.condition(due, &MAX_DEVICES_PER_NODE, "x".into(), true, Vec::new(), Vec::new());
+        let other = alarms.condition(
+            due,
+            &MAX_DEVICES_PER_NODE,
+            "x".into(),
+            AlarmState::Raised,
+            Vec::new(),
+            Vec::new(),
+        );
         assert!(other.is_some());
     }
 
@@ -582,7 +609,7 @@ mod tests {
     fn the_paces_of_millions_of_conditions_are_bounded() {
         let (mut alarms, begin) = (Alarms::default(), start());
         for n in 0..3 * PACES {
-            alarms.condition(begin, &MAX_UNOPENED, n.to_string(), true, Vec::new(), Vec::new());
+            alarms.condition(begin, &MAX_UNOPENED, n.to_string(), AlarmState::Raised, Vec::new(), Vec::new());
         }
         assert!(alarms.paces.len() <= PACES && alarms.late.is_empty());
     }
@@ -607,8 +634,9 @@ mod tests {
     fn conditions_beyond_the_limit_are_told_and_not_listed() {
         let mut alarms = Alarms::default();
         let now = start();
-        let mut raise =
-            |key: usize| alarms.condition(now, &SLOW_CONSUMER, key.to_string(), true, Vec::new(), Vec::new());
+        let mut raise = |key: usize| {
+            alarms.condition(now, &SLOW_CONSUMER, key.to_string(), AlarmState::Raised, Vec::new(), Vec::new())
+        };
         assert!((0..=STANDING).all(|key| raise(key).is_some()));
         assert_eq!((alarms.standing(), alarms.list().len()), (STANDING, STANDING));
     }

@@ -3,10 +3,11 @@
 //! The shell (`io`) owns sockets, files, clock and entropy. It hands the node one [`Input`] at a time, each with the
 //! time, and carries out the [`Output`]s in their order.
 
-use super::bridge::Certified;
+use super::call_manager::sip_legs::Certified;
+use super::cti_manager::reload::Switch;
 use super::kept::{Kept, Record};
 use super::registrations::{RegistrationNews, RegistrationRecord};
-use super::reload::Switch;
+use device_model::Transition;
 use security::Secret;
 use security::shares::{News, Share, Who};
 use security::tls::Serial;
@@ -14,9 +15,9 @@ use serde_json::Value;
 use sip::Hop;
 use sip::port::ConnectionId as SipConnection;
 use std::any::Any;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use protocol::Frame;
 /// One CTI connection (TLS, plain TCP or WebSocket) of the node's life; the shell numbers them and uses none twice.
@@ -54,6 +55,14 @@ pub enum Input {
     },
     /// The peer of a SIP connection has shown a certificate; before its first message.
     SipCertified(SipConnection, Certified),
+    /// Whose a connection is, the shell asks: the time of who has proved himself on it is over, or we have made it ourselves.
+    /// [`Output::SipKnown`] answers; nothing, if it is nobody's any more.
+    SipWhose {
+        /// The connection.
+        hop: Hop,
+        /// Whose it was.
+        who: Option<Who>,
+    },
     /// What the shell has refused for want of a share.
     Refused(Vec<News>),
     /// A SIP connection ended, or there was no room for it.
@@ -90,7 +99,7 @@ pub enum Input {
     PasswordChecked(CtiConnection, bool),
     /// The other answer: too many checks wait already, nothing was verified; the application may try again.
     PasswordBusy(CtiConnection),
-    /// A new, checked configuration.
+    /// A new, checked configuration. [`Output::InForce`] says when it is in force.
     Configure(Box<Switch>),
     /// What was kept of the node's earlier life, maybe nothing, and why it could not be read if so. It comes before any
     /// other input, if sessions are to outlive the process; from then on the node says [`Output::Persist`].
@@ -159,11 +168,15 @@ pub enum Output {
     SipKnown {
         /// The way.
         hop: Hop,
-        /// A device or a trunk.
+        /// A device, a trunk or a listed proxy.
         who: Who,
-        /// Until when.
+        /// Until when. Of a connection the shell asks again then ([`Input::SipWhose`]).
         until: Option<Instant>,
     },
+    /// Somebody has proved who he is from there: more new connections may come from this address.
+    Met(IpAddr),
+    /// The same of these addresses, for good, and of no others: an administrator has named them.
+    Named(Vec<IpAddr>),
     /// Write a frame. The queue behind it is bounded by `session_queue_events`; when it is full the shell answers
     /// [`Input::CtiOverflow`] and drops the frame (the session's log has it).
     Cti(CtiConnection, Frame),
@@ -189,8 +202,17 @@ pub enum Output {
     Registrations(Vec<RegistrationRecord>),
     /// Something to log and count.
     Report(Report),
+    /// The record of a change of state: a line of the log at DEBUG, and a count.
+    Transition {
+        /// When.
+        at: SystemTime,
+        /// What, of whom, and why.
+        transition: Transition,
+    },
     /// Something for the audit log: who did what to which device, by which rule.
     Audit(security::audit::AuditRecord),
+    /// The configuration that was handed over first of those that were not in force yet is so from this step on.
+    InForce,
     /// Nobody needs this any more, and to drop it takes time: let another thread do it.
     Discard(Arc<dyn Any + Send + Sync>),
     /// All is ended; the process may go.

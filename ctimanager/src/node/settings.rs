@@ -1,7 +1,7 @@
 //! What the node takes of a configuration, in the values that its rooms use.
 
-use super::bridge::{Certified, PeerProof, TrunkPeer};
-use super::directory::Accounts;
+use super::call_manager::directory::Accounts;
+use super::call_manager::sip_legs::{Certified, PeerProof, TrunkPeer};
 use crate::config::{self, Config, CtiListeners, Listener};
 use device_model::plan::Plan;
 use device_model::{NodeName, TrunkName};
@@ -177,6 +177,7 @@ pub fn shares_of(parameters: &config::ServiceParameters) -> Vec<(Share, u64)> {
 fn share_of(parameters: &config::ServiceParameters, share: Share) -> u64 {
     // One session may always use all that a session may.
     let of_session = parameters.max_requests_per_second;
+    let new_connections = parameters.max_new_connections_per_second_per_address;
     match share {
         Share::Rate(rate) => u64::from(match rate {
             Rate::SipOfStrangers => parameters.max_stranger_sip_messages_per_second,
@@ -185,10 +186,21 @@ fn share_of(parameters: &config::ServiceParameters, share: Share) -> u64 {
             Rate::RequestsOfSession => of_session,
             Rate::RequestsOfUser => parameters.max_requests_per_second_per_user.max(of_session),
             Rate::RequestsOfAddress => parameters.max_requests_per_second_per_address.max(of_session),
+            Rate::NewSipConnectionsOfAddress
+            | Rate::NewCtiConnectionsOfAddress
+            | Rate::NewWebConnectionsOfAddress => new_connections,
+            Rate::NewSipConnectionsOfKnown
+            | Rate::NewCtiConnectionsOfKnown
+            | Rate::NewWebConnectionsOfKnown => {
+                parameters.max_new_connections_per_second_per_known_address.max(new_connections)
+            }
         }),
         Share::Place(place) => u64::from(match place {
             Place::SipConnectionsOfStrangers => parameters.max_stranger_sip_connections,
             Place::SipConnectionsOfAddress => parameters.max_stranger_sip_connections_per_address,
+            Place::SipConnectionsOfDevice => parameters.max_sip_connections_per_phone,
+            Place::SipConnectionsOfTrunk => parameters.max_sip_connections_per_trunk,
+            Place::ProvedSipConnectionsOfAddress => parameters.max_sip_connections_per_address,
             Place::PasswordsOfAddress => parameters.max_waiting_passwords_per_address,
             Place::PasswordsOfUser => parameters.max_waiting_passwords_per_user,
         }),

@@ -4,7 +4,9 @@ use crate::world::*;
 use device_model::media::MediaTermination;
 use device_model::plan::DeviceKind;
 use device_model::port::Reply;
-use device_model::{Cause, DeviceName, EndCommand, Input, Output, Request, RequestToken, SessionId, Signal};
+use device_model::{
+    Cause, DeviceName, EndCommand, Input, Output, OwnerEpoch, Request, RequestToken, SessionId, Signal,
+};
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
 
@@ -217,7 +219,7 @@ fn shutdown_clears_everything() {
     w.redirect(w.leg_at("P"), "2002", true);
     w.dial("C", "2003", Some(sdp(B, &["PCMU"])));
     w.said();
-    w.input(Input::Shutdown);
+    w.input(Input::Shutdown { calls: usize::MAX });
     assert_snapshot!(w.said());
     assert!(w.control.is_quiet());
 }
@@ -291,9 +293,47 @@ fn what_nobody_knows_is_harmless() {
     };
     #[allow(clippy::disallowed_methods)] // some instant; nothing waits for it
     let now = std::time::Instant::now();
-    w.control.handle(now, Input::Request { session: APP, token: RequestToken(1), request }, &mut out);
+    w.control.handle(
+        now,
+        Input::Request { session: APP, token: RequestToken(1), owner: OwnerEpoch::FIRST, request },
+        &mut out,
+    );
     assert!(!out.iter().any(|o| matches!(o, Output::Reply(_, _, Ok(Reply::Call { .. })))));
     assert_eq!(w.control.openers(&DeviceName::from("A")), []);
+}
+
+/// A command for another owner of the device than the present one is refused, whatever it is, and does nothing (P1).
+#[test]
+fn what_is_meant_for_another_owner_is_refused() {
+    let mut w = World::new(plan());
+    w.request(APP, Request::OpenDevice { device: "A".into(), media: None });
+    w.dial("B", "2001", Some(sdp(B, &["PCMU"])));
+    let offered = w.placed[0];
+    w.ring(offered);
+    w.said();
+    let (device, dn): (DeviceName, device_model::Dn) = ("A".into(), "2001".into());
+    let requests = [
+        Request::OpenDevice { device: "C".into(), media: None },
+        Request::CloseDevice { device: device.clone() },
+        Request::SetForwardAll { device: device.clone(), dn: dn.clone(), destination: Some("2003".into()) },
+        Request::SetAutoAccept { device, dn, on: true },
+        Request::Answer { leg: offered },
+        Request::Reject { leg: offered, cause: Cause::USER_BUSY },
+        Request::Drop { leg: offered },
+        Request::SetUserData { leg: offered, user_data: BTreeMap::from([("k".to_owned(), "v".to_owned())]) },
+    ];
+    let legs = w.control.legs_of_device(&"A".into());
+    for (request, owner) in requests.iter().zip([0, 2, u64::MAX].map(OwnerEpoch).iter().cycle()) {
+        let request = request.clone();
+        w.input(Input::Request { session: APP, token: RequestToken(1), owner: *owner, request });
+    }
+    let log = w.said();
+    assert_eq!(log.lines().count(), requests.len(), "{log}");
+    assert!(log.lines().all(|line| line == "reply s1 REFUSED NotOwner"), "{log}");
+    assert_eq!(w.control.legs_of_device(&"A".into()), legs, "nothing was done");
+    assert_eq!(w.control.openers(&"C".into()), []);
+    w.request(APP, Request::Drop { leg: offered });
+    assert!(w.said().contains("reply s1 done"), "its owner takes it");
 }
 
 /// A hold of an earlier process stands as if it had never ended: nobody is told, restrictions don't matter.

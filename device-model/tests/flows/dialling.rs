@@ -4,7 +4,7 @@ use crate::world::*;
 use device_model::plan::{Plan, SpacePlan, TrunkPlan};
 use device_model::port::{Event, Origin, Target};
 use device_model::{
-    Cause, DeviceName, Dn, EndCommand, Input, LegId, Output, Party, Request, RequestToken, Signal,
+    Cause, DeviceName, Dn, EndCommand, Input, LegId, Output, OwnerEpoch, Party, Request, RequestToken, Signal,
 };
 use proptest::prelude::*;
 use std::collections::HashSet;
@@ -621,7 +621,7 @@ impl Drive {
     }
 
     fn ask(&mut self, session: device_model::SessionId, request: Request) {
-        self.input(Input::Request { session, token: RequestToken(1), request });
+        self.input(Input::Request { session, token: RequestToken(1), owner: OwnerEpoch::FIRST, request });
     }
 
     fn input(&mut self, input: Input) {

@@ -3,7 +3,7 @@
 use crate::world::*;
 use device_model::media::Direction;
 use device_model::plan::Plan;
-use device_model::{Cause, Input, Request, Signal};
+use device_model::{Cause, Input, LegId, Request, Signal};
 use insta::assert_snapshot;
 use std::time::Duration;
 
@@ -269,6 +269,70 @@ fn application_holds_a_phone_that_talks_to_a_phone() {
     w.signal(a, Signal::Answer(sdp(A, &["PCMU"])));
     w.signal(b, Signal::Answer(sdp(B, &["PCMU"])));
     assert_snapshot!(w.said());
+}
+
+/// Phone A, watched by one application, and port P of another with an address of its own talk.
+fn a_watched_phone_talks_to_a_port() -> (World, LegId, LegId) {
+    let mut w = World::new(plan());
+    w.open(APP, "A", None);
+    w.open(APP2, "P", Some(fixed(APP_RTP, &["PCMU"])));
+    let a = w.dial("A", "6001", Some(sdp(A, &["PCMU"])));
+    let p = w.leg_at("P");
+    w.request(APP2, Request::Answer { leg: p });
+    w.said();
+    (w, a, p)
+}
+
+#[test]
+fn a_phone_that_held_while_it_was_held_says_so_when_it_is_retrieved() {
+    let (mut w, a, p) = a_watched_phone_talks_to_a_port();
+    let answer = |direction| Signal::Answer(directed(direction, sdp(A, &["PCMU"])));
+    let offer = |direction| Signal::Offer(Some(directed(direction, sdp(A, &["PCMU"]))));
+    w.request(APP2, Request::Hold { leg: p });
+    w.signal(a, answer(Direction::Inactive));
+    w.signal(a, offer(Direction::SendOnly));
+    w.request(APP2, Request::Retrieve { leg: p });
+    w.signal(a, answer(Direction::SendOnly));
+    w.signal(a, offer(Direction::SendReceive));
+    assert_snapshot!(w.said());
+    w.hang_up(a);
+    quiet(&w);
+}
+
+#[test]
+fn an_answer_to_a_hold_that_is_over_is_no_hold_of_the_phones() {
+    let (mut w, a, p) = a_watched_phone_talks_to_a_port();
+    let answer = |direction| Signal::Answer(directed(direction, sdp(A, &["PCMU"])));
+    w.request(APP2, Request::Hold { leg: p });
+    w.request(APP2, Request::Retrieve { leg: p });
+    w.signal(a, answer(Direction::Inactive));
+    w.signal(a, answer(Direction::SendReceive));
+    assert_snapshot!(w.said());
+    w.hang_up(a);
+    quiet(&w);
+}
+
+#[test]
+fn the_other_phone_hears_of_a_hold_by_an_answer() {
+    let mut w = World::new(plan());
+    w.open(APP, "A", None);
+    let a = w.dial("A", "2002", Some(sdp(A, &["PCMU"])));
+    let b = w.last_placed();
+    w.answered(b, sdp(B, &["PCMU"]));
+    w.said();
+    let answer = |direction, address| Signal::Answer(directed(direction, sdp(address, &["PCMU"])));
+    w.request(APP, Request::Hold { leg: a });
+    w.signal(a, answer(Direction::Inactive, A));
+    w.signal(b, answer(Direction::Inactive, B));
+    w.request(APP, Request::Retrieve { leg: a });
+    w.signal(a, answer(Direction::SendReceive, A));
+    w.signal(b, answer(Direction::SendOnly, B));
+    w.signal(a, answer(Direction::ReceiveOnly, A));
+    w.signal(b, Signal::Offer(Some(sdp(B, &["PCMU"]))));
+    w.signal(a, answer(Direction::SendReceive, A));
+    assert_snapshot!(w.said());
+    w.hang_up(a);
+    quiet(&w);
 }
 
 #[test]

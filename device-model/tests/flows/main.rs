@@ -11,6 +11,7 @@ mod hops;
 mod muting;
 mod offers;
 mod parties;
+mod records;
 mod silence;
 mod tables;
 mod walk;

@@ -2,13 +2,13 @@
 //! told nonsense, every request has one answer, and when all have gone nothing is left.
 
 use crate::world::{dynamic, end_of, fixed, leg_of, pattern, plan, sdp};
+use device_model::leg_states::TRANSITIONS;
 use device_model::media::{AudioLine, Description, Direction, Profile, StreamDirection};
 use device_model::plan::{DeviceKind, Identity, OfferTime, Plan, TrunkPlan};
 use device_model::port::{Event, Origin};
-use device_model::transitions::TRANSITIONS;
 use device_model::{
-    CallControl, Cause, DeviceName, EndCommand, Input, LegId, LegState, LegView, Output, Party, PreparedPlan,
-    Request, RequestToken, Revocation, RevokedDevices, SessionId, Signal,
+    CallControl, Cause, DeviceName, EndCommand, Input, LegId, LegState, LegView, Output, OwnerEpoch, Party,
+    PreparedPlan, Request, RequestToken, Revocation, RevokedDevices, SessionId, Signal, Standing,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -78,6 +78,8 @@ fn leads_to(from: LegState, to: LegState) -> bool {
 
 struct Walk {
     control: CallControl,
+    /// What the records say.
+    standing: Standing,
     plan: Plan,
     now: Instant,
     far: BTreeMap<LegId, FarEnd>,
@@ -119,8 +121,10 @@ impl Walk {
         let control = CallControl::new(identity, in_force.clone());
         #[allow(clippy::disallowed_methods)] // some instant to begin with; nothing waits for it
         let now = Instant::now();
+        let standing = control.standing();
         Self {
             control,
+            standing,
             plan,
             now,
             far: BTreeMap::new(),
@@ -175,7 +179,8 @@ impl Walk {
         self.hidden.extend(hidden);
         let control = &self.control;
         self.told.retain(|leg, told| heard(leg) && !control.openers(&told.device).is_empty());
-        if let Err(wrong) = self.control.check().and_then(|()| self.all_is_told()) {
+        let recorded = || self.control.check_records(&self.standing);
+        if let Err(wrong) = self.control.check().and_then(|()| self.all_is_told()).and_then(|()| recorded()) {
             panic!("{}\n{wrong}", self.story.join("\n"));
         }
     }
@@ -211,6 +216,7 @@ impl Walk {
             Output::Event(sessions, _) if sessions.is_empty() => Err("told to nobody".into()),
             Output::Event(sessions, event) => self.event(sessions, event),
             Output::Contradiction(contradiction) => Err(format!("{contradiction:?}")),
+            Output::Transition(record) => self.standing.apply(record),
             Output::Limit(_) | Output::Refused(_) | Output::News(_) | Output::Discard(_) => Ok(()),
         }
     }
@@ -317,7 +323,7 @@ impl Walk {
         self.token += 1;
         let token = RequestToken(self.token);
         self.pending.insert(token);
-        self.input(Input::Request { session: SessionId(session), token, request });
+        self.input(Input::Request { session: SessionId(session), token, owner: OwnerEpoch::FIRST, request });
     }
 
     fn some_leg(&self, pick: u8) -> LegId {
@@ -549,7 +555,7 @@ impl Walk {
             self.input(Input::SessionEnded(SessionId(session)));
         }
         if shutdown {
-            self.input(Input::Shutdown);
+            self.input(Input::Shutdown { calls: usize::MAX });
         }
         while let Some((leg, _)) = self.far.pop_first() {
             self.input(Input::Signal(end_of(leg), Signal::Released { cause: Cause::NORMAL_CLEARING }));

@@ -7,8 +7,8 @@ use device_model::media::{
 use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, PatternPlan, Plan};
 use device_model::port::{Body, Event, Origin, Reply, Target};
 use device_model::{
-    CallControl, DeviceName, EndCommand, EndId, Input, LegId, LegView, News, Output, Party, PreparedPlan,
-    Request, RequestToken, Revocation, Sender, SessionId, Signal,
+    CallControl, DeviceName, EndCommand, EndId, Input, LegId, LegView, News, Output, OwnerEpoch, Party,
+    PreparedPlan, Request, RequestToken, Revocation, Sender, SessionId, Signal, Standing, Transition,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 
 pub struct World {
     pub control: CallControl,
+    /// What the records say.
+    standing: Standing,
+    /// The records since the last look.
+    pub records: Vec<Transition>,
     pub plan: Plan,
     in_force: Arc<Plan>,
     now: Instant,
@@ -125,14 +129,16 @@ pub fn end_of(leg: LegId) -> EndId {
 impl World {
     /// A world with all phones registered.
     pub fn new(plan: Plan) -> Self {
-        let identity = Identity { node: "cm1".into(), incarnation: 0 };
         #[allow(clippy::disallowed_methods)] // some instant to begin with; nothing waits for it
         let now = Instant::now();
         let in_force = Arc::new(plan.clone());
-        let control = CallControl::new(identity, in_force.clone());
+        let control = CallControl::new(identity(), in_force.clone());
         let log = String::new();
+        let standing = control.standing();
         let mut world = Self {
             control,
+            standing,
+            records: vec![],
             plan,
             in_force,
             now,
@@ -157,6 +163,11 @@ impl World {
         self.control.handle(self.now, input, &mut out);
         for output in &out {
             match output {
+                Output::Transition(record) => {
+                    self.standing.apply(record).unwrap_or_else(|wrong| panic!("{wrong}\n{}", self.log));
+                    self.records.push(record.clone());
+                    continue;
+                }
                 Output::End(end, EndCommand::Call { .. }) => self.placed.push(leg_of(*end)),
                 Output::End(
                     end,
@@ -168,10 +179,11 @@ impl World {
                 _ => {}
             }
             if !matches!(output, Output::Discard(_) | Output::News(News::Departed { .. })) {
-                let _ = writeln!(self.log, "{}", self.line(output));
+                let _ = writeln!(self.log, "{}", counted(&self.line(output)));
             }
         }
-        self.control.check().unwrap_or_else(|wrong| panic!("{wrong}\n{}", self.log));
+        let checked = self.control.check().and_then(|()| self.control.check_records(&self.standing));
+        checked.unwrap_or_else(|wrong| panic!("{wrong}\n{}", self.log));
     }
 
     /// Puts a plan in force; [`World::settle`] carries out what follows.
@@ -197,14 +209,19 @@ impl World {
 
     pub fn request(&mut self, session: SessionId, request: Request) {
         self.token += 1;
-        let _ = writeln!(self.log, "> {session} {}", short(&format!("{request:?}")));
-        self.input(Input::Request { session, token: RequestToken(self.token), request });
+        let _ = writeln!(self.log, "> {session} {}", counted(&short(&format!("{request:?}"))));
+        self.input(Input::Request {
+            session,
+            token: RequestToken(self.token),
+            owner: OwnerEpoch::FIRST,
+            request,
+        });
     }
 
     pub fn signal(&mut self, leg: LegId, signal: Signal) {
         let name = format!("{signal:?}");
         let name: String = name.chars().take_while(|c| c.is_alphanumeric()).collect();
-        let _ = writeln!(self.log, "> {} {name}", self.who(leg));
+        let _ = writeln!(self.log, "> {} {name}", counted(&self.who(leg)));
         self.input(Input::Signal(end_of(leg), signal));
     }
 
@@ -305,6 +322,12 @@ impl World {
         std::mem::take(&mut self.log)
     }
 
+    /// The records since the last look, a line each.
+    pub fn recorded(&mut self) -> String {
+        let lines: Vec<String> = self.records.drain(..).map(|record| record.to_string()).collect();
+        counted(&lines.join("\n"))
+    }
+
     /// Whether something was said since the last look; doesn't look.
     pub fn heard(&self, text: &str) -> bool {
         self.log.contains(text)
@@ -346,9 +369,23 @@ impl World {
                 format!("news {} removed, opened={}", device.name, device.opened)
             }
             Output::Contradiction(contradiction) => format!("{contradiction:?}"),
-            Output::News(News::Departed { .. }) | Output::Discard(_) => String::new(),
+            Output::News(News::Departed { .. }) | Output::Discard(_) | Output::Transition(_) => String::new(),
         }
     }
+}
+
+/// The text with each id of the world's life as its place in the count: which node's it is says nothing here.
+pub fn counted(text: &str) -> String {
+    const COUNTER: usize = 9;
+    let first = format!("{:x}", identity().first_token().0);
+    let mut parts = text.split(&first[..first.len() - COUNTER]);
+    let begin = parts.next().unwrap_or_default().to_owned();
+    parts.fold(begin, |text, part| text + part[..COUNTER].trim_start_matches('0') + &part[COUNTER..])
+}
+
+/// Whose ids they are.
+fn identity() -> Identity {
+    Identity { node: "cm1".into(), incarnation: 0 }
 }
 
 fn short(text: &str) -> String {

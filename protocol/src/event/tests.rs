@@ -78,6 +78,7 @@ fn device() -> DeviceView {
         pool: "Default".into(),
         in_service: true,
         node: Some("cm1".into()),
+        owner: device_model::OwnerEpoch::FIRST,
         registered: true,
         restricted: false,
         opened: true,

@@ -41,7 +41,8 @@ fn what_is_no_request_is_refused_by_its_kind() {
     ] {
         assert_eq!(refused(text), (Some("7".into()), Symbol::InvalidRequest), "{text}");
     }
-    for id in ["{}", "[1]", "true", "null"] {
+    let unreadable = [r#""\ud800""#, r#""a\udc00b""#, "11e999", "-1e400"];
+    for id in ["{}", "[1]", "true", "null"].into_iter().chain(unreadable) {
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"a"}}"#);
         assert_eq!(refused(&text), (None, Symbol::InvalidRequest), "{text}");
     }

@@ -1,6 +1,5 @@
 //! One answer for each request: what is being carried out, and the answers that repeats of an `idem` get again.
 
-use super::keeping::KeptAnswer;
 use crate::error::{CtiError, Symbol};
 use crate::rpc::Id;
 use device_model::RequestToken;
@@ -52,6 +51,17 @@ enum MemoState {
     Done(Arc<Answer>),
 }
 
+/// The answer to a request with an idempotency key, as it is kept.
+#[derive(Clone, Debug)]
+pub struct KeptAnswer {
+    /// The key.
+    pub idem: Arc<str>,
+    /// Of method and params: the same key with others is refused.
+    pub fingerprint: u128,
+    /// What a repeat gets.
+    pub answer: Arc<Answer>,
+}
+
 /// Requests that wait for their answer, and answers that may be asked for again.
 #[derive(Debug)]
 pub(super) struct Answers {
@@ -62,7 +72,7 @@ pub(super) struct Answers {
     done: VecDeque<Arc<str>>,
     /// How many answers were ever remembered.
     remembered: u64,
-    next_token: u64,
+    next_token: RequestToken,
     max_pending: usize,
     max_done: usize,
 }
@@ -75,10 +85,14 @@ impl Answers {
             memos: BTreeMap::new(),
             done: VecDeque::new(),
             remembered: 0,
-            next_token: 1,
+            next_token: RequestToken(1),
             max_pending,
             max_done,
         }
+    }
+
+    pub(super) fn count_from(&mut self, token: RequestToken) {
+        self.next_token = token;
     }
 
     pub(super) fn pending(&self) -> usize {
@@ -110,8 +124,8 @@ impl Answers {
 
     /// Starts a request; [`Answers::finish`] ends it.
     pub(super) fn start(&mut self, waiter: Waiter, key: Option<(Arc<str>, u128)>) -> RequestToken {
-        let token = RequestToken(self.next_token);
-        self.next_token += 1;
+        let token = self.next_token;
+        self.next_token = RequestToken(token.0 + 1);
         let idem = key.map(|(idem, fingerprint)| {
             self.memos.insert(idem.clone(), Memo { fingerprint, state: MemoState::Running(token) });
             idem

@@ -3,20 +3,8 @@
 //! A session that is kept has a cursor: up to where somebody has written down its log and its answers. What is beyond it
 //! is a [`Changes`]. A fresh cursor stands before everything, so the first changes are the whole session.
 
-use super::answers::Answer;
+use super::answers::KeptAnswer;
 use crate::event::Encoded;
-use std::sync::Arc;
-
-/// The answer to a request with an idempotency key, as it is kept.
-#[derive(Clone, Debug)]
-pub struct KeptAnswer {
-    /// The key.
-    pub idem: Arc<str>,
-    /// Of method and params: the same key with others is refused.
-    pub fingerprint: u128,
-    /// What a repeat gets.
-    pub answer: Arc<Answer>,
-}
 
 /// What changed in a session since [`super::Session::changes`] was asked before.
 #[derive(Clone, Debug, Default)]

@@ -151,6 +151,11 @@ impl Session {
         }
     }
 
+    /// Its requests get this token and those after it. Before its first request.
+    pub(super) fn count_requests_from(&mut self, token: RequestToken) {
+        self.answers.count_from(token);
+    }
+
     /// A session of an earlier process, held until then. What it was asked and had not answered is forgotten: a repeat of
     /// the key is carried out.
     #[must_use]
@@ -174,9 +179,14 @@ impl Session {
         }
     }
 
-    /// Whether what happens is to outlive the process. When it begins, [`Session::changes`] tells the whole session first.
-    pub fn keep(&mut self, on: bool) {
-        self.cursor = on.then(Cursor::start);
+    /// What happens from now on is to outlive the process; [`Session::changes`] tells the whole session first.
+    pub fn begin_keeping(&mut self) {
+        self.cursor = Some(Cursor::start());
+    }
+
+    /// It ends with the process from now on.
+    pub fn end_keeping(&mut self) {
+        self.cursor = None;
     }
 
     /// Whether it is kept.

@@ -13,8 +13,9 @@ mod machine;
 mod queue;
 mod registry;
 
+pub use answers::KeptAnswer;
 pub use connection::{Connection, Step};
-pub use keeping::{Changes, KeptAnswer, Memory};
+pub use keeping::{Changes, Memory};
 pub use link::{Fate, grace, heartbeat_interval};
 pub use machine::{Begin, Delivery, Session, SessionConfig, SessionTimeout};
 pub use registry::{MAX_ENDED, REMEMBER_ENDED, Resume, SessionMut, Sessions};

@@ -5,7 +5,7 @@ use super::machine::{Session, SessionConfig, SessionTimeout};
 use crate::error::CtiError;
 use crate::frame::Frame;
 use crate::methods::NotResumed;
-use device_model::SessionId;
+use device_model::{RequestToken, SessionId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Sessions {
     ended: BTreeMap<SessionId, Arc<str>>,
     /// With the time at which each is forgotten.
     ended_order: VecDeque<(Instant, SessionId)>,
+    /// The token of each session's first request.
+    first_token: Option<RequestToken>,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,13 @@ impl Sessions {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No sessions. Those to come give their requests this token and the ones after it: another node's, or another life's, are
+    /// others ([`device_model::Identity::first_token`]).
+    #[must_use]
+    pub fn numbered_from(first_token: RequestToken) -> Self {
+        Self { first_token: Some(first_token), ..Self::default() }
     }
 
     /// How many there are, those in their grace among them.
@@ -78,7 +87,10 @@ impl Sessions {
     }
 
     /// Takes in a session that was made elsewhere: of an earlier process ([`Session::restore`]).
-    pub fn restore(&mut self, session: Session) {
+    pub fn restore(&mut self, mut session: Session) {
+        if let Some(token) = self.first_token {
+            session.count_requests_from(token);
+        }
         let (id, armed) = (session.id(), session.next_timeout());
         self.timers.insert((armed, id));
         self.by_user.entry(session.config().user.clone()).or_default().insert(id);

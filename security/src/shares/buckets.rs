@@ -1,12 +1,12 @@
-//! What is used up: a bucket for each, that fills again within a second.
+//! What is used up: a bucket for each, that fills again with time.
 
 use super::{MAX_KNOWN, Who};
 use crate::limits::TooMany;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// As long as a bucket needs to fill: the burst is one second's rate.
-const BURST: Duration = Duration::from_secs(1);
+/// Nobody waits longer for what was done already.
+const MOST_CHARGED: Duration = Duration::from_secs(1);
 /// As many are known before it is looked whom to forget.
 const FEW: usize = 256;
 /// A crowd that fills the memory is looked through no oftener.
@@ -16,6 +16,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Buckets {
     per_second: u64,
+    /// As long as an empty bucket needs to fill.
+    burst: Duration,
     full_at: HashMap<Who, Instant>,
     /// The one bucket of all who came when as many were active as are told apart.
     crowd: Option<Instant>,
@@ -24,14 +26,14 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    pub(super) fn new(per_second: u64) -> Self {
-        Self { per_second, full_at: HashMap::new(), crowd: None, look_at: FEW, looked: None }
+    pub(super) fn new(per_second: u64, burst: Duration) -> Self {
+        Self { per_second, burst, full_at: HashMap::new(), crowd: None, look_at: FEW, looked: None }
     }
 
     /// With another rate everybody has his burst anew.
     pub(super) fn set(&mut self, per_second: u64) {
         if self.per_second != per_second {
-            *self = Self::new(per_second);
+            *self = Self::new(per_second, self.burst);
         }
     }
 
@@ -40,27 +42,27 @@ impl Buckets {
     }
 
     pub(super) fn take(&mut self, now: Instant, who: &Who, price: u64) -> Result<(), TooMany> {
-        let spent = self.time_of(price);
+        let (spent, burst) = (self.time_of(price), self.burst);
         if let Some(full_at) = self.full_at.get_mut(who) {
-            return draw(full_at, now, spent);
+            return draw(full_at, now, spent, burst);
         }
         if self.full_at.len() >= self.look_at {
             self.forget(now);
         }
         if self.full_at.len() >= MAX_KNOWN {
-            return draw(self.crowd.get_or_insert(now), now, spent);
+            return draw(self.crowd.get_or_insert(now), now, spent, burst);
         }
         let mut full_at = now;
-        let taken = draw(&mut full_at, now, spent);
+        let taken = draw(&mut full_at, now, spent, burst);
         self.full_at.insert(who.clone(), full_at);
         taken
     }
 
     /// Takes what was done already, at most a second's worth, so that nobody waits longer than that for it.
     pub(super) fn charge(&mut self, now: Instant, who: &Who, price: u64) {
-        let spent = self.time_of(price).min(BURST);
+        let spent = self.time_of(price).min(MOST_CHARGED);
         if let Some(full_at) = self.full_at.get_mut(who).or(self.crowd.as_mut()) {
-            *full_at = ((*full_at).max(now) + spent).min(now + 2 * BURST);
+            *full_at = ((*full_at).max(now) + spent).min(now + self.burst + MOST_CHARGED);
         }
     }
 
@@ -86,9 +88,9 @@ impl Buckets {
     }
 }
 
-fn draw(full_at: &mut Instant, now: Instant, spent: Duration) -> Result<(), TooMany> {
+fn draw(full_at: &mut Instant, now: Instant, spent: Duration, burst: Duration) -> Result<(), TooMany> {
     let after = (*full_at).max(now) + spent;
-    let over = after.saturating_duration_since(now).saturating_sub(BURST.max(spent));
+    let over = after.saturating_duration_since(now).saturating_sub(burst.max(spent));
     if over.is_zero() {
         *full_at = after;
         return Ok(());

@@ -1,6 +1,7 @@
 //! The table: which resource, who, how much, by which key, and what happens beyond it.
 
 use super::Who;
+use std::time::Duration;
 
 /// What kind of somebody a row gives a share to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -8,6 +9,7 @@ use super::Who;
 pub enum Kind {
     Strangers,
     Address,
+    KnownAddress,
     Account,
     Device,
     Line,
@@ -23,6 +25,7 @@ impl Kind {
         match self {
             Kind::Strangers => "strangers",
             Kind::Address => "address",
+            Kind::KnownAddress => "known_address",
             Kind::Account => "account",
             Kind::Device => "device",
             Kind::Line => "line",
@@ -68,7 +71,7 @@ macro_rules! rows {
 }
 
 rows! {
-    /// What is used up, so much a second; the burst is one second's.
+    /// What is used up, so much a second; the burst is that of [`burst`](super::table::Rate::burst).
     Rate {
         /// SIP messages from everywhere that has proved nothing, in [`sip_price`](super::table::Rate::sip_price).
         SipOfStrangers = "sip_messages", Strangers, "max_stranger_sip_messages_per_second", 5_000;
@@ -82,6 +85,18 @@ rows! {
         RequestsOfUser = "cti_requests", User, "max_requests_per_second_per_user", 10_000;
         /// Those from one address, before a provider is open, too.
         RequestsOfAddress = "cti_requests", Address, "max_requests_per_second_per_address", 10_000;
+        /// New connections over TCP and TLS at SIP's listeners, from an address that is no [`KnownAddress`](Kind::KnownAddress).
+        NewSipConnectionsOfAddress = "new_sip_connections", Address, "max_new_connections_per_second_per_address", 50;
+        /// Those from an address behind which somebody has proved himself.
+        NewSipConnectionsOfKnown = "new_sip_connections", KnownAddress, "max_new_connections_per_second_per_known_address", 500;
+        /// The same at applications' listeners.
+        NewCtiConnectionsOfAddress = "new_cti_connections", Address, "max_new_connections_per_second_per_address", 50;
+        /// The same of the known.
+        NewCtiConnectionsOfKnown = "new_cti_connections", KnownAddress, "max_new_connections_per_second_per_known_address", 500;
+        /// The same at the web port.
+        NewWebConnectionsOfAddress = "new_web_connections", Address, "max_new_connections_per_second_per_address", 50;
+        /// The same of the known.
+        NewWebConnectionsOfKnown = "new_web_connections", KnownAddress, "max_new_connections_per_second_per_known_address", 500;
     }
 }
 
@@ -92,6 +107,13 @@ rows! {
         SipConnectionsOfStrangers = "sip_connections", Strangers, "max_stranger_sip_connections", 2_000;
         /// Those of one address.
         SipConnectionsOfAddress = "sip_connections", Address, "max_stranger_sip_connections_per_address", 500;
+        /// SIP connections on which a phone's account was proved.
+        SipConnectionsOfDevice = "proved_sip_connections", Device, "max_sip_connections_per_phone", 32;
+        /// Those of a trunk.
+        SipConnectionsOfTrunk = "proved_sip_connections", Trunk, "max_sip_connections_per_trunk", 10_000;
+        /// SIP connections from one address on which phones' accounts were proved, and to it that we have made; those of trunks
+        /// and listed proxies are not counted.
+        ProvedSipConnectionsOfAddress = "proved_sip_connections", Address, "max_sip_connections_per_address", 5_000;
         /// Passwords of one address that wait to be verified.
         PasswordsOfAddress = "waiting_passwords", Address, "max_waiting_passwords_per_address", 64;
         /// Passwords for one user that wait to be verified.
@@ -140,7 +162,43 @@ rows! {
     }
 }
 
+/// The kinds of listeners that take connections; each has shares of its own of an address' new ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Listener {
+    Sip,
+    Cti,
+    Web,
+}
+
+impl Listener {
+    /// The rows of its new connections: from an address that nobody is known to be behind, and from another.
+    #[must_use]
+    pub fn rates(self) -> (Rate, Rate) {
+        match self {
+            Listener::Sip => (Rate::NewSipConnectionsOfAddress, Rate::NewSipConnectionsOfKnown),
+            Listener::Cti => (Rate::NewCtiConnectionsOfAddress, Rate::NewCtiConnectionsOfKnown),
+            Listener::Web => (Rate::NewWebConnectionsOfAddress, Rate::NewWebConnectionsOfKnown),
+        }
+    }
+}
+
 impl Rate {
+    /// How many seconds' worth may be used up at once. All phones and applications behind an address come back together.
+    #[must_use]
+    pub fn burst(self) -> Duration {
+        Duration::from_secs(match self {
+            Rate::NewSipConnectionsOfAddress
+            | Rate::NewSipConnectionsOfKnown
+            | Rate::NewCtiConnectionsOfAddress
+            | Rate::NewCtiConnectionsOfKnown
+            | Rate::NewWebConnectionsOfAddress
+            | Rate::NewWebConnectionsOfKnown => 20,
+            Rate::SipOfStrangers | Rate::SipOfAddress | Rate::SipOfDevice => 1,
+            Rate::RequestsOfSession | Rate::RequestsOfUser | Rate::RequestsOfAddress => 1,
+        })
+    }
+
     /// What a SIP message of so many bytes costs: one, and one more for each KiB, since its parts are read and kept.
     #[must_use]
     pub fn sip_price(bytes: usize) -> u64 {

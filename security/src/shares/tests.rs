@@ -1,5 +1,6 @@
 //! Tests of the shares, each at its limit.
 
+use super::acquaintances::{MAX_MET, REMEMBERED};
 use super::doors::{MAX_HOMES, MAX_REMEMBERED};
 use super::*;
 
@@ -91,6 +92,76 @@ fn what_a_request_cost_is_paid_before_the_next_one() {
     shares.set(Share::Rate(rate), 100);
     shares.charge(later, rate, &Who::User("nobody".into()), 100);
     assert_eq!(shares.take(later, rate, &Who::User("bob".into()), 100), Ok(()));
+}
+
+fn let_in(shares: &mut Shares, at: Instant, listener: Listener, from: &str) -> usize {
+    (0..1_000).filter(|_| shares.knock(at, listener, address(from)).is_ok()).count()
+}
+
+fn with_few_knocks() -> Shares {
+    let mut shares = Shares::new();
+    for (strange, known) in [Listener::Sip, Listener::Cti, Listener::Web].map(Listener::rates) {
+        shares.set(Share::Rate(strange), 2);
+        shares.set(Share::Rate(known), 10);
+    }
+    shares
+}
+
+#[test]
+fn who_knocks_too_often_is_refused_at_that_kind_of_listener_alone() {
+    let (mut shares, t0) = (with_few_knocks(), start());
+    for listener in [Listener::Sip, Listener::Cti, Listener::Web] {
+        assert_eq!(
+            let_in(&mut shares, t0, listener, AWAY),
+            40,
+            "{listener:?}: twenty seconds' worth at once"
+        );
+        assert_eq!(let_in(&mut shares, t0, listener, HOME), 40, "{listener:?}: another has his own");
+    }
+    assert_eq!(let_in(&mut shares, t0 + S, Listener::Sip, AWAY), 2);
+    assert_eq!(let_in(&mut shares, t0 + 21 * S, Listener::Sip, AWAY), 40);
+    assert_eq!(let_in(&mut shares, t0, Listener::Web, "2001:db8::1"), 40);
+    assert_eq!(let_in(&mut shares, t0, Listener::Web, "2001:db8::2"), 0, "a network is one address");
+    let strange = Share::Rate(Rate::NewSipConnectionsOfAddress);
+    assert_eq!(shares.refused(strange), 960 + 960 + 998 + 960);
+    let news = shares.news(t0 + 21 * S);
+    assert!(news.iter().any(|news| news.share == strange && news.who == Who::address(address(AWAY))));
+    shares.set(strange, 4);
+    assert_eq!(let_in(&mut shares, t0 + 22 * S, Listener::Sip, AWAY), 80, "another share, from now on");
+}
+
+#[test]
+fn where_somebody_has_proved_himself_many_may_come_back_at_once() {
+    let (mut shares, t0) = (with_few_knocks(), start());
+    assert_eq!(let_in(&mut shares, t0, Listener::Sip, HOME), 40);
+    shares.met(t0, address(HOME));
+    assert_eq!(let_in(&mut shares, t0, Listener::Sip, HOME), 200, "a stranger's flood took nothing of that");
+    assert_eq!(let_in(&mut shares, t0, Listener::Cti, HOME), 200);
+    assert_eq!(let_in(&mut shares, t0, Listener::Sip, AWAY), 40);
+    assert_eq!(let_in(&mut shares, t0 + REMEMBERED - S, Listener::Sip, HOME), 200);
+    assert_eq!(let_in(&mut shares, t0 + REMEMBERED, Listener::Web, HOME), 40, "a day later nobody knows it");
+    shares.named([address(AWAY)]);
+    assert_eq!(
+        let_in(&mut shares, t0 + 30 * REMEMBERED, Listener::Sip, AWAY),
+        200,
+        "a trunk's is known for good"
+    );
+    shares.named([]);
+    assert_eq!(let_in(&mut shares, t0 + 60 * REMEMBERED, Listener::Sip, AWAY), 40);
+}
+
+#[test]
+fn memory_of_who_was_met_is_bounded_and_the_stalest_is_forgotten() {
+    let (mut shares, t0) = (with_few_knocks(), start());
+    let nth = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
+    let most = u32::try_from(MAX_MET).unwrap();
+    (0..most).for_each(|n| shares.met(t0 + n * MS, nth(n)));
+    // Again, after a while: it is the youngest now.
+    shares.met(t0 + 120 * S, nth(0));
+    (most..most + 5).for_each(|n| shares.met(t0 + 130 * S, nth(n)));
+    assert_eq!(shares.acquaintances.remembered(), [MAX_MET; 2]);
+    let mut many = |n: u32| let_in(&mut shares, t0 + 131 * S, Listener::Sip, &nth(n).to_string()) == 200;
+    assert!(many(0) && !many(1) && !many(5) && many(6) && many(most + 4));
 }
 
 #[test]

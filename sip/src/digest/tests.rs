@@ -45,7 +45,7 @@ impl Bench {
     /// A REGISTER that answers a fresh challenge.
     fn request(&mut self, user: &str, password: &str) -> Request {
         let mut request = Request::new(Method::Register, Uri::read("sip:house").unwrap());
-        let challenge = self.server.challenge(self.now, &mut self.ids, &request, &self.hop, false);
+        let challenge = self.server.challenge(self.now, &mut self.ids, &request, &self.hop, Ask::Password);
         assert_eq!(challenge.status, 401);
         let login = Login { user: user.to_owned(), password: Zeroizing::new(password.to_owned()) };
         assert!(login.answer(&challenge.headers, 401, &mut request, "c"));
@@ -146,10 +146,10 @@ fn the_example_of_rfc_7616_comes_out() {
 fn a_login_that_was_refused_is_not_tried_again() {
     let mut bench = Bench::new();
     let mut request = bench.request("100", "guess");
-    let again = bench.server.challenge(bench.now, &mut bench.ids, &request, &bench.hop, false);
+    let again = bench.server.challenge(bench.now, &mut bench.ids, &request, &bench.hop, Ask::Password);
     let login = Login { user: "100".to_owned(), password: Zeroizing::new("guess".to_owned()) };
     assert!(!login.answer(&again.headers, 401, &mut request, "c"));
-    let stale = bench.server.challenge(bench.now, &mut bench.ids, &request, &bench.hop, true);
+    let stale = bench.server.challenge(bench.now, &mut bench.ids, &request, &bench.hop, Ask::NewNonce);
     assert!(login.answer(&stale.headers, 401, &mut request, "c"));
 }
 
@@ -203,7 +203,7 @@ fn what_was_signed_for_one_number_calls_no_other() {
     request.uri = requested("sip:0900123456@house");
     assert_eq!(bench.verdict(&request), "Accepted", "the server's own address stands for each");
     let mut request = Request::new(Method::Invite, requested("sip:5000@house"));
-    let challenge = bench.server.challenge(bench.now, &mut bench.ids, &request, &bench.hop, false);
+    let challenge = bench.server.challenge(bench.now, &mut bench.ids, &request, &bench.hop, Ask::Password);
     let login = Login { user: "100".to_owned(), password: Zeroizing::new("secret".to_owned()) };
     assert!(login.answer(&challenge.headers, 401, &mut request, "c"));
     request.uri = requested("sip:0900123456@house");

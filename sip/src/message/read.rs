@@ -252,8 +252,11 @@ fn check(headers: &Headers, start: &StartLine) -> Result<(), Syntax> {
             return Err(syntax);
         }
     }
-    NameAddr::read(headers.get("From").unwrap_or(""))?;
-    NameAddr::read(headers.get("To").unwrap_or(""))?;
+    for name in ["From", "To"] {
+        let has_sound_tag =
+            NameAddr::read(headers.get(name).unwrap_or(""))?.params.has_at_most_one_value("tag");
+        has_sound_tag.then_some(()).ok_or(Syntax("Bad Tag"))?;
+    }
     let cseq = CSeq::read(headers.get("CSeq").unwrap_or(""))?;
     if headers.call_id().contains([' ', '\t']) {
         return Err(Syntax("Bad Call-ID"));

@@ -44,6 +44,27 @@ fn content_length_cuts_a_longer_datagram_and_refuses_a_shorter_one() {
 }
 
 #[test]
+fn a_tag_has_one_value_or_the_message_is_refused() {
+    // A dialog is named by it, and we write it again.
+    for tag in [";tag", ";tag=", ";tag=a;tag=b", ";tag=a;tag", ";tag=\"a\"", ";TAG;x=1"] {
+        for header in ["f: \"J\\\"o\" <sip:100@example.com>;tag=a", "t: <sip:100@example.com>"] {
+            let bare = header.trim_end_matches(";tag=a");
+            let text = REGISTER.replacen(header, &format!("{bare}{tag}"), 1);
+            let Err(Malformed::Answer(answer)) = read(text.as_bytes(), Transport::Udp) else {
+                panic!("{text}")
+            };
+            assert_eq!(answer.status, 400, "{text}");
+            let response = text.replacen("REGISTER sip:example.com SIP/2.0", "SIP/2.0 200 OK", 1);
+            assert!(
+                matches!(read(response.as_bytes(), Transport::Udp), Err(Malformed::Discard(_))),
+                "{response}"
+            );
+        }
+    }
+    assert_eq!(request(&REGISTER.replacen(";tag=a", "; tag = a@b ;x", 1)).headers.from_tag(), Some("a@b"));
+}
+
+#[test]
 fn header_lines_are_read_at_their_limits_and_refused_beyond() {
     let own = REGISTER.replace("\r\n ", " ").lines().filter(|line| line.contains(": ")).count();
     let with = |lines: usize, length: usize| {

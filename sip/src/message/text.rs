@@ -196,6 +196,18 @@ impl Params {
         self.get(name).is_some()
     }
 
+    /// Whether it is absent, or there once with a value that is no quoted string.
+    #[must_use]
+    pub fn has_at_most_one_value(&self, name: &str) -> bool {
+        let mut values =
+            self.0.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        let is_sound = match values.next() {
+            Some(value) => value.as_deref().is_some_and(|value| !value.starts_with('"')),
+            None => true,
+        };
+        is_sound && values.next().is_none()
+    }
+
     /// Sets or adds one.
     pub fn set(&mut self, name: &str, value: Option<&str>) {
         let value = value.map(Into::into);

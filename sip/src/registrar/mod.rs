@@ -6,6 +6,7 @@ mod way;
 
 pub(crate) use way::{Listed, is_listed, same_host, told, way_back};
 
+use crate::message::text;
 use crate::message::{NameAddr, Request, Response, Scheme, Uri};
 use crate::port::{Account, BindingRecord, Config, ConnectionId, Event, Hop, KeptBinding, Output, Transport};
 use crate::transaction::Ids;
@@ -45,8 +46,6 @@ pub struct Binding {
     instance: Option<Box<str>>,
     /// Where it is reached without the connection that it came on; `None`: it dies with that.
     anew: Option<(Transport, SocketAddr)>,
-    /// Whether it is known if anybody listens where it is dialled anew: tried since a call went there.
-    tried: bool,
     /// Counts REGISTERs: the lowest of a number has been silent for the longest time.
     renewed: u64,
 }
@@ -82,11 +81,13 @@ pub struct Registrar {
     listed: Listed,
     next_id: u64,
     registers: u64,
-    bindings: HashMap<u64, Binding>,
+    bindings: BTreeMap<u64, Binding>,
     /// Ids by account.
     accounts: HashMap<Arc<str>, BTreeSet<u64>>,
     /// Ids by what they can be lost with.
     holds: BTreeMap<Hold, BTreeSet<u64>>,
+    /// Listeners that a call went to since it was known that somebody listens there.
+    called: BTreeSet<Hold>,
     timers: Timers<u64>,
     /// What was lost and is not let go yet, by what it was lost with.
     leaving: BTreeMap<Hold, Leaving>,
@@ -94,6 +95,8 @@ pub struct Registrar {
     now: Option<Instant>,
     /// More was lost than one step lets go.
     busy: bool,
+    /// Connections on which nothing is registered any more, and whose the last contact was.
+    released: Vec<(Arc<str>, Hop)>,
 }
 
 /// Contacts that were lost together.
@@ -149,13 +152,15 @@ impl Registrar {
             listed: Listed::default(),
             next_id: 0,
             registers: 0,
-            bindings: HashMap::new(),
+            bindings: BTreeMap::new(),
             accounts: HashMap::new(),
             holds: BTreeMap::new(),
+            called: BTreeSet::new(),
             timers: Timers::default(),
             leaving: BTreeMap::new(),
             now: None,
             busy: false,
+            released: Vec::new(),
         }
     }
 
@@ -208,6 +213,24 @@ impl Registrar {
         self.bindings.values().map(|binding| (&binding.account, binding.hop, binding.expires_at))
     }
 
+    /// Until when something is registered on a connection.
+    pub(crate) fn registered_on(&self, connection: ConnectionId) -> Option<Instant> {
+        let ids = self.holds.get(&Hold::Connection(connection))?;
+        ids.iter().filter_map(|id| self.bindings.get(id)).map(|binding| binding.expires_at).max()
+    }
+
+    /// Whose a contact is that is dialled there, and until when.
+    pub(crate) fn dialled_at(&self, hop: &Hop) -> Option<(&Arc<str>, Instant)> {
+        let ids = self.holds.get(&Hold::Listener(hop.transport, hop.remote))?;
+        let binding = ids.first().and_then(|id| self.bindings.get(id))?;
+        Some((&binding.account, binding.expires_at))
+    }
+
+    /// Connections that the last contact has left since this was asked, though they are open, and whose it was.
+    pub(crate) fn released(&mut self) -> Vec<(Arc<str>, Hop)> {
+        std::mem::take(&mut self.released)
+    }
+
     /// The contacts of an account for this number, or all of the account if the number has none; best first, of equals
     /// the youngest first.
     #[must_use]
@@ -253,6 +276,7 @@ impl Registrar {
     /// An edge proxy may have had thousands of phones: they are let go a few at a time.
     fn lose(&mut self, hold: Hold, out: &mut Vec<Output>) {
         let Some(ids) = self.holds.remove(&hold) else { return };
+        self.called.remove(&hold);
         self.leaving.entry(hold).or_default().ids.extend(ids);
         self.begin_to_let_go(out);
     }
@@ -321,24 +345,16 @@ impl Registrar {
     /// A connection that was dialled to a Contact has ended. If a call went there, the phone may be gone: whether anybody
     /// still listens is tried once. (Not after each connection: a phone that closes what is idle would be dialled for ever.)
     pub fn hung_up(&mut self, hop: &Hop, out: &mut Vec<Output>) {
-        let dialled = self.holds.get(&Hold::Listener(hop.transport, hop.remote)).cloned();
-        let mut again = false;
-        for id in dialled.unwrap_or_default() {
-            let Some(binding) = self.bindings.get_mut(&id) else { continue };
-            again |= !std::mem::replace(&mut binding.tried, true);
-        }
-        if again {
+        if self.called.remove(&Hold::Listener(hop.transport, hop.remote)) {
             out.push(Output::Connect(Hop { connection: None, ..*hop }));
         }
     }
 
     /// A call goes to the contacts of an account.
     pub fn called(&mut self, account: &str) {
-        for id in self.accounts.get(account).into_iter().flatten() {
-            if let Some(binding) = self.bindings.get_mut(id) {
-                binding.tried = false;
-            }
-        }
+        let holds = self.of(account).filter_map(|(_, binding)| binding.hold());
+        let dialled: Vec<Hold> = holds.filter(|hold| matches!(hold, Hold::Listener(..))).collect();
+        self.called.extend(dialled);
     }
 
     /// A contact has lost what it was held by. True when it is dead, false when it can be dialled anew.
@@ -351,11 +367,12 @@ impl Registrar {
         let Some(hop) = anew.and_then(|anew| way::without_connection(anew, &self.listen)) else {
             return true;
         };
-        (binding.hop, binding.tried) = (hop, true);
+        binding.hop = hop;
         if let Some(other) = binding.hold() {
             self.holds.entry(other).or_default().insert(id);
             let leaving = self.leaving.entry(hold).or_default();
             if leaving.tried.insert(other) {
+                self.called.remove(&other);
                 out.push(Output::Connect(hop));
             }
         }
@@ -393,7 +410,9 @@ impl Registrar {
     pub fn restore(&mut self, now: Instant, id: u64, kept: KeptBinding, out: &mut Vec<Output>) {
         self.next_id = self.next_id.max(id);
         let hop = way::without_connection((kept.transport, kept.remote), &self.listen);
-        let readable = kept.path.iter().all(|path| NameAddr::read(path).is_ok());
+        // Each is one value of a Route: no comma makes two of it.
+        let is_one = |path: &str| text::list(path).count() == 1 && NameAddr::read(path).is_ok();
+        let readable = kept.path.iter().all(|path| is_one(path));
         let (Some(hop), Ok(contact)) =
             (hop.filter(|_| readable && kept.expires_at > now), Uri::read(&kept.contact))
         else {
@@ -415,7 +434,6 @@ impl Registrar {
                 cseq: kept.cseq,
                 instance: kept.instance.map(Into::into),
                 anew: Some((kept.transport, kept.remote)),
-                tried: true,
                 renewed: self.registers,
             },
         );
@@ -559,7 +577,6 @@ impl Registrar {
             cseq: request.headers.cseq().map_or(0, |cseq| cseq.number),
             instance: instance(&contact),
             anew,
-            tried: true,
             renewed: self.registers,
             contact: contact.uri,
         };
@@ -572,7 +589,12 @@ impl Registrar {
 
     fn insert(&mut self, id: u64, binding: Binding) {
         if let Some(hold) = binding.hold() {
-            self.holds.entry(hold).or_default().insert(id);
+            let all = self.holds.entry(hold).or_default();
+            all.insert(id);
+            if all.len() == 1 {
+                // It has just spoken.
+                self.called.remove(&hold);
+            }
         }
         self.timers.set(id, None, Some(binding.expires_at));
         self.accounts.entry(Arc::clone(&binding.account)).or_default().insert(id);
@@ -615,6 +637,9 @@ impl Registrar {
                 ids.remove(&id);
                 if ids.is_empty() {
                     self.holds.remove(&hold);
+                    self.called.remove(&hold);
+                    let left = binding.hop.connection.map(|_| (Arc::clone(&binding.account), binding.hop));
+                    self.released.extend(left);
                 }
             }
             if let Some(leaving) = self.leaving.get_mut(&hold) {

@@ -1,12 +1,14 @@
 //! Who may come in: registrations, digest, trunks.
 
-use super::Stack;
 use super::door::{Proved, Visitor};
-use crate::call::{Server, Target};
+use super::{Slot, Stack};
 use crate::dialog::{Dialog, DialogId, Reach};
-use crate::digest::{Authenticator, NONCE_LIFETIME, Verdict};
+use crate::digest::{Ask, Authenticator, NONCE_LIFETIME, Verdict};
+use crate::invite::{Server, Target};
 use crate::message::{Request, Response, Uri};
-use crate::port::{Account, Attempt, Directory, Hop, KeptBinding, Outcome, Output, Proof, Source, Transport};
+use crate::port::{
+    Account, Attempt, ConnectionId, Directory, Hop, KeptBinding, Outcome, Output, Proof, Source, Transport,
+};
 use crate::registrar::{Binding, Newcomer, same_host};
 use crate::transaction::{Challenged, ClientId};
 use std::collections::HashMap;
@@ -16,6 +18,8 @@ use zeroize::Zeroizing;
 
 /// How long where a trunk's INVITE came from counts as the trunk's.
 const TRUNK_KNOWN: Duration = Duration::from_secs(3_600);
+/// How long a connection is an account's for a call that goes over it, before it is looked at again.
+const CALL_HOLDS: Duration = Duration::from_secs(30);
 /// Of what somebody calls himself so much is told.
 const MAX_AGENT_CHARS: usize = 64;
 
@@ -95,7 +99,8 @@ impl Stack {
             Proved::Unregistered
         };
         if let Proved::Caller(source) = &proved {
-            let outcome = Outcome::Right(source.clone(), self.known_until(now, &account.id));
+            let known = self.known_until(now, &account.id, hop).max(now + CALL_HOLDS);
+            let outcome = Outcome::Right(source.clone(), known);
             out.push(Output::Attempt(attempt(hop, request, Some(user), outcome)));
         }
         Ok(proved)
@@ -120,28 +125,69 @@ impl Stack {
     ) -> Result<(String, Account), Box<Response>> {
         let Visitor { now, hop, request, directory } = visitor;
         let authenticator = self.access.authenticator(now);
-        let (stale, failed) = match authenticator.check(now, request, hop, directory) {
+        let (ask, failed) = match authenticator.check(now, request, hop, directory) {
             Verdict::Accepted { user, account } => return Ok((user, account)),
             Verdict::OtherUri => {
                 return Err(Box::new(Response::to(request, 400, None).with_phrase("Digest URI Mismatch")));
             }
-            Verdict::Missing => (false, None),
-            Verdict::Stale => (true, None),
-            Verdict::Wrong { user, known: true } => (false, Some((user, Outcome::WrongPassword))),
-            Verdict::Wrong { user, known: false } => (false, Some((user, Outcome::UnknownAccount))),
-            Verdict::PutOff { user } => (false, Some((user, Outcome::PutOff))),
+            Verdict::Missing => (Ask::Password, None),
+            Verdict::Stale => (Ask::NewNonce, None),
+            Verdict::Wrong { user, known: true } => (Ask::Password, Some((user, Outcome::WrongPassword))),
+            Verdict::Wrong { user, known: false } => (Ask::Password, Some((user, Outcome::UnknownAccount))),
+            Verdict::PutOff { user } => (Ask::Password, Some((user, Outcome::PutOff))),
         };
         if let Some((user, outcome)) = failed {
             out.push(Output::Attempt(attempt(hop, request, Some(user), outcome)));
         }
-        Err(Box::new(authenticator.challenge(now, self.core.transactions.ids(), request, hop, stale)))
+        Err(Box::new(authenticator.challenge(now, self.core.transactions.ids(), request, hop, ask)))
     }
 
     /// How long what comes from where an account has just proved itself counts as its own.
-    fn known_until(&self, now: Instant, account: &str) -> Instant {
+    fn known_until(&self, now: Instant, account: &str, hop: &Hop) -> Instant {
+        if let Some(connection) = hop.connection {
+            return self.held_until(now, Some(account), connection).unwrap_or(now);
+        }
         let bindings = self.registrar.contacts(account, "");
         let end = bindings.iter().map(|binding| binding.expires_at).max();
         end.unwrap_or(now).max(now + NONCE_LIFETIME)
+    }
+
+    /// Until when a connection is somebody's: while something is registered on it, or a call of this account goes over it.
+    /// Ask again then. `None`: its place is wanted for others.
+    #[must_use]
+    pub fn held_until(
+        &self,
+        now: Instant,
+        account: Option<&str>,
+        connection: ConnectionId,
+    ) -> Option<Instant> {
+        let registered = self.registrar.registered_on(connection).filter(|until| *until > now);
+        registered.or_else(|| {
+            let calls = self.by_account.get(account?)?;
+            let goes_over = |slot: &Slot| slot.session.goes_over(connection);
+            let held = calls.iter().filter_map(|call| self.sessions.get(call)).any(goes_over);
+            held.then(|| now + CALL_HOLDS)
+        })
+    }
+
+    /// Whose registered contact a connection that we have made leads to, and until when.
+    #[must_use]
+    pub fn dialled_for(&self, hop: &Hop) -> Option<(&Arc<str>, Instant)> {
+        self.registrar.dialled_at(hop)
+    }
+
+    /// Says that nothing is registered on a connection any more, so that it doesn't keep the place of a phone for ever.
+    pub(super) fn tell_released(&mut self, now: Instant, out: &mut Vec<Output>) {
+        for (account, hop) in self.registrar.released() {
+            let open = |connection: &ConnectionId| {
+                self.core.connections.contains(connection)
+                    && self.registrar.registered_on(*connection).is_none()
+            };
+            let Some(connection) = hop.connection.filter(open) else { continue };
+            let until = self.held_until(now, Some(&account), connection).unwrap_or(now);
+            let outcome = Outcome::Right(Source::Account(account), until);
+            out.push(Output::Attempt(Attempt { hop, user: None, agent: String::new(), outcome }));
+        }
     }
 
     /// Sends a request again with our credentials, if we have any at the peer that it was sent to. A peer that refuses
@@ -169,13 +215,13 @@ impl Stack {
             call_id: request.headers.call_id().into(),
             local_tag: request.headers.from_tag().unwrap_or("").into(),
         };
-        let mut call = self.core.dialogs.get(&id).and_then(|call| self.calls.get_mut(call));
+        let mut call = self.core.dialogs.get(&id).and_then(|call| self.sessions.get_mut(call));
         let used = request.headers.cseq().map_or(0, |cseq| cseq.number);
         let peer_tag = request.headers.to_tag().unwrap_or("").to_owned();
         // A call that is over counts no further: this is its BYE.
         let cseq = call
             .as_mut()
-            .and_then(|slot| slot.call.next_cseq(client, &id, &peer_tag))
+            .and_then(|slot| slot.session.next_cseq(client, &id, &peer_tag))
             .unwrap_or_else(|| used.wrapping_add(1));
         request.headers.set("CSeq", format!("{cseq} {}", request.method));
         let next = self.core.transactions.request(now, hop, request, out);
@@ -183,7 +229,7 @@ impl Stack {
             self.core.transactions.set_renewed(next);
         }
         if let Some(slot) = call {
-            slot.call.sent_again(client, next, cseq);
+            slot.session.sent_again(client, next, cseq);
         }
         if let Some(handle) = self.core.clients.remove(&client) {
             self.core.clients.insert(next, handle);
@@ -208,7 +254,7 @@ impl Stack {
         if let Some(date) = self.wall.filter(|_| response.status == 200).and_then(date) {
             response.headers.push("Date", date);
         }
-        let until = self.known_until(now, &account.id);
+        let until = self.known_until(now, &account.id, hop);
         let outcome = Outcome::Right(Source::Account(Arc::clone(&account.id)), until);
         out.push(Output::Attempt(attempt(hop, request, Some(user.to_owned()), outcome)));
         self.cx(now, out).respond(server, response);
@@ -223,8 +269,8 @@ impl Stack {
     fn ask_after(&mut self, now: Instant, newcomer: &Newcomer, out: &mut Vec<Output>) {
         let calls = self.by_account.get(&newcomer.account).cloned().unwrap_or_default();
         for handle in calls {
-            self.with_call(now, handle, out, |call, cx| {
-                Some(call.ask_after(cx, |dialog| way_to(dialog, newcomer)))
+            self.with_session(now, handle, out, |session, cx| {
+                Some(session.ask_after(cx, |dialog| way_to(dialog, newcomer)))
             });
         }
     }

@@ -5,10 +5,11 @@
 //! now; or it answers a digest challenge as the account that the dialog belongs to. Everybody else learns no more than of a
 //! dialog that there is not (481).
 
-use super::Stack;
 use super::door::Visitor;
+use super::{Slot, Stack};
+use crate::dialog::Dialog;
 use crate::message::{Method, Request, Response};
-use crate::port::{CallHandle, Directory, Hop, Output, Refused, Source, Transport};
+use crate::port::{Directory, Hop, InviteHandle, Output, Refused, Source, Transport};
 use crate::registrar::{is_listed, same_host};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -110,11 +111,15 @@ impl Stack {
     /// Whether a request that names this dialog may be taken; if not, its answer, for sending without a transaction.
     pub(super) fn may_ask(
         &mut self,
-        handle: CallHandle,
+        handle: InviteHandle,
         asked: &Asked<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Box<Response>> {
         let Visitor { now, hop, request, directory } = asked.visitor;
+        // A call of ours that is not answered yet has the dialogs that its responses made, and no other.
+        if self.dialog_with(handle, request, asked.tag).is_none() {
+            return Err(Box::new(asked.visitor.reply(481)));
+        }
         if !self.comes_from_its_peer(handle, hop, request, asked.tag, directory)
             && let Err(refusal) = self.proves_itself(handle, asked, out)
         {
@@ -125,7 +130,7 @@ impl Stack {
         if request.method == Method::Bye || self.keeps_its_pace(now, handle) {
             return Ok(());
         }
-        let whose = self.calls.get(&handle).and_then(|slot| slot.source.clone());
+        let whose = self.sessions.get(&handle).and_then(|slot| slot.source.clone());
         self.refusals.note(now, hop.remote, Reason::TooMany(whose));
         Err(Box::new(asked.visitor.reply(503).with("Retry-After", RETRY_AFTER.to_string())))
     }
@@ -135,14 +140,14 @@ impl Stack {
     pub(super) fn may_acknowledge(
         &mut self,
         now: Instant,
-        handle: CallHandle,
+        handle: InviteHandle,
         hop: &Hop,
         ack: &Request,
         tag: &str,
         directory: &dyn Directory,
     ) -> bool {
         let its = self.comes_from_its_peer(handle, hop, ack, tag, directory);
-        if !its && self.calls.get(&handle).is_some_and(|slot| slot.call.awaits(ack)) {
+        if !its && self.sessions.get(&handle).is_some_and(|slot| slot.session.awaits(ack)) {
             self.refusals.note(now, hop.remote, Reason::Elsewhere);
         }
         its
@@ -169,20 +174,22 @@ impl Stack {
         its
     }
 
+    /// The dialog of this session that a request from its peer names.
+    fn dialog_with(&self, handle: InviteHandle, request: &Request, tag: &str) -> Option<(&Slot, &Dialog)> {
+        let slot = self.sessions.get(&handle)?;
+        let peer_tag = request.headers.from_tag().unwrap_or("");
+        Some((slot, slot.session.dialog_with(request.headers.call_id(), tag, peer_tag)?))
+    }
+
     fn comes_from_its_peer(
         &self,
-        handle: CallHandle,
+        handle: InviteHandle,
         hop: &Hop,
         request: &Request,
         tag: &str,
         directory: &dyn Directory,
     ) -> bool {
-        let Some(slot) = self.calls.get(&handle) else { return true };
-        let peer_tag = request.headers.from_tag().unwrap_or("");
-        // An early dialog that nobody knows gets its 481 from the call.
-        let Some(dialog) = slot.call.dialog_with(request.headers.call_id(), tag, peer_tag) else {
-            return true;
-        };
+        let Some((slot, dialog)) = self.dialog_with(handle, request, tag) else { return false };
         let next = dialog.next_hop(&self.core.listed);
         if [dialog.peer_hop(), dialog.source(), &next].into_iter().any(|way| is_same_way(way, hop)) {
             return true;
@@ -196,12 +203,12 @@ impl Stack {
 
     fn proves_itself(
         &mut self,
-        handle: CallHandle,
+        handle: InviteHandle,
         asked: &Asked<'_>,
         out: &mut Vec<Output>,
     ) -> Result<(), Box<Response>> {
         let no_dialog = || Box::new(asked.visitor.reply(481));
-        let owner = self.calls.get(&handle).and_then(|slot| slot.source.clone()).ok_or_else(no_dialog)?;
+        let owner = self.sessions.get(&handle).and_then(|slot| slot.source.clone()).ok_or_else(no_dialog)?;
         let (id, has_password) = match &owner {
             Source::Account(id) => (id, true),
             Source::Trunk(id) => (id, false),
@@ -215,9 +222,9 @@ impl Stack {
     }
 
     /// A phone has one pace for all its calls, a trunk one for each.
-    fn keeps_its_pace(&mut self, now: Instant, handle: CallHandle) -> bool {
+    fn keeps_its_pace(&mut self, now: Instant, handle: InviteHandle) -> bool {
         let per_second = self.core.config.max_dialog_requests_per_second;
-        let Some(slot) = self.calls.get_mut(&handle) else { return true };
+        let Some(slot) = self.sessions.get_mut(&handle) else { return true };
         match &slot.source {
             Some(Source::Account(id)) => {
                 let paces = &mut self.refusals.paces;

@@ -2,12 +2,12 @@
 
 use super::belonging::Pace;
 use super::{Slot, Stack};
-use crate::call::values;
-use crate::call::{Call, Cx, Outgoing, Plan, Target, Wish};
 use crate::dialog::Reach;
+use crate::invite::values;
+use crate::invite::{Cx, InviteSession, Outgoing, Plan, Target, Wish};
 use crate::message::Uri;
 use crate::own;
-use crate::port::{CallHandle, Command, Destination, Event, Hop, Output, Source, Transport};
+use crate::port::{Command, Destination, Event, Hop, InviteHandle, Output, Source, Transport};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -36,14 +36,21 @@ impl Stack {
             Command::Digit(call, digit, duration_ms) => (call, Wish::Digit(digit, duration_ms)),
         };
         // A call that has ended meanwhile: its event is on the way to the node.
-        self.with_call(now, handle, out, |call, cx| call.on_wish(cx, wish));
+        self.with_session(now, handle, out, |session, cx| session.on_wish(cx, wish));
     }
 
-    fn place(&mut self, now: Instant, call: CallHandle, to: Destination, plan: Plan, out: &mut Vec<Output>) {
+    fn place(
+        &mut self,
+        now: Instant,
+        call: InviteHandle,
+        to: Destination,
+        plan: Plan,
+        out: &mut Vec<Output>,
+    ) {
         let refused = |status, cause| {
             Output::Event(Event::Refused { call, status, cause: Some(cause), redirect_to: Vec::new() })
         };
-        if self.calls.len() >= self.core.config.max_calls || self.calls.contains_key(&call) {
+        if self.sessions.len() >= self.core.config.max_calls || self.sessions.contains_key(&call) {
             return out.push(refused(503, NO_CIRCUIT));
         }
         if let Destination::Account { id, .. } = &to {
@@ -66,9 +73,13 @@ impl Stack {
         match Outgoing::place(&mut cx, plan, targets) {
             Ok(outgoing) => {
                 let dialogs = outgoing.dialogs();
-                let slot =
-                    Slot { call: Call::Calling(Box::new(outgoing)), dialogs, source, pace: Pace::default() };
-                self.add_call(call, slot);
+                let slot = Slot {
+                    session: InviteSession::Calling(Box::new(outgoing)),
+                    dialogs,
+                    source,
+                    pace: Pace::default(),
+                };
+                self.add_session(call, slot);
             }
             Err(error) => {
                 tracing::debug!(?call, %error, "an offer can't be written");

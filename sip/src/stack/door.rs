@@ -6,7 +6,7 @@
 
 use super::Stack;
 use super::belonging::{Asked, Reason};
-use crate::call::refusals;
+use crate::invite::refusals;
 use crate::message::{Method, Request, Response};
 use crate::port::{Account, Directory, Hop, Output, Source};
 use std::time::Instant;
@@ -109,7 +109,7 @@ impl Stack {
     /// can't do for anybody.
     fn caller(&mut self, visitor: Visitor<'_>, out: &mut Vec<Output>) -> Result<Proved, Box<Response>> {
         let reply = |status| visitor.reply(status);
-        let full = self.calls.len() >= self.core.config.max_calls;
+        let full = self.sessions.len() >= self.core.config.max_calls;
         let admitted = if full { Err(RETRY_AFTER) } else { visitor.directory.admit() };
         if let Err(seconds) = admitted {
             return Err(Box::new(reply(503).with("Retry-After", seconds.to_string())));

@@ -6,11 +6,11 @@ mod commands;
 mod door;
 mod requests;
 
-use crate::call::context::{Abandoned, AckKey};
-use crate::call::{Call, Core, Cx};
 use crate::dialog::{Dialog, DialogId, End, Peer};
+use crate::invite::context::{Abandoned, AckKey};
+use crate::invite::{Core, Cx, InviteSession, NoResponse};
 use crate::message::{self, Message, Method, Request, Response};
-use crate::port::{BindingRecord, CallHandle, Config, Directory, Hop, Input, Output, Source};
+use crate::port::{BindingRecord, Config, Directory, Hop, Input, InviteHandle, Output, Source};
 use crate::registrar::{Limits, Listed, Registrar};
 use crate::transaction::{ClientId, Settings, Transactions, TuEvent};
 use access::Access;
@@ -52,9 +52,9 @@ pub struct Counts {
 /// says when it wants to be called without one.
 pub struct Stack {
     core: Core,
-    calls: HashMap<CallHandle, Slot>,
+    sessions: HashMap<InviteHandle, Slot>,
     /// The calls with each account's phones.
-    by_account: HashMap<Arc<str>, BTreeSet<CallHandle>>,
+    by_account: HashMap<Arc<str>, BTreeSet<InviteHandle>>,
     registrar: Registrar,
     access: Access,
     /// What `Date` says.
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Stack {
 
 /// A call and what finds it.
 struct Slot {
-    call: Call,
+    session: InviteSession,
     /// All dialogs that its INVITEs may have made.
     dialogs: SmallVec<[DialogId; 1]>,
     /// Who is at its other end.
@@ -91,7 +91,7 @@ impl Stack {
         let core = Core::new(Arc::new(config), transactions);
         Stack {
             core,
-            calls: HashMap::new(),
+            sessions: HashMap::new(),
             by_account: HashMap::new(),
             registrar,
             access,
@@ -159,6 +159,7 @@ impl Stack {
             Input::Command(command) => self.command(now, command, out),
             Input::Timeout => self.timeout(now, directory, out),
         }
+        self.tell_released(now, out);
     }
 
     /// When [`Input::Timeout`] is due.
@@ -176,14 +177,14 @@ impl Stack {
     /// Whether every call has ended and the peers have acknowledged it. What lingers after that only absorbs repeats.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.calls.is_empty() && self.core.transactions.awaited() == 0
+        self.sessions.is_empty() && self.core.transactions.awaited() == 0
     }
 
     /// How much it holds.
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
-            calls: self.calls.len(),
+            calls: self.sessions.len(),
             transactions: self.core.transactions.len(),
             transaction_bytes: self.core.transactions.bytes(),
             contacts: self.registrar.len(),
@@ -208,7 +209,7 @@ impl Stack {
     /// Whether nothing is left of any call: no call, no dialog, no timer, no transaction. Registrations may be there.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.calls.is_empty() && self.core.is_quiet() && self.core.transactions.is_empty()
+        self.sessions.is_empty() && self.core.is_quiet() && self.core.transactions.is_empty()
     }
 
     fn receive(
@@ -253,9 +254,9 @@ impl Stack {
             }
             TuEvent::Ack { hop, request } => self.on_ack(now, &hop, &request, directory, out),
             TuEvent::Cancelled { invite, reason } => {
-                let cause = reason.as_deref().and_then(crate::call::values::cause_of);
+                let cause = reason.as_deref().and_then(crate::invite::values::cause_of);
                 if let Some(call) = self.core.servers.get(&invite).copied() {
-                    self.with_call(now, call, out, |call, cx| call.on_cancel(cx, cause));
+                    self.with_session(now, call, out, |session, cx| session.on_cancel(cx, cause));
                 }
             }
             TuEvent::Response { id, hop, response, challenged } => {
@@ -266,43 +267,43 @@ impl Stack {
                 }
             }
             TuEvent::StrayResponse { hop, response } => self.on_response(now, None, hop, &response, out),
-            TuEvent::ClientTimeout(id) => self.on_no_response(now, id, true, out),
-            TuEvent::ClientTransportError(id) => self.on_no_response(now, id, false, out),
+            TuEvent::ClientTimeout(id) => self.on_no_response(now, id, NoResponse::TimedOut, out),
+            TuEvent::ClientTransportError(id) => self.on_no_response(now, id, NoResponse::NotSent, out),
             // The caller has vanished after our refusal; there is nothing to end.
             TuEvent::NoAck(_) => {}
         }
     }
 
     /// Lets a call handle something; it comes back unless it is over.
-    fn with_call(
+    fn with_session(
         &mut self,
         now: Instant,
-        handle: CallHandle,
+        handle: InviteHandle,
         out: &mut Vec<Output>,
-        step: impl FnOnce(Call, &mut Cx<'_>) -> Option<Call>,
+        step: impl FnOnce(InviteSession, &mut Cx<'_>) -> Option<InviteSession>,
     ) {
-        let Some(Slot { call, dialogs, source, pace }) = self.calls.remove(&handle) else { return };
-        let muted = call.is_muted();
+        let Some(Slot { session, dialogs, source, pace }) = self.sessions.remove(&handle) else { return };
+        let muted = session.is_muted();
         let mut cx = Cx { core: &mut self.core, now, call: handle, out, muted };
-        match step(call, &mut cx) {
-            Some(call) => {
-                self.calls.insert(handle, Slot { call, dialogs, source, pace });
+        match step(session, &mut cx) {
+            Some(session) => {
+                self.sessions.insert(handle, Slot { session, dialogs, source, pace });
             }
             None => {
                 self.core.forget(handle, &dialogs);
-                self.forget_call_of(handle, account_of(source.as_ref()));
+                self.forget_session_of(handle, account_of(source.as_ref()));
             }
         }
     }
 
-    fn add_call(&mut self, handle: CallHandle, slot: Slot) {
+    fn add_session(&mut self, handle: InviteHandle, slot: Slot) {
         if let Some(account) = account_of(slot.source.as_ref()) {
             self.by_account.entry(account.into()).or_default().insert(handle);
         }
-        self.calls.insert(handle, slot);
+        self.sessions.insert(handle, slot);
     }
 
-    fn forget_call_of(&mut self, handle: CallHandle, account: Option<&str>) {
+    fn forget_session_of(&mut self, handle: InviteHandle, account: Option<&str>) {
         let Some(account) = account else { return };
         let Some(calls) = self.by_account.get_mut(account) else { return };
         calls.remove(&handle);
@@ -323,16 +324,19 @@ impl Stack {
         if !self.may_acknowledge(now, handle, hop, ack, &tag, directory) {
             return;
         }
-        self.with_call(now, handle, out, |call, cx| call.on_ack(cx, ack));
+        self.with_session(now, handle, out, |session, cx| session.on_ack(cx, ack));
     }
 
     /// The call whose dialog a request names, and our tag.
-    fn dialog_of(&self, request: &Request) -> Option<(CallHandle, Arc<str>)> {
+    fn dialog_of(&self, request: &Request) -> Option<(InviteHandle, Arc<str>)> {
         let local_tag: Arc<str> = request.headers.to_tag()?.into();
         let id = DialogId { call_id: request.headers.call_id().into(), local_tag: local_tag.clone() };
         let handle = *self.core.dialogs.get(&id)?;
         let peer_tag = request.headers.from_tag().unwrap_or("");
-        self.calls.get(&handle).filter(|slot| slot.call.knows_peer(peer_tag)).map(|_| (handle, local_tag))
+        self.sessions
+            .get(&handle)
+            .filter(|slot| slot.session.knows_peer(peer_tag))
+            .map(|_| (handle, local_tag))
     }
 
     fn on_response(
@@ -353,7 +357,8 @@ impl Stack {
         if let Some(abandoned) = self.core.abandoned.get_mut(&client) {
             if response.is_success() {
                 let (dialog, late) = (abandoned.unwanted(response, hop), !abandoned.seed.offered);
-                self.end_unwanted(now, dialog, response, late, out);
+                let offer = late.then_some(&response.body[..]);
+                self.end_unwanted(now, dialog, response, offer, out);
             } else if !response.is_provisional() && abandoned.winner.is_none() {
                 self.core.abandoned.remove(&client);
             }
@@ -363,7 +368,7 @@ impl Stack {
         if !response.is_provisional() {
             self.core.clients.remove(&client);
         }
-        self.with_call(now, handle, out, |call, cx| call.on_response(cx, client, response, hop));
+        self.with_session(now, handle, out, |session, cx| session.on_response(cx, client, response, hop));
     }
 
     /// Whether a 2xx is a copy, or the answer to a re-INVITE whose call is over: both get their ACK and no more.
@@ -383,26 +388,26 @@ impl Stack {
         now: Instant,
         dialog: Option<Dialog>,
         response: &Response,
-        late_offer: bool,
+        offer: Option<&[u8]>,
         out: &mut Vec<Output>,
     ) {
         let (Some(dialog), Ok(cseq)) = (dialog, response.headers.cseq()) else { return };
         let describer = self.core.describer(dialog.peer_hop());
         let config = self.core.config.clone();
-        let session = crate::call::SessionTimer::new(config.session_expires, config.min_session_expires);
-        let mut leg = crate::call::Leg::new(dialog, describer, "".into(), session);
-        let mut cx = Cx { core: &mut self.core, now, call: CallHandle(0), out, muted: true };
-        let refusal = late_offer.then(|| leg.unchanged(&response.body).ok()).flatten();
+        let session = crate::invite::SessionTimer::new(config.session_expires, config.min_session_expires);
+        let mut leg = crate::invite::Leg::new(dialog, describer, "".into(), session);
+        let mut cx = Cx { core: &mut self.core, now, call: InviteHandle(0), out, muted: true };
+        let refusal = offer.and_then(|offer| leg.unchanged(offer).ok());
         leg.acknowledge(&mut cx, cseq.number, refusal);
-        leg.hang_up(&mut cx, Some(format!("Q.850;cause={}", crate::call::values::NORMAL_CLEARING)));
+        leg.hang_up(&mut cx, Some(format!("Q.850;cause={}", crate::invite::values::NORMAL_CLEARING)));
     }
 
-    fn on_no_response(&mut self, now: Instant, client: ClientId, timed_out: bool, out: &mut Vec<Output>) {
+    fn on_no_response(&mut self, now: Instant, client: ClientId, why: NoResponse, out: &mut Vec<Output>) {
         if self.core.abandoned.remove(&client).is_some() {
             return;
         }
         if let Some(handle) = self.core.clients.remove(&client) {
-            self.with_call(now, handle, out, |call, cx| call.on_no_response(cx, client, timed_out));
+            self.with_session(now, handle, out, |session, cx| session.on_no_response(cx, client, why));
         }
     }
 
@@ -411,7 +416,7 @@ impl Stack {
             self.core.connections.remove(&connection);
         }
         let mut events = Vec::new();
-        self.core.transactions.closed(hop, &mut events);
+        self.core.transactions.closed(hop, out, &mut events);
         for event in events {
             self.on_event(now, event, Proved::Nothing, directory, out);
         }
@@ -445,7 +450,7 @@ impl Stack {
         }
         for _ in 0..TIMERS_AT_ONCE {
             let Some((handle, timer)) = self.core.timers.pop_due(now) else { break };
-            self.with_call(now, handle, out, |call, cx| call.on_timer(cx, timer));
+            self.with_session(now, handle, out, |session, cx| session.on_timer(cx, timer));
         }
         self.core.expire(now);
         self.refusals.tell(now, out);

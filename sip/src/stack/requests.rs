@@ -3,13 +3,13 @@
 use super::belonging::Pace;
 use super::door::Proved;
 use super::{INCOMING, Slot, Stack};
-use crate::call::parties;
-use crate::call::refusals;
-use crate::call::values;
-use crate::call::{Call, Cx, Incoming, Leg, Server, SessionTimer, Timer};
 use crate::dialog::{self, Dialog, DialogId, End, Peer, Reach};
+use crate::invite::parties;
+use crate::invite::refusals;
+use crate::invite::values;
+use crate::invite::{Cx, Incoming, InviteSession, Leg, PeerTimer, Server, SessionTimer, Timer};
 use crate::message::{Headers, Method, Request};
-use crate::port::{CallHandle, Event, Hop, Identity, Output, ReadSdp, Source};
+use crate::port::{Event, Hop, Identity, InviteHandle, Output, ReadSdp, Source};
 use crate::registrar::way_back;
 use crate::sdp;
 use crate::transaction::ServerId;
@@ -47,7 +47,7 @@ impl Stack {
     }
 
     pub(super) fn cx<'a>(&'a mut self, now: Instant, out: &'a mut Vec<Output>) -> Cx<'a> {
-        Cx { core: &mut self.core, now, call: CallHandle(0), out, muted: false }
+        Cx { core: &mut self.core, now, call: InviteHandle(0), out, muted: false }
     }
 
     fn in_dialog(
@@ -66,12 +66,12 @@ impl Stack {
         if server.request.method == Method::Invite {
             self.core.servers.insert(id, handle);
         }
-        self.with_call(now, handle, out, |call, cx| call.on_request(cx, server));
+        self.with_session(now, handle, out, |session, cx| session.on_request(cx, server));
     }
 
     fn new_call(&mut self, now: Instant, server: Server, source: Source, out: &mut Vec<Output>) {
         let request = server.request.clone();
-        let call = CallHandle(self.next_incoming);
+        let call = InviteHandle(self.next_incoming);
         let mut cx = self.cx(now, out);
         let offer = match read_offer(&request) {
             Ok(offer) => offer,
@@ -95,7 +95,7 @@ impl Stack {
         if let Some(min_se) = session.too_small(&request.headers) {
             return cx.respond(&server, server.reply(422).with("Min-SE", min_se.as_secs().to_string()));
         }
-        session.told_by_request(&request.headers, request.headers.has_token("Supported", "timer"));
+        session.told_by_request(&request.headers, PeerTimer::said_by(&request.headers));
         let Some(dialog) = new_dialog(&mut cx, &server, &source) else { return cx.refuse(&server, 400) };
         let id = dialog.id.clone();
         let describer = cx.core.describer(&server.hop);
@@ -121,12 +121,12 @@ impl Stack {
         self.core.servers.insert(server.id, call);
         self.core.dialogs.insert(id.clone(), call);
         let slot = Slot {
-            call: Call::Called(Box::new(incoming)),
+            session: InviteSession::Called(Box::new(incoming)),
             dialogs: smallvec![id],
             source: Some(source.clone()),
             pace: Pace::default(),
         };
-        self.add_call(call, slot);
+        self.add_session(call, slot);
         let (max_forwards, hops) = (request.headers.max_forwards(), values::hops(&request.headers));
         out.push(Output::Event(Event::Incoming {
             call,

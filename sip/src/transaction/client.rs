@@ -47,6 +47,8 @@ pub(super) struct Client {
     pub internal: bool,
     /// See [`super::Challenged`].
     pub renewed: bool,
+    /// It was sent once more after the connection that it went by had ended.
+    pub sent_anew: bool,
     pub state: State,
     /// What the timer table holds.
     pub due: Option<Instant>,
@@ -102,6 +104,20 @@ impl Client {
             State::Waiting { .. } | State::InviteProceeding | State::Proceeding { .. } => !self.internal,
             State::InviteAccepted { .. } | State::InviteCompleted { .. } | State::Completed { .. } => false,
         }
+    }
+
+    /// Whether the end of the connection that it may have gone by is no answer yet: it goes to an address, by whichever
+    /// connection there is, and nothing has come back.
+    pub fn may_be_sent_anew(&self) -> bool {
+        let unanswered = match self.state {
+            State::Waiting { .. } => true,
+            State::InviteProceeding
+            | State::Proceeding { .. }
+            | State::InviteAccepted { .. }
+            | State::InviteCompleted { .. }
+            | State::Completed { .. } => false,
+        };
+        unanswered && self.hop.connection.is_none() && !self.sent_anew
     }
 
     pub fn waiting(now: Instant, hop: &Hop, settings: &Settings) -> State {
@@ -182,7 +198,8 @@ impl Client {
     }
 
     /// Its time has come.
-    pub fn timeout(&mut self, now: Instant, invite: bool) -> Step {
+    pub fn timeout(&mut self, now: Instant) -> Step {
+        let invite = self.key.method == Method::Invite;
         match &mut self.state {
             State::Waiting { give_up, .. } | State::Proceeding { give_up, .. } if *give_up <= now => {
                 Step::GiveUp

@@ -28,10 +28,8 @@ impl ServerKey {
             // RFC 2543: no branch to rely on. The To tag is left out, since an ACK has one where its INVITE had none.
             format!("{branch} {call_id} {from} {number} {host} {}", request.uri)
         };
-        let method = match &request.method {
-            Method::Ack => Method::Invite,
-            method => method.clone(),
-        };
+        // An ACK of a refusal belongs to its INVITE (RFC 3261 §17.2.3).
+        let method = if request.method == Method::Ack { Method::Invite } else { request.method.clone() };
         Self { identity: identity.into(), method }
     }
 

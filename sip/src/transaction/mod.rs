@@ -231,7 +231,7 @@ impl Transactions {
     /// What the server transactions of all addresses keep, bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.held.values().sum()
+        self.held.values().sum() // any order: a sum
     }
 
     /// The maker of tags and Call-IDs.
@@ -282,7 +282,7 @@ impl Transactions {
         let branch = self.ids.branch();
         let bytes: Arc<[u8]> = self.dress(&hop, &mut request, &branch).into();
         let key = ClientKey { branch: branch.into(), method: request.method.clone() };
-        self.start_client(now, hop, key, request, bytes, false, out)
+        self.start_client(now, hop, key, request, bytes, out)
     }
 
     /// Notes that this request answers a challenge with a new nonce in place of a stale one; see [`Challenged`].
@@ -352,14 +352,20 @@ impl Transactions {
     }
 
     /// A connection has ended or could not be made: its client transactions end with an error, its server transactions
-    /// will answer on a new one.
-    pub fn closed(&mut self, hop: Hop, events: &mut Vec<TuEvent>) {
+    /// will answer on a new one. A request to an address that went by an open connection may never have arrived: without
+    /// any response it is sent once more, by a new connection; if it did arrive, its branch says that it is the same.
+    pub fn closed(&mut self, hop: Hop, out: &mut Vec<Output>, events: &mut Vec<TuEvent>) {
         let Some(owners) = self.by_peer.get(&(hop.transport, hop.remote)) else { return };
         for owner in owners.clone() {
             match owner {
                 Owner::Client(id) => {
-                    let Some(client) = self.clients.get(&id) else { continue };
+                    let Some(client) = self.clients.get_mut(&id) else { continue };
                     if client.hop.connection.is_some() && client.hop.connection != hop.connection {
+                        continue;
+                    }
+                    if hop.connection.is_some() && client.may_be_sent_anew() {
+                        client.sent_anew = true;
+                        out.push(Output::Send { hop: client.hop, bytes: client.bytes.to_vec() });
                         continue;
                     }
                     let awaited = client.is_awaited();
@@ -421,7 +427,7 @@ impl Transactions {
                     let Some(client) = self.clients.get_mut(&id) else { continue };
                     client.due = None;
                     let awaited = !client.internal;
-                    let step = client.timeout(now, client.key.method == Method::Invite);
+                    let step = client.timeout(now);
                     let gave_up = step == client::Step::GiveUp;
                     match step {
                         client::Step::Send(bytes) => send(client.hop, &bytes, out),
@@ -454,6 +460,7 @@ impl Transactions {
     /// How many of our own requests still wait for their final response.
     #[must_use]
     pub fn awaited(&self) -> usize {
+        // Any order: a number.
         self.clients.values().filter(|client| client.is_awaited()).count()
     }
 
@@ -553,9 +560,10 @@ impl Transactions {
             return None;
         }
         let id = ServerId(self.fresh_id());
-        let state = match request.method {
-            Method::Invite => server::State::InviteProceeding { last: None },
-            _ => server::State::Trying { last: None, give_up: now + self.settings.t1 * 64 },
+        let state = if request.method == Method::Invite {
+            server::State::InviteProceeding { last: None }
+        } else {
+            server::State::Trying { last: None, give_up: now + self.settings.t1 * 64 }
         };
         let response_hop = route::response_hop(&via, &hop);
         self.by_peer.entry(peer(&response_hop)).or_default().insert(Owner::Server(id));
@@ -600,9 +608,10 @@ impl Transactions {
         let client = self.clients.get_mut(&id)?;
         let internal = client.internal;
         let challenged = challenged_by(&response, client);
-        let step = match key.method {
-            Method::Invite => client.invite_response(now, response.status, &self.settings),
-            _ => client.response(now, response.status),
+        let step = if key.method == Method::Invite {
+            client.invite_response(now, response.status, &self.settings)
+        } else {
+            client.response(now, response.status)
         };
         let pass = self.after_response(now, id, step, &response, out);
         (pass && !internal).then_some(TuEvent::Response { id, hop, response, challenged })
@@ -659,11 +668,10 @@ impl Transactions {
         let hop = client.hop;
         let key = ClientKey { branch: client.key.branch.clone(), method: Method::Cancel };
         let bytes = cancel.write().into();
-        self.start_client(now, hop, key, cancel, bytes, true, out);
+        self.start_client(now, hop, key, cancel, bytes, out);
         self.time_client(id);
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn start_client(
         &mut self,
         now: Instant,
@@ -671,7 +679,6 @@ impl Transactions {
         key: ClientKey,
         mut request: Request,
         bytes: Arc<[u8]>,
-        internal: bool,
         out: &mut Vec<Output>,
     ) -> ClientId {
         let id = ClientId(self.fresh_id());
@@ -679,6 +686,8 @@ impl Transactions {
         request.body = Vec::new();
         self.by_peer.entry(peer(&hop)).or_default().insert(Owner::Client(id));
         self.client_keys.insert(key.clone(), id);
+        // A CANCEL is the layer's own: what is answered to it is nobody's concern.
+        let internal = key.method == Method::Cancel;
         let state = Client::waiting(now, &hop, &self.settings);
         let request = Box::new(request);
         let client = Client {
@@ -689,6 +698,7 @@ impl Transactions {
             cancel: Cancel::No,
             internal,
             renewed: false,
+            sent_anew: false,
             state,
             due: None,
         };

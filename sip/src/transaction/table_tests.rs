@@ -109,6 +109,7 @@ fn client(transport: Transport, state: client::State, cancel: Cancel) -> Client 
         cancel,
         internal: false,
         renewed: false,
+        sent_anew: false,
         state,
         due: None,
     }
@@ -150,11 +151,14 @@ fn client_table() {
         ("INVITE: 1xx", |client, setting| client.invite_response(setting.now, 180, &setting.settings)),
         ("INVITE: 2xx", |client, setting| client.invite_response(setting.now, 200, &setting.settings)),
         ("INVITE: 3xx-6xx", |client, setting| client.invite_response(setting.now, 486, &setting.settings)),
-        ("INVITE: time", |client, setting| client.timeout(setting.now, true)),
+        ("INVITE: time", |client, setting| client.timeout(setting.now)),
         ("other: 1xx", |client, setting| client.response(setting.now, 180)),
         ("other: 2xx", |client, setting| client.response(setting.now, 200)),
         ("other: 3xx-6xx", |client, setting| client.response(setting.now, 486)),
-        ("other: time", |client, setting| client.timeout(setting.now, false)),
+        ("other: time", |client, setting| {
+            client.key.method = Method::Options;
+            client.timeout(setting.now)
+        }),
     ];
     let setting = Setting::new();
     let mut table = String::new();

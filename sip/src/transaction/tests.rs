@@ -466,15 +466,50 @@ fn an_invite_that_ignores_its_cancel_is_given_up() {
 }
 
 #[test]
+fn a_request_that_went_by_a_connection_which_ended_is_sent_once_more() {
+    let lost = |bench: &mut Bench, number| {
+        let hop = Hop { connection: Some(crate::port::ConnectionId(number)), ..bench.hop };
+        bench.layer.closed(hop, &mut bench.out, &mut bench.events);
+        bench.check();
+    };
+    let mut bench = Bench::new(Transport::Tcp);
+    bench.hop.connection = None;
+    let (_, via) = bench.send(Method::Invite);
+    bench.send(Method::Options);
+    let sent = |bench: &mut Bench| {
+        let bytes = |output| match output {
+            Output::Send { hop, bytes } => (hop, bytes),
+            other => panic!("{other:?}"),
+        };
+        std::mem::take(&mut bench.out).into_iter().map(bytes).collect::<Vec<_>>()
+    };
+    let first = sent(&mut bench);
+    lost(&mut bench, 1);
+    assert_eq!(sent(&mut bench), first, "the same bytes: the peer knows a repetition by its branch");
+    assert_eq!(bench.told(), [""; 0]);
+    bench.answer(&via, "INVITE", 100);
+    lost(&mut bench, 2);
+    assert_eq!(bench.told(), ["ClientTransportError"; 2], "once, and not what had a response");
+
+    let mut bench = Bench::new(Transport::Tcp);
+    bench.hop.connection = None;
+    bench.send(Method::Invite);
+    bench.out.clear();
+    bench.layer.closed(bench.hop, &mut bench.out, &mut bench.events);
+    assert_eq!(bench.out.len(), 0, "nobody can be reached there");
+    assert_eq!(bench.told(), ["ClientTransportError"]);
+}
+
+#[test]
 fn a_lost_connection_ends_requests_and_moves_answers() {
     let mut bench = Bench::new(Transport::Tcp);
     bench.send(Method::Invite);
     let (id, request_) = bench.incoming(&invite().replace("/UDP", "/TCP"));
     bench.out.clear();
     let other = Hop { connection: Some(crate::port::ConnectionId(2)), ..bench.hop };
-    bench.layer.closed(other, &mut bench.events);
+    bench.layer.closed(other, &mut bench.out, &mut bench.events);
     assert_eq!(bench.told(), [""; 0]);
-    bench.layer.closed(bench.hop, &mut bench.events);
+    bench.layer.closed(bench.hop, &mut bench.out, &mut bench.events);
     bench.check();
     assert_eq!(bench.told(), ["ClientTransportError"]);
     bench.respond(id, &request_, 486);

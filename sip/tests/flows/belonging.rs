@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use sip::message::Method;
-use sip::port::{CallHandle, Command, Destination, Event, Transport};
+use sip::port::{Command, Destination, Event, InviteHandle, Transport};
 use std::time::Duration;
 
 /// Everything that the dialog's peer could write, from another place.
@@ -16,7 +16,7 @@ fn imposter(of: &Ua, address: &str) -> Ua {
 }
 
 /// A registered phone that has called and was answered.
-fn phone_in_a_call(w: &mut World, address: &str) -> (Ua, CallHandle) {
+fn phone_in_a_call(w: &mut World, address: &str) -> (Ua, InviteHandle) {
     let mut phone = Ua::new(address);
     phone.to = "sip:2001@node".into();
     phone.registers(w);
@@ -125,8 +125,19 @@ fn the_called_phones_dialog_is_its_own_too() {
     w.event();
     w.invite_to(Destination::Account { id: "phone".into(), number: "2001".into() }, Some(relay(OFFER)));
     let invite = phone.take(&mut w, Method::Invite);
+    // Before any response, and with a tag that no response had: there is no such dialog, and nothing is kept of who asks.
+    let kept = w.stack.counts().transactions;
+    let mut guess = imposter(&phone, "192.0.2.66:5060");
+    for method in ["BYE", "INVITE", "UPDATE", "INFO"] {
+        guess.request(&mut w, method, &[], "");
+        guess.expect(&mut w, 481);
+    }
     phone.reply(&mut w, &invite, 180, &["Allow: UPDATE"], "");
     w.event();
+    guess.local_tag += "x";
+    guess.request(&mut w, "BYE", &[], "");
+    guess.expect(&mut w, 481);
+    assert_eq!(w.stack.counts().transactions, kept);
     let mut early = imposter(&phone, "192.0.2.66:5060");
     early.request(&mut w, "BYE", &[], "");
     early.expect(&mut w, 401);

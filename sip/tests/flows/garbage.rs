@@ -56,7 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn command(call: sip::CallHandle, which: u8) -> Command {
+fn command(call: sip::InviteHandle, which: u8) -> Command {
     match which {
         0 => Command::Ring(call, None),
         1 => Command::Ring(call, Some(relay(ANSWER))),
@@ -73,7 +73,7 @@ fn command(call: sip::CallHandle, which: u8) -> Command {
     }
 }
 
-fn take_step(w: &mut World, ua: &mut Ua, call: sip::CallHandle, step: Step) {
+fn take_step(w: &mut World, ua: &mut Ua, call: sip::InviteHandle, step: Step) {
     match step {
         Step::Request { method, headers, body, in_dialog, forget_cseq } => {
             let tag = ua.remote_tag.clone();
@@ -108,7 +108,7 @@ fn take_step(w: &mut World, ua: &mut Ua, call: sip::CallHandle, step: Step) {
 }
 
 /// The events of a call obey the door: one end, and nothing after it.
-fn check(w: &mut World, call: sip::CallHandle, ended_by_node: bool) {
+fn check(w: &mut World, call: sip::InviteHandle, ended_by_node: bool) {
     let mut over = 0;
     for event in w.events.drain(..) {
         let of_call = match &event {

@@ -5,7 +5,7 @@ use sip::message::Method;
 use sip::port::{Command, Event, Source};
 use std::time::Duration;
 
-fn incoming(world: &mut World) -> sip::CallHandle {
+fn incoming(world: &mut World) -> sip::InviteHandle {
     match world.event() {
         Event::Incoming { call, .. } => call,
         other => panic!("{other:?}"),

@@ -5,7 +5,7 @@ use crate::world::{HOLD, OFFER, config, local, refusal, relay};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sip::port::{
-    Account, CallHandle, Command, Config, Destination, Directory, Event, Hop, Identity, Input, KnownTrunk,
+    Account, Command, Config, Destination, Directory, Event, Hop, Identity, Input, InviteHandle, KnownTrunk,
     Output, Proof, Sdp, Transport,
 };
 use sip::stack::Stack;
@@ -38,12 +38,12 @@ struct Seen {
 struct Side {
     stack: Stack,
     address: SocketAddr,
-    calls: HashMap<CallHandle, Seen>,
+    calls: HashMap<InviteHandle, Seen>,
 }
 
 enum What {
     Deliver { to: usize, bytes: Vec<u8> },
-    Decide { side: usize, call: CallHandle },
+    Decide { side: usize, call: InviteHandle },
 }
 
 struct Network {
@@ -107,13 +107,13 @@ impl Network {
         }
     }
 
-    fn seen(&mut self, at: usize, call: CallHandle) -> &mut Seen {
+    fn seen(&mut self, at: usize, call: InviteHandle) -> &mut Seen {
         let seen = self.sides[at].calls.get_mut(&call).expect("a call that the node knows");
         assert!(!seen.over, "an event after the end");
         seen
     }
 
-    fn decide_later(&mut self, at: usize, call: CallHandle) {
+    fn decide_later(&mut self, at: usize, call: InviteHandle) {
         let delay = self.chance.random_range(0..4000);
         self.later(delay, What::Decide { side: at, call });
     }
@@ -156,7 +156,7 @@ impl Network {
         }
     }
 
-    fn decide(&mut self, at: usize, call: CallHandle) {
+    fn decide(&mut self, at: usize, call: InviteHandle) {
         let Some(seen) = self.sides[at].calls.get(&call).filter(|seen| !seen.over) else { return };
         let (asked, up, offering) = (seen.asked, seen.up, seen.offering);
         let waits = offering.map_or(Duration::ZERO, |since| self.now - since);
@@ -198,7 +198,7 @@ impl Network {
     }
 
     fn call(&mut self, number: u64) {
-        let call = CallHandle(number);
+        let call = InviteHandle(number);
         self.sides[0].calls.insert(call, Seen::default());
         let party = |number: &str| Identity { number: number.into(), name: None, restricted: false };
         let to = Destination::Peer {

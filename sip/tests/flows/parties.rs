@@ -2,10 +2,10 @@
 
 use crate::world::*;
 use sip::message::Method;
-use sip::port::{CallHandle, Command, Diverted, Event, Identity, Source};
+use sip::port::{Command, Diverted, Event, Identity, InviteHandle, Source};
 
 struct Told {
-    call: CallHandle,
+    call: InviteHandle,
     from: Identity,
     diverted: Option<Diverted>,
     dialled: String,

@@ -3,7 +3,7 @@
 use crate::world::*;
 use sip::message::{Method, Request};
 use sip::port::{
-    BindingRecord, CallHandle, Command, ConnectionId, Destination, Event, Hop, Input, Transport,
+    BindingRecord, Command, ConnectionId, Destination, Event, Hop, Input, InviteHandle, Transport,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -310,7 +310,7 @@ fn the_silence_of_a_dead_contact_does_not_outweigh_what_a_living_one_says() {
             w.pass(Duration::from_millis(200));
         }
         match w.event() {
-            Event::Refused { call: CallHandle(7), status: said, .. } => assert_eq!(said, status),
+            Event::Refused { call: InviteHandle(7), status: said, .. } => assert_eq!(said, status),
             other => panic!("{other:?}"),
         }
         dead.forget(&mut w);

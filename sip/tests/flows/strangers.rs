@@ -1,7 +1,7 @@
 //! Who has not said who he is: nothing is kept for him, nothing is sent twice, and he learns nothing (RFC 3261 §26.3.2.4).
 
 use crate::world::*;
-use sip::port::{Command, Event, Outcome, Source, Transport};
+use sip::port::{Command, ConnectionId, Event, Outcome, Source, Transport};
 use std::time::Duration;
 
 const STRANGER: &str = "192.0.2.77:5060";
@@ -238,5 +238,52 @@ fn parameters_beyond_number_are_refused_unread() {
         stranger.send(&mut w, text);
         stranger.expect(&mut w, status);
         assert_eq!(w.stack.counts().transactions, 0);
+    }
+}
+
+/// Until when the stack's last word on this connection says that it is the account's, in seconds from now.
+fn known_for(w: &World, connection: u64) -> Option<u64> {
+    let of_it = |proof: &&sip::Attempt| proof.hop.connection == Some(ConnectionId(connection));
+    match w.proofs.iter().rfind(of_it)?.outcome {
+        Outcome::Right(Source::Account(_), until) => Some(until.saturating_duration_since(w.now).as_secs()),
+        ref other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_connection_is_a_phones_while_something_is_registered_or_spoken_on_it() {
+    for transport in [Transport::Tcp, Transport::Tls] {
+        let mut w = World::with_account();
+        let held = |w: &World, connection| {
+            let until = w.stack.held_until(w.now, Some("phone"), ConnectionId(connection));
+            until.map(|until| until.saturating_duration_since(w.now).as_secs())
+        };
+        let on = |connection: u64| {
+            let mut ua = Ua::over(transport, &format!("192.0.2.5:{}", 40_000 + connection), Some(connection));
+            (ua.to, ua.contact) = ("sip:2001@node".into(), "<sip:2001@192.0.2.5:5060>".into());
+            ua
+        };
+        let (mut first, mut second, mut third) = (on(1), on(2), on(3));
+        first.signed(&mut w, "REGISTER", &["Expires: 600"], "");
+        first.expect(&mut w, 200);
+        assert_eq!(known_for(&w, 1), Some(600), "{transport:?}");
+        // The same contact by another connection: the first is no longer anybody's.
+        second.signed(&mut w, "REGISTER", &["Expires: 600"], "");
+        second.expect(&mut w, 200);
+        assert_eq!((known_for(&w, 1), known_for(&w, 2)), (Some(0), Some(600)));
+        assert_eq!((held(&w, 1), held(&w, 2)), (None, Some(600)));
+        // A call alone holds a connection, too, as long as it lasts.
+        third.signed(&mut w, "INVITE", &[], OFFER);
+        third.expect(&mut w, 100);
+        assert_eq!(known_for(&w, 3), Some(30));
+        w.seconds(20);
+        assert_eq!(held(&w, 3), Some(30));
+        third.signed(&mut w, "REGISTER", &["Expires: 600"], "");
+        third.expect(&mut w, 200);
+        assert_eq!(known_for(&w, 2), Some(0), "it has moved once more");
+        second.signed(&mut w, "REGISTER", &["Expires: 0"], "");
+        second.expect(&mut w, 200);
+        assert_eq!((known_for(&w, 2), known_for(&w, 3)), (Some(0), Some(30)), "the call is still there");
+        assert_eq!((held(&w, 2), held(&w, 3)), (None, Some(30)));
     }
 }

@@ -2,7 +2,7 @@
 //! is there to be read; a cell that changes wants a reason.
 
 use crate::world::*;
-use sip::CallHandle;
+use sip::InviteHandle;
 use sip::message::{Message, Method, Request};
 use sip::port::{Command, Event, Identity};
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use std::time::Duration;
 struct Scene {
     world: World,
     peer: Ua,
-    call: CallHandle,
+    call: InviteHandle,
     asked: Option<Request>,
 }
 
@@ -80,7 +80,7 @@ fn late_offer() -> Scene {
     Scene { world, peer, call: CALL, asked: Some(invite) }
 }
 
-fn called(headers: &[&str], step: fn(&mut World, &mut Ua, CallHandle)) -> Scene {
+fn called(headers: &[&str], step: fn(&mut World, &mut Ua, InviteHandle)) -> Scene {
     let (mut world, mut peer) = (World::new(), Ua::new("203.0.113.1:5060"));
     peer.request(&mut world, "INVITE", headers, OFFER);
     peer.expect(&mut world, 100);
@@ -120,7 +120,7 @@ fn reply(scene: &mut Scene, status: u16, headers: &[&str], body: &str) {
     }
 }
 
-fn command(scene: &mut Scene, command: fn(CallHandle) -> Command) {
+fn command(scene: &mut Scene, command: fn(InviteHandle) -> Command) {
     let command = command(scene.call);
     scene.world.command(command);
 }

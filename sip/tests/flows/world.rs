@@ -2,9 +2,9 @@
 
 use sip::message::{self, Message, Method, Request, Response};
 use sip::port::{
-    Account, Attempt, Audio, BindingRecord, CallHandle, Command, Config, ConnectionId, Destination,
-    Directory, Event, Hop, Identity, Input, KnownTrunk, MediaDirection, Output, PayloadFormat, Profile,
-    Proof, Refusal, Refused, Sdp, Transport,
+    Account, Attempt, Audio, BindingRecord, Command, Config, ConnectionId, Destination, Directory, Event,
+    Hop, Identity, Input, InviteHandle, KnownTrunk, MediaDirection, Output, PayloadFormat, Profile, Proof,
+    Refusal, Refused, Sdp, Transport,
 };
 use sip::stack::Stack;
 use std::collections::{HashMap, VecDeque};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 pub const NODE: &str = "198.51.100.1:5060";
-pub const CALL: CallHandle = CallHandle(7);
+pub const CALL: InviteHandle = InviteHandle(7);
 
 pub const OFFER: &str = "v=0\r\no=- 5 1 IN IP4 203.0.113.1\r\ns=-\r\nc=IN IP4 203.0.113.1\r\nt=0 0\r\n\
 m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n";
@@ -368,7 +368,7 @@ impl Ua {
         self.remote_tag = tag;
         let uri = sip::message::Uri::read(&format!("sip:5000@{NODE}")).unwrap();
         let mut signed = Request::new(Method::read(method).unwrap(), uri);
-        let login = sip::digest::Login { user: user.into(), password: Zeroizing::new(password.into()) };
+        let login = sip::port::Login { user: user.into(), password: Zeroizing::new(password.into()) };
         assert!(login.answer(&challenge.headers, 401, &mut signed, "c"));
         format!("Authorization: {}", signed.headers.get("Authorization").unwrap())
     }
@@ -514,7 +514,7 @@ impl Ua {
     }
 
     /// Calls and is answered: in the end the ACK is sent. The stack's handle.
-    pub fn established(&mut self, world: &mut World) -> CallHandle {
+    pub fn established(&mut self, world: &mut World) -> InviteHandle {
         self.request(world, "INVITE", &["Allow: INVITE, UPDATE, BYE"], OFFER);
         self.expect(world, 100);
         let call = match world.event() {
@@ -529,7 +529,7 @@ impl Ua {
     }
 
     /// Is called and answers. Its Allow has no UPDATE unless a header says so.
-    pub fn answered(&mut self, world: &mut World, headers: &[&str]) -> CallHandle {
+    pub fn answered(&mut self, world: &mut World, headers: &[&str]) -> InviteHandle {
         world.invite(self, Some(relay(OFFER)));
         let invite = self.take(world, Method::Invite);
         self.reply(world, &invite, 200, headers, ANSWER);

@@ -1,9 +1,12 @@
 //! Runs the simulator.
 //!
-//! `simulate [--seeds N] [--seed FIRST] [--minutes M] [--jobs J] [--all] [--loud]`: prints one line for each seed, in
+//! `simulate [--seeds N] [--seed FIRST] [--minutes M] [--jobs J] [--all] [--loud] [--delay]`: prints one line for each seed, in
 //! their order whatever the number of jobs (one for each core, when nothing is said), with the number that stands for
 //! all that happened; stops at the first rule that did not hold (with `--all`: goes on and counts them) with the last
 //! lines of its record; says at the end what happened how often.
+//!
+//! With `--delay` what applications ask of devices waits for some steps before it is carried out, what they are told of them
+//! waits for some before they are, and each message is written and read again.
 //!
 //! `simulate --calls N --cuts M [--seed S]`: N calls at a route point while the connection of the client that answers them
 //! is cut M times, beside a client that nobody disturbs.
@@ -15,7 +18,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 use tests::sim::{self, Cuts, Failure, Options, Outcome, Tally};
 
-const USAGE: &str = "usage: simulate [--seeds N] [--seed FIRST] [--minutes M] [--jobs J] [--all] [--loud]
+const USAGE: &str =
+    "usage: simulate [--seeds N] [--seed FIRST] [--minutes M] [--jobs J] [--all] [--loud] [--delay]
        simulate --calls N --cuts M [--seed S]";
 
 /// Results that may wait for one that comes before them.
@@ -32,6 +36,7 @@ struct Wish {
     cuts: u64,
     all: bool,
     loud: bool,
+    delay: bool,
 }
 
 #[allow(clippy::print_stdout, reason = "a command")]
@@ -88,7 +93,7 @@ fn work(wish: &Wish, next: &AtomicU64, results: &SyncSender<Run>) {
         if seed >= wish.first + wish.seeds {
             return;
         }
-        let run = sim::run(Options { seed, minutes: wish.minutes, loud: wish.loud });
+        let run = sim::run(Options { seed, minutes: wish.minutes, loud: wish.loud, delay: wish.delay });
         if results.send((seed, run)).is_err() {
             return;
         }
@@ -136,12 +141,15 @@ fn report(wish: &Wish, next: &AtomicU64, arrived: Receiver<Run>) -> Sum {
 
 fn arguments() -> Option<Wish> {
     let jobs = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let mut wish = Wish { first: 1, seeds: 1, minutes: 10, jobs, calls: 0, cuts: 0, all: false, loud: false };
+    let (calls, cuts) = (0, 0);
+    let (all, loud, delay) = (false, false, false);
+    let mut wish = Wish { first: 1, seeds: 1, minutes: 10, jobs, calls, cuts, all, loud, delay };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         match name.as_str() {
             "--loud" => wish.loud = true,
             "--all" => wish.all = true,
+            "--delay" => wish.delay = true,
             "--seed" => wish.first = given.next()?.parse().ok()?,
             "--seeds" => wish.seeds = given.next()?.parse().ok()?,
             "--minutes" => wish.minutes = given.next()?.parse().ok()?,

@@ -211,9 +211,13 @@ impl World {
             Output::SipConnect(_)
             | Output::SipClose(_)
             | Output::SipKnown { .. }
+            | Output::Met(_)
+            | Output::Named(_)
+            | Output::InForce
             | Output::SipShares(_)
             | Output::Report(_)
             | Output::Audit(_)
+            | Output::Transition { .. }
             | Output::Discard(_) => {}
             Output::Registrations(_) | Output::Persist(_) => {
                 assert!(self.keeps, "nobody asked it to keep anything");

@@ -5,7 +5,7 @@ use super::sip::{House, TRUNK, config, hop};
 use sip::message::text::{MAX_SHOWN, misleads};
 use sip::message::{self, Message, Request, Response};
 use sip::port::{Destination, DiversionReason, Diverted, Identity, ReadSdp};
-use sip::{CallHandle, Command, Event, Hop, Input, Output, Stack, Transport, sdp};
+use sip::{Command, Event, Hop, Input, InviteHandle, Output, Stack, Transport, sdp};
 use std::time::{Duration, Instant};
 
 /// The longest list of numbers that a redirection is taken for.
@@ -97,7 +97,7 @@ impl Trunk {
 
     /// The node calls the trunk, in the name of who called before, and is answered with these lines.
     fn answers(&mut self, lines: &[u8], told: Option<&Told>) {
-        let call = CallHandle(7);
+        let call = InviteHandle(7);
         let Some(invite) = self.is_called(call, told) else { return };
         if let Some(told) = told {
             self.is_told_on(&invite, told);
@@ -127,7 +127,7 @@ impl Trunk {
         self.input(Input::Timeout);
     }
 
-    fn is_called(&mut self, call: CallHandle, told: Option<&Told>) -> Option<Request> {
+    fn is_called(&mut self, call: InviteHandle, told: Option<&Told>) -> Option<Request> {
         let nobody = || Identity { number: "1001".into(), ..Identity::default() };
         let diverted = told.and_then(|told| told.diverted.clone());
         let command = Command::Invite {

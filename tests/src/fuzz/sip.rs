@@ -2,12 +2,13 @@
 
 use super::food::steps;
 use super::wire::Wire;
-use sip::digest::{Authenticator, Login, Verdict};
+use sip::Login;
+use sip::digest::{Authenticator, Verdict};
 use sip::message::{self, CSeq, Message, Method, NameAddr, Params, Request, Uri, Via};
 use sip::port::{
     Audio, ConnectionId, KnownTrunk, MediaDirection, PayloadFormat, Profile, Proof, Refusal, Sdp,
 };
-use sip::{Account, CallHandle, Command, Config, Directory, Event, Hop, Input, Output, Stack, Transport};
+use sip::{Account, Command, Config, Directory, Event, Hop, Input, InviteHandle, Output, Stack, Transport};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -177,7 +178,7 @@ struct World {
     stack: Stack,
     now: Instant,
     wire: Wire,
-    calls: BTreeMap<CallHandle, Stage>,
+    calls: BTreeMap<InviteHandle, Stage>,
     trunk: Hop,
     phone: Hop,
     stranger: Hop,

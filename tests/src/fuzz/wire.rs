@@ -1,8 +1,8 @@
 //! The far side of SIP for scripts: what the node sent last, so that hostile messages can belong to it.
 
 use sip::Hop;
-use sip::digest::Login;
 use sip::message::{self, CSeq, Message, Request, Response};
+use sip::port::Login;
 use std::collections::VecDeque;
 
 /// Requests of the node's that are remembered.

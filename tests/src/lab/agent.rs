@@ -19,6 +19,8 @@ pub struct Agent {
     pub authorization: Option<String>,
     /// Whether it repeats what is not answered, as whoever speaks over UDP must (RFC 3261 §17.1); by itself it doesn't.
     pub repeats: bool,
+    /// How often it had to.
+    pub repeated: u32,
 }
 
 /// A message as it came.
@@ -75,7 +77,7 @@ impl Agent {
     /// If it is taken.
     pub async fn at(address: SocketAddr, node: SocketAddr) -> Agent {
         let socket = UdpSocket::bind(address).await.unwrap_or_else(|e| panic!("{address}: {e}"));
-        Agent { address, node, socket, branches: 0, authorization: None, repeats: false }
+        Agent { address, node, socket, branches: 0, authorization: None, repeats: false, repeated: 0 }
     }
 
     /// Sends these bytes.
@@ -155,6 +157,7 @@ impl Agent {
                 Some(heard) => heard,
                 None if repetitions > 0 => {
                     repetitions -= 1;
+                    self.repeated += 1;
                     self.send(text.as_bytes()).await;
                     continue;
                 }

@@ -397,7 +397,12 @@ async fn tcp(address: SocketAddr) -> TcpStream {
     stream
 }
 
-fn client_config(ca: &Path) -> rustls::ClientConfig {
+/// What a client of a server of this authority brings to a handshake.
+///
+/// # Panics
+/// If the file is none.
+#[must_use]
+pub fn client_config(ca: &Path) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(ca).unwrap_or_else(|e| panic!("{}: {e}", ca.display()));
     for certificate in certificates {

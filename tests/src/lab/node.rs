@@ -18,6 +18,9 @@ pub const PASSWORD: &str = "lab-password";
 const PASSWORD_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$fpwV0B+gJFZSv/gmAk9v0w$33Sf47kZaINGvHk5RHvf7D1r5lwNxeOOdWunUAEKPdQ";
 
+/// The lines of `/etc/hosts` as a node sees them, in its folder, where they are other than the machine's.
+const HOSTS: &str = "hosts";
+
 /// What a node is to be. The file is written as JSON, which is YAML.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -228,6 +231,15 @@ impl Node {
     /// If it doesn't come up; its log is shown.
     pub async fn start_logging(lab: &Lab, config: &Config, level: Option<&str>) -> Node {
         Node::start_program("ctimanager", lab, config, level).await
+    }
+
+    /// The same on a machine whose `/etc/hosts` has these lines: in a mount namespace of its own (`unshare`).
+    ///
+    /// # Panics
+    /// If it doesn't come up; its log is shown.
+    pub async fn start_knowing(lab: &Lab, config: Config, hosts: &str) -> Node {
+        std::fs::write(lab.folder("cm1").join(HOSTS), hosts).expect("the lab's folder can be written to");
+        Node::start(lab, config).await
     }
 
     /// The same with another program of this workspace that is a node.
@@ -515,7 +527,11 @@ impl Node {
 
 /// A life of the node, with a log of its own.
 fn run(program: &str, folder: &Path, socket: &Path, level: Option<&str>, life: u32) -> Process {
-    let mut command = Command::new(built(program));
+    let hosts = folder.join(HOSTS);
+    let mut command = if hosts.is_file() { knowing(&hosts) } else { Command::new(built(program)) };
+    if hosts.is_file() {
+        command.arg(built(program));
+    }
     match level {
         Some(level) => command.env("RUST_LOG", level),
         None => command.env_remove("RUST_LOG"),
@@ -524,6 +540,23 @@ fn run(program: &str, folder: &Path, socket: &Path, level: Option<&str>, life: u
     command.arg("--state").arg(folder.join("state")).arg("--socket").arg(socket);
     let log = if life == 1 { "log".to_owned() } else { format!("log-{life}") };
     Process::start("ctimanager", command, &folder.join(log))
+}
+
+/// Runs the program that follows, in the same process, where these are the machine's hosts.
+fn knowing(hosts: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c"]);
+    command.arg("mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"").arg("sh").arg(hosts);
+    command
+}
+
+/// Whether this machine lets a test give a program hosts of its own.
+#[must_use]
+pub fn hosts_can_be_given() -> bool {
+    Command::new("unshare")
+        .args(["--map-root-user", "--mount", "true"])
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 fn succeed(what: &str, output: &Output) {

@@ -78,6 +78,9 @@ fn agreement(world: &mut World) -> Result<(), String> {
     if status["sip_calls"] != total && !forgotten {
         return Err(format!("the phones have {total} calls, the SIP stack {}", status["sip_calls"]));
     }
+    if !forgotten {
+        world.at_rest()?;
+    }
     pairs(world)
 }
 

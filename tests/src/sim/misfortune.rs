@@ -1,5 +1,6 @@
 //! What goes wrong in a run.
 
+use super::application::Application;
 use super::phone::Forced;
 use super::pipe::{Heard, To};
 use super::scene::CHANGES;
@@ -13,8 +14,9 @@ impl World {
         let index = self.dice.up_to(self.applications.len() - 1);
         let phone = self.dice.up_to(self.phones.len() - 1);
         match self.dice.below(100) {
-            0..=29 => self.cut(index, Heard::OrNot),
-            30..=39 => {
+            0..=9 => self.cut_who_waits(index),
+            10..=29 => self.cut(index, Heard::OrNot),
+            34..=39 => {
                 self.happens(Happening::Crash, self.applications[index].scene.instance);
                 self.applications[index].crash(self.now);
                 self.after_application(index)?;
@@ -29,7 +31,12 @@ impl World {
                 self.happens(Happening::Unplugged, self.phones[phone].device);
                 self.unplugged_until[phone] = until;
             }
-            77 => self.kill_node(),
+            77 => match self.dice.percent(50) {
+                true => self.kill_node(),
+                false => self.stop_node()?,
+            },
+            30..=31 => self.borrow(index),
+            32..=33 => self.twins()?,
             78..=81 => self.rush(index)?,
             82 => self.power_off(phone)?,
             83 => self.lapse(phone)?,
@@ -51,6 +58,52 @@ impl World {
             self.tally.add(Happening::Cut);
             pipe.cut(self.now, &mut self.dice, heard);
         }
+    }
+
+    /// An application that waits for the outcome of a redirect is cut off, and back before it is decided.
+    fn cut_who_waits(&mut self, index: usize) {
+        let waits = |application: &Application| application.waits_for_a_redirect(self.now);
+        let found = self.applications.iter().position(waits);
+        if let Some(waiting) = found {
+            self.applications[waiting].absence = Some(self.dice.ms(20, 700));
+        }
+        self.cut(found.unwrap_or(index), if found.is_some() { Heard::Always } else { Heard::OrNot });
+    }
+
+    /// An application comes back with the session of another user's.
+    fn borrow(&mut self, index: usize) {
+        let user = self.applications[index].scene.user;
+        let others = self.applications.iter().filter(|other| other.scene.user != user);
+        let position = |other: &Application| other.position().map(|(session, seq)| (session.to_owned(), seq));
+        let others: Vec<(String, u64)> = others.filter_map(position).collect();
+        if !others.is_empty() && self.connected[index].is_some() {
+            self.applications[index].borrowed = Some(self.dice.pick(&others).clone());
+            self.cut(index, Heard::OrNot);
+        }
+    }
+
+    /// The machine on which two applications run is gone: both are lost at the same moment, and for the same time.
+    fn twins(&mut self) -> Result<(), String> {
+        let all = 0..self.applications.len();
+        let grace = |index: usize| self.applications[index].grace();
+        let open = |index: &usize| self.applications[*index].is_open() && self.connected[*index].is_some();
+        let pairs: Vec<(usize, usize)> = all
+            .clone()
+            .filter(open)
+            .flat_map(|one| all.clone().filter(open).map(move |other| (one, other)))
+            .filter(|(one, other)| one < other && grace(*one) == grace(*other))
+            .collect();
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let (one, other) = *self.dice.pick(&pairs);
+        let absence = grace(one) + Duration::from_secs(10);
+        for index in [one, other] {
+            self.happens(Happening::Twins, self.applications[index].scene.instance);
+            self.applications[index].absence = Some(absence);
+            self.vanish(index)?;
+        }
+        Ok(())
     }
 
     /// Everybody calls while an application is away.
@@ -102,6 +155,7 @@ impl World {
         self.happens(Happening::PoweredOff, name);
         let until = self.now + self.dice.ms(62_000, 90_000);
         self.phones[phone].power_off(until);
+        self.streams[phone] = None;
         for other in &mut self.phones {
             other.lonely_until = until + Duration::from_secs(32);
             let lonely = other.talking().filter(|(_, peer)| peer.is_some_and(|p| p.starts_with(name)));

@@ -12,10 +12,12 @@ mod dice;
 mod disk;
 mod misfortune;
 mod neighbour;
+mod oracle;
 mod phone;
 mod pipe;
 pub(crate) mod scene;
 pub mod sdk;
+mod streams;
 mod tally;
 mod trace;
 mod world;
@@ -44,6 +46,8 @@ pub struct Options {
     pub minutes: u64,
     /// Prints every line as it happens.
     pub loud: bool,
+    /// What applications ask of devices waits for some steps before it is carried out.
+    pub delay: bool,
 }
 
 /// What a run was.
@@ -104,6 +108,9 @@ pub fn run(options: Options) -> Result<Outcome, Box<Failure>> {
     // The origin of virtual time: nothing reads the clock after it.
     let mut world = World::new(options.seed, Instant::now(), TIGHT, SIX_APPLICATIONS);
     world.trace.loud = options.loud;
+    if options.delay {
+        world.delay(options.seed);
+    }
     let trouble = Duration::from_secs(options.minutes * 60);
     guarded(options.seed, &mut world, |world| rounds(world, trouble)).map(|()| outcome(&world))
 }

@@ -176,6 +176,16 @@ impl Pipe {
         self.closing = true;
     }
 
+    /// Both ends hear at once that it is gone; nothing of what is under way arrives.
+    pub(super) fn vanish(&mut self) {
+        self.waiting.clear();
+        self.backlog = Backlog::default();
+        for stream in [&mut self.to_node, &mut self.to_application] {
+            *stream = Stream::default();
+        }
+        (self.closing, self.node_knows_the_end, self.application_knows_the_end) = (true, true, true);
+    }
+
     pub(super) fn stall(&mut self, to: To, until: Duration) {
         let stream = self.stream(to);
         stream.stalled_until = stream.stalled_until.max(until);

@@ -1,11 +1,18 @@
 //! Who is there: the configuration that every run has.
 
+use super::oracle::Plan;
+use ctimanager::config::Loaded;
 use ctimanager::node::{Settings, Surroundings};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The node's SIP address.
 pub(crate) const NODE: &str = "10.0.0.1:5060";
+/// The same over TLS.
+pub(super) const NODE_TLS: &str = "10.0.0.1:5061";
+/// Phones that don't speak over UDP.
+pub(super) const STREAMS: [(&str, sip::Transport); 2] =
+    [("PHONE_2", sip::Transport::Tcp), ("PHONE_4", sip::Transport::Tls)];
 /// The trunk's.
 pub(super) const TRUNK: &str = "10.0.0.99:5070";
 /// No event of a run has more bytes.
@@ -27,7 +34,7 @@ const HASH: &str =
 
 const CONFIG: &str = r#"
 cluster: {name: sim, security: {mode: non_secure}}
-nodes: [{name: cm1, host: 10.0.0.1, services: [callmanager, ctimanager], sip: {udp: 5060}, cti: {tls: 2749}}]
+nodes: [{name: cm1, host: 10.0.0.1, services: [callmanager, ctimanager], sip: {udp: 5060, tcp: 5060, tls: 5061}, cti: {tls: 2749}}]
 call_manager_groups: [{name: Default, members: [cm1]}]
 device_pools: [{name: Default, call_manager_group: Default}]
 directory_numbers:
@@ -45,7 +52,7 @@ devices:
   - {name: PHONE_2, type: phone, pool: Default, lines: ["1002"], digest: {user: "p2", password: secret}}
   - {name: PHONE_3, type: phone, pool: Default, lines: ["1003", "1004"], digest: {user: "p3", password: secret}}
   - {name: PHONE_4, type: phone, pool: Default, lines: ["1003"], digest: {user: "p4", password: secret}}
-trunks: [{name: pstn, host: 10.0.0.99, port: 5070, transport: udp}]
+trunks: [{name: pstn, host: 10.0.0.99, port: 5070, transport: udp, digest: {user: gw, password: secret}}]
 route_patterns: [{pattern: "9XXX", trunk: pstn}]
 users:
   - {id: ivr, kind: application_user, password_hash: "@HASH@", groups: [Standard CTI Enabled], controlled_devices: ["RP_M*"]}
@@ -302,14 +309,34 @@ pub(crate) fn settings(bounds: Bounds, changes: &[usize]) -> Arc<Settings> {
 
 /// The same where there is a hostile neighbour.
 pub(super) fn settings_beside_a_neighbour(bounds: Bounds, changes: &[usize]) -> Arc<Settings> {
-    let with = NEIGHBOUR.iter().fold(CONFIG.to_owned(), |text, (from, to)| {
+    settings_of(&with_neighbour(), bounds, changes)
+}
+
+fn with_neighbour() -> String {
+    NEIGHBOUR.iter().fold(CONFIG.to_owned(), |text, (from, to)| {
         assert_eq!(text.matches(from).count(), 1, "{from}");
         text.replace(from, to)
-    });
-    settings_of(&with, bounds, changes)
+    })
+}
+
+/// The same as an administrator and his users see it.
+pub(super) fn plan(beside_a_neighbour: bool, changes: &[usize]) -> Plan {
+    let config = if beside_a_neighbour { with_neighbour() } else { CONFIG.to_owned() };
+    Plan::of(&loaded(&config, TIGHT, changes).config)
 }
 
 fn settings_of(config: &str, bounds: Bounds, changes: &[usize]) -> Arc<Settings> {
+    let loaded = loaded(config, bounds, changes);
+    let listen = [
+        (sip::Transport::Udp, address(NODE)),
+        (sip::Transport::Tcp, address(NODE)),
+        (sip::Transport::Tls, address(NODE_TLS)),
+    ];
+    let surroundings = Surroundings { sip_listen: listen.to_vec(), ..Surroundings::default() };
+    Arc::new(Settings::of(&loaded.config, &loaded.config.nodes[0], &surroundings))
+}
+
+fn loaded(config: &str, bounds: Bounds, changes: &[usize]) -> Loaded {
     let mut yaml = config
         .replace("@HASH@", HASH)
         .replace("@LOG@", &bounds.log_events.to_string())
@@ -319,11 +346,8 @@ fn settings_of(config: &str, bounds: Bounds, changes: &[usize]) -> Arc<Settings>
         assert_eq!(yaml.matches(change.from).count(), 1, "{}", change.what);
         yaml = yaml.replace(change.from, change.to);
     }
-    let loaded = ctimanager::config::parse("sim.yaml", &yaml)
-        .unwrap_or_else(|mistakes| panic!("the scene is wrong: {mistakes:#?}"));
-    let surroundings =
-        Surroundings { sip_listen: vec![(sip::Transport::Udp, address(NODE))], ..Surroundings::default() };
-    Arc::new(Settings::of(&loaded.config, &loaded.config.nodes[0], &surroundings))
+    ctimanager::config::parse("sim.yaml", &yaml)
+        .unwrap_or_else(|mistakes| panic!("the scene is wrong: {mistakes:#?}"))
 }
 
 pub(crate) fn address(text: &str) -> SocketAddr {

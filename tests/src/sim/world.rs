@@ -4,15 +4,18 @@ use super::application::{Act, Application};
 use super::dice::Dice;
 use super::disk::Disk;
 use super::neighbour::Neighbour;
+use super::oracle::{Fact, Oracle, Way};
 use super::phone::{Mood, Phone};
 use super::pipe::{Heard, Pipe, To, Written};
-use super::scene::{self, ApplicationOfScene, Bounds, EVENT_BYTES, NODE, PASSWORD, PHONES, address};
+use super::scene::{self, ApplicationOfScene, Bounds, EVENT_BYTES, NODE, PASSWORD, PHONES, STREAMS, address};
+use super::streams::Stream;
 use super::tally::{Happening, Tally};
 use super::trace::Trace;
 use ctimanager::node::kept::{Kept, millis};
 use ctimanager::node::{
     AdminRequest, AdminToken, CtiConnection, CtiTransport, Input, Node, Output, Settings, Switch,
 };
+use device_model::Standing;
 use serde_json::Value;
 use sip::{Hop, Transport};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,8 +25,19 @@ use std::time::{Duration, Instant, SystemTime};
 /// Timeouts of the node at one and the same moment; more is a timer that doesn't let go.
 const MAX_TIMEOUTS_AT_ONCE: u32 = 200;
 
+/// How long a node may take to stop.
+const STOPS_WITHIN: Duration = Duration::from_millis(2_010);
+
 /// What is under way besides the bytes of CTI connections.
-enum Later {
+pub(super) enum Later {
+    /// A message on a phone's connection, for the node.
+    StreamToNode(usize, u64, Vec<u8>),
+    /// The same for the phone.
+    StreamToPhone(usize, u64, Vec<u8>),
+    /// The node hears that a SIP connection is gone.
+    Closed(Hop),
+    /// The node hears that one can't be made.
+    Unreachable(Hop),
     /// A datagram for the node, from this phone.
     ToNode(usize, Vec<u8>),
     /// A datagram for this phone.
@@ -61,6 +75,8 @@ pub(super) struct World {
     pub(super) weather: Weather,
     pub(super) node: Option<Node>,
     pub(super) life: u32,
+    /// What is asked of devices waits, by chances of its own.
+    delay: Option<u64>,
     bounds: Bounds,
     settings: Arc<Settings>,
     base: Instant,
@@ -90,6 +106,16 @@ pub(super) struct World {
     pub(super) neighbour: Option<Neighbour>,
     /// The connection whose heartbeat the node has just got, and not answered yet.
     unanswered: Option<u64>,
+    /// What should have happened.
+    pub(super) oracle: Oracle,
+    /// What the records of the node's life say.
+    standing: Standing,
+    /// The SIP connection of each phone that has one.
+    pub(super) streams: Vec<Option<Stream>>,
+    /// It was told to stop, and has until then.
+    stops_until: Option<Duration>,
+    /// It said so.
+    has_stopped: bool,
     /// Connections that the node has closed, though its word may still wait for the disk.
     closed_by_node: BTreeSet<u64>,
 }
@@ -112,7 +138,12 @@ impl World {
         let mut dice = Dice::new(seed);
         let neighbour = Neighbour::of(seed);
         let settings = scene_of(neighbour.is_some())(bounds, &[]);
-        let phones = PHONES.iter().map(|phone| Phone::new(phone, dice.split())).collect();
+        let oracle = Oracle::new(scene::plan(neighbour.is_some(), &[]));
+        let mut phones: Vec<Phone> = PHONES.iter().map(|phone| Phone::new(phone, dice.split())).collect();
+        for (device, transport) in STREAMS {
+            let found = phones.iter_mut().filter(|phone| phone.device == device);
+            found.for_each(|phone| phone.transport = transport);
+        }
         let applications: Vec<_> =
             applications.iter().map(|app| Application::new(app, dice.split())).collect();
         let mut world = Self {
@@ -125,6 +156,7 @@ impl World {
             weather: FAIR,
             node: None,
             life: 0,
+            delay: None,
             bounds,
             settings,
             base,
@@ -143,6 +175,11 @@ impl World {
             resume: None,
             neighbour,
             unanswered: None,
+            oracle,
+            standing: Standing::default(),
+            streams: vec![None; PHONES.len()],
+            stops_until: None,
+            has_stopped: false,
             closed_by_node: BTreeSet::new(),
             dice,
         };
@@ -177,6 +214,10 @@ impl World {
 
     /// One thing that is due.
     fn step(&mut self) -> Result<(), String> {
+        self.oracle.due(self.now)?;
+        if self.stops_until.is_some_and(|until| self.now > until) {
+            return Err("the node was told to stop, and does not".into());
+        }
         if let Some(entry) = self.later.first_entry().filter(|entry| entry.key().0 <= self.now) {
             let later = entry.remove();
             return self.arrive(later);
@@ -223,8 +264,23 @@ impl World {
                     remote: self.phones[phone].address,
                     connection: None,
                 };
+                if self.node.is_some() {
+                    self.oracle.sip(self.now, Way::ToNode, self.phones[phone].device, &bytes)?;
+                }
                 self.input(Input::Sip { hop, bytes })
             }
+            Later::StreamToNode(phone, id, bytes) => self.stream_to_node(phone, id, bytes),
+            Later::StreamToPhone(phone, id, _)
+                if self.phones[phone].off_until > self.now || !self.is_stream(phone, id) =>
+            {
+                Ok(())
+            }
+            Later::StreamToPhone(phone, _, bytes) => {
+                self.phones[phone].receive(self.now, &bytes)?;
+                self.after_phone(phone)
+            }
+            Later::Closed(hop) => self.input(Input::SipClosed(hop)),
+            Later::Unreachable(hop) => self.input(Input::SipUnreachable(hop)),
             Later::ToPhone(phone, _) if self.phones[phone].off_until > self.now => Ok(()),
             Later::ToPhone(phone, bytes) => {
                 self.phones[phone].receive(self.now, &bytes)?;
@@ -245,7 +301,10 @@ impl World {
 
     pub(super) fn after_phone(&mut self, index: usize) -> Result<(), String> {
         for bytes in std::mem::take(&mut self.phones[index].out) {
-            self.post(index, bytes, Later::ToNode);
+            match self.phones[index].transport {
+                Transport::Udp => self.post(index, bytes, Later::ToNode),
+                Transport::Tcp | Transport::Tls => self.write_stream(index, bytes, Way::ToNode),
+            }
         }
         if let Some(complaint) = self.phones[index].complaints.pop() {
             return Err(format!("{}: {complaint}", self.phones[index].device));
@@ -256,7 +315,7 @@ impl World {
     /// P7: a call of phones ends because one of them hung up, whatever becomes of applications.
     fn no_strange_end(&mut self, index: usize) -> Result<(), String> {
         for (token, peer) in std::mem::take(&mut self.phones[index].ended_by_peer) {
-            let Some(peer) = peer else { continue };
+            let Some(peer) = peer.filter(|_| self.stops_until.is_none()) else { continue };
             // What applications watch, they may also end.
             let watched = |token: &str| token.starts_with("PHONE_3") || token.starts_with("PHONE_4");
             if watched(&token) || watched(&peer) {
@@ -288,7 +347,7 @@ impl World {
         self.schedule(delay, kind(phone, bytes));
     }
 
-    fn schedule(&mut self, after: Duration, later: Later) {
+    pub(super) fn schedule(&mut self, after: Duration, later: Later) {
         self.order += 1;
         self.later.insert((self.now + after, self.order), later);
     }
@@ -300,6 +359,7 @@ impl World {
         let over = pipe.is_over();
         match to {
             To::Node if bytes.is_empty() => {
+                self.oracle.lost(self.now, id);
                 self.input(Input::CtiClosed(protocol::session::ConnectionId(id)))?
             }
             To::Node => self.lines_to_node(id, &bytes)?,
@@ -338,6 +398,9 @@ impl World {
         const HEARTBEAT: &[u8] = b"\"method\":\"provider.heartbeat\"";
         let is_heartbeat = line.windows(HEARTBEAT.len()).any(|part| part == HEARTBEAT);
         self.unanswered = is_heartbeat.then_some(id);
+        if self.node.is_some() {
+            self.oracle.asked(self.now, id, &line);
+        }
         self.input(Input::CtiFrame(protocol::session::ConnectionId(id), line))?;
         let lives = self.pipes.get(&id).is_some_and(|(_, pipe)| !pipe.node_knows_the_end)
             && !self.closed_by_node.contains(&id);
@@ -414,7 +477,8 @@ impl World {
             return self.input(Input::PasswordChecked(connection, matches));
         };
         let application = &self.applications[*index];
-        let wished = application.position().filter(|_| self.connected[*index] == Some(connection.0));
+        let own = self.connected[*index] == Some(connection.0) && application.borrowed.is_none();
+        let wished = application.position().filter(|_| own);
         let wished = wished.map(|(session, heard)| (session.to_owned(), heard));
         let instance = application.scene.instance;
         let before = self.ask(AdminRequest::Sessions)?;
@@ -472,17 +536,34 @@ impl World {
         let after = scene_of(self.neighbour.is_some())(self.bounds, &changes);
         let switch = Switch::between(&self.settings, Arc::clone(&after));
         self.settings = after;
+        self.oracle.configured(self.now, scene::plan(self.neighbour.is_some(), &changes));
         self.changes = changes;
         self.input(Input::Configure(Box::new(switch)))
     }
 
     // The node.
 
+    /// From now on what applications ask of devices waits for some steps, and what they are told of them.
+    pub(super) fn delay(&mut self, seed: u64) {
+        self.delay = Some(seed);
+        if let Some(node) = &mut self.node {
+            node.delay_requests(seed ^ u64::from(self.life));
+            node.delay_told(!(seed ^ u64::from(self.life)));
+            node.write_messages();
+        }
+    }
+
     fn start_node(&mut self) {
         self.life += 1;
         self.trace.line(self.now, "the node starts", &[]);
         let mut node = Node::new(self.settings.clone(), self.dice.seed(), self.life);
         node.watch_permissions();
+        if let Some(seed) = self.delay {
+            node.delay_requests(seed ^ u64::from(self.life));
+            node.delay_told(!(seed ^ u64::from(self.life)));
+            node.write_messages();
+        }
+        self.standing = node.standing();
         self.node = Some(node);
         for application in &mut self.applications {
             application.node_life = self.life;
@@ -513,13 +594,51 @@ impl World {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.now
     }
 
+    /// An application's connection is gone, as both ends hear at once.
+    pub(super) fn vanish(&mut self, index: usize) -> Result<(), String> {
+        let Some(id) = self.connected[index].take() else { return Ok(()) };
+        if let Some((_, mut pipe)) = self.pipes.remove(&id) {
+            pipe.vanish();
+            self.oracle.lost(self.now, id);
+            self.input(Input::CtiClosed(protocol::session::ConnectionId(id)))?;
+        }
+        self.applications[index].lost(self.now);
+        self.after_application(index)
+    }
+
+    /// The node is told to stop, and is back after a while.
+    pub(super) fn stop_node(&mut self) -> Result<(), String> {
+        if self.node.is_none() || self.stops_until.is_some() {
+            return Ok(());
+        }
+        self.trace.line(self.now, Happening::Stop.text(), &[]);
+        self.tally.add(Happening::Stop);
+        self.oracle.stops(self.now);
+        self.stops_until = Some(self.now + STOPS_WITHIN);
+        self.input(Input::Stop)
+    }
+
+    /// It has stopped: whoever had a call or a connection knows it, and what it keeps is kept.
+    fn stopped(&mut self) -> Result<(), String> {
+        self.stops_until = None;
+        self.oracle.stopped()?;
+        let free = self.disk.as_mut().map(Disk::commit_all).unwrap_or_default();
+        self.deliver(free)?;
+        self.kill_node();
+        Ok(())
+    }
+
     /// The node dies with everything it knows, and is back after a while.
     pub(super) fn kill_node(&mut self) {
         if self.node.take().is_none() {
             return;
         }
         self.trace.line(self.now, "the node dies", &[]);
-        self.tally.add(Happening::NodeDeath);
+        if self.stops_until.take().is_none() && !self.has_stopped {
+            self.tally.add(Happening::NodeDeath);
+        }
+        self.has_stopped = false;
+        self.oracle.node_died(self.now, self.disk.is_some());
         self.later.retain(|_, later| !matches!(later, Later::Password(..) | Later::Committed(_)));
         let alive = millis(self.wall());
         self.left = self.disk.as_mut().map(|disk| disk.crash(alive)).unwrap_or_default();
@@ -532,6 +651,8 @@ impl World {
         for phone in &mut self.phones {
             phone.node_gone(self.now);
         }
+        self.streams.fill(None);
+        self.later.retain(|_, later| !matches!(later, Later::Closed(_) | Later::Unreachable(_)));
         let back = self.dice.ms(100, 6_000);
         self.schedule(back, Later::Restart);
     }
@@ -545,13 +666,7 @@ impl World {
         node.check()?;
         let mut free = Vec::new();
         for output in out {
-            if let Output::Cti(connection, frame) = &output {
-                self.unanswered = self.unanswered.filter(|asked| *asked != connection.0);
-                self.overhear(&frame.to_vec());
-            }
-            if let Output::CtiClose(connection) = &output {
-                self.closed_by_node.insert(connection.0);
-            }
+            self.observe(&output)?;
             match (output, &mut self.disk) {
                 (Output::Persist(records), Some(disk)) => {
                     let number = disk.say(records);
@@ -564,7 +679,47 @@ impl World {
                 (output, _) => free.push(output),
             }
         }
-        self.deliver(free)
+        if let Some(node) = &self.node {
+            node.check_records(&self.standing)?;
+        }
+        self.deliver(free)?;
+        match self.has_stopped && self.stops_until.is_some() {
+            true => self.stopped(),
+            false => Ok(()),
+        }
+    }
+
+    /// What the node does, in its order, before anything of it waits.
+    fn observe(&mut self, output: &Output) -> Result<(), String> {
+        match output {
+            Output::Cti(connection, frame) => {
+                self.unanswered = self.unanswered.filter(|asked| *asked != connection.0);
+                let line = frame.to_vec();
+                self.overhear(&line);
+                self.oracle.said(self.now, connection.0, &line)
+            }
+            Output::Transition { transition, .. } => self.standing.apply(transition),
+            Output::CtiClose(connection) => {
+                self.closed_by_node.insert(connection.0);
+                self.oracle.closed(self.now, connection.0)
+            }
+            Output::Sip { hop, bytes } => {
+                // What is written on a dead connection is said all the same.
+                let of_host = || self.phones.iter().position(|phone| phone.address.ip() == hop.remote.ip());
+                let phone = self.phone_at(hop).or_else(|| of_host().filter(|_| hop.connection.is_some()));
+                match phone.map(|phone| self.phones[phone].device) {
+                    Some(device) => self.oracle.sip(self.now, Way::FromNode, device, bytes),
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All is quiet: who hears whom is what was promised.
+    pub(super) fn at_rest(&self) -> Result<(), String> {
+        let facts: Vec<Fact> = self.phones.iter().flat_map(super::phone::Phone::facts).collect();
+        self.oracle.at_rest(self.now, &facts)
     }
 
     fn deliver(&mut self, outputs: Vec<Output>) -> Result<(), String> {
@@ -596,11 +751,14 @@ impl World {
                     let first = String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_owned();
                     return Err(format!("a stranger made the node write to {}: {first}", hop.remote));
                 }
-                let Some(phone) = self.phones.iter().position(|phone| phone.address == hop.remote) else {
-                    return Err(format!("the node wrote to {}, where nobody is", hop.remote));
+                let Some(phone) = self.phone_at(&hop) else {
+                    return self.write_into_the_void(hop).map(|()| None);
                 };
                 self.trace.line(self.now, &format!("node → {}", self.phones[phone].device), &bytes);
-                self.post(phone, bytes, Later::ToPhone);
+                match hop.transport {
+                    Transport::Udp => self.post(phone, bytes, Later::ToPhone),
+                    Transport::Tcp | Transport::Tls => self.write_stream(phone, bytes, Way::FromNode),
+                }
             }
             Output::Cti(connection, frame) => {
                 let mut line = Vec::new();
@@ -627,13 +785,21 @@ impl World {
                 self.schedule(after, Later::Password(connection, matches));
             }
             Output::Admin(_, answer) => self.answer = answer.ok(),
-            Output::Stopped
-            | Output::SipConnect(_)
-            | Output::SipClose(_)
-            | Output::SipKnown { .. }
+            Output::Stopped => self.has_stopped = true,
+            Output::SipConnect(hop) => self.connect_to(hop),
+            Output::SipClose(connection) => {
+                for stream in &mut self.streams {
+                    stream.take_if(|stream| stream.is(connection));
+                }
+            }
+            Output::SipKnown { .. }
+            | Output::Met(_)
+            | Output::Named(_)
+            | Output::InForce
             | Output::SipShares(_)
             | Output::Report(_)
             | Output::Audit(_)
+            | Output::Transition { .. }
             | Output::Discard(_)
             | Output::Registrations(_) => {}
             Output::Persist(_) => {

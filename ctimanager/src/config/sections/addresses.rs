@@ -4,7 +4,6 @@
 //! or name (a list: one of each family), or a map by what listens, by family, or by listen address; what stands for one
 //! listener alone may have a port (port mapping). Whoever says nothing advertises where he listens.
 
-use super::cluster::host;
 use crate::config::fields::At;
 use crate::config::mistake::Report;
 use crate::config::yaml::Value;
@@ -267,4 +266,18 @@ pub(in crate::config) fn wildcards(host: &At<'_>, node: &crate::config::Node, re
             host.wrong(report, format!("there is no address for {word}, which has a port"));
         }
     }
+}
+
+/// A host name or an address, without a port.
+pub(in crate::config) fn host<'a>(at: &At<'a>, report: &mut Report) -> Option<&'a str> {
+    let text = at.name(253, report)?;
+    let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    if text.parse::<std::net::IpAddr>().is_err() && !is_name {
+        at.wrong(
+            report,
+            format!("`{text}` is neither a host name nor an IP address (ports have keys of their own)"),
+        );
+        return None;
+    }
+    Some(text)
 }

@@ -6,7 +6,9 @@ use crate::config::mistake::Report;
 use crate::config::names::{Kind, Names};
 use crate::config::yaml::Value;
 use crate::config::{CallManagerGroup, Cluster, CtiPorts, DevicePool, Node, SipPorts};
+use device_model::{NodeName, NodeNumber};
 use security::Mode;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -93,7 +95,22 @@ pub(in crate::config) fn nodes(at: &At<'_>, names: &mut Names, report: &mut Repo
     if nodes.is_empty() && report.count() == mistakes_before {
         at.wrong(report, "at least one node is needed");
     }
+    different_numbers(at, &nodes, report);
     nodes
+}
+
+/// Nodes are told apart in ids by a number that comes from their names.
+fn different_numbers(at: &At<'_>, nodes: &[Node], report: &mut Report) {
+    let mut numbers: BTreeMap<NodeNumber, &NodeName> = BTreeMap::new();
+    for node in nodes {
+        let one = &node.name;
+        if let Some(other) = numbers.insert(one.number(), one).filter(|other| *other != one) {
+            at.wrong(
+                report,
+                format!("`{one}` and `{other}` would issue the same ids: give one another name"),
+            );
+        }
+    }
 }
 
 fn node(at: &At<'_>, names: &mut Names, report: &mut Report) -> Option<Node> {
@@ -178,20 +195,6 @@ fn different_ports(at: &At<'_>, node: &Node, report: &mut Report) {
             at.wrong(report, format!("{other} and {key} can't both listen on TCP port {number}"));
         }
     }
-}
-
-/// A host name or an address, without a port.
-pub(in crate::config) fn host<'a>(at: &At<'a>, report: &mut Report) -> Option<&'a str> {
-    let text = at.name(253, report)?;
-    let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
-    if text.parse::<std::net::IpAddr>().is_err() && !is_name {
-        at.wrong(
-            report,
-            format!("`{text}` is neither a host name nor an IP address (ports have keys of their own)"),
-        );
-        return None;
-    }
-    Some(text)
 }
 
 pub(in crate::config) fn group(

@@ -53,7 +53,7 @@ impl Core for Memory {
 
 fn life(folder: &Path) -> (Memory, Option<Journal>) {
     let mut core = Memory::default();
-    let journal = begin(&mut core, folder);
+    let journal = begin(&mut core, &Counters::default(), folder);
     (core, journal)
 }
 

@@ -1,33 +1,22 @@
 //! Who sends: asked before a byte of a message is read, so that strangers cost little and take nothing from the known.
 
+use super::guests::{Guests, Stands};
 use super::sieve::{Floods, Sieve, Source};
 use crate::io::now;
+use crate::io::queue::Sender;
 use security::limits::{TooMany, network};
-use security::shares::{Bound, News, Place, Rate, Share, Shares, Who};
+use security::shares::{Bound, Listener, News, Rate, Share, Shares, Who};
 use sip::Hop;
 use sip::port::ConnectionId;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-/// Ways that one phone or trunk is known by at once; the oldest makes room.
+/// Addresses and ports that datagrams of one phone or trunk are known by at once; the oldest makes room.
 const MAX_WAYS: usize = 32;
-
-/// A way that messages come: known datagrams have their sender's port, too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Way {
-    Datagrams(SocketAddr),
-    Connection(ConnectionId),
-}
-
-impl Way {
-    fn of(hop: &Hop) -> Self {
-        hop.connection.map_or(Way::Datagrams(canonical(hop.remote)), Way::Connection)
-    }
-}
 
 /// A socket for both families sees IPv4 mapped into IPv6.
 fn canonical(remote: SocketAddr) -> SocketAddr {
@@ -41,33 +30,33 @@ struct Known {
     until: Option<Instant>,
 }
 
-/// Who a message comes from, as far as its way tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::io) enum Sender {
-    /// A phone or a trunk that has proved itself on this way.
-    Known,
-    /// Anybody.
-    Stranger,
-}
-
 /// The door of SIP's sockets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::io) struct Door {
     inner: Mutex<Inner>,
     /// Something was refused that nobody has been told of.
     rings: Notify,
     /// Counts the sieves that were due.
     sieves: AtomicU64,
+    /// Changes when another way of datagrams is known, or one is not any more.
+    ways: watch::Sender<()>,
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        let (inner, rings, sieves) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
+        Self { inner, rings, sieves, ways: watch::Sender::new(()) }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     shares: Shares,
-    known: HashMap<Way, Known>,
-    /// The ways of each, the oldest first.
-    ways: HashMap<Who, VecDeque<Way>>,
-    /// Connections on which nobody has proved anything yet.
-    strangers: HashMap<ConnectionId, Who>,
+    /// Whose datagrams are.
+    known: HashMap<SocketAddr, Known>,
+    /// Where those of each come from, the oldest first.
+    ways: HashMap<Who, VecDeque<SocketAddr>>,
+    guests: Guests,
     floods: Floods,
 }
 
@@ -94,13 +83,18 @@ impl Door {
             return None;
         }
         *number = newest;
-        let (now, inner) = (now(), self.inner());
-        let lives = |known: &Known| known.until.is_none_or(|until| until > now);
-        let known = inner.known.iter().filter_map(|(way, known)| match way {
-            Way::Datagrams(remote) if lives(known) => Some(*remote),
-            Way::Datagrams(_) | Way::Connection(_) => None,
-        });
-        Some(inner.floods.sieve(known))
+        let inner = self.inner();
+        Some(inner.floods.sieve(inner.known_datagrams(now())))
+    }
+
+    /// Tells of changes of [`Door::known_datagrams`].
+    pub(super) fn ways(&self) -> watch::Receiver<()> {
+        self.ways.subscribe()
+    }
+
+    /// From where datagrams of the known come.
+    pub(super) fn known_datagrams(&self) -> Vec<SocketAddr> {
+        self.inner().known_datagrams(now()).collect()
     }
 
     /// Waits until floods are to be weighed again; for ever before the first one, and while there are none.
@@ -113,30 +107,72 @@ impl Door {
         }
     }
 
-    /// A place for a connection on which nothing was proved yet.
-    pub(in crate::io) fn admit(&self, id: ConnectionId, from: IpAddr) -> bool {
+    /// A place for a connection on which nothing was proved yet: until then it must have.
+    pub(in crate::io) fn admit(&self, id: ConnectionId, from: IpAddr, until: Instant) -> bool {
         let now = now();
         let mut inner = self.inner();
-        let admitted = inner.admit(now, id, from);
+        let Inner { shares, guests, .. } = &mut *inner;
+        let admitted = guests.admit(shares, now, id, from, until);
         self.told_of(now, &inner, !admitted);
         admitted
     }
 
-    /// Whether a connection has proved whose it is.
-    pub(in crate::io) fn knows(&self, id: ConnectionId) -> bool {
-        !self.inner().strangers.contains_key(&id)
+    /// A new connection has come in: whether it is within its address' share. Asked before anything is done for it.
+    pub(in crate::io) fn knock(&self, listener: Listener, from: IpAddr) -> bool {
+        let now = now();
+        let mut inner = self.inner();
+        let refused = inner.shares.knock(now, listener, from).is_err();
+        self.told_of(now, &inner, refused);
+        !refused
+    }
+
+    /// Somebody has proved himself from there.
+    pub(in crate::io) fn met(&self, from: IpAddr) {
+        self.inner().shares.met(now(), from);
+    }
+
+    /// These addresses are known for good.
+    pub(in crate::io) fn named(&self, addresses: Vec<IpAddr>) {
+        self.inner().shares.named(addresses);
+    }
+
+    /// We have made a connection to there.
+    pub(super) fn made(&self, id: ConnectionId, to: IpAddr) {
+        let now = now();
+        let mut inner = self.inner();
+        let Inner { shares, guests, .. } = &mut *inner;
+        let refused = guests.made(shares, now, id, to);
+        self.told_of(now, &inner, refused);
+    }
+
+    /// How a connection stands, and what rings when that changes.
+    pub(super) fn stands(&self, id: ConnectionId, patience: Duration) -> (Stands, Arc<Notify>) {
+        self.inner().guests.stands(now(), id, patience)
     }
 
     /// The core's word: this way is this one's.
     pub(in crate::io) fn learn(&self, hop: &Hop, who: Who, until: Option<Instant>) {
-        self.inner().learn(Way::of(hop), who, until);
+        let now = now();
+        let mut inner = self.inner();
+        let Inner { shares, guests, .. } = &mut *inner;
+        if until.is_none_or(|until| until > now) {
+            shares.met(now, hop.remote.ip());
+        }
+        let (refused, is_new) = match hop.connection {
+            Some(id) => (guests.learn(shares, now, id, who, until), false),
+            None => (false, inner.learn(now, canonical(hop.remote), who, until)),
+        };
+        self.told_of(now, &inner, refused);
+        if is_new {
+            self.ways.send_replace(());
+        }
     }
 
     /// A connection has ended.
     pub(in crate::io) fn forget(&self, id: ConnectionId) {
         let mut inner = self.inner();
-        inner.leave(id);
-        inner.unknow(Way::Connection(id));
+        let Inner { shares, guests, .. } = &mut *inner;
+        guests.forget(shares, id);
     }
 
     /// Somebody was refused at a bound that is kept elsewhere in the shell.
@@ -182,17 +218,28 @@ impl Door {
 }
 
 impl Inner {
+    fn known_datagrams(&self, now: Instant) -> impl Iterator<Item = SocketAddr> {
+        let lives = move |known: &Known| known.until.is_none_or(|until| until > now);
+        self.known.iter().filter(move |(_, known)| lives(known)).map(|(remote, _)| *remote)
+    }
+
     /// And whether another sieve is due, since a datagram was refused.
     fn ask(&mut self, now: Instant, hop: &Hop, price: u64) -> (Result<Sender, Duration>, bool) {
-        let way = Way::of(hop);
-        let known = self.known.get(&way);
-        let taken = match known.filter(|known| known.until.is_none_or(|until| until > now)) {
-            Some(Known { who: who @ Who::Device(_), .. }) => {
+        let known = match hop.connection {
+            Some(id) => self.guests.whose(now, id),
+            None => {
+                let known = self.known.get(&canonical(hop.remote));
+                let lives = known.filter(|known| known.until.is_none_or(|until| until > now));
+                lives.map(|known| &known.who)
+            }
+        };
+        let taken = match known {
+            Some(who @ Who::Device(_)) => {
                 let source = Source::Way(canonical(hop.remote));
                 let taken = self.shares.take(now, Rate::SipOfDevice, who, price);
                 taken.map(|()| Sender::Known).map_err(|refused| (refused, Rate::SipOfDevice, source))
             }
-            // A trunk speaks for many; its calls have their own bounds.
+            // A trunk or proxy speaks for many; its calls have their own bounds.
             Some(_) => Ok(Sender::Known),
             None => self.ask_stranger(now, hop.remote.ip(), price).map(|()| Sender::Stranger),
         };
@@ -202,7 +249,7 @@ impl Inner {
         };
         let share = self.shares.most(Share::Rate(rate));
         // A connection is not read meanwhile: that is all that need be done.
-        let sieve = matches!(way, Way::Datagrams(_)) && self.floods.refused(now, source, price, share);
+        let sieve = hop.connection.is_none() && self.floods.refused(now, source, price, share);
         (Err(refused.retry_after), sieve)
     }
 
@@ -220,36 +267,15 @@ impl Inner {
         taken.map_err(|refused| (refused, all, Source::Crowd))
     }
 
-    fn admit(&mut self, now: Instant, id: ConnectionId, from: IpAddr) -> bool {
-        let who = Who::address(from);
-        if self.shares.hold(now, Place::SipConnectionsOfAddress, &who, 1).is_err() {
-            return false;
-        }
-        if self.shares.hold(now, Place::SipConnectionsOfStrangers, &Who::Strangers, 1).is_err() {
-            self.shares.release(Place::SipConnectionsOfAddress, &who, 1);
-            return false;
-        }
-        self.strangers.insert(id, who);
-        true
-    }
-
-    fn leave(&mut self, id: ConnectionId) {
-        if let Some(who) = self.strangers.remove(&id) {
-            self.shares.release(Place::SipConnectionsOfAddress, &who, 1);
-            self.shares.release(Place::SipConnectionsOfStrangers, &Who::Strangers, 1);
-        }
-    }
-
-    fn learn(&mut self, way: Way, who: Who, until: Option<Instant>) {
-        if let Way::Connection(id) = way {
-            self.leave(id);
-        }
+    /// Whether the way was not this one's before, or not any more.
+    fn learn(&mut self, now: Instant, way: SocketAddr, who: Who, until: Option<Instant>) -> bool {
         if let Some(known) = self.known.get_mut(&way)
             && known.who == who
         {
+            let lapsed = known.until.is_some_and(|until| until <= now);
             // What is known for good stays so.
             known.until = known.until.and(until);
-            return;
+            return lapsed;
         }
         self.unknow(way);
         let ways = self.ways.entry(who.clone()).or_default();
@@ -259,9 +285,10 @@ impl Inner {
             self.known.remove(&oldest);
         }
         self.known.insert(way, Known { who, until });
+        true
     }
 
-    fn unknow(&mut self, way: Way) {
+    fn unknow(&mut self, way: SocketAddr) {
         let Some(Known { who, .. }) = self.known.remove(&way) else { return };
         if let Some(ways) = self.ways.get_mut(&who) {
             ways.retain(|other| *other != way);
@@ -287,8 +314,6 @@ mod tests {
         let mut inner = Inner::default();
         inner.shares.set(Share::Rate(Rate::SipOfAddress), 10);
         inner.shares.set(Share::Rate(Rate::SipOfDevice), 20);
-        inner.shares.set(Share::Place(Place::SipConnectionsOfAddress), 2);
-        inner.shares.set(Share::Place(Place::SipConnectionsOfStrangers), 3);
         inner
     }
 
@@ -304,7 +329,7 @@ mod tests {
     fn a_stranger_takes_nothing_from_a_phone_behind_the_same_address() {
         let (mut door, t0) = (door(), now());
         let (stranger, known) = (hop("192.0.2.1:4000", None), hop("192.0.2.1:5060", None));
-        door.learn(Way::of(&known), phone("SEP1"), Some(t0 + Duration::from_secs(60)));
+        door.learn(t0, known.remote, phone("SEP1"), Some(t0 + Duration::from_secs(60)));
         assert_eq!(taken(&mut door, t0, &stranger), 10);
         assert_eq!(taken(&mut door, t0, &hop("192.0.2.1:4001", None)), 0, "one address, one share");
         assert_eq!(door.ask(t0, &known, 1).0, Ok(Sender::Known));
@@ -317,43 +342,24 @@ mod tests {
     fn a_trunk_is_known_for_good_and_without_a_share() {
         let (mut door, t0) = (door(), now());
         let way = hop("192.0.2.7:5060", None);
-        door.learn(Way::of(&way), Who::Trunk("pstn".into()), None);
-        door.learn(Way::of(&way), Who::Trunk("pstn".into()), Some(t0));
+        door.learn(t0, way.remote, Who::Trunk("pstn".into()), None);
+        door.learn(t0, way.remote, Who::Trunk("pstn".into()), Some(t0));
         assert_eq!(taken(&mut door, t0 + Duration::from_secs(9), &way), 100);
         assert_eq!(taken(&mut door, t0, &hop("[::ffff:192.0.2.7]:5060", None)), 100);
     }
 
     #[test]
-    fn connections_of_strangers_have_places_until_they_prove_something_or_end() {
-        let (mut door, t0) = (door(), now());
-        let address = |text: &str| -> IpAddr { text.parse().unwrap() };
-        let mut admit = |id, from| door.admit(t0, ConnectionId(id), address(from));
-        assert!(admit(1, "192.0.2.1") && admit(2, "192.0.2.1") && !admit(3, "192.0.2.1"));
-        assert!(admit(4, "192.0.2.2") && !admit(5, "192.0.2.3"), "all places are taken");
-        door.learn(Way::Connection(ConnectionId(1)), phone("SEP1"), None);
-        assert!(door.admit(t0, ConnectionId(6), address("192.0.2.1")));
-        door.leave(ConnectionId(6));
-        door.leave(ConnectionId(6));
-        door.leave(ConnectionId(2));
-        door.leave(ConnectionId(4));
-        assert!(door.strangers.is_empty());
-        assert_eq!(door.shares.held(Place::SipConnectionsOfStrangers, &Who::Strangers), 0);
-    }
-
-    #[test]
     fn the_ways_of_a_phone_are_bounded_and_the_oldest_is_a_strangers_again() {
         let (mut door, t0) = (door(), now());
-        let most = u64::try_from(MAX_WAYS).unwrap();
-        for id in 0..=most {
-            door.learn(Way::Connection(ConnectionId(id)), phone("SEP1"), None);
+        let way = |port: usize| hop(&format!("192.0.2.1:{}", 4_000 + port), None);
+        for port in 0..=MAX_WAYS {
+            door.learn(t0, way(port).remote, phone("SEP1"), None);
         }
         assert_eq!((door.known.len(), door.ways.len()), (MAX_WAYS, 1));
-        assert_eq!(door.ask(t0, &hop("192.0.2.1:1", Some(0)), 1).0, Ok(Sender::Stranger));
-        assert_eq!(door.ask(t0, &hop("192.0.2.1:1", Some(most)), 1).0, Ok(Sender::Known));
-        door.learn(Way::Connection(ConnectionId(most)), phone("SEP2"), None);
-        for id in 0..=most {
-            door.unknow(Way::Connection(ConnectionId(id)));
-        }
+        assert_eq!(door.ask(t0, &way(0), 1).0, Ok(Sender::Stranger));
+        assert_eq!(door.ask(t0, &way(MAX_WAYS), 1).0, Ok(Sender::Known));
+        door.learn(t0, way(MAX_WAYS).remote, phone("SEP2"), None);
+        (0..=MAX_WAYS).for_each(|port| door.unknow(way(port).remote));
         assert!(door.known.is_empty() && door.ways.is_empty());
     }
 }

@@ -1,23 +1,25 @@
 //! SIP's sockets, as the owner sees them: where to send, and which connections are open.
 
 mod door;
+mod guests;
 pub(super) mod packet_info;
 mod sieve;
 mod stream;
 mod udp;
 mod unreachable;
 
-pub(super) use door::{Door, Sender};
+pub(super) use door::Door;
+pub(super) use sieve::choose;
 pub(super) use stream::{listen_tcp, listen_tls};
-pub(super) use udp::listen_udp;
 #[cfg(test)]
 pub(super) use udp::receive;
+pub(super) use udp::{UdpSockets, listen_udp};
 
 use super::counters::Counters;
+use super::limits::{Alive, Limits, Patience};
 use super::outbox::{Capacity, Outbox, Refused, outbox};
 use super::places::{Place, Places, SharedPlace};
 use super::queue::{Lanes, Queue};
-use super::run::{Alive, Limits, Patience};
 use super::tls::{Handshakes, SharedTls};
 use arc_swap::ArcSwap;
 use sip::Hop;

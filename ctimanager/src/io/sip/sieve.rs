@@ -3,6 +3,8 @@
 //! A flood is thinned to about twice what its share lets pass; the door judges what is left as ever, so that nobody loses
 //! any of his share. [`floods`] finds whom to thin, [`program`] says it to the system as a packet filter
 //! (`SO_ATTACH_FILTER`, which any process may set on its own socket).
+//!
+//! And two sockets at one address have a buffer each ([`choose`]): what strangers fill has no datagram of a phone in it.
 
 mod floods;
 mod program;
@@ -11,6 +13,8 @@ mod tests;
 
 pub(super) use floods::{Floods, Source};
 
+use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt};
 use program::Instruction;
 use socket2::{SockFilter, SockRef};
 use std::collections::BTreeMap;
@@ -74,6 +78,24 @@ impl Sieve {
         // The one from before may keep out whom it should not.
         let _ = socket.detach_filter();
     }
+}
+
+/// Sends what comes from these ways to the first of two sockets that are bound to one address, all else to the second
+/// (`SO_ATTACH_REUSEPORT_CBPF`). Whether the system took it; if not, chance chooses.
+pub(in crate::io) fn choose(known: &[SocketAddr], socket: &impl AsFd, ipv4: bool) -> bool {
+    SIZES.into_iter().any(|most| {
+        let program = program::choice(known, ipv4, most);
+        let each =
+            program.iter().map(|one| libc::sock_filter { code: one.code, jt: one.jt, jf: one.jf, k: one.k });
+        let mut each: Vec<_> = each.collect();
+        let Ok(len) = u16::try_from(each.len()) else { return false };
+        let all = libc::sock_fprog { len, filter: each.as_mut_ptr() };
+        let taken = setsockopt(socket, sockopt::AttachReusePortCbpf, &all);
+        if let Err(error) = &taken {
+            debug!(%error, len, "the system takes no such choice of sockets");
+        }
+        taken.is_ok()
+    })
 }
 
 fn filter(program: &[Instruction]) -> Vec<SockFilter> {

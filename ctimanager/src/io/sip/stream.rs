@@ -1,20 +1,22 @@
 //! SIP over TCP and TLS.
 
-use super::{Door, OUTBOX, Sender, SipContext};
+use super::guests::Stands;
+use super::{Door, OUTBOX, SipContext};
 use crate::io::outbox::{Pending, outbox};
 use crate::io::places::{Place, SharedPlace};
+use crate::io::queue::Sender;
 use crate::io::queue::{Event, Gone, Lanes, Queue};
 use crate::io::tls;
 use crate::io::{now, wall};
 use crate::node::{Certified, Input};
 use rustls::pki_types::CertificateDer;
+use security::shares::Listener;
 use sip::Hop;
 use sip::frame::{Frame, PONG, StreamFramer};
 use sip::port::{ConnectionId, Transport};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, Semaphore};
@@ -29,8 +31,9 @@ const READ_BYTES: usize = 4 * 1024;
 
 /// Accepts SIP over TCP.
 pub(in crate::io) async fn listen_tcp(listener: TcpListener, local: SocketAddr, context: Arc<SipContext>) {
-    let counters = Arc::clone(&context.counters);
-    tls::accept(listener, counters, |stream, remote| {
+    let (counters, door) = (Arc::clone(&context.counters), Arc::clone(&context.door));
+    let knock = move |from| door.knock(Listener::Sip, from);
+    tls::accept(listener, counters, knock, |stream, remote| {
         let Some(visitor) = Visitor::admit(&context, remote) else {
             return context.counters.sip_refused.add();
         };
@@ -44,8 +47,9 @@ pub(in crate::io) async fn listen_tcp(listener: TcpListener, local: SocketAddr, 
 
 /// Accepts SIP over TLS.
 pub(in crate::io) async fn listen_tls(listener: TcpListener, local: SocketAddr, context: Arc<SipContext>) {
-    let counters = Arc::clone(&context.counters);
-    tls::accept(listener, counters, |stream, remote| {
+    let (counters, door) = (Arc::clone(&context.counters), Arc::clone(&context.door));
+    let knock = move |from| door.knock(Listener::Sip, from);
+    tls::accept(listener, counters, knock, |stream, remote| {
         let (Some(visitor), Some(beginning)) =
             (Visitor::admit(&context, remote), context.take_beginning(remote))
         else {
@@ -72,19 +76,25 @@ fn own_end(stream: &TcpStream, listener: SocketAddr) -> SocketAddr {
     stream.local_addr().unwrap_or(listener)
 }
 
-/// A connection that somebody made: its place, and its share of those on which nothing was proved.
+/// A connection: its place, and its share of those of somebody, or of those on which nothing was proved.
 struct Visitor {
     context: Arc<SipContext>,
     id: ConnectionId,
-    since: Instant,
     _place: Place,
 }
 
 impl Visitor {
     fn admit(context: &Arc<SipContext>, remote: SocketAddr) -> Option<Self> {
         let place = context.take_place()?;
-        let (context, id, since) = (Arc::clone(context), context.next_id(), now());
-        context.door.admit(id, remote.ip()).then(|| Self { context, id, since, _place: place })
+        let (context, id) = (Arc::clone(context), context.next_id());
+        let until = now() + context.patience.sip_stranger;
+        context.door.admit(id, remote.ip(), until).then(|| Self { context, id, _place: place })
+    }
+
+    /// One that we have made ourselves.
+    fn made(context: Arc<SipContext>, id: ConnectionId, to: SocketAddr, place: Place) -> Self {
+        context.door.made(id, to.ip());
+        Self { context, id, _place: place }
     }
 }
 
@@ -100,11 +110,10 @@ async fn accepted<S: AsyncRead + AsyncWrite>(
     hop: Hop,
     certified: Option<Certified>,
 ) {
-    let Visitor { context, id, since, .. } = &visitor;
+    let Visitor { context, id, .. } = &visitor;
     let hop = named(hop, *id);
     let (outbox, pending) = outbox(OUTBOX);
-    let until = *since + context.patience.sip_stranger;
-    let mut way = Way::new(&context.lanes, &context.door, hop, Some(until));
+    let mut way = Way::new(&context.lanes, &context.door, hop, Sender::Stranger);
     if way.send(Event::SipOpened { hop, id: *id, outbox }).await.is_ok()
         && tell_certified(&mut way, *id, certified).await.is_ok()
     {
@@ -130,18 +139,20 @@ pub(super) async fn connect(
     hop: Hop,
     id: ConnectionId,
     pending: Pending<Vec<u8>>,
-    _place: Place,
+    place: Place,
     beginning: SharedPlace,
 ) {
-    let made = timeout(context.patience.sip_connect, make(&context, hop)).await;
+    let visitor = Visitor::made(context, id, hop.remote, place);
+    let context = &visitor.context;
+    let made = timeout(context.patience.sip_connect, make(context, hop)).await;
     drop(beginning);
-    let mut way = Way::new(&context.lanes, &context.door, named(hop, id), None);
+    let mut way = Way::new(&context.lanes, &context.door, named(hop, id), Sender::Known);
     let error = match made {
-        Ok(Ok(Made::Tcp(stream))) => return serve(&context, way, stream, pending).await,
+        Ok(Ok(Made::Tcp(stream))) => return serve(context, way, stream, pending).await,
         Ok(Ok(Made::Tls(stream))) => {
-            let certified = certified(&context, stream.get_ref().1.peer_certificates());
+            let certified = certified(context, stream.get_ref().1.peer_certificates());
             if tell_certified(&mut way, id, certified).await.is_ok() {
-                serve(&context, way, *stream, pending).await;
+                serve(context, way, *stream, pending).await;
             }
             return;
         }
@@ -207,30 +218,24 @@ struct Way {
     lanes: Lanes<Queue>,
     door: Arc<Door>,
     hop: Hop,
-    /// When a visitor who has proved nothing is shown out; `None` for a connection of our own.
-    visiting_until: Option<Instant>,
     lane: Sender,
     turns: Arc<Semaphore>,
 }
 
 impl Way {
-    fn new(lanes: &Lanes<Queue>, door: &Arc<Door>, hop: Hop, visiting_until: Option<Instant>) -> Self {
-        let lane = if visiting_until.is_some() { Sender::Stranger } else { Sender::Known };
+    fn new(lanes: &Lanes<Queue>, door: &Arc<Door>, hop: Hop, lane: Sender) -> Self {
         let turns = Arc::new(Semaphore::new(TURNS));
-        Self { lanes: lanes.clone(), door: Arc::clone(door), hop, visiting_until, lane, turns }
+        Self { lanes: lanes.clone(), door: Arc::clone(door), hop, lane, turns }
     }
 
     /// Hands on one message, once its sender's share allows it: the connection is not read meanwhile.
     async fn message(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
-        let mut sender = Sender::Known;
-        if self.visiting_until.is_some() {
-            loop {
-                match self.door.ask(&self.hop, bytes.len()) {
-                    Ok(asked) => break sender = asked,
-                    Err(wait) => sleep(wait).await,
-                }
+        let sender = loop {
+            match self.door.ask(&self.hop, bytes.len()) {
+                Ok(sender) => break sender,
+                Err(wait) => sleep(wait).await,
             }
-        }
+        };
         // What came before is with the owner: nothing is overtaken.
         if sender != self.lane && self.turns.available_permits() == TURNS {
             self.lane = sender;
@@ -242,11 +247,28 @@ impl Way {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Gone)?;
         self.lanes.streams(self.lane).send_in_turn(event, Some(turn)).await
     }
+}
 
-    /// When a visitor who has proved nothing is shown out.
-    fn leave_at(&self) -> Option<Instant> {
-        let proved = self.hop.connection.is_some_and(|id| self.door.knows(id));
-        self.visiting_until.filter(|_| !proved)
+/// Returns when the connection is nobody's, and some seconds have shown that it stays so.
+async fn shown_out(context: &SipContext, hop: Hop) {
+    let Some(id) = hop.connection else { return std::future::pending().await };
+    loop {
+        let (stands, changed) = context.door.stands(id, context.patience.sip_stranger);
+        match stands {
+            Stands::Leaves => return,
+            Stands::Asks(who) => {
+                let question = Event::Input(Input::SipWhose { hop, who });
+                // Without an owner nobody reads the connection either.
+                let _ = context.lanes.known_streams.send(question).await;
+            }
+            Stands::Stays(Some(until)) => {
+                tokio::select! {
+                    () = tokio::time::sleep_until(until.into()) => {}
+                    () = changed.notified() => {}
+                }
+            }
+            Stands::Stays(None) => changed.notified().await,
+        }
     }
 }
 
@@ -276,6 +298,7 @@ async fn serve<S: AsyncRead + AsyncWrite>(
             ReadEnd::Closed
         }
         () = &mut overdue => ReadEnd::Closed,
+        () = shown_out(context, hop) => ReadEnd::Closed,
     };
     if peer_ended == ReadEnd::Broken {
         context.counters.sip_broken.add();
@@ -303,18 +326,10 @@ async fn read<S: AsyncRead + AsyncWrite>(
     let mut buffer = [0; READ_BYTES];
     let mut due = now() + context.patience.sip_message;
     loop {
-        let leave_at = way.leave_at().filter(|at| *at < due);
-        if leave_at.is_some_and(|at| at <= now()) {
-            // Whoever pumps without a pause has no more time than others.
-            return Ok(ReadEnd::Closed);
-        }
-        let left = leave_at.unwrap_or(due).saturating_duration_since(now());
+        let left = due.saturating_duration_since(now());
         let read = match timeout(left, reader.read(&mut buffer)).await {
             Ok(Ok(0) | Err(_)) => return Ok(ReadEnd::Closed),
             Ok(Ok(read)) => read,
-            // It may have proved something meanwhile.
-            Err(_) if leave_at.is_some() && way.leave_at().is_none() => continue,
-            Err(_) if leave_at.is_some() => return Ok(ReadEnd::Closed),
             Err(_) => return Ok(ReadEnd::Broken),
         };
         let was_between_messages = framer.is_between_messages();
@@ -385,7 +400,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_pumps_has_its_turns_and_no_more() {
         let (lanes, mut inlets) = lanes(4_096, 1 << 20);
-        let mut way = Way::new(&lanes, &Arc::default(), hop(), None);
+        let mut way = Way::new(&lanes, &Arc::default(), hop(), Sender::Stranger);
         let pumping = tokio::spawn(async move {
             for n in 0..100 {
                 way.message(vec![n]).await.expect("the owner is there");
@@ -393,9 +408,9 @@ mod tests {
         });
         let mut seen = Vec::new();
         while seen.len() < 100 {
-            let first = inlets.known_streams.recv().await.expect("a message");
+            let first = inlets.streams.recv().await.expect("a message");
             tokio::task::yield_now().await;
-            assert!(inlets.known_streams.len() < TURNS, "{} wait", inlets.known_streams.len());
+            assert!(inlets.streams.len() < TURNS, "{} wait", inlets.streams.len());
             seen.push(number(first.event));
         }
         assert!(seen.is_sorted(), "in their order: {seen:?}");
@@ -406,12 +421,10 @@ mod tests {
     async fn whoever_becomes_known_overtakes_nothing_of_his_own() {
         let (lanes, mut inlets) = lanes(4_096, 1 << 20);
         let door = Arc::new(Door::default());
-        assert!(door.admit(ConnectionId(1), hop().remote.ip()));
-        let mut way = Way::new(&lanes, &door, hop(), Some(now()));
-        assert!(way.leave_at().is_some());
+        assert!(door.admit(ConnectionId(1), hop().remote.ip(), now()));
+        let mut way = Way::new(&lanes, &door, hop(), Sender::Stranger);
         way.message(vec![0]).await.expect("the owner is there");
         door.learn(&hop(), Who::Device("SEP1".into()), None);
-        assert_eq!(way.leave_at(), None, "he stays");
         way.message(vec![1]).await.expect("the owner is there");
         for n in 0..2 {
             let queued = inlets.streams.recv().await.expect("still behind the first");

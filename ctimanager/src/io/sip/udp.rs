@@ -1,27 +1,50 @@
 //! SIP over UDP.
 
 use super::packet_info::{self, Received};
-use super::{Door, SipContext, unreachable};
+use super::{Door, SipContext, choose, unreachable};
 use crate::io::counters::Counters;
+use crate::io::limits::Task;
+use crate::io::now;
 use crate::io::queue::{Event, Gone, Lanes, Queue, Refusal};
-use crate::io::run::Task;
 use crate::node::Input;
 use sip::Hop;
 use sip::port::Transport;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
 /// The longest datagram that there is.
 const MAX_DATAGRAM: usize = 65_535;
-/// Datagrams that are taken before other tasks have their turn.
-const DRAINED: usize = 512;
+/// What is taken of the known before other tasks have their turn.
+const KNOWN: Turn = Turn { datagrams: 512, time: Duration::from_millis(2) };
+/// And of strangers, before it is looked at the known again.
+const STRANGERS: Turn = Turn { datagrams: 64, time: Duration::from_micros(500) };
+/// Known ways that come one after the other are told to the system together: no oftener than this,
+const CHOOSE_AGAIN: Duration = Duration::from_millis(20);
+/// and with all that are known a twentieth of the reader's time is spent on it.
+const CHOOSING: u32 = 20;
 /// Datagrams that wait while the kernel takes no more.
 const WAITING_DATAGRAMS: usize = 1024;
+
+/// The sockets at an address.
+#[derive(Clone, Debug)]
+pub(in crate::io) struct UdpSockets {
+    /// Of phones and trunks that are known, and the one that sends; of all where it is alone.
+    pub(in crate::io) known: Arc<UdpSocket>,
+    /// Of all others.
+    pub(in crate::io) strangers: Option<Arc<UdpSocket>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    datagrams: usize,
+    time: Duration,
+}
 
 /// The owner's way out: mostly straight into the socket.
 #[derive(Debug)]
@@ -89,90 +112,155 @@ fn is_unreachable(error: &std::io::Error) -> bool {
     )
 }
 
-/// Starts the tasks of a socket.
+/// Starts the tasks of an address.
 pub(in crate::io) fn listen_udp(
-    socket: Arc<UdpSocket>,
+    sockets: UdpSockets,
     local: SocketAddr,
     context: &SipContext,
     spawn: &mut impl FnMut(Task),
 ) -> UdpSender {
     let (waiting, late) = mpsc::channel(WAITING_DATAGRAMS);
     let counters = Arc::clone(&context.counters);
-    unreachable::ask_for_errors(&socket);
     let (lanes, door) = (context.lanes.clone(), Arc::clone(&context.door));
-    // What ICMP says may be the doing of strangers, who have us answer to where nobody is.
-    spawn(Box::pin(unreachable::watch(Arc::clone(&socket), local, lanes.datagrams.clone())));
-    spawn(Box::pin(receive(Arc::clone(&socket), local, lanes, door, Arc::clone(&counters))));
+    let socket = Arc::clone(&sockets.known);
+    // Whichever of them sent it, the system may tell the other.
+    for socket in std::iter::once(&sockets.known).chain(&sockets.strangers) {
+        unreachable::ask_for_errors(socket);
+        // What ICMP says may be the doing of strangers, who have us answer to where nobody is.
+        spawn(Box::pin(unreachable::watch(Arc::clone(socket), local, lanes.datagrams.clone())));
+    }
+    spawn(Box::pin(receive(sockets, local, lanes, door, Arc::clone(&counters))));
     spawn(Box::pin(send_late(Arc::clone(&socket), local, late, Arc::clone(&counters))));
     UdpSender { socket, local, counters, waiting }
 }
 
 pub(in crate::io) async fn receive(
-    socket: Arc<UdpSocket>,
+    sockets: UdpSockets,
     local: SocketAddr,
     lanes: Lanes<Queue>,
     door: Arc<Door>,
     counters: Arc<Counters>,
 ) {
-    let mut inlet = Inlet { socket, local, lanes, door, counters, sieve: 0, lost: 0 };
+    let mut ways = door.ways();
+    // The system has heard of none yet.
+    ways.mark_changed();
+    let UdpSockets { known, strangers } = sockets;
+    let mut known = Mouth { socket: known, turn: KNOWN, lost: 0 };
+    let mut strangers = strangers.map(|socket| Mouth { socket, turn: STRANGERS, lost: 0 });
+    let mut inlet = Inlet { local, lanes, door, counters, sieve: 0, choose_at: now() };
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         tokio::select! {
-            readable = inlet.socket.readable() => match readable {
-                Ok(()) => {}
-                Err(error) => debug!(%error, "receiving over UDP"),
-            },
+            () = known.waits() => {}
+            () = anything(strangers.as_ref()) => {}
             // While a sieve is there it is looked whether it is still needed.
             () = inlet.door.weighs(inlet.sieve) => {}
+            () = are_others(&mut ways, inlet.choose_at), if strangers.is_some() => {}
         }
-        inlet.fit_sieve();
-        if inlet.drain(&mut buffer) == Err(Gone) {
-            return;
+        inlet.choose(&known, strangers.as_ref(), &mut ways);
+        for mouth in std::iter::once(&mut known).chain(&mut strangers) {
+            if inlet.drain(mouth, &mut buffer) == Err(Gone) {
+                return;
+            }
         }
+        inlet.fit_sieve(&known, strangers.as_ref());
         // Whatever a flood leaves in it, others have their turn.
         tokio::task::yield_now().await;
     }
 }
 
-/// Where a socket's datagrams go.
-struct Inlet {
+async fn anything(mouth: Option<&Mouth>) {
+    match mouth {
+        Some(mouth) => mouth.waits().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Comes when other ways are known than the system has heard of, and it is time to tell it.
+async fn are_others(ways: &mut watch::Receiver<()>, at: Instant) {
+    if ways.changed().await.is_err() {
+        return std::future::pending().await;
+    }
+    // It is seen when it is told.
+    ways.mark_changed();
+    tokio::time::sleep_until(at.into()).await;
+}
+
+/// A socket that is read.
+struct Mouth {
     socket: Arc<UdpSocket>,
-    local: SocketAddr,
-    lanes: Lanes<Queue>,
-    door: Arc<Door>,
-    counters: Arc<Counters>,
-    /// Which sieve is before the socket.
-    sieve: u64,
+    turn: Turn,
     /// What the system had thrown away by the last datagram.
     lost: u32,
 }
 
-impl Inlet {
-    fn fit_sieve(&mut self) {
-        if let Some(sieve) = self.door.sieve(&mut self.sieve) {
-            sieve.fit(&*self.socket, self.local.is_ipv4());
+impl Mouth {
+    async fn waits(&self) {
+        if let Err(error) = self.socket.readable().await {
+            debug!(%error, "receiving over UDP");
         }
     }
 
-    /// Takes what waits in the system, without a pause: what a flood leaves no room for is lost.
-    fn drain(&mut self, buffer: &mut [u8]) -> Result<(), Gone> {
-        for _ in 0..DRAINED {
-            let read = || packet_info::receive(&*self.socket, buffer);
-            match self.socket.try_io(Interest::READABLE, read) {
-                Ok(received) => self.take(received, buffer)?,
+    fn receive(&self, buffer: &mut [u8]) -> std::io::Result<Received> {
+        self.socket.try_io(Interest::READABLE, || packet_info::receive(&*self.socket, buffer))
+    }
+}
+
+/// Where an address's datagrams go.
+struct Inlet {
+    local: SocketAddr,
+    lanes: Lanes<Queue>,
+    door: Arc<Door>,
+    counters: Arc<Counters>,
+    /// Which sieve is before the sockets.
+    sieve: u64,
+    /// When the system may be told again who is known.
+    choose_at: Instant,
+}
+
+impl Inlet {
+    fn fit_sieve(&mut self, known: &Mouth, strangers: Option<&Mouth>) {
+        if let Some(sieve) = self.door.sieve(&mut self.sieve) {
+            for mouth in std::iter::once(known).chain(strangers) {
+                sieve.fit(&*mouth.socket, self.local.is_ipv4());
+            }
+        }
+    }
+
+    /// Tells the system who is known, if it is time.
+    fn choose(&mut self, known: &Mouth, strangers: Option<&Mouth>, ways: &mut watch::Receiver<()>) {
+        let begun = now();
+        if strangers.is_none() || begun < self.choose_at || !ways.has_changed().unwrap_or(false) {
+            return;
+        }
+        ways.mark_unchanged();
+        choose(&self.door.known_datagrams(), &*known.socket, self.local.is_ipv4());
+        let done = now();
+        self.choose_at = done + CHOOSE_AGAIN.max(CHOOSING * done.saturating_duration_since(begun));
+    }
+
+    /// Takes what waits in the system, for one turn: what a flood leaves no room for is lost.
+    fn drain(&mut self, mouth: &mut Mouth, buffer: &mut [u8]) -> Result<(), Gone> {
+        let begun = now();
+        for _ in 0..mouth.turn.datagrams {
+            match mouth.receive(buffer) {
+                Ok(received) => self.take(mouth, received, buffer)?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 // An ICMP message about something sent before; the socket itself is well.
                 Err(error) => debug!(%error, "receiving over UDP"),
+            }
+            if now().saturating_duration_since(begun) >= mouth.turn.time {
+                return Ok(());
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, received: Received, buffer: &[u8]) -> Result<(), Gone> {
+    fn take(&mut self, mouth: &mut Mouth, received: Received, buffer: &[u8]) -> Result<(), Gone> {
         let Received { read, remote, own, lost } = received;
         if let Some(lost) = lost {
-            self.counters.datagrams_lost.add_many(u64::from(lost.wrapping_sub(self.lost)));
-            self.lost = lost;
+            self.counters.datagrams_lost.add_many(u64::from(lost.wrapping_sub(mouth.lost)));
+            mouth.lost = lost;
         }
         if read == 0 {
             return Ok(());
@@ -183,7 +271,6 @@ impl Inlet {
         // Who sends too much is refused before anything of it is looked at; SIP repeats what was honest.
         let Ok(sender) = self.door.ask(&hop, read) else {
             self.counters.datagrams_refused.add();
-            self.fit_sieve();
             return Ok(());
         };
         let input = Event::Input(Input::Sip { hop, bytes: buffer[..read].to_vec() });

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::io::unix::Address;
+use security::shares::Listener;
 use tokio::net::UnixStream;
 
 fn with(limits: Limits) -> Wishes {
@@ -31,6 +32,40 @@ async fn sip_connections_beyond_the_limit() {
     assert!(is_closed(&mut connect(addresses.sip_tls.first().copied()).await).await, "over TLS as well");
     assert!(house.running.counters.sip_refused.value() >= 2);
     echoes(&mut tcp, "OPTIONS sip:y SIP/2.0\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn who_knocks_too_often_is_refused_at_that_kind_of_listener_before_anything_is_done_for_him() {
+    let strange = [Listener::Sip, Listener::Cti, Listener::Web].map(|listener| listener.rates().0);
+    let shares = strange.map(|rate| (Share::Rate(rate), 1)).to_vec();
+    let house = house(Wishes { shares, ..Wishes::default() }).await;
+    let addresses = &house.running.addresses;
+    let all =
+        [&addresses.sip_tcp, &addresses.sip_tls, &addresses.cti_plain, &addresses.cti_tls, &addresses.web];
+    // Twenty at once: what one listener takes, the other of its kind lacks.
+    for ports in [&all[..2], &all[2..4], &all[4..]] {
+        let mut crowd = Vec::new();
+        for number in 0..30 {
+            crowd.push(connect(ports[number % ports.len()].first().copied()).await);
+        }
+        for late in &mut crowd[25..] {
+            assert!(is_closed(late).await, "beyond the burst, and what a slow machine gives to it");
+        }
+        assert!(is_open(&mut crowd[0]).await);
+    }
+    assert_eq!(house.running.counters.sip_refused.value() + house.running.counters.cti_refused.value(), 0);
+    let elsewhere = tokio::net::TcpSocket::new_v4().expect("a socket");
+    elsewhere.bind(SocketAddr::from(([127, 0, 0, 2], 0))).expect("another address");
+    let mut honest = elsewhere
+        .connect(addresses.cti_plain.first().copied().expect("it listens"))
+        .await
+        .expect("a connection");
+    echoes(&mut honest, "from elsewhere\n").await;
+}
+
+/// Whether the other end has not closed.
+async fn is_open(stream: &mut TcpStream) -> bool {
+    tokio::time::timeout(Duration::from_millis(50), stream.read_u8()).await.is_err()
 }
 
 /// Whether a new connection is closed instead of answered.

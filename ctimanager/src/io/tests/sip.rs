@@ -64,7 +64,8 @@ async fn datagrams_that_find_the_queue_full_are_dropped_and_counted() {
     // A quarter of the places is for strangers.
     let (lanes, mut inlets) = lanes(8, 1024);
     let (door, counters) = (Arc::default(), Arc::new(Counters::default()));
-    let reading = tokio::spawn(crate::io::sip::receive(socket, local, lanes, door, Arc::clone(&counters)));
+    let sockets = crate::io::sip::UdpSockets { known: socket, strangers: None };
+    let reading = tokio::spawn(crate::io::sip::receive(sockets, local, lanes, door, Arc::clone(&counters)));
     let client = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     for n in 0..5 {
         client.send_to(message(n).as_bytes(), local).await.expect("sent");
@@ -119,6 +120,44 @@ async fn what_applications_have_waiting_does_not_delay_sip() {
         before += 1;
     }
     assert!(before < 5, "{before} of {FRAMES} came before");
+}
+
+/// On one thread: whoever reads sockets, or is an application's connection, has it between the owner's inputs.
+#[tokio::test]
+async fn the_owner_keeps_no_thread_for_long() {
+    const FRAMES: usize = 40;
+    let mut house = house(Wishes::default()).await;
+    let mut application = house.plain().await;
+    application.write_all("busy 3\n".repeat(FRAMES).as_bytes()).await.expect("written");
+    let (mut seen, mut most) = (0, 0);
+    soon(async {
+        while seen < FRAMES {
+            tokio::task::yield_now().await;
+            let now = std::iter::from_fn(|| house.seen.try_recv().ok()).filter(|what| what == "busy").count();
+            (seen, most) = (seen + now, most.max(now));
+        }
+    })
+    .await;
+    assert!(most <= 2, "{most} of {FRAMES} without a pause");
+}
+
+/// As long as strangers had their turn, so long it is others' before the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_have_half_of_the_owners_time() {
+    const MESSAGES: u32 = 40;
+    let house = house(Wishes::default()).await;
+    let (client, counters) = (udp_client(&house).await, Arc::clone(&house.running.counters));
+    let began = now();
+    for _ in 0..MESSAGES {
+        client.send(b"BUSY 5\r\n\r\n").await.expect("sent");
+    }
+    let mut buffer = [0; 100];
+    for _ in 0..MESSAGES {
+        soon(client.recv(&mut buffer)).await.expect("an echo");
+    }
+    let took = now().saturating_duration_since(began);
+    assert!(took >= Duration::from_millis(5) * MESSAGES * 7 / 4, "{took:?}");
+    assert_eq!(counters.datagrams_dropped.value(), 0);
 }
 
 #[tokio::test]

@@ -2,9 +2,10 @@
 
 use super::{Peer, Readiness, WebShell, router, serve_http};
 use crate::io::counters::Counters;
-use crate::io::cti::{CtiLink, CtiShell, Written};
+use crate::io::cti::CtiShell;
+use crate::io::cti::link::{CtiLink, Written};
+use crate::io::limits::{Alive, Limits, Patience};
 use crate::io::queue::{Event, Queued, queue};
-use crate::io::run::{Alive, Limits, Patience};
 use crate::io::tls::TlsConfigs;
 use crate::node::{CtiConnection, CtiTransport, Frame, Input};
 use arc_swap::ArcSwap;
@@ -33,8 +34,8 @@ impl WebDoor {
         let (inlet, inputs) = queue(limits.input_queue, limits.input_queue_bytes);
         let (limits, tls) = (Arc::new(ArcSwap::from_pointee(limits)), Arc::new(ArcSwap::from_pointee(tls)));
         let alive = Alive::of_nobody();
-        let cti = CtiShell::new(inlet, limits, counters, tls, alive, Patience::default());
-        let shell = Arc::new(WebShell::new(Arc::new(cti), Arc::new(Readiness::default()), Arc::default()));
+        let cti = CtiShell::new(inlet, limits, counters, Arc::default(), tls, alive, Patience::default());
+        let shell = Arc::new(WebShell::new(Arc::new(cti), Arc::new(Readiness::default())));
         Self { router: router(&shell), inputs, links: HashMap::new(), step: 0 }
     }
 
@@ -71,7 +72,9 @@ impl WebDoor {
                 Some(input)
             }
             // None of these comes from the web port.
-            Event::SipOpened { .. } | Event::SipEnded { .. } | Event::Admin(..) | Event::Reached(_) => None,
+            Event::SipOpened { .. } | Event::SipEnded { .. } | Event::Admin(..) | Event::Configure(..) => {
+                None
+            }
         }
     }
 

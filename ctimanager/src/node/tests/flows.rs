@@ -1,6 +1,6 @@
 //! Calls through a whole node, from the INVITE to the event and back.
 
-use super::world::{World, header};
+use super::world::{CONFIG, World, header};
 use serde_json::json;
 use std::time::Duration;
 
@@ -42,6 +42,28 @@ fn a_trunk_calls_a_route_point_and_is_answered_with_static_media() {
     assert_eq!(gone["leg"]["cause"]["code"], 16);
     world.no_frames(app);
     world.quiet();
+}
+
+/// Both with the same randomness: only their names tell them apart.
+#[test]
+fn two_nodes_in_their_first_lives_issue_nothing_alike() {
+    let issued = |name: &str| {
+        let mut world = World::with(&CONFIG.replace("cm1", name));
+        let app = world.connect(1);
+        let open = json!({"user": "ivr", "password": "secret", "application": "test"});
+        let session = world.call(app, "provider.open", open)["result"]["session"].clone();
+        let media = json!({"mode": "static", "ip": "127.0.0.1", "port": 30_000, "codecs": ["PCMA"]});
+        world.call(app, "device.open", json!({"device": "RP_MAIN", "media": media}));
+        world.event(app, "device.in_service");
+        world.invite("a", "5000");
+        let leg = world.event(app, "call.offering")["leg"].clone();
+        [session, leg["call"].clone(), leg["leg"].clone()]
+    };
+    let (one, other) = (issued("cm1"), issued("cm2"));
+    for (one, other) in one.iter().zip(&other) {
+        assert!(one.is_string() && one != other, "{one} of cm1, {other} of cm2");
+    }
+    assert_eq!(one, issued("cm1"), "the same inputs say the same");
 }
 
 #[test]

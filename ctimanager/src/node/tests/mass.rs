@@ -1,7 +1,7 @@
 //! Hundreds of devices that change in one reload: what holds at once, what is told in portions, and in which order.
 
 use super::world::{CONFIG, World, header};
-use crate::node::reload::consequences::{AT_ONCE, MAX_RELOADS, SIP_AT_ONCE};
+use crate::node::cti_manager::reload::consequences::{AT_ONCE, MAX_RELOADS, SIP_AT_ONCE};
 use crate::node::{CtiConnection, Input};
 use serde_json::{Value, json};
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! A whole node under virtual time: SIP datagrams and CTI frames in, the same out.
 
+mod asking;
 mod certificates;
 mod crowds;
 mod flows;

@@ -277,6 +277,64 @@ fn a_snapshot_is_taken_one_at_a_time_and_those_of_who_has_gone_are_forgotten() {
     answer_call_at(&mut world, again);
 }
 
+#[test]
+fn a_snapshot_in_the_midst_of_pages_takes_their_place() {
+    let (mut world, app) = opened();
+    let first = ask(&mut world, app, "provider.snapshot", json!({"limit": 250}));
+    let old = first["result"]["cursor"].clone();
+    let second = ask(&mut world, app, "provider.snapshot", json!({"limit": 400}));
+    assert_eq!(names(&second).len(), 400, "from the beginning");
+    let page = world.call(app, "provider.snapshot", json!({"cursor": old}));
+    assert_eq!(page["error"]["data"]["field"], "cursor", "{page}");
+    let last = world.call(app, "provider.snapshot", json!({"cursor": second["result"]["cursor"]}));
+    assert_eq!((names(&last).len(), last["result"]["cursor"].is_null()), (200, true));
+    answer_first(&mut world, app, "6001");
+}
+
+/// Steps until this request is answered.
+fn steps(world: &mut World, app: CtiConnection, id: u64) -> usize {
+    let mut steps = 0;
+    loop {
+        while let Some(frame) = world.frame(app) {
+            if frame["id"] == id {
+                assert!(frame["result"].is_object(), "{frame}");
+                return steps;
+            }
+        }
+        world.now = world.node.next_timeout().expect("something is under way").max(world.now);
+        world.input(Input::Timeout);
+        steps += 1;
+    }
+}
+
+#[test]
+fn who_asks_for_many_lists_delays_only_himself() {
+    let yaml = many("").replace("controlled_devices: [RP_MAIN]}", "controlled_devices: [\"PORT_*\"]}");
+    let mut world = World::with(&yaml);
+    let beside = world.application(1, "other");
+    let list = |world: &mut World, app| world.send(app, "provider.devices", json!({"limit": 1000}));
+    let id = list(&mut world, beside);
+    let alone = steps(&mut world, beside, id);
+    assert!(alone >= 1, "a list that takes several steps");
+    let crowd: Vec<_> = (2..=4).map(|number| world.application(number, "ivr")).collect();
+    let mut refused = 0;
+    for round in 0..60 {
+        let app = crowd[round % crowd.len()];
+        list(&mut world, app);
+        let frames: Vec<Value> = std::iter::from_fn(|| world.frame(app)).collect();
+        refused += frames.iter().filter(|frame| refusal(frame) == "RATE_LIMITED").count();
+    }
+    assert!((20..60).contains(&refused), "a user has so many under way: {refused} of 60 were refused");
+    let id = list(&mut world, beside);
+    let slowed = steps(&mut world, beside, id);
+    assert!(slowed <= 2 * alone + 2, "{slowed} steps beside the crowd, {alone} alone");
+    // All of the others are answered in the end, in their turns.
+    world.pass(Duration::from_secs(2));
+    let answered =
+        crowd.iter().map(|app| world.frames.get(app).map_or(0, |frames| frames.len())).sum::<usize>();
+    assert_eq!(answered + refused, 60);
+}
+
 fn answer_call_at(world: &mut World, app: CtiConnection) {
     super::mass::open(world, app, "PORT_1600");
     answer_call(world, app, "z", "6600");

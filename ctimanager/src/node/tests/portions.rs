@@ -2,7 +2,7 @@
 
 use super::mass::{PORTS, answer_call, open, opened};
 use super::world::{CONFIG, World};
-use crate::node::reload::consequences::SIP_AT_ONCE;
+use crate::node::cti_manager::reload::consequences::SIP_AT_ONCE;
 use crate::node::{CtiConnection, Input};
 use serde_json::json;
 use std::time::Duration;
@@ -54,7 +54,10 @@ fn who_leaves_with_hundreds_of_devices_is_gone_at_once_and_lets_go_in_portions()
         world.sip.clear();
         end(&mut world, app, how);
         if how != End::Silent {
-            assert!(world.node.model.is_departing(), "{how:?}: it has too much for one step");
+            assert!(
+                world.node.call_manager.devices().is_departing(),
+                "{how:?}: it has too much for one step"
+            );
             // The last device is not let go yet: nobody has it for all that.
             world.invite("c", "6598");
             assert!(world.sip.iter().any(|message| message.starts_with("SIP/2.0 480")), "{how:?}");
@@ -66,7 +69,7 @@ fn who_leaves_with_hundreds_of_devices_is_gone_at_once_and_lets_go_in_portions()
         }
         let (took, _) = work_off(&mut world);
         assert!(took < Duration::from_secs(1), "{how:?}: {took:?}");
-        assert!(!world.node.model.is_departing());
+        assert!(!world.node.call_manager.devices().is_departing());
         assert!(world.sip.iter().any(|m| m.starts_with("BYE") && m.contains("Call-ID: a@")), "{how:?}");
         let offered = world.sip.iter().any(|m| m.starts_with("SIP/2.0 503") || m.starts_with("SIP/2.0 480"));
         assert!(offered, "{how:?}: {:?}", world.sip);
@@ -156,4 +159,49 @@ fn hundreds_of_sessions_whose_grace_is_over_end_a_few_at_a_time() {
         steps += 1;
     }
     assert!(steps >= 4 && world.reports.len() == 200, "{steps} steps, {} ends", world.reports.len());
+}
+
+/// Each step of a stop: the SIP messages that it sent.
+#[test]
+fn a_stop_with_hundreds_of_calls_ends_them_in_portions_and_tells_everybody() {
+    let (mut world, app) = opened();
+    let apps: Vec<CtiConnection> = (2..=40).map(|number| world.application(number, "ivr")).collect();
+    for number in 0..100 {
+        world.invite(&format!("c{number}"), &format!("{}", 6_001 + number));
+    }
+    world.heard(app);
+    world.sip.clear();
+    world.input(Input::Stop);
+    let (mut steps, mut ended, mut goodbyes) = (0, 0, world.closed.len());
+    loop {
+        let sent: Vec<String> = world.sip.drain(..).collect();
+        assert!(sent.len() < SIP_AT_ONCE + 8, "{} messages in one step", sent.len());
+        ended += sent.iter().filter(|message| message.starts_with("SIP/2.0 503")).count();
+        assert!(
+            world.closed.len() - goodbyes <= 32,
+            "{} goodbyes in one step",
+            world.closed.len() - goodbyes
+        );
+        goodbyes = world.closed.len();
+        if goodbyes == apps.len() + 1 {
+            break;
+        }
+        assert!(ended == 100 || goodbyes == 0, "applications hear of the end of their calls first");
+        if steps == 0 {
+            // Neither a call nor a request begins anything any more.
+            world.invite("late", "6599");
+            assert!(world.sip.pop_front().is_some_and(|answer| answer.starts_with("SIP/2.0 503")));
+            world.send(app, "call.make", json!({"device": "PORT_1599", "destination": "9111"}));
+        }
+        world.now = world.node.next_timeout().expect("a portion is due").max(world.now);
+        world.input(Input::Timeout);
+        steps += 1;
+    }
+    assert_eq!(ended, 100);
+    assert!(steps > 5, "{steps} steps");
+    let told = world.heard(app);
+    assert_eq!(told.iter().filter(|told| told.starts_with("call.disconnected")).count(), 100);
+    assert_eq!(told.last().map(String::as_str), Some("session.closed stopping"));
+    world.pass(Duration::from_secs(2));
+    assert!(world.stopped);
 }

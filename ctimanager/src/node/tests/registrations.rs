@@ -62,9 +62,9 @@ fn what_still_has_its_place_and_its_time_is_in_service_at_once() {
     };
     let mut world = restored(kept, None);
     assert_eq!(registered(&mut world), ["SEP1", "SEP2"]);
-    let gone = |record: &RegistrationRecord| match record {
-        RegistrationRecord::Gone(id) => *id,
-        other => panic!("{other:?}"),
+    let gone = |record: &RegistrationRecord| {
+        let RegistrationRecord::Gone(id) = record else { panic!("{record:?}") };
+        *id
     };
     let mut said: Vec<u64> = world.registrations.drain(..).map(|record| gone(&record)).collect();
     said.sort_unstable();

@@ -364,7 +364,7 @@ fn ten_thousand_devices_are_told_in_pages_and_calls_are_answered_between_them() 
     );
     world.reload(&many);
     let page = world.heard(app);
-    assert_eq!(page.len(), super::super::reload::consequences::AT_ONCE);
+    assert_eq!(page.len(), super::super::cti_manager::reload::consequences::AT_ONCE);
     assert!(page.iter().all(|told| told.starts_with("device.added PORT_1")));
     world.invite("a", "5000");
     world.sent("SIP/2.0 100");

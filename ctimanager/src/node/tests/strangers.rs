@@ -6,8 +6,8 @@ use crate::node::{AdminRequest, AdminToken, CtiTransport, Input};
 use security::Secret;
 use security::shares::{News, Rate, Share, State, Who};
 use serde_json::{Value, json};
-use sip::digest::Login;
 use sip::message::{self, Message, Method, Request, Uri};
+use sip::port::Login;
 use sip::{Hop, Transport};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,6 +23,23 @@ fn open(world: &mut World, number: u64, from: &str, user: &str, password: &str) 
     let connection = world.connect_from(number, address(from));
     let open = json!({"user": user, "password": password, "application": "x"});
     world.call(connection, "provider.open", open)
+}
+
+#[test]
+fn connections_are_expected_from_where_somebody_was_let_in_and_from_where_trunks_are() {
+    let yaml = CONFIG.replace("id: ivr,", "id: ivr, session_resume_grace: 30s,");
+    let mut world = World::with(&yaml.replace("name: test,", "name: test, sip_proxies: [192.0.2.99],"));
+    world.input(Input::Restored(Box::default(), None));
+    open(&mut world, 1, AWAY, "ivr", "guess");
+    assert!(world.met.is_empty(), "who guesses is nobody: {:?}", world.met);
+    assert_eq!(world.named, [address("127.0.0.1:0").ip(), address("192.0.2.99:0").ip()]);
+    open(&mut world, 2, HOME, "ivr", "secret");
+    assert_eq!(std::mem::take(&mut world.met), [address(HOME).ip()]);
+    world.reload(&yaml.replace("transport: udp", "transport: tcp"));
+    assert_eq!(world.named, [address("127.0.0.1:0").ip()], "a trunk over TCP, and no proxy any more");
+    world.reborn(Duration::from_secs(1), &yaml);
+    world.input(Input::Timeout);
+    assert_eq!(world.met, [address(HOME).ip()], "its session may come back");
 }
 
 fn symbol(answer: &Value) -> &str {

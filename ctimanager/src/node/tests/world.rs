@@ -4,11 +4,12 @@
 use crate::config;
 use crate::node::kept::{Kept, millis};
 use crate::node::{CtiConnection, CtiTransport, Input, Node, Output, Report, Settings, Surroundings, Switch};
+use device_model::Standing;
 use security::audit::AuditRecord;
 use serde_json::{Value, json};
 use sip::{Hop, Transport};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -41,6 +42,8 @@ pub const TRUNK: &str = "127.0.0.1:5070";
 /// Everything around one node.
 pub struct World {
     pub node: Node,
+    /// What the records of this life say.
+    standing: Standing,
     settings: Arc<Settings>,
     pub now: Instant,
     pub wall: SystemTime,
@@ -57,6 +60,11 @@ pub struct World {
     pub reports: Vec<Report>,
     /// Ways that the shell was told of.
     pub known: Vec<(sip::Hop, security::shares::Who, Option<Instant>)>,
+    /// Addresses that it was told of, and those that are known for good.
+    pub met: Vec<IpAddr>,
+    /// Configurations that were put in force.
+    pub in_force: usize,
+    pub named: Vec<IpAddr>,
     pub audits: Vec<AuditRecord>,
     pub answers: Vec<Result<Value, String>>,
     /// Passwords that were verified, and those that wait when `verify_later`.
@@ -82,8 +90,11 @@ impl World {
         let now = Instant::now();
         let mut node = Node::new(Arc::clone(&settings), [7; 32], 1);
         node.watch_permissions();
+        node.write_messages();
+        let standing = node.standing();
         Self {
             node,
+            standing,
             settings,
             now,
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
@@ -94,6 +105,9 @@ impl World {
             registrations: Vec::new(),
             reports: Vec::new(),
             known: Vec::new(),
+            met: Vec::new(),
+            in_force: 0,
+            named: Vec::new(),
             audits: Vec::new(),
             answers: Vec::new(),
             hashed: 0,
@@ -114,6 +128,8 @@ impl World {
         self.settings = Arc::new(settings(yaml));
         self.node = Node::new(Arc::clone(&self.settings), [7 + self.life as u8; 32], self.life);
         self.node.watch_permissions();
+        self.node.write_messages();
+        self.standing = self.node.standing();
         self.sip.clear();
         self.frames.clear();
         self.waiting.clear();
@@ -144,7 +160,8 @@ impl World {
             self.kept = Kept::default();
         }
         self.node.handle(self.now, self.wall, input, &mut out);
-        self.node.check().unwrap_or_else(|what| panic!("{what}"));
+        let checked = self.node.check().and_then(|()| self.hear_records(&out));
+        checked.unwrap_or_else(|what| panic!("{what}"));
         for output in out {
             match output {
                 Output::Sip { bytes, .. } => {
@@ -167,18 +184,32 @@ impl World {
                 Output::Stopped => self.stopped = true,
                 Output::Report(report) => self.reports.push(report),
                 Output::Audit(record) => self.audits.push(record),
+                Output::Transition { .. } => {}
                 Output::Admin(_, answer) => self.answers.push(answer),
                 Output::Persist(records) => records.into_iter().for_each(|record| self.kept.apply(record)),
                 Output::SipKnown { hop, who, until } => self.known.push((hop, who, until)),
+                Output::Met(address) => self.met.push(address),
+                Output::Named(addresses) => self.named = addresses,
+                Output::InForce => self.in_force += 1,
                 Output::SipShares(_) => {}
                 Output::SipConnect(_) | Output::SipClose(_) | Output::Discard(_) => {}
                 Output::Registrations(records) => self.registrations.extend(records),
             }
         }
         self.node.check().unwrap_or_else(|what| panic!("{what}"));
-        if self.node.keeping.is_on() && self.node.has_kept_all() {
+        if self.node.cti_manager.keeping.is_on() && self.node.has_kept_all() {
             self.all_is_kept();
         }
+    }
+
+    /// What the records of all steps say is how it is.
+    fn hear_records(&mut self, out: &[Output]) -> Result<(), String> {
+        for output in out {
+            if let Output::Transition { transition, .. } = output {
+                self.standing.apply(transition)?;
+            }
+        }
+        self.node.check_records(&self.standing)
     }
 
     /// What the records add up to is what there is to be kept.

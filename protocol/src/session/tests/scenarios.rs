@@ -6,10 +6,8 @@ use crate::methods::NotResumed;
 use device_model::RequestToken;
 
 fn execute(begin: Begin) -> RequestToken {
-    match begin {
-        Begin::Execute { token, .. } => token,
-        other => panic!("not executed: {other:?}"),
-    }
+    let Begin::Execute { token, .. } = begin else { panic!("not executed: {begin:?}") };
+    token
 }
 
 fn tell(session: &mut Session, events: u32) {
@@ -334,7 +332,7 @@ fn what_a_kept_session_says_adds_up_to_itself_and_a_session_made_of_it_goes_on()
     let mut session = session(small.clone(), now);
     session.event(&event());
     assert!(session.changes().is_empty(), "nobody keeps it yet");
-    session.keep(true);
+    session.begin_keeping();
     let whole = session.changes();
     assert_eq!((whole.head, whole.events.len(), whole.first_seq), (true, 1, None));
     assert!(session.changes().is_empty());

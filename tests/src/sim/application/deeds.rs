@@ -11,6 +11,14 @@ impl Application {
     pub(super) fn opened(&mut self, now: Duration, result: &Value) -> Result<(), String> {
         let session = result["session"].as_str().unwrap_or_default().to_owned();
         let resumed = result["resumed"] == true;
+        // An answer to what it asked before may still be read.
+        if let Some((other, _)) = self.borrowed.take_if(|(other, _)| self.asked_for.as_ref() == Some(other)) {
+            if resumed || result["reason"] != "unknown_session" {
+                return Err(format!("{other} is another user's, and the answer to a resume is {result}"));
+            }
+            self.tally.add(Happening::Borrowed);
+            self.session = None;
+        }
         match (&self.session, resumed) {
             (Some((old, _)), true) if *old == session => {
                 if result["next_seq"] != self.last_seq + 1 {

@@ -87,6 +87,10 @@ pub(super) struct Application {
     pub(super) locked_out_until: Duration,
     /// In which of the node's lives it was last let in.
     pub(super) let_in: Option<u32>,
+    /// A session of another user's that it asks for instead of its own, and an event of that.
+    pub(super) borrowed: Option<(String, u64)>,
+    /// The session that it asked for last.
+    asked_for: Option<String>,
     /// It always wants the longest grace.
     pub(super) patient: bool,
     /// All events of legs that were read, by session, when a record is kept.
@@ -136,6 +140,8 @@ impl Application {
             grace_ms: 0,
             locked_out_until: Duration::ZERO,
             let_in: None,
+            borrowed: None,
+            asked_for: None,
             patient: false,
             record: None,
             told: Vec::new(),
@@ -191,6 +197,18 @@ impl Application {
     /// The session that it would resume, and the last event of it that it has.
     pub(super) fn position(&self) -> Option<(&str, u64)> {
         self.session.as_ref().map(|(session, _)| (session.as_str(), self.last_seq))
+    }
+
+    /// Whether it has waited for the outcome of a redirect for a moment.
+    pub(super) fn waits_for_a_redirect(&self, now: Duration) -> bool {
+        let mut pending = self.pending.values();
+        let moment = Duration::from_millis(100);
+        pending.any(|pending| pending.method == "call.redirect" && now > pending.asked_at + moment)
+    }
+
+    /// How long the node waits for it.
+    pub(super) fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_ms)
     }
 
     /// Bytes of the node's.
@@ -313,9 +331,12 @@ impl Application {
         } else if self.dice.percent(85) {
             params["resume_grace_ms"] = (*self.dice.pick(&[4_000, 30_000, 60_000])).into();
         }
-        if let Some((session, _)) = &self.session {
+        if let Some((session, last_seq)) = &self.borrowed {
+            params["resume"] = json!({"session": session, "last_seq": last_seq});
+        } else if let Some((session, _)) = &self.session {
             params["resume"] = json!({"session": session, "last_seq": self.last_seq});
         }
+        self.asked_for = params["resume"]["session"].as_str().map(str::to_owned);
         self.ask(now, "provider.open", params);
     }
 

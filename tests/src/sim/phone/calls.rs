@@ -2,6 +2,8 @@
 
 use super::transactions::{Draft, Purpose};
 use super::{Call, Forced, Mood, Phone, Stage};
+use crate::sim::oracle::CALLERS;
+use crate::sim::scene::NUMBERS;
 use crate::sim::tally::Happening;
 use sip::message::{Method, Request, Response};
 use std::time::Duration;
@@ -13,7 +15,9 @@ impl Phone {
     pub(in crate::sim) fn dial(&mut self, now: Duration, number: &str) -> String {
         let n = self.count();
         let token = format!("{}-{n}", self.device);
-        let line = *self.dice.pick(self.scene.lines);
+        let line = (*self.dice.pick(self.scene.lines)).to_owned();
+        // Each caller of the trunk's has a number of its own.
+        let line = if self.scene.user.is_none() { format!("{CALLERS}{n:05}") } else { line };
         let tag = format!("t{n}");
         let call = Call {
             token: token.clone(),
@@ -30,6 +34,7 @@ impl Phone {
             asked: None,
             cancelled: false,
             held: false,
+            reliable: None,
             version: 1,
             act_at: None,
             give_up_at: None,
@@ -39,12 +44,52 @@ impl Phone {
         // A late offer now and then.
         let late = self.mood == Mood::Busy && self.dice.percent(5);
         let body = if late { String::new() } else { self.describe(n, "sendrecv") };
-        self.in_call(now, n, "INVITE", "", body, Purpose::Invite(n));
+        let wishes = self.wishes();
+        self.in_call(now, n, "INVITE", &wishes, body, Purpose::Invite(n));
         if self.mood == Mood::Busy && self.dice.percent(15) {
             let after = self.dice.ms(0, 6_000);
             self.calls.entry(n).and_modify(|call| call.act_at = Some(now + after));
         }
         token
+    }
+
+    /// Extensions that the phone supports this time: session timers that the node is to renew (RFC 4028), reliable
+    /// provisionals (RFC 3262), both, or none.
+    fn wishes(&mut self) -> String {
+        let chance = if self.mood == Mood::Busy { self.dice.below(10) } else { 9 };
+        let timer = "Session-Expires: 90;refresher=uas\r\n";
+        match chance {
+            0 => format!("Supported: timer\r\n{timer}"),
+            1 => "Supported: 100rel\r\n".to_owned(),
+            2 => format!("Supported: timer, 100rel\r\n{timer}"),
+            _ => String::new(),
+        }
+    }
+
+    /// A provisional that wants to be acknowledged is, once.
+    fn acknowledge_provisional(&mut self, now: Duration, id: u64, response: &Response) {
+        let headers = &response.headers;
+        let number = headers.number("RSeq").filter(|_| headers.has_token("Require", "100rel"));
+        let (Some(number), Some(call)) = (number, self.calls.get_mut(&id)) else { return };
+        let Some((invite, _)) = call.inviting.clone().filter(|_| call.reliable != Some(number)) else {
+            return;
+        };
+        call.reliable = Some(number);
+        call.cseq += 1;
+        let contact = headers.contacts().ok().and_then(|c| c.first().map(|c| c.uri.to_string()));
+        let draft = Draft {
+            method: "PRACK",
+            uri: contact.unwrap_or_else(|| call.target.clone()),
+            from: call.local.clone(),
+            to: headers.get("To").unwrap_or_default().to_owned(),
+            call_id: call.call_id.clone(),
+            headers: format!("RAck: {number} {invite} INVITE\r\n"),
+            body: String::new(),
+            purpose: Purpose::Prack(id),
+        };
+        let cseq = call.cseq;
+        self.tally.add(Happening::Reliable);
+        self.send_request(now, draft, cseq);
     }
 
     /// What we want to hear, where, and which call it is.
@@ -56,7 +101,7 @@ impl Phone {
              a=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\n\
              a=x-call:{}\r\na={direction}\r\n",
             call.version,
-            20_000 + 2 * (id % 5_000),
+            media_port(id),
             call.token
         )
     }
@@ -93,7 +138,11 @@ impl Phone {
                 self.register_cseq += 1;
                 return self.register_cseq;
             }
-            Purpose::Invite(id) | Purpose::Reinvite(id) | Purpose::Bye(id) | Purpose::Info(id) => id,
+            Purpose::Invite(id)
+            | Purpose::Reinvite(id)
+            | Purpose::Bye(id)
+            | Purpose::Info(id)
+            | Purpose::Prack(id) => id,
         };
         let Some(call) = self.calls.get_mut(&call) else { return sent + 1 };
         call.cseq += 1;
@@ -116,6 +165,7 @@ impl Phone {
 
     pub(super) fn heard(&mut self, now: Duration, purpose: Purpose, response: &Response, patience: Duration) {
         let Purpose::Invite(id) = purpose else { return };
+        self.acknowledge_provisional(now, id, response);
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.stage == (Stage::Calling { heard: false }) {
             call.stage = Stage::Calling { heard: true };
@@ -124,7 +174,6 @@ impl Phone {
         if call.cancelled {
             self.cancel(now, id);
         }
-        let _ = response;
     }
 
     pub(super) fn answered(&mut self, now: Duration, purpose: Purpose, response: &Response) {
@@ -147,7 +196,7 @@ impl Phone {
                 }
             }
             Purpose::Bye(id) => drop(self.calls.remove(&id)),
-            Purpose::Info(_) => {}
+            Purpose::Info(_) | Purpose::Prack(_) => {}
         }
     }
 
@@ -201,6 +250,7 @@ impl Phone {
                 self.hang_up(now, id);
             }
             Purpose::Info(id) => self.complain(now, id, "an INFO had no answer"),
+            Purpose::Prack(id) => self.complain(now, id, "a PRACK had no answer"),
         }
     }
 
@@ -311,8 +361,9 @@ impl Phone {
     }
 
     fn decide(&mut self, now: Duration, id: u64) {
-        match (self.mood, self.dice.below(10)) {
+        match (self.mood, self.dice.below(11)) {
             (Mood::Polite, _) | (Mood::Busy | Mood::Still, 0..=6) => self.accept_call(now, id),
+            (Mood::Busy | Mood::Still, 10) => self.send_on(now, id),
             (Mood::Busy | Mood::Still, 7) => self.refuse_call(now, id, 486),
             (Mood::Busy | Mood::Still, 8) => self.refuse_call(now, id, 603),
             (Mood::Busy | Mood::Still, _) => {}
@@ -327,6 +378,18 @@ impl Phone {
         }
     }
 
+    /// Whoever calls shall call another number.
+    fn send_on(&mut self, now: Duration, id: u64) {
+        let number = *self.dice.pick(NUMBERS);
+        let Some(mut call) = self.calls.remove(&id) else { return };
+        if let Some(request) = call.asked.take() {
+            self.tally.add(Happening::Redirected);
+            let response = Response::to(&request, 302, Some(&call.tag))
+                .with("Contact", format!("<sip:{number}@10.0.0.1>"));
+            self.respond(now, &request, &response);
+        }
+    }
+
     fn accept_call(&mut self, now: Duration, id: u64) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(request) = call.asked.take() else { return };
@@ -337,14 +400,18 @@ impl Phone {
 
     /// 200 with our answer, or with an offer where there was none.
     fn accept(&mut self, now: Duration, id: u64, request: &Request) {
-        let direction = answer_to(&request.body);
+        let mut direction = answer_to(&request.body);
         if let Some(call) = self.calls.get_mut(&id) {
             call.listen(&request.body);
+            if call.held {
+                direction =
+                    if matches!(direction, "sendrecv" | "sendonly") { "sendonly" } else { "inactive" };
+            }
         }
         let body = self.describe(id, direction);
         let Some(call) = self.calls.get(&id) else { return };
         let response = Response::to(request, 200, Some(&call.tag))
-            .with("Contact", format!("<sip:{}@{}>", self.scene.lines[0], self.address))
+            .with("Contact", self.contact())
             .with_body("application/sdp", body.into_bytes());
         self.respond(now, request, &response);
     }
@@ -391,6 +458,14 @@ impl Phone {
     fn on_call(&mut self, now: Duration, request: Request) {
         let n = self.count();
         let tag = format!("t{n}");
+        let proved = request.headers.get("Authorization").is_some_and(|value| value.contains("\"gw\""));
+        if proved {
+            self.tally.add(Happening::TrunkProved);
+        } else if self.scene.user.is_none() && self.dice.percent(15) {
+            let challenge = format!("Digest realm=\"pstn\", nonce=\"x{n}\", algorithm=MD5, qop=\"auth\"");
+            let response = Response::to(&request, 401, Some(&tag)).with("WWW-Authenticate", challenge);
+            return self.respond(now, &request, &response);
+        }
         if self.calls.len() >= self.scene.max_calls {
             let response = Response::to(&request, 486, Some(&tag));
             return self.respond(now, &request, &response);
@@ -415,6 +490,7 @@ impl Phone {
             asked: Some(request.clone()),
             cancelled: false,
             held: false,
+            reliable: None,
             version: 1,
             act_at: Some(now + decides),
             give_up_at: Some(now + RING),
@@ -422,8 +498,7 @@ impl Phone {
         };
         call.aim(&request.headers);
         self.calls.insert(n, call);
-        let ringing = Response::to(&request, 180, Some(&tag))
-            .with("Contact", format!("<sip:{}@{}>", self.scene.lines[0], self.address));
+        let ringing = Response::to(&request, 180, Some(&tag)).with("Contact", self.contact());
         self.respond(now, &request, &ringing);
     }
 
@@ -490,6 +565,11 @@ impl Call {
         }
         self.peer = token_in(body);
     }
+}
+
+/// Where a phone receives the media of its call.
+pub(super) fn media_port(id: u64) -> u16 {
+    u16::try_from(20_000 + 2 * (id % 5_000)).unwrap_or(0)
 }
 
 /// Whose description this is.

@@ -5,9 +5,11 @@ mod calls;
 mod transactions;
 
 use super::dice::Dice;
+use super::oracle::Fact;
 use super::scene::{PASSWORD, PhoneOfScene, address};
 use super::tally::Tally;
-use sip::digest::Login;
+use sip::Transport;
+use sip::port::Login;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -76,6 +78,8 @@ pub(super) struct Call {
     asked: Option<sip::message::Request>,
     cancelled: bool,
     held: bool,
+    /// The last provisional that was acknowledged.
+    reliable: Option<u32>,
     version: u32,
     act_at: Option<Duration>,
     give_up_at: Option<Duration>,
@@ -99,6 +103,8 @@ pub(super) struct Seen {
 pub(super) struct Phone {
     pub(super) device: &'static str,
     pub(super) address: SocketAddr,
+    /// Over UDP it repeats what has no answer; over a connection nothing is lost.
+    pub(super) transport: Transport,
     pub(super) mood: Mood,
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) registered: bool,
@@ -136,6 +142,7 @@ impl Phone {
         Self {
             device: scene.device,
             address: address(scene.address),
+            transport: Transport::Udp,
             mood: Mood::Still,
             calls: BTreeMap::new(),
             registered: false,
@@ -258,6 +265,18 @@ impl Phone {
         up.map(|(id, call)| (*id, call.peer.as_deref()))
     }
 
+    /// Its calls, as whoever is at it knows them.
+    pub(super) fn facts(&self) -> impl Iterator<Item = Fact> {
+        let up = self.calls.iter().filter(|(_, call)| call.stage == Stage::Up && !call.orphan);
+        up.map(|(id, call)| Fact {
+            device: self.device,
+            call_id: call.call_id.clone(),
+            token: call.token.clone(),
+            address: SocketAddr::new(self.address.ip(), calls::media_port(*id)),
+            held: call.held,
+        })
+    }
+
     /// Its digest user.
     pub(super) fn user(&self) -> Option<&'static str> {
         self.scene.user
@@ -294,6 +313,16 @@ impl Phone {
         for id in all {
             self.hang_up(now, id);
         }
+    }
+
+    /// Where it is reached.
+    fn contact(&self) -> String {
+        let parameter = match self.transport {
+            Transport::Udp => "",
+            Transport::Tcp => ";transport=tcp",
+            Transport::Tls => ";transport=tls",
+        };
+        format!("<sip:{}@{}{parameter}>", self.scene.lines[0], self.address)
     }
 
     fn count(&mut self) -> u64 {

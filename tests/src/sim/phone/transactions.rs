@@ -33,6 +33,7 @@ pub(super) enum Purpose {
     Reinvite(u64),
     Bye(u64),
     Info(u64),
+    Prack(u64),
 }
 
 pub(super) struct Client {
@@ -100,7 +101,7 @@ impl Phone {
             bytes,
             signed: signature.is_some(),
             interval: T1,
-            repeat_at: Some(now + T1),
+            repeat_at: (self.transport == sip::Transport::Udp).then_some(now + T1),
             give_up_at: now + PATIENCE,
         };
         self.clients.insert(branch.clone(), client);
@@ -109,8 +110,12 @@ impl Phone {
 
     pub(super) fn write(&self, draft: &Draft, cseq: u32, branch: &str, signature: Option<&str>) -> Vec<u8> {
         let Draft { method, uri, from, to, call_id, headers, body, .. } = draft;
-        let user = self.scene.lines[0];
-        let address = self.address;
+        let (address, contact) = (self.address, self.contact());
+        let transport = match self.transport {
+            sip::Transport::Udp => "UDP",
+            sip::Transport::Tcp => "TCP",
+            sip::Transport::Tls => "TLS",
+        };
         let signature = signature.map(|s| format!("Authorization: {s}\r\n")).unwrap_or_default();
         let kind = match *method {
             _ if body.is_empty() => "",
@@ -118,9 +123,9 @@ impl Phone {
             _ => "Content-Type: application/sdp\r\n",
         };
         format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch={branch};rport\r\nMax-Forwards: 70\r\n\
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{transport} {address};branch={branch};rport\r\nMax-Forwards: 70\r\n\
              From: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n\
-             Contact: <sip:{user}@{address}>\r\n{headers}{signature}{kind}Content-Length: {}\r\n\r\n{body}",
+             Contact: {contact}\r\n{headers}{signature}{kind}Content-Length: {}\r\n\r\n{body}",
             body.len()
         )
         .into_bytes()
@@ -159,7 +164,9 @@ impl Phone {
         let branch = request.headers.top_via().map(|via| via.branch().to_owned()).unwrap_or_default();
         let bytes = response.write();
         self.out.push(bytes.clone());
-        let repeats = request.method == Method::Invite && response.status >= 200;
+        let final_one =
+            response.status >= 200 && (self.transport == sip::Transport::Udp || response.status < 300);
+        let repeats = request.method == Method::Invite && final_one;
         let server = Server {
             bytes,
             call_id: request.headers.call_id().to_owned(),

@@ -420,9 +420,13 @@ impl Hub {
             | Output::SipConnect(_)
             | Output::SipClose(_)
             | Output::SipKnown { .. }
+            | Output::Met(_)
+            | Output::Named(_)
+            | Output::InForce
             | Output::SipShares(_)
             | Output::Report(_)
             | Output::Audit(_)
+            | Output::Transition { .. }
             | Output::Discard(_)
             | Output::Registrations(_) => {}
             Output::Persist(_) => self.fail("a node that wasn't asked to keep anything says a record"),

@@ -1,9 +1,12 @@
-//! A sieve as a program of the packet filter (classic BPF).
+//! A sieve as a program of the packet filter (classic BPF), and who is known as one that chooses between two sockets.
 //!
 //! ```text
 //! the source's address, in a tree of those that are thinned
 //!   found: its port among the known ones there: all of it or a part; any other port: a part
 //!   else, of the crowd: in a tree of the known: all of it; else a part
+//!
+//! the source's address, in a tree of the known
+//!   found, and its port: the first socket; else the second
 //! ```
 
 use super::{Holes, Part, Sieve};
@@ -34,8 +37,15 @@ const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 /// Of an IPv4 header the source; of an IPv6 one the second word of it, which tells more networks apart than the first.
 const KEY: u32 = (libc::SKF_NET_OFF + 12) as u32;
 const FIRST_WORD: u32 = (libc::SKF_NET_OFF + 8) as u32;
-/// A UDP header begins with it.
+/// What a filter sees begins with the UDP header, and that with it.
 const SOURCE_PORT: u32 = 0;
+/// What a choice of sockets sees begins behind that header. Where an IP header is longer than it need be (options,
+/// extensions), something else is read, and the sender is one of the crowd.
+const SOURCE_PORT_IPV4: u32 = (libc::SKF_NET_OFF + 20) as u32;
+const SOURCE_PORT_IPV6: u32 = (libc::SKF_NET_OFF + 40) as u32;
+/// The sockets' numbers, in the order in which they were bound.
+const KNOWN: u32 = 0;
+const STRANGERS: u32 = 1;
 const RANDOM: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
 const ALL_OF_IT: u32 = u32::MAX;
 const NOTHING: u32 = 0;
@@ -78,7 +88,7 @@ pub(super) fn of(sieve: &Sieve, ipv4: bool, most: usize) -> Option<Vec<Instructi
     let crowd = sieve.crowd.and_then(|part| {
         let mut grains = Grain::ALL.into_iter();
         let (known, grain) =
-            grains.find_map(|grain| known(&sieve.known, ipv4, grain, most).zip(Some(grain)))?;
+            grains.find_map(|grain| known(&sieve.known, ipv4, grain, most / 2).zip(Some(grain)))?;
         let crowd = (part, known, grain);
         (Assembly::of(&[], Some(&crowd), ipv4).len() <= most).then_some(crowd)
     });
@@ -91,6 +101,15 @@ pub(super) fn of(sieve: &Sieve, ipv4: bool, most: usize) -> Option<Vec<Instructi
         addresses.pop();
     }
     None
+}
+
+/// The program that chooses between the socket of the known and that of strangers, of at most so many instructions. Where
+/// there are more known ones than it can hold, those beside them go with them; where their regions are too many, too, all do.
+pub(super) fn choice(all: &[SocketAddr], ipv4: bool, most: usize) -> Vec<Instruction> {
+    let of = |grain| Some(Assembly::choice(&known(all, ipv4, grain, most)?, grain, ipv4));
+    let fits = |program: &Vec<Instruction>| program.len() <= most;
+    let mut programs = Grain::ALL.into_iter().filter_map(of).filter(fits);
+    programs.next().unwrap_or_else(|| vec![Instruction { code: RETURN as u16, jt: 0, jf: 0, k: KNOWN }])
 }
 
 type Heads = BTreeMap<u32, BTreeMap<u32, Leaf>>;
@@ -117,7 +136,7 @@ fn words(address: IpAddr) -> (u32, u32) {
     }
 }
 
-/// The known, where as many can be told apart: half of the instructions are left to those who are thinned.
+/// The known, where as many can be told apart in so many instructions.
 fn known(all: &[SocketAddr], ipv4: bool, grain: Grain, most: usize) -> Option<Heads> {
     let port = |way: &SocketAddr| (grain == Grain::Way).then(|| way.port());
     let mut ways: Vec<_> = all
@@ -128,7 +147,7 @@ fn known(all: &[SocketAddr], ipv4: bool, grain: Grain, most: usize) -> Option<He
         .collect();
     ways.sort_unstable();
     ways.dedup();
-    if ways.len() > most / LEAST_OF_LEAF / 2 {
+    if ways.len() > most / LEAST_OF_LEAF {
         return None;
     }
     let mut heads = Heads::new();
@@ -170,18 +189,39 @@ enum Step {
 #[derive(Debug)]
 struct Assembly {
     ipv4: bool,
+    /// Where the source's port is read.
+    source_port: u32,
     steps: Vec<Step>,
     labels: Vec<Option<usize>>,
     parts: BTreeMap<Part, Label>,
 }
 
 impl Assembly {
+    fn new(ipv4: bool, source_port: u32) -> Self {
+        Self { ipv4, source_port, steps: Vec::new(), labels: Vec::new(), parts: BTreeMap::new() }
+    }
+
+    fn choice(known: &Heads, grain: Grain, ipv4: bool) -> Vec<Instruction> {
+        let mut program = Self::new(ipv4, if ipv4 { SOURCE_PORT_IPV4 } else { SOURCE_PORT_IPV6 });
+        let (found, others) = (program.label(), program.label());
+        if !known.is_empty() {
+            program.add(WORD, KEY);
+            program.add(MASK, grain.mask(ipv4));
+            program.tree(&known.iter().collect::<Vec<_>>(), found, others, others);
+        }
+        program.here(others);
+        program.add(RETURN, STRANGERS);
+        program.here(found);
+        program.add(RETURN, KNOWN);
+        program.resolve()
+    }
+
     fn of(
         addresses: &[(&IpAddr, &Holes)],
         crowd: Option<&(Part, Heads, Grain)>,
         ipv4: bool,
     ) -> Vec<Instruction> {
-        let mut program = Self { ipv4, steps: Vec::new(), labels: Vec::new(), parts: BTreeMap::new() };
+        let mut program = Self::new(ipv4, SOURCE_PORT);
         let (pass, strangers, others) = (program.label(), program.label(), program.label());
         let heads = thinned(addresses);
         if !heads.is_empty() {
@@ -271,7 +311,7 @@ impl Assembly {
 
     fn leaf(&mut self, leaf: &Leaf, pass: Label, crowd: Label) {
         if !leaf.ports.is_empty() {
-            self.add(HALF, SOURCE_PORT);
+            self.add(HALF, self.source_port);
         }
         for (port, verdict) in &leaf.ports {
             self.steps.push(Step::If(EQUAL, u32::from(*port)));

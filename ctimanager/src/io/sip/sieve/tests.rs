@@ -175,6 +175,99 @@ fn what_does_not_fit_is_told_less_exactly_or_not_thinned() {
     assert_eq!(program::of(&sieve, false, 3), None, "not even the crowd");
 }
 
+/// The two sockets at an address, as the node binds them.
+struct Two([UdpSocket; 2]);
+
+impl Two {
+    async fn at(address: &str) -> Option<Two> {
+        let listen = crate::io::Listen { sip_udp: vec![at(address)], ..Default::default() };
+        let mut bound = crate::io::bind(&listen).await.ok()?;
+        let crate::io::sip::UdpSockets { known, strangers } = bound.sip_udp.pop().expect("bound");
+        let strangers = strangers.expect("the system can choose");
+        Some(Two([known, strangers].map(|socket| {
+            let socket = std::sync::Arc::into_inner(socket).expect("nobody else's");
+            let socket = socket.into_std().expect("a socket");
+            socket.set_nonblocking(true).expect("it can");
+            socket
+        })))
+    }
+
+    /// Of so many datagrams, what each of the two gets.
+    fn get(&self, from: &UdpSocket, count: usize) -> [usize; 2] {
+        let to = self.0[0].local_addr().expect("bound");
+        for _ in 0..count {
+            from.send_to(b"OPTIONS", to).expect("sent");
+        }
+        let mut buffer = [0; 100];
+        [0, 1].map(|one: usize| std::iter::from_fn(|| self.0[one].recv(&mut buffer).ok()).count())
+    }
+
+    fn choose(&self, known: &[SocketAddr]) -> &Self {
+        let first = &self.0[0];
+        assert!(choose(known, first, first.local_addr().expect("bound").is_ipv4()));
+        self
+    }
+}
+
+#[tokio::test]
+async fn the_known_have_a_buffer_of_their_own() {
+    for (address, other) in
+        [("127.0.0.1:0", "127.0.0.7:0"), ("[::1]:0", "[::1]:0"), ("0.0.0.0:0", "127.0.0.7:0")]
+    {
+        // A machine may be without IPv6; none is without IPv4.
+        let Some(two) = Two::at(address).await else {
+            assert!(address.starts_with('['), "{address}");
+            continue;
+        };
+        let phones = [other; 40].map(phone);
+        let (known, strangers) = phones.split_at(20);
+        assert_eq!(two.get(&known[0], 20), [0, 20], "nobody is known yet");
+        let ways: Vec<_> = known.iter().map(|phone| phone.local_addr().expect("bound")).collect();
+        two.choose(&ways);
+        for (known, stranger) in known.iter().zip(strangers) {
+            assert_eq!([known, stranger].map(|phone| two.get(phone, 20)), [[20, 0], [0, 20]], "{address}");
+        }
+        two.choose(&ways[1..]);
+        assert_eq!([&known[0], &known[1]].map(|phone| two.get(phone, 20)), [[0, 20], [20, 0]]);
+        // Beyond what a program holds their networks are known.
+        let many = (0..200_u32).flat_map(|net| (0..10).map(move |host| 0x7f09_0000 + (net << 8) + host));
+        let many: Vec<_> = many.map(|bits| SocketAddr::new(Ipv4Addr::from_bits(bits).into(), 5060)).collect();
+        if other.starts_with('1') {
+            two.choose(&many);
+            let [near, far] = ["127.9.9.200:0", "127.200.0.1:0"].map(phone);
+            assert_eq!([&near, &far].map(|phone| two.get(phone, 20)), [[20, 0], [0, 20]], "{address}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_somebody_has_is_not_shared() {
+    let two = Two::at("127.0.0.1:0").await.expect("loopback");
+    let taken = two.0[0].local_addr().expect("bound");
+    for address in [taken, at(&format!("0.0.0.0:{}", taken.port()))] {
+        let listen = crate::io::Listen { sip_udp: vec![address], ..Default::default() };
+        assert!(crate::io::bind(&listen).await.is_err(), "{address}");
+        assert!(UdpSocket::bind(address).is_err(), "{address}");
+    }
+}
+
+#[test]
+fn a_choice_fits_whoever_is_known() {
+    for ipv4 in [true, false] {
+        for count in [0, 1, 500, 1_000, 60_000_u32] {
+            let ip = |n: u32| match ipv4 {
+                true => IpAddr::V4(Ipv4Addr::from_bits(n << 15)),
+                false => IpAddr::V6(Ipv6Addr::from_bits(u128::from(n) << 80)),
+            };
+            let known: Vec<_> = (0..count).map(|n| SocketAddr::new(ip(n), 5060)).collect();
+            for most in SIZES {
+                let length = program::choice(&known, ipv4, most).len();
+                assert!((1..=most).contains(&length), "{count}: {length} of {most}");
+            }
+        }
+    }
+}
+
 const SHARE: u64 = 1_000;
 
 /// A flood at so many a second, as the sieve lets it pass, for this time; what passed a second at its end.

@@ -1,0 +1,455 @@
+//! Says what is to be kept of the sessions, so that a restarted node can go on with them (`persist_sessions`).
+//!
+//! What a step changed is noted while it is taken, and looked at once at its end: sessions tell what is new in them
+//! ([`protocol::Session::changes`]), devices and legs are kept as they are then. Sessions without a grace aren't kept:
+//! nobody could come back to them.
+
+use super::CtiManager;
+use super::applications::Provider;
+use super::kept::{self, Answer, Ended, Head, Kept, KeptDevice, KeptLeg, Record, millis};
+use super::portions::{Portion, Task};
+use crate::node::port::Output;
+use crate::node::{Step, alarms};
+use device_model::port::Event;
+use device_model::{CallControl, DeviceName, LegId, SessionId};
+use protocol::event::EventType;
+use protocol::session::{Changes, REMEMBER_ENDED, Session};
+use protocol::wire::{Device, Leg, Media};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// Devices looked at in one piece, and what of a portion one of them counts.
+const DEVICES_AT_ONCE: usize = 16;
+const WORK_OF_DEVICE: usize = 8;
+/// Events and answers of a session that count as much as the rest of it.
+const EVENTS_A_WORK: usize = 16;
+
+/// What is to be kept, a piece at a time.
+pub(in crate::node) enum Walk {
+    /// A session with its log.
+    Session(SessionId),
+    /// What it has open, after this device.
+    Open(SessionId, Option<DeviceName>),
+    /// Devices that it had open, from this place on.
+    Lost(SessionId, Arc<[DeviceName]>, usize),
+}
+
+/// What is to be looked at when the step ends, and what has been said.
+#[derive(Default)]
+pub(in crate::node) struct Keeping {
+    state: State,
+    records: Vec<Record>,
+    sessions: BTreeSet<SessionId>,
+    devices: BTreeSet<(SessionId, DeviceName)>,
+    legs: BTreeSet<LegId>,
+    /// Where those of them were that have ended, and whose end is not told yet.
+    ended_at: HashMap<LegId, DeviceName>,
+    /// The legs that are kept, with their devices.
+    kept_legs: HashMap<LegId, DeviceName>,
+    by_device: BTreeSet<(DeviceName, LegId)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Nobody keeps anything.
+    #[default]
+    Off,
+    /// Every change is said.
+    On,
+    /// Whoever keeps the records can't, for now.
+    Suspended,
+}
+
+impl Keeping {
+    pub(in crate::node) fn is_on(&self) -> bool {
+        self.state == State::On
+    }
+
+    /// Whether devices or legs are to be looked at when the step ends.
+    pub(in crate::node) fn looks_at_devices(&self) -> bool {
+        !self.devices.is_empty() || !self.legs.is_empty()
+    }
+
+    /// How administrators see it.
+    pub(in crate::node) fn name(&self) -> &'static str {
+        match self.state {
+            State::Off => "off",
+            State::On => "keeping",
+            State::Suspended => "suspended",
+        }
+    }
+
+    pub(in crate::node) fn session(&mut self, id: SessionId) {
+        if self.is_on() {
+            self.sessions.insert(id);
+        }
+    }
+
+    pub(in crate::node) fn device(&mut self, session: SessionId, device: &DeviceName) {
+        if self.is_on() {
+            self.devices.insert((session, device.clone()));
+        }
+    }
+
+    fn leg(&mut self, leg: LegId) {
+        if self.is_on() {
+            self.legs.insert(leg);
+        }
+    }
+
+    fn ended_leg(&mut self, leg: LegId, device: &DeviceName) {
+        if self.is_on() {
+            self.legs.insert(leg);
+            self.ended_at.insert(leg, device.clone());
+        }
+    }
+
+    /// What an event of the model changes.
+    pub(in crate::node) fn event(&mut self, sessions: &[SessionId], event: &Event) {
+        if !self.is_on() {
+            return;
+        }
+        match event {
+            Event::Leg(leg)
+            | Event::LegChanged(leg)
+            | Event::Digit(leg, _)
+            | Event::OpenChannel { leg, .. }
+            | Event::MediaStarted(leg, _)
+            | Event::MediaStopped(leg, _) => self.leg(leg.leg),
+            Event::DeviceInService(view)
+            | Event::DeviceOutOfService(view, _)
+            | Event::DeviceClosed(view, _) => sessions.iter().for_each(|id| self.device(*id, &view.name)),
+            Event::ForwardChanged(name, _) | Event::AutoAcceptChanged(name, _) => {
+                sessions.iter().for_each(|id| self.device(*id, name));
+            }
+        }
+    }
+
+    /// What the opening of a device tells the session that opens it.
+    pub(in crate::node) fn opened(&mut self, session: SessionId, reply: &device_model::Reply) {
+        if let device_model::Reply::Opened { device, legs } = reply {
+            self.device(session, &device.name);
+            legs.iter().for_each(|leg| self.leg(leg.leg));
+        }
+    }
+}
+
+impl CtiManager {
+    /// Everything is kept from now on; what is there already is said first. Whoever keeps it has nothing yet.
+    pub(in crate::node) fn begin_keeping(&mut self, step: &Step<'_>) {
+        self.keeping = Keeping { state: State::On, ..Keeping::default() };
+        for (id, user, left) in self.applications.sessions.ended(step.now) {
+            let at = millis(step.wall + left).saturating_sub(milliseconds(REMEMBER_ENDED));
+            self.keeping.records.push(Record::Ended(id, Ended { user: user.clone(), at }));
+        }
+    }
+
+    /// Everything is said, before the node has anything else to do.
+    pub(in crate::node) fn keep_everything(&mut self, devices: &CallControl) {
+        for id in self.applications.everybody() {
+            if self.turn_keeping(id) {
+                self.look_at_devices(devices, id);
+            }
+        }
+    }
+
+    /// The same in portions. What is not said yet is not kept.
+    fn keep_everything_in_portions(&mut self, devices: &CallControl) {
+        let walk = |id| [Walk::Session(id), Walk::Open(id, None)];
+        let walks: VecDeque<Walk> = self.applications.everybody().into_iter().flat_map(walk).collect();
+        self.begin_walks(devices, walks);
+    }
+
+    /// Looks at the first of them now.
+    fn begin_walks(&mut self, devices: &CallControl, walks: VecDeque<Walk>) {
+        let (mut portion, mut rest) = (Portion::fresh(), Some(walks).filter(|walks| !walks.is_empty()));
+        while let Some(walks) = rest.take_if(|_| !portion.is_used_up()) {
+            rest = self.carry_on_keeping(devices, walks, &mut portion);
+        }
+        if let Some(walks) = rest {
+            self.add_task(Task::Keep(walks));
+        }
+    }
+
+    /// Keeps the session from now on if it has a grace; what is there of it is said first.
+    pub(in crate::node) fn keep_session(&mut self, devices: &CallControl, id: SessionId) {
+        if self.turn_keeping(id) && devices.open_count(id) > 0 {
+            self.begin_walks(devices, VecDeque::from([Walk::Open(id, None)]));
+        }
+    }
+
+    /// A plan changes what sessions have open, and takes some of it away. It is looked at in portions: until then what is
+    /// kept is what was.
+    pub(in crate::node) fn keep_what_changed(
+        &mut self,
+        devices: &CallControl,
+        lost: impl Iterator<Item = (SessionId, Arc<[DeviceName]>)>,
+    ) {
+        if !self.keeping.is_on() {
+            return;
+        }
+        let mut open: Vec<SessionId> = devices.opening_sessions().collect();
+        open.sort_unstable();
+        let open = open.into_iter().map(|id| Walk::Open(id, None));
+        let walks: VecDeque<Walk> = lost.map(|(id, names)| Walk::Lost(id, names, 0)).chain(open).collect();
+        self.begin_walks(devices, walks);
+    }
+
+    /// One piece; what is left of it.
+    pub(in crate::node) fn carry_on_keeping(
+        &mut self,
+        devices: &CallControl,
+        mut walks: VecDeque<Walk>,
+        portion: &mut Portion,
+    ) -> Option<VecDeque<Walk>> {
+        let walk = walks.pop_front().filter(|_| self.keeping.is_on())?;
+        let rest = match walk {
+            Walk::Session(id) => {
+                let said = self.applications.sessions.get(id).map_or(0, |session| session.logged().0);
+                portion.work(WORK_OF_DEVICE + said / EVENTS_A_WORK);
+                self.turn_keeping(id);
+                None
+            }
+            Walk::Open(id, mut last) => {
+                portion.work(DEVICES_AT_ONCE * WORK_OF_DEVICE);
+                let mut over = false;
+                for _ in 0..DEVICES_AT_ONCE {
+                    let Some(name) = devices.next_opened(id, last.as_ref()).cloned() else {
+                        over = true;
+                        break;
+                    };
+                    self.look_at_device(devices, id, &name);
+                    last = Some(name);
+                }
+                (!over).then_some(Walk::Open(id, last))
+            }
+            Walk::Lost(id, names, from) => {
+                portion.work(DEVICES_AT_ONCE * WORK_OF_DEVICE);
+                let end = names.len().min(from + DEVICES_AT_ONCE);
+                let piece = names.get(from..end).unwrap_or_default();
+                piece.iter().for_each(|name| self.keeping.device(id, name));
+                (end < names.len()).then_some(Walk::Lost(id, names, end))
+            }
+        };
+        rest.into_iter().for_each(|walk| walks.push_front(walk));
+        (!walks.is_empty()).then_some(walks)
+    }
+
+    /// Whether all that is to be kept is in the records said so far. For tests and simulations.
+    pub(in crate::node) fn has_kept_all(&self) -> bool {
+        !self.portions.has_to_keep() && self.applications.consequences.is_empty() && self.hearing.is_empty()
+    }
+
+    /// Keeps the session from now on if it has a grace, or keeps it no more; whether that is another thing than before.
+    fn turn_keeping(&mut self, id: SessionId) -> bool {
+        let on = self.keeping.is_on();
+        let Some(mut session) = self.applications.sessions.get_mut(id) else { return false };
+        let wanted = on && !session.config().grace.is_zero();
+        let before = session.is_kept();
+        if before != wanted {
+            match wanted {
+                true => session.begin_keeping(),
+                false => session.end_keeping(),
+            }
+        }
+        drop(session);
+        self.keeping.session(id);
+        if before && !wanted && on {
+            self.keeping.records.push(Record::SessionGone(id));
+        }
+        before != wanted
+    }
+
+    /// What the session has open is to be kept, or no longer.
+    fn look_at_devices(&mut self, devices: &CallControl, id: SessionId) {
+        let names: Vec<DeviceName> = devices.open_devices(id).cloned().collect();
+        names.iter().for_each(|name| self.look_at_device(devices, id, name));
+    }
+
+    fn look_at_device(&mut self, devices: &CallControl, id: SessionId, name: &DeviceName) {
+        self.keeping.device(id, name);
+        devices.legs_at(name).for_each(|leg| self.keeping.leg(leg));
+        for leg in devices.unheard_legs(name) {
+            self.keeping.ended_leg(leg, name);
+        }
+    }
+
+    /// The session has ended: what is kept of it goes. The legs at its devices are looked at when these are let go.
+    pub(in crate::node) fn keep_end(&mut self, step: &Step<'_>, session: &Session) {
+        if !self.keeping.is_on() {
+            return;
+        }
+        let id = session.id();
+        if session.is_kept() {
+            self.keeping.records.push(Record::SessionGone(id));
+        }
+        let ended = Ended { user: session.config().user.clone(), at: millis(step.wall) };
+        self.keeping.records.push(Record::Ended(id, ended));
+    }
+
+    /// Whoever keeps the records can't any more.
+    pub(in crate::node) fn store_lost(&mut self, step: &mut Step<'_>, reason: String) {
+        self.keeping = Keeping { state: State::Suspended, ..Keeping::default() };
+        for id in self.applications.everybody() {
+            if let Some(mut session) = self.applications.sessions.get_mut(id) {
+                session.end_keeping();
+            }
+        }
+        let parameters = vec![("reason", reason)];
+        self.alarm_condition(
+            step,
+            &alarms::SESSION_STORE_SUSPENDED,
+            String::new(),
+            alarms::AlarmState::Raised,
+            parameters,
+            &[],
+        );
+    }
+
+    /// It can again, and has nothing yet.
+    pub(in crate::node) fn store_ready(&mut self, step: &mut Step<'_>) {
+        self.begin_keeping(step);
+        self.keep_everything_in_portions(step.calls.devices());
+        self.alarm_condition(
+            step,
+            &alarms::SESSION_STORE_SUSPENDED,
+            String::new(),
+            alarms::AlarmState::Cleared,
+            Vec::new(),
+            &[],
+        );
+    }
+
+    /// Says what the step changed, before all else that the step says: frames tell of it.
+    pub(in crate::node) fn say_records(&mut self, step: &mut Step<'_>, from: usize) {
+        if !self.keeping.is_on() {
+            return;
+        }
+        for id in std::mem::take(&mut self.keeping.sessions) {
+            self.record_session(step, id);
+        }
+        for (id, name) in std::mem::take(&mut self.keeping.devices) {
+            self.record_device(step.calls.devices(), id, &name);
+        }
+        for leg in std::mem::take(&mut self.keeping.legs) {
+            self.record_leg(step.calls.devices(), leg);
+        }
+        self.keeping.ended_at.clear();
+        if !self.keeping.records.is_empty() {
+            let records = std::mem::take(&mut self.keeping.records);
+            step.out.insert(from, Output::Persist(records));
+        }
+    }
+
+    fn record_session(&mut self, step: &Step<'_>, id: SessionId) {
+        let Some(mut session) = self.applications.sessions.get_mut(id) else { return };
+        let changes = session.changes();
+        if changes.is_empty() {
+            return;
+        }
+        let head =
+            changes.head.then(|| head((step.now, step.wall), &session, self.applications.providers.get(&id)));
+        drop(session);
+        self.keeping.records.extend(head.flatten().map(|head| Record::Session(id, head)));
+        self.keeping.records.extend(records(id, changes));
+    }
+
+    fn record_device(&mut self, devices: &CallControl, id: SessionId, name: &DeviceName) {
+        let legs = self.keeping.by_device.range((name.clone(), LegId(0))..=(name.clone(), LegId(u64::MAX)));
+        let legs: Vec<LegId> = legs.map(|(_, leg)| *leg).collect();
+        self.keeping.legs.extend(legs);
+        if self.is_kept(id) {
+            self.keeping.records.push(match self.kept_device(devices, id, name) {
+                Some(device) => Record::Device(id, name.clone(), device),
+                None => Record::DeviceGone(id, name.clone()),
+            });
+        }
+    }
+
+    fn record_leg(&mut self, devices: &CallControl, leg: LegId) {
+        if let Some(kept) = self.kept_leg(devices, leg) {
+            let device = kept.leg.device.clone();
+            if self.keeping.kept_legs.insert(leg, device.clone()).is_none() {
+                self.keeping.by_device.insert((device, leg));
+            }
+            self.keeping.records.push(Record::Leg(leg, kept));
+        } else if let Some(device) = self.keeping.kept_legs.remove(&leg) {
+            self.keeping.by_device.remove(&(device, leg));
+            self.keeping.records.push(Record::LegGone(leg));
+        }
+    }
+
+    fn is_kept(&self, id: SessionId) -> bool {
+        self.applications.sessions.get(id).is_some_and(Session::is_kept)
+    }
+
+    fn kept_device(&self, devices: &CallControl, id: SessionId, name: &DeviceName) -> Option<KeptDevice> {
+        let view = devices.device(name).filter(|_| devices.is_open(id, name))?;
+        Some(KeptDevice { media: devices.media(name).map(Media::from), device: Device::from(&view) })
+    }
+
+    fn kept_leg(&self, devices: &CallControl, id: LegId) -> Option<KeptLeg> {
+        let place = self.keeping.kept_legs.get(&id).or_else(|| self.keeping.ended_at.get(&id));
+        let (view, [input, output]) = devices.known_leg(place, id)?;
+        let kept = devices.openers(&view.device).iter().any(|session| self.is_kept(*session));
+        kept.then(|| KeptLeg { leg: Leg::from(&view), input, output })
+    }
+
+    /// All that is to be kept now: what the records said so far add up to. For tests and simulations.
+    pub(in crate::node) fn kept(&self, devices: &CallControl, now: Instant, wall: SystemTime) -> Kept {
+        let mut kept = Kept { alive: millis(wall), ..Kept::default() };
+        for session in self.applications.sessions.iter().filter(|session| session.is_kept()) {
+            let id = session.id();
+            let head = head((now, wall), session, self.applications.providers.get(&id));
+            let said = head.into_iter().map(|head| Record::Session(id, head));
+            said.chain(records(id, session.whole())).for_each(|record| kept.apply(record));
+            for name in devices.open_devices(id) {
+                let device = self.kept_device(devices, id, name).map(|d| Record::Device(id, name.clone(), d));
+                device.into_iter().for_each(|record| kept.apply(record));
+            }
+        }
+        for leg in self.keeping.kept_legs.keys() {
+            kept.legs.extend(self.kept_leg(devices, *leg).map(|kept| (*leg, kept)));
+        }
+        for (id, user, left) in self.applications.sessions.ended(now) {
+            let at = millis(wall + left).saturating_sub(milliseconds(REMEMBER_ENDED));
+            kept.ended.insert((at, id), user.clone());
+        }
+        // Of who has less than a millisecond left nothing is kept.
+        kept.forget_ended(millis(wall));
+        kept
+    }
+}
+
+fn head((now, wall): (Instant, SystemTime), session: &Session, provider: Option<&Provider>) -> Option<Head> {
+    let (config, provider) = (session.config(), provider?);
+    let wanted = EventType::ALL.iter().filter(|kind| config.subscription.wants(**kind));
+    let wanted: Vec<String> = wanted.map(|kind| kind.name().to_owned()).collect();
+    Some(Head {
+        user: config.user.clone(),
+        application: config.application.clone(),
+        instance: config.instance.clone(),
+        peer: provider.peer,
+        tls: provider.transport == security::Transport::Tls,
+        heartbeat_ms: milliseconds(config.heartbeat),
+        grace_ms: milliseconds(config.grace),
+        subscription: (wanted.len() < EventType::ALL.len()).then_some(wanted),
+        held_until: session.held_until().map(|at| millis(wall + at.saturating_duration_since(now))),
+    })
+}
+
+fn records(id: SessionId, changes: Changes) -> impl Iterator<Item = Record> {
+    let Changes { head: _, first_seq, events, first_answer, answers } = changes;
+    let first = first_seq.map(|first| Record::FirstEvent(id, first));
+    let events = events.into_iter();
+    let events = events.map(move |(seq, event)| Record::Event(id, seq, event.without_secrets()));
+    let first_answer = first_answer.map(|first| Record::FirstAnswer(id, first));
+    let answers = answers.into_iter();
+    let answers = answers.map(move |(number, kept)| Record::Answer(id, number, Answer::of(&kept)));
+    first.into_iter().chain(events).chain(first_answer).chain(answers)
+}
+
+fn milliseconds(duration: std::time::Duration) -> kept::Millis {
+    kept::Millis::try_from(duration.as_millis()).unwrap_or(kept::Millis::MAX)
+}
