@@ -525,13 +525,14 @@ fn unroutable(cause: Cause, status: u16) -> Failure {
     Failure::new(FailureOrigin::Routing, cause).with_status(status)
 }
 
-/// What a new destination is offered; `None` leaves the offer to it.
+/// What a new destination is offered; `None` leaves the offer to it. It is told of a phone that holds what that phone says:
+/// its answer to the next offer says nothing new.
 fn first_offer(anchor: &End, hold: Hold) -> Option<Body> {
     match anchor {
         End::Dialog(dialog) | End::Remote(Remote { dialog, .. }) => {
-            let fresh = dialog.state() == DialogState::Incoming;
+            let as_it_says = dialog.state() == DialogState::Incoming || anchor.phone_holds();
             let far = dialog.far()?.clone();
-            Some(Body::Relay(far, (!fresh).then_some(Direction::SendReceive)))
+            Some(Body::Relay(far, (!as_it_says).then_some(Direction::SendReceive)))
         }
         End::Application(application) => match application.termination()? {
             MediaTermination::Static { .. } | MediaTermination::Dynamic { .. } => {

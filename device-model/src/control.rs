@@ -1,6 +1,6 @@
 //! The machine's state, its one entrance, and what others may ask of it.
 
-use crate::call::Conversation;
+use crate::call::{Call, Conversation, Parties};
 use crate::calling_search_spaces::Spaces;
 use crate::calls::Calls;
 use crate::departing::Departing;
@@ -14,7 +14,7 @@ use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, RequestToken, SessionId, 
 use crate::leg::{At, Leg};
 use crate::media::{Description, MediaTermination};
 use crate::openings::Openings;
-use crate::operations::Operations;
+use crate::operations::{Operations, Undo};
 use crate::plan::{Identity, Plan};
 use crate::port::{EndCommand, Event, Input, Output, Refusal, RefusalKind, Reply};
 use crate::prepared_plan::PreparedPlan;
@@ -395,6 +395,7 @@ impl CallControl {
             Some(peer) => encrypted(leg) && (peer.is_application() || encrypted(peer)),
             None => false,
         };
+        let parties = self.shown_parties(call, leg);
         Some(LegView {
             leg: leg.id,
             call: call.id,
@@ -403,10 +404,10 @@ impl CallControl {
             state: leg.state(),
             cause: leg.cause,
             reason: leg.reason,
-            calling: leg.parties.calling.clone(),
-            called: leg.parties.called.clone(),
-            original_called: leg.parties.original_called.clone(),
-            last_redirecting: leg.parties.last_redirecting.clone(),
+            calling: parties.calling.clone(),
+            called: parties.called.clone(),
+            original_called: parties.original_called.clone(),
+            last_redirecting: parties.last_redirecting.clone(),
             connected: peer.map(|peer| peer.party.clone()).or_else(shown),
             consult_of: None,
             conference: matches!(call.conversation, Conversation::Mixed(_)),
@@ -414,6 +415,17 @@ impl CallControl {
             security: if safe { Security::Encrypted } else { Security::None },
             user_data: Arc::clone(call.user_data()),
         })
+    }
+
+    /// The parties that applications are shown of a leg. While a redirect is not decided, the legs that were there before
+    /// it show what they showed: should it fail, nothing has changed.
+    fn shown_parties<'a>(&'a self, call: &'a Call, leg: &'a Leg) -> &'a Parties {
+        let undecided = call.left.as_ref().and_then(|left| self.operations.get(left.operation));
+        let before = undecided.and_then(|operation| {
+            let Undo::Redirect { seen, .. } = &operation.undo;
+            seen.iter().find(|(id, _)| *id == leg.id)
+        });
+        before.map_or(&leg.parties, |(_, parties)| parties)
     }
 
     // What every part of the machine says its sentences with.

@@ -442,7 +442,7 @@ impl CallControl {
         if abilities(peer).is_some_and(|abilities| abilities.choose(&offer).is_none()) {
             return self.command_end(e, EndCommand::RejectOffer(OfferRefusal::NotAcceptable));
         }
-        let hold = Hold::when(lacks(&offer, self.hold_between(end, peer), peer));
+        let hold = held_by(&offer, end, peer, self.hold_between(end, peer));
         self.new_rounds([e, p]);
         if let Some(dialog) = self.known_dialog(e) {
             dialog.take_offer(offer, hold);
@@ -470,7 +470,7 @@ impl CallControl {
         let Some(body) = body else {
             return self.command_end(e, EndCommand::RejectOffer(OfferRefusal::NotAcceptable));
         };
-        let wanted = Hold::when(lacks(&offer, hold, peer));
+        let wanted = held_by(&offer, end, peer, hold);
         if let Some(dialog) = self.known_dialog(e) {
             dialog.exchange_early(offer, wanted, told, said(&body));
         }
@@ -548,7 +548,7 @@ impl CallControl {
         // What was offered counts: who holds or retrieves meanwhile has not been answered yet.
         let offered = Told { peer: peer.id(), version: peer.version(), hold: Hold::Off };
         dialog.told().filter(|told| *told == offered)?;
-        Some(Hold::when(lacks(dialog.far()?, Hold::Off, peer)))
+        Some(Hold::when(lacks(dialog.far()?, peer)))
     }
 
     /// An offer of ours was refused. What somebody else wanted is refused to him; a call whose two ends never agreed
@@ -709,19 +709,31 @@ fn is_busy(end: &End) -> bool {
     !end.is_idle() || end.is_asked() || end.dialog().is_some_and(unanswered)
 }
 
-/// Whether this offer takes from its peer something that its end would have with what it was told: the phone holds. An
-/// offer whose audio is refused (fax, T.38) is none that holds.
-fn lacks(offer: &Description, between: Hold, peer: &End) -> bool {
+/// Whether the phone holds from this offer on. While an application holds one of the two (`between`), every offer is without
+/// media in one direction at least: then what it sends counts, and silence both ways says nothing new.
+fn held_by(offer: &Description, end: &End, peer: &End, between: Hold) -> Hold {
+    match (between, offered_direction(offer, peer)) {
+        (Hold::Off, _) => Hold::when(lacks(offer, peer)),
+        (Hold::On, Some(Direction::SendOnly)) => Hold::On,
+        (Hold::On, Some(Direction::Inactive)) => Hold::when(end.phone_holds()),
+        (Hold::On, Some(Direction::SendReceive | Direction::ReceiveOnly) | None) => Hold::Off,
+    }
+}
+
+/// The direction of the line that counts with this peer.
+fn offered_direction(offer: &Description, peer: &End) -> Option<Direction> {
     let line = match abilities(peer) {
         Some(abilities) => abilities.choose(offer).map(|(line, _)| line),
         None => offer.live_audio(),
     };
-    let Some(offered) = line.map(|line| line.direction) else { return false };
-    let theirs = peer.far().and_then(Description::live_audio);
-    let natural = match (between, Hold::when(peer.phone_holds()), theirs) {
-        (Hold::On, _, _) => Direction::Inactive,
-        (Hold::Off, Hold::On, Some(theirs)) => theirs.direction.reversed(),
-        (Hold::Off, Hold::On, None) | (Hold::Off, Hold::Off, _) => Direction::SendReceive,
-    };
+    line.map(|line| line.direction)
+}
+
+/// Whether this offer takes from its peer something that its end would have with what it was told: the phone holds. An
+/// offer whose audio is refused (fax, T.38) is none that holds.
+fn lacks(offer: &Description, peer: &End) -> bool {
+    let Some(offered) = offered_direction(offer, peer) else { return false };
+    let theirs = peer.far().and_then(Description::live_audio).filter(|_| peer.phone_holds());
+    let natural = theirs.map_or(Direction::SendReceive, |theirs| theirs.direction.reversed());
     (natural.sends() && !offered.sends()) || (natural.receives() && !offered.receives())
 }
