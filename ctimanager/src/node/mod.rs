@@ -180,6 +180,12 @@ impl Node {
         self.call_manager.is_quiet() && self.cti_manager.has_heard_all()
     }
 
+    /// Whether something waits between CallManager and those who ask it: for tests and simulations.
+    #[must_use]
+    pub fn has_waiting_messages(&self) -> bool {
+        self.cti_manager.has_requests_waiting() || !self.cti_manager.has_heard_all()
+    }
+
     /// From now on [`Node::check`] says whether anybody was told what he may not hear: for tests and simulations.
     pub fn watch_permissions(&mut self) {
         self.cti_manager.watch_permissions();

@@ -546,6 +546,7 @@ impl World {
     /// From now on what applications ask of devices waits for some steps, and what they are told of them.
     pub(super) fn delay(&mut self, seed: u64) {
         self.delay = Some(seed);
+        self.oracle.delay();
         if let Some(node) = &mut self.node {
             node.delay_requests(seed ^ u64::from(self.life));
             node.delay_told(!(seed ^ u64::from(self.life)));
@@ -747,7 +748,8 @@ impl World {
                 return self.neighbour_hears(hop.remote, bytes).map(|()| None);
             }
             Output::Sip { hop, bytes } => {
-                if self.neighbour.as_ref().is_some_and(|neighbour| neighbour.heard.is_some()) {
+                let alone = |one: &Neighbour| one.heard.is_some() && !one.among_others;
+                if self.neighbour.as_ref().is_some_and(alone) {
                     let first = String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_owned();
                     return Err(format!("a stranger made the node write to {}: {first}", hop.remote));
                 }

@@ -72,6 +72,11 @@ impl CtiManager {
         self.applications.asking.delay = Some(Delay::new(seed));
     }
 
+    /// Whether something is asked and not handed over.
+    pub(in crate::node) fn has_requests_waiting(&self) -> bool {
+        !self.applications.asking.queue.is_empty()
+    }
+
     pub(in crate::node) fn remember_asked(
         &mut self,
         id: SessionId,

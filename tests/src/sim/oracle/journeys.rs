@@ -15,6 +15,8 @@ pub(in crate::sim) const CALLERS: &str = "0302";
 const TRUNK: &str = "pstn";
 /// What follows from one happening follows within this.
 const AT_ONCE: Duration = Duration::from_secs(1);
+/// Events are dated in milliseconds.
+const ROUNDING: Duration = Duration::from_millis(2);
 /// Forwards that nobody may have seen, for no application was connected, one after the other.
 const UNSEEN: usize = 3;
 
@@ -61,8 +63,12 @@ struct Journey {
     refusals: Vec<Refusal>,
     redirects: Vec<Redirect>,
     rejected: Option<Duration>,
+    /// An application that has taken the call drops it: its 200 may still wait for the caller's PRACK (RFC 3262 §3).
+    dropped: Option<Duration>,
     /// Since then another configuration is in force.
     other_plan: bool,
+    /// Forwards of all calls, from and to, that applications have changed since: it may have followed them unseen.
+    earlier_forwards: BTreeSet<(String, String)>,
 }
 
 /// An INVITE of the node's.
@@ -106,6 +112,14 @@ impl Journeys {
     pub(super) fn configured(&mut self, before: &Plan) {
         self.before = before.clone();
         self.calls.values_mut().for_each(|journey| journey.other_plan = true);
+    }
+
+    /// Calls of this number go elsewhere from now on.
+    pub(super) fn forward_changes(&mut self, plan: &Plan, dn: &str) {
+        let before: Vec<_> = plan.all_calls_go(dn).map(|to| (dn.to_owned(), to.to_owned())).collect();
+        for journey in self.calls.values_mut() {
+            journey.earlier_forwards.extend(before.iter().cloned());
+        }
     }
 
     pub(super) fn sip(
@@ -155,7 +169,9 @@ impl Journeys {
             refusals: Vec::new(),
             redirects: Vec::new(),
             rejected: None,
+            dropped: None,
             other_plan: false,
+            earlier_forwards: BTreeSet::new(),
         });
     }
 
@@ -185,8 +201,8 @@ impl Journeys {
         self.arrived(now, plan, &message.from, arrival)
     }
 
-    /// An application is told of a leg.
-    pub(super) fn told(&mut self, now: Duration, plan: &Plan, leg: &Value) -> Result<(), String> {
+    /// An application is told of a leg that began at this time, or of which it hears since then.
+    pub(super) fn told(&mut self, at: Duration, plan: &Plan, leg: &Value) -> Result<(), String> {
         let caller = party(leg, "calling").unwrap_or_default().to_owned();
         if !caller.starts_with(CALLERS) || !matches!(text(leg, "state"), "offering" | "ringing") {
             return Ok(());
@@ -201,8 +217,9 @@ impl Journeys {
             last: party(leg, "last_redirecting"),
             original: party(leg, "original_called"),
         };
-        self.arrived(now, plan, &caller, arrival).map_err(|why| format!("{why}: {leg}"))?;
-        if let Some(stop) = self.of(&caller).and_then(|journey| journey.path.last_mut()) {
+        self.arrived(at, plan, &caller, arrival).map_err(|why| format!("{why}: {leg}"))?;
+        let last = self.of(&caller).and_then(|journey| journey.path.last_mut());
+        if let Some(stop) = last.filter(|stop| stop.number == number) {
             stop.seen = true;
         }
         Ok(())
@@ -226,8 +243,10 @@ impl Journeys {
                 journey.refusals,
             ));
         }
-        if journey.path.last().is_none_or(|stop| stop.number != arrival.number) {
+        // A replay tells of where it was before.
+        if journey.path.last().is_none_or(|stop| stop.number != arrival.number && stop.at <= now + ROUNDING) {
             journey.path.push(Stop { number: arrival.number.to_owned(), at: now, seen: false });
+            journey.path.extend(journey.returned_since(now));
         }
         Ok(())
     }
@@ -273,6 +292,12 @@ impl Journeys {
     pub(super) fn rejected(&mut self, now: Duration, caller: &str) {
         if let Some(journey) = self.of(caller) {
             journey.rejected = Some(now);
+        }
+    }
+
+    pub(super) fn dropped(&mut self, now: Duration, caller: &str) {
+        if let Some(journey) = self.of(caller) {
+            journey.dropped = Some(now);
         }
     }
 
@@ -348,7 +373,8 @@ impl Journeys {
         self.ring_on(now, slack)?;
         for journey in self.calls.values() {
             let waits = !journey.cancelled && !journey.answered && !journey.is_being_redirected();
-            let Some(stop) = journey.path.last().filter(|stop| waits && stop.seen) else { continue };
+            let here = |stop: &&Stop| waits && stop.seen && !journey.is_sent_on_from(stop);
+            let Some(stop) = journey.path.last().filter(here) else { continue };
             let Some(device) = plan.application_device(&stop.number) else { continue };
             let Openers::NoneSince(since) = openers(device) else { continue };
             if now > since + AT_ONCE + slack && stop.at < since && !journey.other_plan {
@@ -386,6 +412,13 @@ impl Journey {
         self.redirects.iter().any(|redirect| redirect.undecided)
     }
 
+    /// Where a redirect that failed since then has left it.
+    fn returned_since(&self, then: Duration) -> Option<Stop> {
+        let failed = |one: &&Redirect| !one.undecided && !one.succeeded && one.decided_at > then;
+        let redirect = self.redirects.iter().rfind(failed)?;
+        Some(Stop { number: redirect.back.clone()?, at: redirect.decided_at, seen: true })
+    }
+
     fn has_been_at(&self, number: &str) -> bool {
         self.path.iter().any(|stop| stop.number == number)
     }
@@ -413,7 +446,9 @@ impl Journey {
                 |one: &Refusal| one.number == from && one.contacts.iter().any(|number| number == to);
             by_application || self.refusals.iter().any(by_phone)
         };
-        let forwards = || plans.iter().any(|plan| plan.sends(from, reason).contains(&to));
+        let earlier = reason.is_none_or(|reason| reason == "forward_all")
+            && self.earlier_forwards.contains(&(from.to_owned(), to.to_owned()));
+        let forwards = || earlier || plans.iter().any(|plan| plan.sends(from, reason).contains(&to));
         match reason {
             Some("redirect") => redirected(),
             Some(_) => forwards(),
@@ -430,7 +465,10 @@ impl Journey {
         let mut unseen: BTreeSet<String> = from.iter().cloned().collect();
         for _ in 0..UNSEEN {
             let next = |number: &String| {
-                plans.iter().flat_map(|plan| plan.sends(number, None)).map(str::to_owned).collect::<Vec<_>>()
+                let earlier = self.earlier_forwards.iter().filter(|(from, _)| from == number);
+                let earlier = earlier.map(|(_, to)| to.as_str());
+                let now = plans.iter().flat_map(|plan| plan.sends(number, None));
+                now.chain(earlier).map(str::to_owned).collect::<Vec<_>>()
             };
             from = from.iter().flat_map(next).filter(|number| !unseen.contains(number)).collect();
             unseen.extend(from.iter().cloned());
@@ -463,7 +501,7 @@ impl Journey {
         let Some(stop) = self.path.last() else { return Ok(()) };
         let recently = |at: Duration| now <= at + AT_ONCE;
         let redirected_lately = self.redirects.iter().any(|one| one.undecided || recently(one.decided_at));
-        if self.cancelled || self.other_plan || redirected_lately {
+        if self.cancelled || self.other_plan || redirected_lately || self.dropped.is_some_and(recently) {
             return Ok(());
         }
         let wrong = |what: &str| {
@@ -475,8 +513,11 @@ impl Journey {
         if self.rejected.is_some_and(recently) && status != 603 {
             return wrong("was rejected there");
         }
-        let open =
-            |reason: &str| plan.forward(&stop.number, reason).filter(|to| !self.has_been_at(to)).is_some();
+        let forward = |reason: &str| plan.forward(&stop.number, reason).filter(|to| !self.has_been_at(to));
+        let open = |reason: &str| forward(reason).is_some();
+        // A phone there may have no registration.
+        let phones = |dn: &str| plan.appearances(dn).any(|(_, kind)| kind == Kind::Phone);
+        let open_to_applications = |reason: &str| forward(reason).is_some_and(|to| !phones(to));
         if let Some(device) = plan.application_device(&stop.number) {
             return match openers(device) {
                 Openers::NoneSince(since) if recently(since) && stop.at < since => {
@@ -484,7 +525,7 @@ impl Journey {
                     if forward && status == 503 { wrong("whose application failed") } else { Ok(()) }
                 }
                 Openers::NoneSince(since)
-                    if since < stop.at && status == 480 && open("forward_unregistered") =>
+                    if since < stop.at && status == 480 && open_to_applications("forward_unregistered") =>
                 {
                     wrong("where no application is")
                 }

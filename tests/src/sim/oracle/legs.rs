@@ -12,6 +12,7 @@ use std::time::Duration;
 /// The parties of a leg that a redirect changes, and a redirect that fails must not.
 const PARTIES: [&str; 4] = ["calling", "called", "original_called", "last_redirecting"];
 /// Timers of the node and of this page count the same microseconds; events are dated in milliseconds.
+const ONE_MILLISECOND: Duration = Duration::from_millis(1);
 const ROUNDING: Duration = Duration::from_millis(2);
 
 /// A stream of a leg.
@@ -33,6 +34,8 @@ pub(super) struct Leg {
     known_from: Option<Duration>,
     /// Since when it is in its state.
     since: Duration,
+    /// When that was said, which may be in a replay.
+    heard: Duration,
     /// When something that was asked of it was answered last.
     pub(super) answered: Option<(Duration, String)>,
     /// Redirects that are not decided.
@@ -69,11 +72,13 @@ pub(super) struct Legs {
     unrestricted: BTreeMap<String, Duration>,
     /// The data of each call.
     data: BTreeMap<String, Value>,
+    /// When the node died last.
+    died: Duration,
 }
 
 impl Legs {
-    pub(super) fn node_died(&mut self) {
-        *self = Self::default();
+    pub(super) fn node_died(&mut self, now: Duration) {
+        *self = Self { died: now, ..Self::default() };
     }
 
     pub(super) fn get(&self, leg: &str) -> Option<&Leg> {
@@ -104,14 +109,21 @@ impl Legs {
         self.legs.values_mut().filter(|leg| leg.calling == calling).for_each(|leg| leg.given_up = true);
     }
 
-    /// And has its answer.
-    pub(super) fn answered(&mut self, now: Duration, asked: &Asked, result: &Value, error: &Value) {
+    /// And has its answer, which may be so late.
+    pub(super) fn answered(
+        &mut self,
+        now: Duration,
+        late: Duration,
+        asked: &Asked,
+        result: &Value,
+        error: &Value,
+    ) {
         match asked.method.as_str() {
             "call.make" if error.is_null() => {
                 let data = asked.params["user_data"].clone();
                 self.data.insert(text(result, "call").to_owned(), data);
             }
-            "device.open" if error.is_null() => self.looked_at(now, &asked.params, result),
+            "device.open" if error.is_null() => self.looked_at(now, late, &asked.params, result),
             _ => {}
         }
         let id = text(&asked.params, "leg");
@@ -133,7 +145,7 @@ impl Legs {
     }
 
     /// What is there when a device is opened is all that is there.
-    fn looked_at(&mut self, now: Duration, params: &Value, result: &Value) {
+    fn looked_at(&mut self, now: Duration, late: Duration, params: &Value, result: &Value) {
         let device = text(params, "device");
         let listed = || result["legs"].as_array().into_iter().flatten();
         if result["cursor"].is_null() {
@@ -148,7 +160,7 @@ impl Legs {
             let id = text(leg, "leg");
             let known = self.legs.get(id).is_some_and(|known| known.whole["state"] == leg["state"]);
             if !self.gone.contains(id) && !known {
-                let seen = Leg { last_event: now, ..Leg::new(leg, now, None) };
+                let seen = Leg { last_event: now.saturating_sub(late), ..Leg::new(leg, now, None) };
                 self.legs.insert(id.to_owned(), seen);
             }
         }
@@ -177,10 +189,12 @@ impl Legs {
         let undecided = self.legs.values().any(|leg| leg.call == call && leg.redirects > 0);
         let began_before =
             self.unrestricted.get(text(view, "device")).is_some_and(|then| at <= *then + slack);
-        let known_from = Some(at).filter(|_| !began_before);
-        let leg = self.legs.entry(id.to_owned()).or_insert_with(|| Leg::new(view, at, known_from));
+        // What ended with an earlier life of the node is told in a replay, with its own time.
+        let known_from = Some(at).filter(|_| !began_before && at > self.died);
+        let seen = || Leg { heard: now, ..Leg::new(view, at, known_from) };
+        let leg = self.legs.entry(id.to_owned()).or_insert_with(seen);
         // Another session has heard this, or later news.
-        if at < leg.last_event || !leg.told.insert(number) {
+        if at + ONE_MILLISECOND <= leg.last_event || !leg.told.insert(number) {
             return Ok(None);
         }
         leg.last_event = at;
@@ -190,7 +204,7 @@ impl Legs {
         let before = std::mem::replace(&mut leg.state, text(view, "state").to_owned());
         let stayed = leg.since;
         if before != leg.state {
-            leg.since = at;
+            (leg.since, leg.heard) = (at, now);
         }
         leg.whole = view.clone();
         leg.media(event);
@@ -252,6 +266,7 @@ impl Leg {
             // A leg that calls ends for reasons of where it calls.
             known_from: known_from.filter(|_| text(view, "state") == "offering"),
             since: at,
+            heard: at,
             answered: None,
             redirects: 0,
             redirected: false,
@@ -272,8 +287,8 @@ impl Leg {
         self.redirects = self.redirects.saturating_sub(1);
         let kind = text(&error["data"], "cti");
         let failed = kind.starts_with("DESTINATION_") || kind == "TIMEOUT";
-        if failed {
-            // Its timers begin anew.
+        if failed || kind == "NO_SUCH_LEG" {
+            // Its timers begin anew, or its end follows.
             self.answered = Some((now, asked.method.clone()));
         }
         if failed && asked.params["keep_on_failure"] != false {
@@ -322,7 +337,8 @@ impl Leg {
     /// Until when it must have left its state, if something drives it on.
     fn limit(&self, plan: &Plan) -> Option<Duration> {
         let kind = plan.kind(&self.device)?;
-        let from = self.answered.as_ref().map_or(self.since, |(at, _)| self.since.max(*at));
+        let since = self.since.max(self.heard);
+        let from = self.answered.as_ref().map_or(since, |(at, _)| since.max(*at));
         let answered =
             self.answered.as_ref().filter(|(at, method)| *at >= self.since && method == "call.answer");
         if self.redirects > 0 || self.redirected && answered.is_none() && self.state == "ringing" {

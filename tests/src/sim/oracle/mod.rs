@@ -24,7 +24,7 @@ use serde_json::Value;
 use sessions::{Asked, Heard, Sessions};
 use sip::message::Method;
 use std::time::Duration;
-use wire::{SipMessage, number_of, text};
+use wire::{SipMessage, number_of, text, time_of};
 
 /// How late a thing may be that is due: the portions in which the node carries out what is much.
 const SLACK: Duration = Duration::from_millis(300);
@@ -43,11 +43,18 @@ pub(super) struct Oracle {
     media: Media,
     looked_at: Duration,
     unclear_until: Duration,
+    /// How old an answer may be when it is heard.
+    late: Duration,
 }
 
 impl Oracle {
     pub(super) fn new(plan: Plan) -> Self {
         Self { plan, ..Self::default() }
+    }
+
+    /// What CallManager says waits before it is heard.
+    pub(super) fn delay(&mut self) {
+        self.late = SLACK;
     }
 
     /// The administrator has put another configuration in force.
@@ -63,7 +70,7 @@ impl Oracle {
     /// The node is dead, and may keep its sessions.
     pub(super) fn node_died(&mut self, now: Duration, keeps: bool) {
         self.sessions.node_died(now, keeps);
-        self.legs.node_died();
+        self.legs.node_died(now);
         self.journeys.node_died();
         self.media.forget();
         self.unclear_until = now + AFTER_A_CHANGE;
@@ -94,10 +101,14 @@ impl Oracle {
         let Some(asked) = self.sessions.asked(now, connection, &frame) else { return };
         self.legs.asked(&asked);
         self.sets_forward(&asked, false);
-        if asked.method == "call.redirect"
-            && let Some(leg) = self.legs.get(text(&asked.params, "leg"))
-        {
-            self.journeys.redirect_asked(now, &leg.calling, &leg.dn, text(&asked.params, "destination"));
+        let Some(leg) = self.legs.get(text(&asked.params, "leg")) else { return };
+        match asked.method.as_str() {
+            "call.redirect" => {
+                let to = text(&asked.params, "destination");
+                self.journeys.redirect_asked(now, &leg.calling, &leg.dn, to);
+            }
+            "call.drop" if leg.state == "connected" => self.journeys.dropped(now, &leg.calling),
+            _ => {}
         }
     }
 
@@ -112,7 +123,11 @@ impl Oracle {
                 Ok(())
             }
             Heard::Event(event) => match self.legs.told(now, SLACK, &self.plan, &event, number)? {
-                Some(News::Arrived(leg)) => self.journeys.told(now, &self.plan, &leg),
+                Some(News::Arrived(leg)) => {
+                    // Events are dated in whole milliseconds.
+                    let at = time_of(&event).map_or(now, |at| now.min(at + Duration::from_millis(1)));
+                    self.journeys.told(at, &self.plan, &leg)
+                }
                 None => Ok(()),
             },
         }
@@ -121,6 +136,9 @@ impl Oracle {
     fn sets_forward(&mut self, asked: &Asked, answered: bool) {
         if asked.method == "line.set_forward" {
             let to = asked.params["destination"].as_str();
+            if answered {
+                self.journeys.forward_changes(&self.plan, text(&asked.params, "dn"));
+            }
             self.plan.forwards_all(text(&asked.params, "dn"), to, answered);
         }
     }
@@ -140,7 +158,7 @@ impl Oracle {
                 _ => {}
             }
         }
-        self.legs.answered(now, asked, result, error);
+        self.legs.answered(now, self.late, asked, result, error);
     }
 
     /// A connection of an application is gone, as the node knows.

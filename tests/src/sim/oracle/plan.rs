@@ -78,6 +78,11 @@ impl Plan {
         all.extend(to.map(str::to_owned));
     }
 
+    /// Where applications have sent all calls of a number.
+    pub(super) fn all_calls_go(&self, dn: &str) -> impl Iterator<Item = &str> {
+        self.forward_all.get(dn).into_iter().flatten().map(String::as_str)
+    }
+
     /// What applications have set stays whatever the administrator writes.
     pub(super) fn keeps_forwards(&mut self, of: &Self) {
         self.forward_all = of.forward_all.clone();
@@ -88,8 +93,8 @@ impl Plan {
         let any = |known: &str| reason.is_none_or(|reason| reason == known);
         let written =
             FORWARDS.into_iter().filter(|known| any(known)).filter_map(|known| self.forward(dn, known));
-        let all = any("forward_all").then(|| self.forward_all.get(dn)).flatten();
-        written.chain(all.into_iter().flatten().map(String::as_str)).collect()
+        let all = any("forward_all").then(|| self.all_calls_go(dn));
+        written.chain(all.into_iter().flatten()).collect()
     }
 
     /// Where the configuration sends it for this reason.

@@ -51,6 +51,8 @@ struct Session {
     /// Keys that were asked with, and those that have had their first answer.
     asked: BTreeSet<String>,
     keys: BTreeSet<String>,
+    /// Keys of which a node that died may have lost the answer, before anybody had it.
+    lost_keys: BTreeSet<String>,
     ended: bool,
 }
 
@@ -128,6 +130,9 @@ impl Sessions {
         if let Some(key) = asked.params["idem"].as_str().filter(|_| !put_off)
             && !session.keys.insert(key.to_owned())
         {
+            if asked.method == "device.open" && error.is_null() && session.lost_keys.contains(key) {
+                session.perhaps.insert(text(&asked.params, "device").to_owned());
+            }
             return Ok(Heard::Nothing);
         }
         let device = text(&asked.params, "device");
@@ -176,6 +181,7 @@ impl Sessions {
             anew_after: None,
             asked: BTreeSet::new(),
             keys: BTreeSet::new(),
+            lost_keys: BTreeSet::new(),
             ended: false,
         };
         if result["resumed"] != true && result["reason"] == "log_overrun" {
@@ -329,6 +335,7 @@ impl Sessions {
         self.sessions.retain(|_, session| keeps && session.grace > Duration::ZERO && !session.ended);
         for session in self.sessions.values_mut() {
             session.vague = true;
+            session.lost_keys.clone_from(&session.keys);
             if session.connection.take().is_some() {
                 session.since = now;
             }
