@@ -14,7 +14,7 @@ use crate::end::{DialogState, End};
 use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, SessionId};
 use crate::leg::Leg;
 use crate::plan::Plan;
-use crate::port::{Event, Input, News, OutOfServiceReason, Output, Signal, Subject};
+use crate::port::{Event, Input, News, Origin, OutOfServiceReason, Output, Signal, Subject};
 use crate::prepared_plan::{PreparedPlan, Revocation};
 use crate::route_patterns::Patterns;
 use crate::timers::Timer;
@@ -295,6 +295,9 @@ impl CallControl {
                 Subject::Device(device) => self.settle_device(device, usize::MAX),
                 Subject::Leg(leg) => self.clear_beside(leg),
             },
+            Input::IncomingCall { origin: Origin::Phone { device, .. }, .. } if self.is_leaving(device) => {
+                self.settle_device(device, usize::MAX);
+            }
             Input::Configure { .. }
             | Input::Settle { .. }
             | Input::Depart { .. }

@@ -82,3 +82,27 @@ fn taking_a_device_that_is_gone_takes_no_other() {
     w.settle();
     assert!(w.control.is_open(APP, &"RP".into()));
 }
+
+/// The phone A is removed and added again, restricted at first, while nothing of it is told; then it calls.
+#[test]
+fn a_device_that_comes_back_calls_after_its_earlier_life_was_told_to_be_over() {
+    let mut w = World::new(plan());
+    w.open(APP, "A", None);
+    let there = w.plan.clone();
+    let mut gone = there.clone();
+    gone.devices.retain(|device| device.name.as_str() != "A");
+    let mut restricted = there.clone();
+    let back = restricted.devices.iter_mut().find(|device| device.name.as_str() == "A");
+    back.expect("a phone").allow_cti_control = false;
+    for plan in [&gone, &restricted, &there] {
+        w.switch(plan, Vec::new());
+    }
+    w.said();
+    let a = w.dial("A", "6001", Some(sdp(A, &["PCMU"])));
+    w.settle();
+    let said = w.said();
+    let place = |text: &str| said.find(text).unwrap_or_else(|| panic!("no {text} in {said}"));
+    assert!(place("news A removed") < place("news A restricted itself=Some(false)"), "{said}");
+    w.hang_up(a);
+    assert!(w.control.is_quiet());
+}
