@@ -393,7 +393,7 @@ impl World {
         Ok(())
     }
 
-    /// Whatever others ask for, a heartbeat is answered by the step that takes it.
+    /// Whatever others ask for, a heartbeat is answered by the step that takes it; a node that stops closes the session.
     fn frame_to_node(&mut self, id: u64, line: Vec<u8>) -> Result<(), String> {
         const HEARTBEAT: &[u8] = b"\"method\":\"provider.heartbeat\"";
         let is_heartbeat = line.windows(HEARTBEAT.len()).any(|part| part == HEARTBEAT);
@@ -402,7 +402,8 @@ impl World {
             self.oracle.asked(self.now, id, &line);
         }
         self.input(Input::CtiFrame(protocol::session::ConnectionId(id), line))?;
-        let lives = self.pipes.get(&id).is_some_and(|(_, pipe)| !pipe.node_knows_the_end)
+        let lives = self.stops_until.is_none()
+            && self.pipes.get(&id).is_some_and(|(_, pipe)| !pipe.node_knows_the_end)
             && !self.closed_by_node.contains(&id);
         match self.unanswered.take() {
             Some(_) if lives => Err(format!("a heartbeat on {id} was not answered at once")),

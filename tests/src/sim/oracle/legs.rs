@@ -36,8 +36,8 @@ pub(super) struct Leg {
     since: Duration,
     /// When that was said, which may be in a replay.
     heard: Duration,
-    /// A replay tells of it, and it began in an earlier life of the node: its end may have been told before.
-    earlier_life: bool,
+    /// A replay told of it: what came after that may have been told to others, or to nobody who still has the device.
+    replayed: bool,
     /// When something that was asked of it was answered last.
     pub(super) answered: Option<(Duration, String)>,
     /// Redirects that are not decided.
@@ -192,15 +192,15 @@ impl Legs {
         let began_before =
             self.unrestricted.get(text(view, "device")).is_some_and(|then| at <= *then + slack);
         // What ended with an earlier life of the node is told in a replay, with its own time.
-        let earlier_life = at <= self.died;
-        let known_from = Some(at).filter(|_| !began_before && !earlier_life);
-        let seen = || Leg { heard: now, earlier_life, ..Leg::new(view, at, known_from) };
+        let known_from = Some(at).filter(|_| !began_before && at > self.died);
+        let seen = || Leg { heard: now, ..Leg::new(view, at, known_from) };
         let leg = self.legs.entry(id.to_owned()).or_insert_with(seen);
         // Another session has heard this, or later news.
         if at + ONE_MILLISECOND <= leg.last_event || !leg.told.insert(number) {
             return Ok(None);
         }
         leg.last_event = at;
+        leg.replayed = at + slack < now;
         if !undecided {
             leg.parties_as_before(view)?;
         }
@@ -270,7 +270,7 @@ impl Leg {
             known_from: known_from.filter(|_| text(view, "state") == "offering"),
             since: at,
             heard: at,
-            earlier_life: false,
+            replayed: false,
             answered: None,
             redirects: 0,
             redirected: false,
@@ -345,7 +345,7 @@ impl Leg {
         let from = self.answered.as_ref().map_or(since, |(at, _)| since.max(*at));
         let answered =
             self.answered.as_ref().filter(|(at, method)| *at >= self.since && method == "call.answer");
-        if self.earlier_life
+        if self.replayed
             || self.redirects > 0
             || self.redirected && answered.is_none() && self.state == "ringing"
         {
