@@ -15,7 +15,6 @@ use crate::media::{Description, Direction, MediaTermination};
 use crate::media_exchange::{is_dynamic, local_address, local_offer, said};
 use crate::plan::{DeviceKind, OfferTime};
 use crate::port::{Body, Diverted, EndCommand, Event, Target};
-use crate::restriction::Muted;
 use crate::timers::Timer;
 use crate::transitions::Recorder;
 use crate::view::{LegState, Party, Reason};
@@ -264,11 +263,10 @@ impl CallControl {
     }
 
     /// Puts a leg and its end into the tables; its call knows it already.
-    pub(crate) fn add_leg(&mut self, mut leg: Leg, end: End) {
+    pub(crate) fn add_leg(&mut self, leg: Leg, end: End) {
         if let Some((device, dn)) = leg.at.line()
             && let Some(device) = self.devices.known_mut(device)
         {
-            leg.muted = device.mutes(dn).then_some(Muted::Unknown);
             device.legs.insert(leg.id);
             let line = device.line_mut(dn);
             if let Some(line) = self.contradictions.known(line, "a leg begins on a line that is not there") {

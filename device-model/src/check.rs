@@ -160,15 +160,8 @@ impl CallControl {
                 .find_call(leg.call)
                 .is_some_and(|call| self.calls.anchor(call.id) == Some(id) && self.calls.plays_early(call));
             let peer = leg.end.and_then(|end| self.peer_end(end));
-            if running && leg.muted.is_none() && peer.is_none() && !early {
+            if running && peer.is_none() && !early {
                 return Err(format!("{id} has streams to nobody"));
-            }
-            let hidden = leg
-                .at
-                .line()
-                .is_some_and(|(_, dn)| self.device_at(leg).is_some_and(|device| device.mutes(dn)));
-            if leg.muted.is_some() != hidden && self.unsettled().is_none() {
-                return Err(format!("{id}: hidden {hidden}, and noted {:?}", leg.muted));
             }
         }
         self.check_ends()

@@ -73,7 +73,6 @@ impl CallControl {
     }
 
     fn say_end_to_all(&mut self, id: LegId, cause: Cause, status: Option<u16>, clearing: Clearing) {
-        self.unmute_last_words(id);
         self.stop_streams(id);
         let Some(leg) = self.calls.leg_mut(id) else { return };
         leg.cause = Some(cause);
@@ -93,7 +92,6 @@ impl CallControl {
             (Clearing::ByUs, Some(DialogState::Terminated) | None) | (Clearing::ByFarEnd, _) => {}
         }
         self.tell_of(id, Event::Leg);
-        self.end_unheard(id);
     }
 
     fn remove_leg(&mut self, id: LegId) {

@@ -447,21 +447,52 @@ impl CallControl {
         }
     }
 
-    /// Who is told of a leg: the openers of its device, unless device or line is restricted.
+    /// Who watches a leg: the openers of its device, unless that is a restricted port or route point.
     pub(crate) fn watchers(&self, leg: &Leg) -> Option<&Arc<[SessionId]>> {
         let (_, dn) = leg.at.line()?;
         let device = self.device_at(leg)?;
-        let open = || device.plan.allow_cti_control && device.line(dn).is_some_and(|line| !line.restricted);
-        let seen = !device.openers.is_empty() && (device.is_leaving() || open());
+        let seen = !device.openers.is_empty() && (device.is_leaving() || device.speaks_of(dn));
         seen.then_some(&device.openers)
     }
 
-    /// Tells a leg's watchers; the view is made only if there are some.
+    /// Tells a leg's watchers, after what is new of its device. What a restriction hid is told as it is now: after an event that
+    /// says how the leg is, before one that says something else. The view is made only if somebody watches.
     pub(crate) fn tell_of(&mut self, id: LegId, event: impl FnOnce(LegView) -> Event) {
-        let told_again = self.unsettled().is_some() && self.announce_beside(id);
-        let Some(leg) = self.calls.leg(id).filter(|leg| leg.muted.is_none()) else { return };
-        let Some(watchers) = self.watchers(leg).cloned() else { return };
-        let Some(event) = self.leg_view(leg).map(event) else { return };
+        let beside = self.device_of_leg(id).filter(|_| self.unsettled().is_some()).cloned();
+        beside.iter().for_each(|device| self.announce(device));
+        let said = self.event_of(id, event);
+        let (before, after) = match said.as_ref().map(|(event, _)| event) {
+            None | Some(Event::Leg(_) | Event::LegChanged(_)) => (false, true),
+            // The state of the leg follows.
+            Some(Event::MediaStarted(..) | Event::MediaStopped(..)) => (false, false),
+            Some(
+                Event::Digit(..)
+                | Event::OpenChannel { .. }
+                | Event::DeviceInService(_)
+                | Event::DeviceOutOfService(..)
+                | Event::DeviceClosed(..)
+                | Event::ForwardChanged(..)
+                | Event::AutoAcceptChanged(..),
+            ) => (true, false),
+        };
+        beside.iter().filter(|_| before).for_each(|device| self.say_reached(device));
+        let said = said.map(|(event, watchers)| match watchers {
+            Some(watchers) => Output::Event(watchers, event),
+            None => Output::Hidden(event),
+        });
+        self.out.extend(said);
+        beside.iter().filter(|_| after).for_each(|device| self.say_reached(device));
+    }
+
+    /// An event of a leg with those who are told; `None` of them: it is hidden.
+    fn event_of(
+        &self,
+        id: LegId,
+        event: impl FnOnce(LegView) -> Event,
+    ) -> Option<(Event, Option<Arc<[SessionId]>>)> {
+        let leg = self.calls.leg(id)?;
+        let watchers = self.watchers(leg)?;
+        let event = event(self.leg_view(leg)?);
         let ends = match &event {
             Event::Leg(leg) => matches!(leg.state, LegState::Failed | LegState::Disconnected),
             Event::MediaStopped(..) => true,
@@ -475,19 +506,8 @@ impl CallControl {
             | Event::ForwardChanged(..)
             | Event::AutoAcceptChanged(..) => false,
         };
-        let tells_state = matches!(event, Event::Leg(_) | Event::LegChanged(_));
-        if !(told_again && tells_state || !ends && self.is_lost(leg)) {
-            self.out.push(Output::Event(watchers, event));
-        }
-    }
-
-    /// Says first what is new of a leg's device; true when that tells how the leg itself is now.
-    fn announce_beside(&mut self, id: LegId) -> bool {
-        let Some(name) = self.device_of_leg(id).cloned() else { return false };
-        let muted = |control: &Self| control.calls.leg(id).is_some_and(|leg| leg.muted.is_some());
-        let before = muted(self);
-        self.announce(&name);
-        before && !muted(self)
+        let told = (!self.is_hidden(leg)).then(|| Arc::clone(watchers));
+        (ends || !self.is_lost(leg)).then_some((event, told))
     }
 
     pub(crate) fn set_timer(&mut self, timer: Timer, after: Duration) {

@@ -8,8 +8,7 @@ use crate::ids::{DeviceName, Dn, LegId, OwnerEpoch, RequestToken, SessionId};
 use crate::media::{Codec, MediaTermination};
 use crate::pace::Pace;
 use crate::plan::{DeviceKind, DevicePlan, NumberPlan};
-use crate::port::{Event, OutOfServiceReason, Param, Refusal, RefusalKind, Reply};
-use crate::restriction::Unheard;
+use crate::port::{Event, News, OutOfServiceReason, Output, Param, Refusal, RefusalKind, Reply};
 use crate::transitions::{DeviceChange, Recorder, What};
 use crate::view::{DeviceView, LineView};
 use smallvec::SmallVec;
@@ -54,8 +53,6 @@ pub(crate) struct Device {
     pub(crate) kept: bool,
     /// A new plan changed it and that is not told yet: what was told of it last.
     pub(crate) unsettled: Option<Told>,
-    /// Legs that its openers knew, and whose end was hidden from them.
-    pub(crate) unheard: Vec<Unheard>,
     /// What the records say.
     recorded: Service,
 }
@@ -117,6 +114,8 @@ pub(crate) enum ForwardAll {
 pub(crate) struct Told {
     pub(crate) service: Service,
     pub(crate) restricted: bool,
+    /// Whether its restrictions by the plan in force are told.
+    pub(crate) reached: bool,
 }
 
 impl Line {
@@ -165,16 +164,16 @@ impl Device {
             stay: Stay::Stays,
             kept: false,
             unsettled: None,
-            unheard: Vec::new(),
             recorded: Service::Out,
         }
     }
 
     /// Goes on where the same device was under the plan before, as described now. It is unsettled then.
     pub(crate) fn succeed(&mut self, before: &mut Device, forward_all: impl Fn(&Dn) -> ForwardAll) {
-        let told = Told { service: before.service(), restricted: !before.plan.allow_cti_control };
+        let told =
+            Told { service: before.service(), restricted: !before.plan.allow_cti_control, reached: false };
         let untold = before.unsettled;
-        self.unsettled = before.unsettled.or(Some(told));
+        self.unsettled = Some(Told { reached: false, ..untold.unwrap_or(told) });
         self.registered = before.registered;
         self.recorded = before.recorded;
         self.owner = before.owner;
@@ -182,7 +181,6 @@ impl Device {
         self.media = before.media.take();
         self.pace = before.pace;
         self.legs = std::mem::take(&mut before.legs);
-        self.unheard = std::mem::take(&mut before.unheard);
         for line in &mut self.lines {
             if let Some(before) = before.line(&line.dn) {
                 line.succeed(before, untold, forward_all(&line.dn));
@@ -194,6 +192,12 @@ impl Device {
     pub(crate) fn loses(&self, dn: &Dn) -> bool {
         let shut = !self.plan.allow_cti_control || self.openers.is_empty();
         self.line(dn).is_none_or(|line| self.is_application() && (shut || line.restricted))
+    }
+
+    /// Whether its calls on this line are said to whoever has it open, told or hidden.
+    pub(crate) fn speaks_of(&self, dn: &Dn) -> bool {
+        let open = |line: &Line| self.plan.allow_cti_control && !line.restricted;
+        self.line(dn).is_some_and(|line| !self.is_application() || open(line))
     }
 
     pub(crate) fn line(&self, dn: &Dn) -> Option<&Line> {
@@ -383,6 +387,10 @@ impl CallControl {
         let recorder = &mut Recorder { why: self.why, out: &mut self.out };
         self.openings.add(session, name.clone(), recorder);
         self.record_service(name);
+        if let Some(device) = self.devices.known(name) {
+            let (device, legs) = (self.device_view(device), self.whole_legs(name));
+            self.out.push(Output::News(News::Opened { session, device, legs }));
+        }
         opener
     }
 
@@ -489,6 +497,7 @@ impl CallControl {
     /// the calls stay with the others, but not the address of an application that has gone.
     pub(crate) fn release_opening(&mut self, session: SessionId, name: &DeviceName) {
         let last = self.forget_opening(session, name);
+        self.out.push(Output::News(News::Closed { session, device: name.clone() }));
         if last {
             return self.fail_in_portions(name, &mut { LEGS_AT_ONCE });
         }
@@ -513,7 +522,6 @@ impl CallControl {
         device.openers = device.openers.iter().copied().filter(|opener| *opener != session).collect();
         let last = device.openers.is_empty();
         if last {
-            device.unheard.clear();
             self.device_counts.take_device();
             self.weigh_node();
             self.record_service(name);

@@ -5,7 +5,6 @@ use crate::cause::Cause;
 use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, TrunkName};
 use crate::media::Stream;
 use crate::port::{Refusal, RefusalKind};
-use crate::restriction::Muted;
 use crate::transitions::{LegChange, Recorder, What};
 use crate::view::{LegState, Party, Reason};
 use std::sync::Arc;
@@ -58,10 +57,8 @@ pub(crate) struct Leg {
     pub(crate) end: Option<EndId>,
     /// Whether an application put it on hold.
     pub(crate) hold: Hold,
-    /// The streams that were announced: input, output.
+    /// The streams that run: input, output.
     pub(crate) running: [Option<Stream>; 2],
-    /// It is hidden from applications.
-    pub(crate) muted: Option<Muted>,
 }
 
 impl Leg {
@@ -74,8 +71,8 @@ impl Leg {
         (state, reason): (LegState, Reason),
         end: EndId,
     ) -> Self {
-        let (cause, end, hold, running, muted) = (None, Some(end), Hold::Off, [None, None], None);
-        Self { id, call, at, party, parties, state, cause, reason, end, hold, running, muted }
+        let (cause, end, hold, running) = (None, Some(end), Hold::Off, [None, None]);
+        Self { id, call, at, party, parties, state, cause, reason, end, hold, running }
     }
 
     pub(crate) fn state(&self) -> LegState {

@@ -25,7 +25,7 @@
 //! `operations` (what is not answered yet), `timers` (every time that anything waits for);
 //! `identity` knows which ids it issues. A new plan is made ready (`prepared_plan`) before anybody has to wait for it, put in
 //! force in one step, and carried out device by device (`reconcile`); `departing` does the same for a session that has ended;
-//! `restriction` remembers what a restriction hides.
+//! `restriction` says what a restriction hides.
 //!
 //! # What it decides where the reference leaves a choice
 //!
@@ -117,4 +117,4 @@ pub use prepared_plan::{PreparedPlan, Revocation, RevokedDevices};
 pub use standing::Standing;
 pub use table::Contradiction;
 pub use transitions::Transition;
-pub use view::{DeviceView, LegState, LegView, LineView, Party, Reason};
+pub use view::{DeviceView, LegState, LegView, LineView, Party, Reason, WholeLeg};

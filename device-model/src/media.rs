@@ -342,3 +342,16 @@ pub struct Stream {
     /// SRTP.
     pub encrypted: bool,
 }
+
+impl Stream {
+    /// Whether one goes on as it was, or there is none before and after. The mode tells of the other stream too and is no
+    /// reason to start this one again.
+    #[must_use]
+    pub fn is_same(before: Option<&Stream>, after: Option<&Stream>) -> bool {
+        match (before, after) {
+            (Some(before), Some(after)) => Stream { mode: after.mode, ..before.clone() } == *after,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+}

@@ -10,7 +10,7 @@ use crate::media::{AudioLine, Codec, Description, MediaTermination, Stream, Stre
 use crate::prepared_plan::{PreparedPlan, Revocation};
 use crate::table::Contradiction;
 use crate::transitions::Transition;
-use crate::view::{DeviceView, LegState, LegView, LineView, Party, Reason};
+use crate::view::{DeviceView, LegState, LegView, LineView, Party, Reason, WholeLeg};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -374,6 +374,8 @@ pub enum Output {
     Reply(SessionId, RequestToken, Result<Reply, Refusal>),
     /// Tell these sessions. Never empty.
     Event(Arc<[SessionId]>, Event),
+    /// The same of a leg that is hidden from applications: for whoever keeps a mirror of its device, which is open.
+    Hidden(Event),
     /// A soft limit was passed or is kept again, and the like; the node makes an alarm of it.
     Limit(Limit),
     /// A rule refused a call, or its way on.
@@ -441,6 +443,35 @@ pub enum News {
         session: SessionId,
         /// On what.
         devices: Arc<[DeviceName]>,
+    },
+    /// A session has this device open from here on.
+    Opened {
+        /// Whose.
+        session: SessionId,
+        /// The device.
+        device: DeviceView,
+        /// All that is there.
+        legs: Vec<WholeLeg>,
+    },
+    /// It has it open no more: it closed it.
+    Closed {
+        /// Whose.
+        session: SessionId,
+        /// Which.
+        device: DeviceName,
+    },
+    /// By the plan in force applications hear no more of these legs, which go on, until it is said again that a plan has
+    /// reached their device.
+    Hidden {
+        /// Where they are; it is open.
+        device: DeviceName,
+        /// In order.
+        legs: Vec<LegId>,
+    },
+    /// The plan in force has reached an open phone: its restrictions are told, and what is no longer hidden may be.
+    Reached {
+        /// As it is now.
+        device: DeviceView,
     },
     /// A session that has ended has let go of these.
     Departed {

@@ -145,7 +145,7 @@ impl CallControl {
                 if is.legs.iter().filter_map(line_of).any(|dn| is.loses(dn)) {
                     self.settling.uncleared.insert(name.clone(), self.why);
                 }
-                if is.legs.iter().filter_map(line_of).any(|dn| is.mutes(dn)) {
+                if is.legs.iter().filter_map(line_of).any(|dn| is.hides(dn)) {
                     hiding.push(name.clone());
                 }
             }
@@ -160,7 +160,7 @@ impl CallControl {
                 .for_each(|opener| self.device_counts.add(*opener));
         }
         for name in hiding {
-            self.mute(&name);
+            self.say_hidden(&name);
         }
     }
 
@@ -192,7 +192,6 @@ impl CallControl {
                 self.device_counts.take(session);
                 if device.openers.is_empty() {
                     self.device_counts.take_device();
-                    device.unheard.clear();
                     if device.is_application() {
                         device.media = None;
                         if !device.legs.is_empty() {
@@ -361,7 +360,7 @@ impl CallControl {
             let Some((name, dn)) = place.filter(|(name, _)| self.is_uncleared(name)) else { continue };
             let present = self.devices.get(&name).filter(|device| device.legs.contains(&leg));
             if present.is_none_or(|device| device.loses(&dn)) {
-                self.announce(&name);
+                self.arrive_at(&name);
                 self.clear_leg(&name, leg);
             }
         }
@@ -391,9 +390,7 @@ impl CallControl {
         }
         let Some((name, dn)) = leg.at.line() else { return false };
         let device = self.devices.get(name).filter(|device| device.legs.contains(&leg.id));
-        device.is_none_or(|device| {
-            !device.plan.allow_cti_control || device.line(dn).is_none_or(|line| line.restricted)
-        })
+        device.is_none_or(|device| !device.speaks_of(dn))
     }
 
     /// The device of a leg that may not stay there and isn't ended yet. Should it end by itself first, that is told as well.
@@ -415,7 +412,7 @@ impl CallControl {
                 return;
             }
         }
-        self.announce(name);
+        self.arrive_at(name);
         if !self.clear_device(name, &mut budget) {
             self.settling.uncleared.entry(name.clone()).or_insert(RELOAD);
             return;
@@ -474,7 +471,13 @@ impl CallControl {
         self.contradictions.known(device, "a device that goes is not there")
     }
 
-    /// Says that a device is restricted or is so no longer, that it is in service again, and what was hidden so long.
+    /// The plan in force reaches a device: its restrictions are told, and what is no longer hidden may be.
+    fn arrive_at(&mut self, name: &DeviceName) {
+        self.announce(name);
+        self.say_reached(name);
+    }
+
+    /// Says that a device is restricted or is so no longer, and that it is in service again.
     pub(crate) fn announce(&mut self, name: &DeviceName) {
         let Some(device) = self.devices.get_mut(name) else { return };
         let (restricted, now) = (!device.plan.allow_cti_control, device.service());
@@ -505,7 +508,6 @@ impl CallControl {
             let view = self.devices.known(name).map(|device| self.device_view(device));
             view.into_iter().for_each(|view| self.tell(openers.clone(), Event::DeviceInService(view)));
         }
-        self.unmute(name);
     }
 
     /// Ends the calls on lines that the device or its applications have lost. False when some are left.

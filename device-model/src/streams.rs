@@ -105,9 +105,10 @@ impl CallControl {
     }
 
     fn change_streams(&mut self, id: LegId, wanted: [Option<Stream>; 2]) {
-        // Of a hidden leg the streams stay those that were told.
-        let Some(leg) = self.calls.leg_mut(id).filter(|leg| leg.muted.is_none()) else { return };
-        let changes = std::array::from_fn::<bool, 2, _>(|i| !same_stream(&leg.running[i], &wanted[i]));
+        let Some(leg) = self.calls.leg_mut(id) else { return };
+        let changes = std::array::from_fn::<bool, 2, _>(|i| {
+            !Stream::is_same(leg.running[i].as_ref(), wanted[i].as_ref())
+        });
         let before = std::mem::replace(&mut leg.running, wanted.clone());
         for (i, direction) in [StreamDirection::Input, StreamDirection::Output].into_iter().enumerate() {
             if changes[i] && before[i].is_some() {
@@ -141,15 +142,6 @@ impl CallControl {
             let (id, streams) = (leg.id, self.streams_at(leg.id, caller, branch));
             self.change_streams(id, streams);
         }
-    }
-}
-
-/// The mode tells of the other stream too and is no reason to start this one again.
-fn same_stream(a: &Option<Stream>, b: &Option<Stream>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => Stream { mode: b.mode, ..a.clone() } == *b,
-        (None, None) => true,
-        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 

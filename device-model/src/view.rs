@@ -2,6 +2,7 @@
 
 use crate::cause::Cause;
 use crate::ids::{CallId, DeviceName, Dn, LegId, PartitionName};
+use crate::media::Stream;
 use crate::plan::DeviceKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -98,6 +99,17 @@ pub struct LegView {
     pub remote_in_use: bool,
     pub security: Security,
     pub user_data: Arc<BTreeMap<String, String>>,
+}
+
+/// A leg with all that is said of it, for whoever keeps a mirror of its device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WholeLeg {
+    /// The leg.
+    pub leg: LegView,
+    /// The streams that run: input, output.
+    pub streams: [Option<Stream>; 2],
+    /// It is at a restricted phone or line: applications are told nothing of it.
+    pub hidden: bool,
 }
 
 /// A line of a device.

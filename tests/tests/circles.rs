@@ -68,7 +68,6 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
             "port",
             "prepared_plan",
             "reconcile",
-            "restriction",
             "signalling",
             "streams",
             "timers",

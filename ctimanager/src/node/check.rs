@@ -14,6 +14,7 @@ impl Node {
         if !self.stopping.has_begun() {
             self.cti_manager.check_sessions(self.call_manager.devices())?;
         }
+        self.cti_manager.check_mirror(self.call_manager.devices())?;
         self.cti_manager.check_permissions(self.call_manager.devices())
     }
 

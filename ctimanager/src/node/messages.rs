@@ -46,6 +46,8 @@ pub(super) enum Told {
     Answer { session: SessionId, token: RequestToken, result: Result<Reply, Refusal> },
     /// Something happened that these sessions hear of.
     Event { sessions: Arc<[SessionId]>, event: Event },
+    /// The same of a leg that is hidden from them: for the mirror of its device.
+    Hidden(Event),
     /// A soft limit was passed or is kept again.
     Limit(Limit),
     /// What became of a device, or of a session's hold on some.

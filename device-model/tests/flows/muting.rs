@@ -1,4 +1,4 @@
-//! A phone that applications are kept off for a while, and what they are told when they may hear again.
+//! A phone that applications are kept off for a while: what happens there is hidden, and said for CTIManager's mirror alone.
 
 use crate::world::*;
 use device_model::media::Direction;
@@ -33,7 +33,7 @@ fn one_call_up_and_one_ringing() -> (World, [device_model::LegId; 3]) {
 }
 
 #[test]
-fn what_happens_at_a_restricted_phone_is_told_when_it_is_free_again() {
+fn what_happens_at_a_restricted_phone_is_hidden_until_it_is_free_again() {
     let (mut w, [a, b, ringing]) = one_call_up_and_one_ringing();
     restrict(&mut w, true);
     w.signal(a, Signal::Offer(Some(directed(Direction::SendOnly, sdp(A, &["PCMU"])))));
@@ -49,26 +49,31 @@ fn what_happens_at_a_restricted_phone_is_told_when_it_is_free_again() {
 }
 
 #[test]
-fn a_call_that_is_as_it_was_is_told_all_the_same_for_no_snapshot_showed_it() {
+fn a_call_that_is_as_it_was_is_hidden_all_the_same_and_a_plan_that_reaches_the_phone_says_so() {
     let (mut w, _) = one_call_up_and_one_ringing();
     restrict(&mut w, true);
-    w.said();
+    assert_snapshot!(w.said(), @r"
+    news A hides [l1, l6]
+    news A restricted itself=Some(true) line=None
+    news A reached
+    event [s1] device.out_of_service A DeviceRestricted
+    ");
     restrict(&mut w, false);
     assert_snapshot!(w.said(), @r"
     news A restricted itself=Some(false) line=None
     event [s1] device.in_service A
-    event [s1] Connected A:l1 2001->2002 connected=2002
-    event [s1] Ringing A:l6 2003->2001
+    news A reached
     ");
 }
 
 #[test]
-fn nobody_is_told_who_has_closed_the_phone_meanwhile() {
+fn nothing_is_said_of_what_nobody_has_open_any_more() {
     let (mut w, [a, ..]) = one_call_up_and_one_ringing();
     restrict(&mut w, true);
     w.input(Input::SessionEnded(APP));
     w.said();
     w.hang_up(a);
     restrict(&mut w, false);
-    assert!(!w.heard("event"), "{}", w.said());
+    let said = w.said();
+    assert!(!said.contains("event") && !said.contains("hid") && !said.contains("reached"), "{said}");
 }

@@ -2,7 +2,6 @@
 //! told nonsense, every request has one answer, and when all have gone nothing is left.
 
 use crate::world::{dynamic, end_of, fixed, leg_of, pattern, plan, sdp};
-use device_model::leg_states::TRANSITIONS;
 use device_model::media::{AudioLine, Description, Direction, Profile, StreamDirection};
 use device_model::plan::{DeviceKind, Identity, OfferTime, Plan, TrunkPlan};
 use device_model::port::{Event, Origin};
@@ -63,19 +62,6 @@ fn unusual(mut description: Description, pick: u8) -> Description {
     description
 }
 
-/// Whether a leg may come from one state to another, by whatever steps.
-fn leads_to(from: LegState, to: LegState) -> bool {
-    let next = |state| TRANSITIONS.iter().filter(move |step| step.from == Some(state)).map(|step| step.to);
-    let mut reached = vec![from];
-    let mut index = 0;
-    while let Some(state) = reached.get(index).copied() {
-        let more: Vec<LegState> = next(state).filter(|to| !reached.contains(to)).collect();
-        reached.extend(more);
-        index += 1;
-    }
-    reached.contains(&to)
-}
-
 struct Walk {
     control: CallControl,
     /// What the records say.
@@ -87,8 +73,6 @@ struct Walk {
     streams: HashSet<(LegId, bool)>,
     /// The leg as it was told last.
     told: HashMap<LegId, LegView>,
-    /// Of these, the ones that were hidden since then: they may be told as they were.
-    hidden: HashSet<LegId>,
     pending: BTreeSet<RequestToken>,
     token: u64,
     legs: Vec<LegId>,
@@ -131,7 +115,6 @@ impl Walk {
             gone: HashSet::new(),
             streams: HashSet::new(),
             told: HashMap::new(),
-            hidden: HashSet::new(),
             pending: BTreeSet::new(),
             token: 0,
             legs: vec![],
@@ -174,10 +157,6 @@ impl Walk {
             control.device_of_leg(*leg).is_none_or(|device| !control.openers(device).is_empty())
         };
         self.streams.retain(|(leg, _)| heard(leg));
-        let hidden: Vec<LegId> =
-            self.told.values().filter(|leg| self.hides(leg)).map(|leg| leg.leg).collect();
-        self.hidden.extend(hidden);
-        let control = &self.control;
         self.told.retain(|leg, told| heard(leg) && !control.openers(&told.device).is_empty());
         let recorded = || self.control.check_records(&self.standing);
         if let Err(wrong) = self.control.check().and_then(|()| self.all_is_told()).and_then(|()| recorded()) {
@@ -185,20 +164,31 @@ impl Walk {
         }
     }
 
-    fn hides(&self, leg: &LegView) -> bool {
+    /// Whether nothing is said of a leg any more but its end.
+    fn is_lost(&self, leg: &LegView) -> bool {
         let device = self.control.device(&leg.device);
         device.is_none_or(|device| {
             let line = device.lines.iter().find(|line| line.dn == leg.dn);
-            device.restricted || line.is_none_or(|line| line.restricted)
+            let restricted = device.restricted || line.is_some_and(|line| line.restricted);
+            line.is_none() || restricted && device.kind != DeviceKind::Phone
         })
     }
 
-    /// What was told of a leg is what it is, wherever applications may hear.
+    /// Whether applications may not hear of a leg.
+    fn hides(&self, leg: &LegView) -> bool {
+        let device = self.control.device(&leg.device);
+        device.is_some_and(|device| {
+            let line = device.lines.iter().find(|line| line.dn == leg.dn);
+            device.restricted || line.is_some_and(|line| line.restricted)
+        })
+    }
+
+    /// What was told of a leg, or was hidden, is what it is.
     fn all_is_told(&self) -> Result<(), String> {
         if self.control.unsettled().is_some() {
             return Ok(());
         }
-        for told in self.told.values().filter(|leg| !self.hides(leg)) {
+        for told in self.told.values().filter(|leg| !self.is_lost(leg)) {
             let now = self.control.leg(told.leg);
             let state = now.map_or(LegState::Disconnected, |now| now.state);
             if told.state != state {
@@ -214,20 +204,22 @@ impl Walk {
             Output::Reply(_, token, _) if self.pending.remove(token) => Ok(()),
             Output::Reply(_, token, _) => Err(format!("{token} was answered twice")),
             Output::Event(sessions, _) if sessions.is_empty() => Err("told to nobody".into()),
-            Output::Event(sessions, event) => self.event(sessions, event),
+            Output::Event(sessions, event) => self.event(Some(sessions), event),
+            Output::Hidden(event) => self.event(None, event),
             Output::Contradiction(contradiction) => Err(format!("{contradiction:?}")),
             Output::Transition(record) => self.standing.apply(record),
             Output::Limit(_) | Output::Refused(_) | Output::News(_) | Output::Discard(_) => Ok(()),
         }
     }
 
-    fn event(&mut self, sessions: &[SessionId], event: &Event) -> Result<(), String> {
+    /// Something that is told to these sessions, or is hidden.
+    fn event(&mut self, sessions: Option<&[SessionId]>, event: &Event) -> Result<(), String> {
         let leg = match event {
             Event::Leg(leg) | Event::LegChanged(leg) | Event::Digit(leg, _) => leg,
             Event::OpenChannel { leg, .. } | Event::MediaStarted(leg, _) | Event::MediaStopped(leg, _) => leg,
             Event::DeviceClosed(device, _) => {
                 let mut closed = |session: &SessionId| self.closing.remove(&(*session, device.name.clone()));
-                return match sessions.iter().all(&mut closed) {
+                return match sessions.is_some_and(|sessions| sessions.iter().all(&mut closed)) {
                     true => Ok(()),
                     false => Err(format!("{} is closed that was not open", device.name)),
                 };
@@ -243,9 +235,8 @@ impl Walk {
             Event::MediaStopped(..) => true,
             _ => false,
         };
-        let device = self.control.device(&leg.device);
-        if device.is_some_and(|device| device.restricted) && !ends {
-            return Err(format!("{} is restricted and heard", leg.device));
+        if !ends && sessions.is_some() == self.hides(leg) {
+            return Err(format!("{} is restricted and heard, or it is hidden and need not be", leg.device));
         }
         let open = |s: SessionId| {
             let place = (s, leg.device.clone());
@@ -253,7 +244,7 @@ impl Walk {
                 || self.open.contains(&place)
                 || ends && self.closing.contains(&place)
         };
-        if let Some(session) = sessions.iter().find(|session| !open(**session)) {
+        if let Some(session) = sessions.unwrap_or_default().iter().find(|session| !open(**session)) {
             return Err(format!("{session} is told of {}, which it hasn't open", leg.device));
         }
         let input = |d: StreamDirection| d == StreamDirection::Input;
@@ -272,14 +263,10 @@ impl Walk {
         Ok(())
     }
 
-    /// A leg's states follow each other as the table of transitions says, and nothing runs after its end. Of one that was
-    /// hidden in between some were not told.
+    /// A leg's states follow each other as the table of transitions says, and nothing runs after its end.
     fn state_told(&mut self, leg: &LegView) -> Result<(), String> {
         let before = self.told.insert(leg.leg, leg.clone()).map(|before| before.state);
-        let again = self.hidden.remove(&leg.leg);
-        if before
-            .is_some_and(|before| !(before.may_become(leg.state) || again && leads_to(before, leg.state)))
-        {
+        if before.is_some_and(|before| !before.may_become(leg.state)) {
             return Err(format!("{} goes from {before:?} to {:?}", leg.leg, leg.state));
         }
         if leg.state == LegState::Disconnected {

@@ -178,7 +178,11 @@ impl World {
                 Output::Event(_, Event::Leg(view)) => self.last_event_leg = Some(view.leg),
                 _ => {}
             }
-            if !matches!(output, Output::Discard(_) | Output::News(News::Departed { .. })) {
+            if !matches!(
+                output,
+                Output::Discard(_)
+                    | Output::News(News::Departed { .. } | News::Opened { .. } | News::Closed { .. })
+            ) {
                 let _ = writeln!(self.log, "{}", counted(&self.line(output)));
             }
         }
@@ -352,6 +356,7 @@ impl World {
             }
             Output::Reply(session, _, Err(refusal)) => format!("reply {session} REFUSED {:?}", refusal.kind),
             Output::Event(sessions, event) => format!("event {sessions:?} {}", event_line(event)),
+            Output::Hidden(event) => format!("hidden {}", event_line(event)),
             Output::Limit(limit) => format!("{limit:?}"),
             Output::Refused(refused) => {
                 let who = match &refused.sender {
@@ -368,8 +373,12 @@ impl World {
             Output::News(News::Removed { device, .. }) => {
                 format!("news {} removed, opened={}", device.name, device.opened)
             }
+            Output::News(News::Hidden { device, legs }) => format!("news {device} hides {legs:?}"),
+            Output::News(News::Reached { device }) => format!("news {} reached", device.name),
             Output::Contradiction(contradiction) => format!("{contradiction:?}"),
-            Output::News(News::Departed { .. }) | Output::Discard(_) | Output::Transition(_) => String::new(),
+            Output::News(News::Departed { .. } | News::Opened { .. } | News::Closed { .. })
+            | Output::Discard(_)
+            | Output::Transition(_) => String::new(),
         }
     }
 }

@@ -190,9 +190,9 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "what-a-restriction-hid-is-never-told",
         edits: &[(
-            "device-model/src/reconcile.rs",
-            "        self.unmute(name);\n",
-            "if !SABOTAGED { self.unmute(name); }\n",
+            "ctimanager/src/node/cti_manager/reload.rs",
+            "let difference = self.mirror.reached(&device);",
+            "let difference = self.mirror.reached(&device).filter(|_| !SABOTAGED);",
         )],
     },
     Bug {

@@ -286,6 +286,7 @@ impl CallManager {
                 device_model::Output::Event(sessions, event) => {
                     self.tell(turn, Told::Event { sessions, event });
                 }
+                device_model::Output::Hidden(event) => self.tell(turn, Told::Hidden(event)),
                 device_model::Output::Limit(limit) => self.tell(turn, Told::Limit(limit)),
                 device_model::Output::News(news) => self.tell(turn, Told::Directory(news)),
                 device_model::Output::Refused(refused) => self.screening.refused(turn, &refused),

@@ -22,6 +22,12 @@ impl CtiManager {
         if count == told.len() { Ok(()) } else { Err("a session ended without a record".into()) }
     }
 
+    /// What the mirror shows is what is.
+    pub(in crate::node) fn check_mirror(&self, devices: &CallControl) -> Result<(), String> {
+        let under_way = !self.hearing.is_empty() || devices.is_departing() || devices.unsettled().is_some();
+        if under_way { Ok(()) } else { self.mirror.check(devices) }
+    }
+
     /// Sessions, providers, connections and openers of devices are the same people.
     pub(in crate::node) fn check_sessions(&self, devices: &CallControl) -> Result<(), String> {
         let applications = &self.applications;

@@ -95,11 +95,8 @@ impl CtiManager {
         let now = std::mem::replace(&mut step.wall, at);
         match told {
             Told::Answer { session, token, result } => self.answered(step, session, token, result),
-            Told::Event { sessions, event } => {
-                self.keeping.event(&sessions, &event);
-                self.applications.owners.heard(&event);
-                self.tell_event(step, &sessions, (&event).into());
-            }
+            Told::Event { sessions, event } => self.heard(step, &sessions, &event),
+            Told::Hidden(event) => self.mirror.hidden(&event),
             Told::Limit(limit) => self.limit(step, &limit),
             Told::Directory(news) => self.tell_news(step, news),
         }

@@ -15,7 +15,7 @@ use device_model::{CallControl, DeviceName, LegId, SessionId};
 use protocol::event::EventType;
 use protocol::session::{Changes, REMEMBER_ENDED, Session};
 use protocol::wire::{Device, Leg, Media};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -42,12 +42,9 @@ pub(in crate::node) struct Keeping {
     records: Vec<Record>,
     sessions: BTreeSet<SessionId>,
     devices: BTreeSet<(SessionId, DeviceName)>,
-    legs: BTreeSet<LegId>,
-    /// Where those of them were that have ended, and whose end is not told yet.
-    ended_at: HashMap<LegId, DeviceName>,
-    /// The legs that are kept, with their devices.
-    kept_legs: HashMap<LegId, DeviceName>,
-    by_device: BTreeSet<(DeviceName, LegId)>,
+    legs: BTreeSet<(DeviceName, LegId)>,
+    /// The legs that are kept.
+    kept_legs: BTreeSet<(DeviceName, LegId)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,16 +89,9 @@ impl Keeping {
         }
     }
 
-    fn leg(&mut self, leg: LegId) {
+    fn leg(&mut self, device: &DeviceName, leg: LegId) {
         if self.is_on() {
-            self.legs.insert(leg);
-        }
-    }
-
-    fn ended_leg(&mut self, leg: LegId, device: &DeviceName) {
-        if self.is_on() {
-            self.legs.insert(leg);
-            self.ended_at.insert(leg, device.clone());
+            self.legs.insert((device.clone(), leg));
         }
     }
 
@@ -116,7 +106,7 @@ impl Keeping {
             | Event::Digit(leg, _)
             | Event::OpenChannel { leg, .. }
             | Event::MediaStarted(leg, _)
-            | Event::MediaStopped(leg, _) => self.leg(leg.leg),
+            | Event::MediaStopped(leg, _) => self.leg(&leg.device, leg.leg),
             Event::DeviceInService(view)
             | Event::DeviceOutOfService(view, _)
             | Event::DeviceClosed(view, _) => sessions.iter().for_each(|id| self.device(*id, &view.name)),
@@ -130,7 +120,7 @@ impl Keeping {
     pub(in crate::node) fn opened(&mut self, session: SessionId, reply: &device_model::Reply) {
         if let device_model::Reply::Opened { device, legs } = reply {
             self.device(session, &device.name);
-            legs.iter().for_each(|leg| self.leg(leg.leg));
+            legs.iter().for_each(|leg| self.leg(&device.name, leg.leg));
         }
     }
 }
@@ -219,7 +209,7 @@ impl CtiManager {
                         over = true;
                         break;
                     };
-                    self.look_at_device(devices, id, &name);
+                    self.look_at_device(id, &name);
                     last = Some(name);
                 }
                 (!over).then_some(Walk::Open(id, last))
@@ -264,15 +254,12 @@ impl CtiManager {
     /// What the session has open is to be kept, or no longer.
     fn look_at_devices(&mut self, devices: &CallControl, id: SessionId) {
         let names: Vec<DeviceName> = devices.open_devices(id).cloned().collect();
-        names.iter().for_each(|name| self.look_at_device(devices, id, name));
+        names.iter().for_each(|name| self.look_at_device(id, name));
     }
 
-    fn look_at_device(&mut self, devices: &CallControl, id: SessionId, name: &DeviceName) {
+    fn look_at_device(&mut self, id: SessionId, name: &DeviceName) {
         self.keeping.device(id, name);
-        devices.legs_at(name).for_each(|leg| self.keeping.leg(leg));
-        for leg in devices.unheard_legs(name) {
-            self.keeping.ended_leg(leg, name);
-        }
+        self.mirror.told_legs(name).for_each(|leg| self.keeping.leg(name, leg));
     }
 
     /// The session has ended: what is kept of it goes. The legs at its devices are looked at when these are let go.
@@ -333,9 +320,8 @@ impl CtiManager {
             self.record_device(step.calls.devices(), id, &name);
         }
         for leg in std::mem::take(&mut self.keeping.legs) {
-            self.record_leg(step.calls.devices(), leg);
+            self.record_leg(leg);
         }
-        self.keeping.ended_at.clear();
         if !self.keeping.records.is_empty() {
             let records = std::mem::take(&mut self.keeping.records);
             step.out.insert(from, Output::Persist(records));
@@ -356,9 +342,8 @@ impl CtiManager {
     }
 
     fn record_device(&mut self, devices: &CallControl, id: SessionId, name: &DeviceName) {
-        let legs = self.keeping.by_device.range((name.clone(), LegId(0))..=(name.clone(), LegId(u64::MAX)));
-        let legs: Vec<LegId> = legs.map(|(_, leg)| *leg).collect();
-        self.keeping.legs.extend(legs);
+        let legs = self.keeping.kept_legs.range((name.clone(), LegId(0))..=(name.clone(), LegId(u64::MAX)));
+        self.keeping.legs.extend(legs.cloned());
         if self.is_kept(id) {
             self.keeping.records.push(match self.kept_device(devices, id, name) {
                 Some(device) => Record::Device(id, name.clone(), device),
@@ -367,16 +352,13 @@ impl CtiManager {
         }
     }
 
-    fn record_leg(&mut self, devices: &CallControl, leg: LegId) {
-        if let Some(kept) = self.kept_leg(devices, leg) {
-            let device = kept.leg.device.clone();
-            if self.keeping.kept_legs.insert(leg, device.clone()).is_none() {
-                self.keeping.by_device.insert((device, leg));
-            }
-            self.keeping.records.push(Record::Leg(leg, kept));
-        } else if let Some(device) = self.keeping.kept_legs.remove(&leg) {
-            self.keeping.by_device.remove(&(device, leg));
-            self.keeping.records.push(Record::LegGone(leg));
+    fn record_leg(&mut self, leg: (DeviceName, LegId)) {
+        let id = leg.1;
+        if let Some(kept) = self.kept_leg(&leg) {
+            self.keeping.kept_legs.insert(leg);
+            self.keeping.records.push(Record::Leg(id, kept));
+        } else if self.keeping.kept_legs.remove(&leg) {
+            self.keeping.records.push(Record::LegGone(id));
         }
     }
 
@@ -389,11 +371,11 @@ impl CtiManager {
         Some(KeptDevice { media: devices.media(name).map(Media::from), device: Device::from(&view) })
     }
 
-    fn kept_leg(&self, devices: &CallControl, id: LegId) -> Option<KeptLeg> {
-        let place = self.keeping.kept_legs.get(&id).or_else(|| self.keeping.ended_at.get(&id));
-        let (view, [input, output]) = devices.known_leg(place, id)?;
-        let kept = devices.openers(&view.device).iter().any(|session| self.is_kept(*session));
-        kept.then(|| KeptLeg { leg: Leg::from(&view), input, output })
+    /// What is kept of a leg is what was told of it.
+    fn kept_leg(&self, (device, id): &(DeviceName, LegId)) -> Option<KeptLeg> {
+        let (view, [input, output]) = self.mirror.told(device, *id)?;
+        let kept = self.mirror.openers(device).iter().any(|session| self.is_kept(*session));
+        kept.then(|| KeptLeg { leg: Leg::from(view), input, output })
     }
 
     /// All that is to be kept now: what the records said so far add up to. For tests and simulations.
@@ -409,8 +391,8 @@ impl CtiManager {
                 device.into_iter().for_each(|record| kept.apply(record));
             }
         }
-        for leg in self.keeping.kept_legs.keys() {
-            kept.legs.extend(self.kept_leg(devices, *leg).map(|kept| (*leg, kept)));
+        for leg in &self.keeping.kept_legs {
+            kept.legs.extend(self.kept_leg(leg).map(|kept| (leg.1, kept)));
         }
         for (id, user, left) in self.applications.sessions.ended(now) {
             let at = millis(wall + left).saturating_sub(milliseconds(REMEMBER_ENDED));

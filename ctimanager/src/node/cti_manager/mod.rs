@@ -14,6 +14,7 @@ mod keeping;
 pub mod kept;
 pub(in crate::node) mod lists;
 mod methods;
+mod mirror;
 mod open;
 mod owners;
 mod pages;
@@ -43,6 +44,7 @@ pub(in crate::node) struct CtiManager {
     expiries: certificates::Expiries,
     old_passwords: credentials::OldPasswords,
     pub(in crate::node) keeping: Keeping,
+    mirror: mirror::Mirror,
     portions: portions::Portions,
     pages: pages::Pages,
     random: StdRng,
@@ -62,6 +64,7 @@ impl CtiManager {
             expiries: certificates::Expiries::default(),
             old_passwords: credentials::OldPasswords::default(),
             keeping: Keeping::default(),
+            mirror: mirror::Mirror::default(),
             portions: portions::Portions::default(),
             pages: pages::Pages::default(),
             random,

@@ -164,9 +164,20 @@ impl CtiManager {
     pub(in crate::node) fn tell_news(&mut self, step: &mut Step<'_>, news: News) {
         match news {
             News::Revoked { session, devices } => {
+                devices.iter().for_each(|device| self.mirror.closed(session, device));
                 self.applications.consequences.lost.insert(session, devices);
             }
-            News::Departed { session, devices, over } => self.departed(step, session, devices, over),
+            News::Opened { session, device, legs } => self.mirror.opened(session, &device, legs),
+            News::Closed { session, device } => self.mirror.closed(session, &device),
+            News::Hidden { device, legs } => self.mirror.hide(&device, &legs),
+            News::Reached { device } => {
+                let difference = self.mirror.reached(&device);
+                self.tell_difference(step, difference);
+            }
+            News::Departed { session, devices, over } => {
+                devices.iter().for_each(|device| self.mirror.closed(session, device));
+                self.departed(step, session, devices, over);
+            }
             News::Restriction { device, itself, line } => self.tell_restriction(step, &device, itself, line),
             News::Removed { device, generation } => self.tell_removed(step, &device, generation),
         }

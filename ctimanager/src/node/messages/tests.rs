@@ -4,7 +4,7 @@ use device_model::plan::DeviceKind;
 use device_model::port::{OutOfServiceReason, Param};
 use device_model::view::Security;
 use device_model::{
-    CallId, Cause, DeviceView, LegId, LegState, LegView, LineView, Party, Reason, RefusalKind,
+    CallId, Cause, DeviceView, LegId, LegState, LegView, LineView, Party, Reason, RefusalKind, WholeLeg,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -273,6 +273,18 @@ fn told() -> Vec<Told> {
     all.extend(refusals().into_iter().map(refused));
     let sessions: Arc<[SessionId]> = [SessionId(1), SessionId(2)].into();
     all.extend(events().into_iter().map(|event| Told::Event { sessions: Arc::clone(&sessions), event }));
+    all.push(Told::Hidden(Event::Leg(full_leg())));
+    let streams = [Some(stream(StreamDirection::Input, Direction::SendReceive)), None];
+    all.extend([
+        Told::Directory(News::Opened {
+            session,
+            device: device(DeviceKind::Phone),
+            legs: vec![WholeLeg { leg: full_leg(), streams, hidden: true }],
+        }),
+        Told::Directory(News::Closed { session, device: "A".into() }),
+        Told::Directory(News::Hidden { device: "A".into(), legs: vec![LegId(1)] }),
+        Told::Directory(News::Reached { device: device(DeviceKind::Phone) }),
+    ]);
     all.extend([
         Told::Limit(Limit::DevicesPerProvider { session, open, limit, exceeded: true }),
         Told::Limit(Limit::DevicesPerNode { open, limit, exceeded: false }),
@@ -375,6 +387,11 @@ fn the_samples_leave_no_variant_out() {
                 Event::ForwardChanged(..) => "forward_changed",
                 Event::AutoAcceptChanged(..) => "auto_accept_changed",
             },
+            Told::Hidden(_) => "hidden",
+            Told::Directory(News::Opened { .. }) => "device_opened",
+            Told::Directory(News::Closed { .. }) => "device_closed_by_session",
+            Told::Directory(News::Hidden { .. }) => "legs_hidden",
+            Told::Directory(News::Reached { .. }) => "reached",
             Told::Limit(Limit::DevicesPerProvider { .. }) => "devices_per_provider",
             Told::Limit(Limit::DevicesPerNode { .. }) => "devices_per_node",
             Told::Directory(News::Restriction { .. }) => "restriction",
@@ -384,7 +401,7 @@ fn the_samples_leave_no_variant_out() {
         }
     }
     let told = told();
-    assert_eq!(told.iter().map(name).collect::<BTreeSet<_>>().len(), 21);
+    assert_eq!(told.iter().map(name).collect::<BTreeSet<_>>().len(), 26);
     let subjects: BTreeSet<_> = requests()
         .iter()
         .map(|request| serde_json::to_value(request).expect("JSON"))

@@ -1,0 +1,383 @@
+//! The mirror: the devices that sessions of this CTIManager have open and the legs there, as CallManager's messages say that
+//! they are (*now*), and as those who have them open were told last (*told*).
+//!
+//! A leg at a restricted phone or line is hidden: what happens to it changes what is now, and nobody is told. When a plan that
+//! ends the restriction has reached the device, what was told is compared with what is, and the difference is told
+//! ([`Mirror::reached`], decision 0006): the end of legs that were known and have ended, then each leg that is there, then which
+//! of its streams stopped and began. Of a call that came and went meanwhile nothing is told.
+//!
+//! What was told of a leg is also what is kept of it (`persist_sessions`).
+
+use super::CtiManager;
+use crate::node::Step;
+use device_model::media::{Stream, StreamDirection};
+use device_model::port::Event;
+use device_model::{CallControl, DeviceName, DeviceView, Dn, LegId, LegState, LegView, SessionId, WholeLeg};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// All devices that are open here.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Mirror {
+    devices: HashMap<DeviceName, Mirrored>,
+}
+
+/// One of them. Somebody has it open.
+#[derive(Debug, Default)]
+struct Mirrored {
+    openers: Arc<[SessionId]>,
+    legs: BTreeMap<LegId, Box<Leg>>,
+    /// Legs that were known and have ended, in the order of their ends. Nobody was told.
+    unheard: Vec<Unheard>,
+}
+
+/// A leg with its streams: input, output.
+#[derive(Clone, Debug)]
+struct Seen {
+    view: LegView,
+    streams: [Option<Stream>; 2],
+}
+
+#[derive(Debug)]
+struct Leg {
+    now: Seen,
+    told: Told,
+}
+
+/// Whether applications may hear of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Visibility {
+    Shown,
+    Hidden,
+}
+
+impl Visibility {
+    fn when(hidden: bool) -> Self {
+        if hidden { Visibility::Hidden } else { Visibility::Shown }
+    }
+}
+
+/// What was told of a leg.
+#[derive(Debug)]
+enum Told {
+    /// All of it.
+    AsItIs,
+    /// It is hidden, and began so: nothing.
+    Nothing,
+    /// It is hidden, and was known before.
+    Before(Box<Seen>),
+}
+
+#[derive(Debug)]
+struct Unheard {
+    told: Seen,
+    end: LegView,
+}
+
+/// What those who have its device open are told of an event.
+#[derive(Debug)]
+pub(in crate::node) enum Heard {
+    /// The event.
+    AsItIs,
+    /// Something else, in this order.
+    Instead(Vec<Event>),
+}
+
+/// What is other than was told, and who is to hear it.
+#[derive(Debug)]
+pub(in crate::node) struct Difference {
+    sessions: Arc<[SessionId]>,
+    events: Vec<Event>,
+}
+
+const DIRECTIONS: [StreamDirection; 2] = [StreamDirection::Input, StreamDirection::Output];
+
+impl Seen {
+    /// It is so by an event.
+    fn change(&mut self, event: &Event, view: &LegView) {
+        self.view.clone_from(view);
+        let (direction, stream) = match event {
+            Event::MediaStarted(_, stream) => (stream.direction, Some(stream.clone())),
+            Event::MediaStopped(_, direction) => (*direction, None),
+            Event::Leg(_)
+            | Event::LegChanged(_)
+            | Event::Digit(..)
+            | Event::OpenChannel { .. }
+            | Event::DeviceInService(_)
+            | Event::DeviceOutOfService(..)
+            | Event::DeviceClosed(..)
+            | Event::ForwardChanged(..)
+            | Event::AutoAcceptChanged(..) => return,
+        };
+        let [input, output] = &mut self.streams;
+        *(if direction == StreamDirection::Input { input } else { output }) = stream;
+    }
+
+    /// The end of its streams, where the leg is described so.
+    fn stops<'a>(&'a self, leg: &'a LegView) -> impl Iterator<Item = Event> + 'a {
+        let running = self.streams.iter().zip(DIRECTIONS).filter(|(stream, _)| stream.is_some());
+        running.map(|(_, direction)| Event::MediaStopped(leg.clone(), direction))
+    }
+
+    fn known(&self) -> (&LegView, [bool; 2]) {
+        (&self.view, self.streams.each_ref().map(Option::is_some))
+    }
+}
+
+impl Leg {
+    fn begin(now: Seen, visibility: Visibility) -> Box<Self> {
+        let told = match visibility {
+            Visibility::Shown => Told::AsItIs,
+            Visibility::Hidden => Told::Nothing,
+        };
+        Box::new(Self { now, told })
+    }
+
+    /// Nothing more is told of it until it is told again as it is then.
+    fn hide(&mut self) {
+        if let Told::AsItIs = self.told {
+            self.told = Told::Before(Box::new(self.now.clone()));
+        }
+    }
+
+    /// Tells how it is now, with the streams that stopped and began.
+    fn tell(&mut self, events: &mut Vec<Event>) {
+        let before = match std::mem::replace(&mut self.told, Told::AsItIs) {
+            Told::AsItIs => return,
+            Told::Nothing => [None, None],
+            Told::Before(told) => told.streams,
+        };
+        let Seen { view, streams } = &self.now;
+        events.push(Event::Leg(view.clone()));
+        let changed = || {
+            let both = before.iter().zip(streams).zip(DIRECTIONS);
+            both.filter(|((was, is), _)| !Stream::is_same(was.as_ref(), is.as_ref()))
+        };
+        let stopped = changed().filter(|((was, _), _)| was.is_some());
+        events.extend(stopped.map(|(_, direction)| Event::MediaStopped(view.clone(), direction)));
+        let started = changed().filter_map(|((_, is), _)| is.clone());
+        events.extend(started.map(|stream| Event::MediaStarted(view.clone(), stream)));
+    }
+}
+
+impl Unheard {
+    fn tell(self, events: &mut Vec<Event>) {
+        events.extend(self.told.stops(&self.told.view));
+        events.push(Event::Leg(self.end));
+    }
+}
+
+impl Mirrored {
+    fn change(&mut self, event: &Event, view: &LegView, visibility: Visibility) -> Heard {
+        let begin = || Leg::begin(Seen { view: view.clone(), streams: [None, None] }, visibility);
+        let leg = self.legs.entry(view.leg).or_insert_with(begin);
+        if visibility == Visibility::Hidden {
+            leg.hide();
+        }
+        leg.now.change(event, view);
+        match leg.told {
+            Told::AsItIs => Heard::AsItIs,
+            // It is told as it is when that is its turn.
+            Told::Nothing | Told::Before(_) => Heard::Instead(Vec::new()),
+        }
+    }
+
+    /// A leg ends. Who knew one that is hidden no more, because its device or line goes, hears that at once.
+    fn end(&mut self, end: &LegView, visibility: Visibility) -> Heard {
+        use Visibility::{Hidden, Shown};
+        let leg = match (self.legs.remove(&end.leg), visibility) {
+            (Some(leg), _) => leg,
+            (None, Shown) => return Heard::AsItIs,
+            (None, Hidden) => return Heard::Instead(Vec::new()),
+        };
+        let mut events = Vec::new();
+        let Leg { now, told } = *leg;
+        match (told, visibility) {
+            (Told::AsItIs, Shown) => return Heard::AsItIs,
+            (Told::Nothing, _) => {}
+            (Told::Before(told), Shown) => {
+                events.extend(told.stops(&now.view));
+                events.push(Event::Leg(end.clone()));
+            }
+            (Told::Before(told), Hidden) => self.unheard.push(Unheard { told: *told, end: end.clone() }),
+            (Told::AsItIs, Hidden) => self.unheard.push(Unheard { told: now, end: end.clone() }),
+        }
+        Heard::Instead(events)
+    }
+}
+
+impl Mirror {
+    /// A session has this device open from here on.
+    pub(in crate::node) fn opened(&mut self, session: SessionId, device: &DeviceView, legs: Vec<WholeLeg>) {
+        let mirrored = self.devices.entry(device.name.clone()).or_default();
+        if !mirrored.openers.contains(&session) {
+            mirrored.openers = mirrored.openers.iter().copied().chain([session]).collect();
+        }
+        for WholeLeg { leg: view, streams, hidden } in legs {
+            let id = view.leg;
+            let begin = || Leg::begin(Seen { view, streams }, Visibility::when(hidden));
+            mirrored.legs.entry(id).or_insert_with(begin);
+        }
+    }
+
+    /// A session has it open no more.
+    pub(in crate::node) fn closed(&mut self, session: SessionId, device: &DeviceName) {
+        let Some(mirrored) = self.devices.get_mut(device) else { return };
+        if mirrored.openers.contains(&session) {
+            mirrored.openers = mirrored.openers.iter().copied().filter(|opener| *opener != session).collect();
+        }
+        if mirrored.openers.is_empty() {
+            self.devices.remove(device);
+        }
+    }
+
+    /// Nothing more is told of these legs for now.
+    pub(in crate::node) fn hide(&mut self, device: &DeviceName, legs: &[LegId]) {
+        let Some(mirrored) = self.devices.get_mut(device) else { return };
+        for id in legs {
+            if let Some(leg) = mirrored.legs.get_mut(id) {
+                leg.hide();
+            }
+        }
+    }
+
+    /// An event that is told to those who have the device open.
+    pub(in crate::node) fn event(&mut self, event: &Event) -> Heard {
+        self.change(event, Visibility::Shown)
+    }
+
+    /// An event that is hidden from them.
+    pub(in crate::node) fn hidden(&mut self, event: &Event) {
+        self.change(event, Visibility::Hidden);
+    }
+
+    fn change(&mut self, event: &Event, visibility: Visibility) -> Heard {
+        let found = leg_of(event).and_then(|leg| Some((leg, self.devices.get_mut(&leg.device)?)));
+        match found {
+            None => Heard::AsItIs,
+            Some((leg, device)) if leg.state == LegState::Disconnected => device.end(leg, visibility),
+            Some((leg, device)) => device.change(event, leg, visibility),
+        }
+    }
+
+    /// The plan in force has reached a device, which is so now: what was hidden there and no longer is.
+    pub(in crate::node) fn reached(&mut self, device: &DeviceView) -> Option<Difference> {
+        let mirrored = self.devices.get_mut(&device.name)?;
+        let line = |dn: &Dn| device.lines.iter().find(|line| line.dn == *dn);
+        let hides = |leg: &LegView| device.restricted || line(&leg.dn).is_some_and(|line| line.restricted);
+        let mut events = Vec::new();
+        for ended in mirrored.unheard.extract_if(.., |leg| !hides(&leg.end)) {
+            ended.tell(&mut events);
+        }
+        let back = |leg: &LegView| line(&leg.dn).is_some() && !hides(leg);
+        let back = mirrored.legs.values_mut().filter(|leg| back(&leg.now.view));
+        back.for_each(|leg| leg.tell(&mut events));
+        Some(Difference { sessions: Arc::clone(&mirrored.openers), events })
+    }
+
+    /// A device goes: the ends that nobody was told.
+    pub(in crate::node) fn leaves(&mut self, device: &DeviceName) -> Option<Difference> {
+        let mirrored = self.devices.get_mut(device)?;
+        let mut events = Vec::new();
+        std::mem::take(&mut mirrored.unheard).into_iter().for_each(|ended| ended.tell(&mut events));
+        Some(Difference { sessions: Arc::clone(&mirrored.openers), events })
+    }
+
+    /// Whether it shows what is, where all was heard and nothing is under way: for tests and simulations.
+    pub(in crate::node) fn check(&self, devices: &CallControl) -> Result<(), String> {
+        for name in devices.opening_sessions().flat_map(|session| devices.open_devices(session)) {
+            let (is, openers) = (devices.openers(name), self.openers(name));
+            if is != openers {
+                return Err(format!("{name} is open to {is:?}, and the mirror says {openers:?}"));
+            }
+            let there = devices.legs_of_device(name);
+            let now = self.devices.get(name).map(|mirrored| &mirrored.legs).into_iter().flatten();
+            let now: Vec<_> =
+                now.map(|(_, leg)| leg.now.known()).map(|(leg, runs)| (leg.leg, leg.state, runs)).collect();
+            let is: Vec<_> = there.iter().map(|leg| (leg.leg, leg.state, devices.streams(leg.leg))).collect();
+            if is != now {
+                return Err(format!("at {name} there are {is:?}, and the mirror says {now:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who has a device open.
+    pub(in crate::node) fn openers(&self, device: &DeviceName) -> &[SessionId] {
+        self.devices.get(device).map_or(&[], |mirrored| &mirrored.openers)
+    }
+
+    /// The legs at a device that were told, those that have ended and of which that was not told last.
+    pub(in crate::node) fn told_legs(&self, device: &DeviceName) -> impl Iterator<Item = LegId> {
+        let mirrored = self.devices.get(device).into_iter();
+        mirrored.flat_map(|mirrored| {
+            let there = mirrored.legs.iter().filter(|(_, leg)| !matches!(leg.told, Told::Nothing));
+            there.map(|(id, _)| *id).chain(mirrored.unheard.iter().map(|leg| leg.end.leg))
+        })
+    }
+
+    /// A leg and which of its streams run (input, output), as they were told last.
+    pub(in crate::node) fn told(&self, device: &DeviceName, leg: LegId) -> Option<(&LegView, [bool; 2])> {
+        let mirrored = self.devices.get(device)?;
+        match mirrored.legs.get(&leg).map(|leg| (&leg.told, leg)) {
+            Some((Told::AsItIs, leg)) => Some(leg.now.known()),
+            Some((Told::Nothing, _)) => None,
+            Some((Told::Before(told), _)) => Some(told.known()),
+            None => {
+                mirrored.unheard.iter().find(|ended| ended.end.leg == leg).map(|ended| ended.told.known())
+            }
+        }
+    }
+}
+
+/// The leg that an event is about.
+fn leg_of(event: &Event) -> Option<&LegView> {
+    match event {
+        Event::Leg(leg)
+        | Event::LegChanged(leg)
+        | Event::Digit(leg, _)
+        | Event::OpenChannel { leg, .. }
+        | Event::MediaStarted(leg, _)
+        | Event::MediaStopped(leg, _) => Some(leg),
+        Event::DeviceInService(_)
+        | Event::DeviceOutOfService(..)
+        | Event::DeviceClosed(..)
+        | Event::ForwardChanged(..)
+        | Event::AutoAcceptChanged(..) => None,
+    }
+}
+
+impl CtiManager {
+    /// CallManager tells these sessions an event.
+    pub(in crate::node) fn heard(&mut self, step: &mut Step<'_>, sessions: &[SessionId], event: &Event) {
+        self.applications.owners.heard(event);
+        let closed = if let Event::DeviceClosed(device, _) = event { Some(&device.name) } else { None };
+        if let Some(device) = closed {
+            let unheard = self.mirror.leaves(device);
+            self.tell_difference(step, unheard);
+        }
+        match self.mirror.event(event) {
+            Heard::AsItIs => self.tell_opened(step, sessions, event),
+            Heard::Instead(events) => {
+                events.iter().for_each(|event| self.tell_opened(step, sessions, event));
+            }
+        }
+        if let Some(device) = closed {
+            sessions.iter().for_each(|session| self.mirror.closed(*session, device));
+        }
+    }
+
+    /// Tells those who have a device open how it is now.
+    pub(in crate::node) fn tell_difference(&mut self, step: &Step<'_>, difference: Option<Difference>) {
+        let Some(Difference { sessions, events }) = difference else { return };
+        events.iter().for_each(|event| self.tell_opened(step, &sessions, event));
+    }
+
+    fn tell_opened(&mut self, step: &Step<'_>, sessions: &[SessionId], event: &Event) {
+        self.keeping.event(sessions, event);
+        self.tell_event(step, sessions, event.into());
+    }
+}
+
+#[cfg(test)]
+mod tests;
