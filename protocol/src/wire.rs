@@ -6,7 +6,10 @@
 use device_model::media::{Codec, Direction, MediaTermination, Stream, StreamDirection};
 use device_model::plan::DeviceKind;
 use device_model::port::OutOfServiceReason;
-use device_model::view::{self, DeviceView, LegView, LineView};
+use device_model::view::{
+    self, DeviceView, LegState as LegStateView, LegView, LineView, Reason as ReasonView,
+    Security as SecurityView,
+};
 use device_model::{CallId, DeviceName, Dn, LegId, NodeName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -421,6 +424,14 @@ same_variants!(view::Reason => Reason {
     ForwardUnregistered, ForwardOnFailure, Park, Unpark, ParkReversion, Pickup, Barge, SilentMonitoring,
 });
 same_variants!(view::Security => Security { None, Authenticated, Encrypted });
+same_variants!(LegState => LegStateView {
+    Dialtone, Dialing, Proceeding, Ringback, Offering, Ringing, Connected, Held, Failed, Disconnected,
+});
+same_variants!(Reason => ReasonView {
+    Normal, Redirect, Transfer, BlindTransfer, Conference, ForwardAll, ForwardBusy, ForwardNoAnswer,
+    ForwardUnregistered, ForwardOnFailure, Park, Unpark, ParkReversion, Pickup, Barge, SilentMonitoring,
+});
+same_variants!(Security => SecurityView { None, Authenticated, Encrypted });
 same_variants!(DeviceKind => DeviceType { Phone, CtiPort, RoutePoint });
 same_variants!(DeviceType => DeviceKind { Phone, CtiPort, RoutePoint });
 same_variants!(StreamDirection => MediaDirection { Input, Output });
@@ -475,6 +486,39 @@ impl From<&LegView> for Leg {
             remote_in_use: view.remote_in_use,
             security: view.security.into(),
             user_data: view.user_data.clone(),
+        }
+    }
+}
+
+impl From<&Party> for view::Party {
+    fn from(party: &Party) -> Self {
+        let restricted = party.presentation == Presentation::Restricted;
+        Self { number: party.number.clone(), name: party.name.clone(), restricted }
+    }
+}
+
+/// As it was when it was written down.
+impl From<&Leg> for LegView {
+    fn from(leg: &Leg) -> Self {
+        let party = |p: &Option<Party>| p.as_ref().map(view::Party::from);
+        Self {
+            leg: leg.leg,
+            call: leg.call,
+            device: leg.device.clone(),
+            dn: leg.dn.clone(),
+            state: leg.state.into(),
+            cause: leg.cause.as_ref().and_then(|cause| device_model::Cause::from_code(cause.code)),
+            reason: leg.reason.into(),
+            calling: (&leg.calling).into(),
+            called: (&leg.called).into(),
+            original_called: party(&leg.original_called),
+            last_redirecting: party(&leg.last_redirecting),
+            connected: party(&leg.connected),
+            consult_of: leg.consult_of,
+            conference: leg.conference,
+            remote_in_use: leg.remote_in_use,
+            security: leg.security.into(),
+            user_data: leg.user_data.clone(),
         }
     }
 }

@@ -12,7 +12,9 @@ use super::CtiManager;
 use crate::node::Step;
 use device_model::media::{Stream, StreamDirection};
 use device_model::port::Event;
-use device_model::{CallControl, DeviceName, DeviceView, Dn, LegId, LegState, LegView, SessionId, WholeLeg};
+use device_model::{
+    CallControl, Cause, DeviceName, DeviceView, Dn, LegId, LegState, LegView, SessionId, WholeLeg,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -70,7 +72,9 @@ enum Told {
 
 #[derive(Debug)]
 struct Unheard {
-    told: Seen,
+    told: LegView,
+    /// The streams that were told: input, output.
+    streams: [bool; 2],
     end: LegView,
 }
 
@@ -113,15 +117,24 @@ impl Seen {
         *(if direction == StreamDirection::Input { input } else { output }) = stream;
     }
 
-    /// The end of its streams, where the leg is described so.
-    fn stops<'a>(&'a self, leg: &'a LegView) -> impl Iterator<Item = Event> + 'a {
-        let running = self.streams.iter().zip(DIRECTIONS).filter(|(stream, _)| stream.is_some());
-        running.map(|(_, direction)| Event::MediaStopped(leg.clone(), direction))
+    fn runs(&self) -> [bool; 2] {
+        self.streams.each_ref().map(Option::is_some)
     }
 
     fn known(&self) -> (&LegView, [bool; 2]) {
-        (&self.view, self.streams.each_ref().map(Option::is_some))
+        (&self.view, self.runs())
     }
+
+    /// It has ended, and nobody was told.
+    fn ended(self, end: &LegView) -> Unheard {
+        Unheard { streams: self.runs(), told: self.view, end: end.clone() }
+    }
+}
+
+/// The end of these streams of a leg.
+fn stops(leg: &LegView, streams: [bool; 2]) -> impl Iterator<Item = Event> + '_ {
+    let running = streams.into_iter().zip(DIRECTIONS).filter(|(runs, _)| *runs);
+    running.map(|(_, direction)| Event::MediaStopped(leg.clone(), direction))
 }
 
 impl Leg {
@@ -162,7 +175,7 @@ impl Leg {
 
 impl Unheard {
     fn tell(self, events: &mut Vec<Event>) {
-        events.extend(self.told.stops(&self.told.view));
+        events.extend(stops(&self.told, self.streams));
         events.push(Event::Leg(self.end));
     }
 }
@@ -196,11 +209,11 @@ impl Mirrored {
             (Told::AsItIs, Shown) => return Heard::AsItIs,
             (Told::Nothing, _) => {}
             (Told::Before(told), Shown) => {
-                events.extend(told.stops(&now.view));
+                events.extend(stops(&now.view, told.runs()));
                 events.push(Event::Leg(end.clone()));
             }
-            (Told::Before(told), Hidden) => self.unheard.push(Unheard { told: *told, end: end.clone() }),
-            (Told::AsItIs, Hidden) => self.unheard.push(Unheard { told: now, end: end.clone() }),
+            (Told::Before(told), Hidden) => self.unheard.push(told.ended(end)),
+            (Told::AsItIs, Hidden) => self.unheard.push(now.ended(end)),
         }
         Heard::Instead(events)
     }
@@ -218,6 +231,24 @@ impl Mirror {
             let begin = || Leg::begin(Seen { view, streams }, Visibility::when(hidden));
             mirrored.legs.entry(id).or_insert_with(begin);
         }
+    }
+
+    /// A leg of an earlier life of the node, as these sessions know it: it ended with the process. What they are told now.
+    pub(in crate::node) fn ended_before(
+        &mut self,
+        sessions: Arc<[SessionId]>,
+        told: LegView,
+        streams: [bool; 2],
+    ) -> Option<Difference> {
+        let device = told.device.clone();
+        let (state, cause) = (LegState::Disconnected, Some(Cause::TEMPORARY_FAILURE));
+        let end = LegView { state, cause, ..told.clone() };
+        let mirrored = self.devices.entry(device.clone()).or_default();
+        mirrored.openers = sessions;
+        mirrored.unheard.push(Unheard { told, streams, end });
+        let difference = self.leaves(&device);
+        self.devices.remove(&device);
+        difference
     }
 
     /// A session has it open no more.
@@ -307,6 +338,17 @@ impl Mirror {
         self.devices.get(device).map_or(&[], |mirrored| &mirrored.openers)
     }
 
+    /// The legs at a device, as they are now.
+    pub(in crate::node) fn legs(&self, device: &DeviceName) -> impl Iterator<Item = &LegView> {
+        let legs = self.devices.get(device).map(|mirrored| &mirrored.legs);
+        legs.into_iter().flatten().map(|(_, leg)| &leg.now.view)
+    }
+
+    /// How many there are.
+    pub(in crate::node) fn leg_count(&self, device: &DeviceName) -> usize {
+        self.devices.get(device).map_or(0, |mirrored| mirrored.legs.len())
+    }
+
     /// The legs at a device that were told, those that have ended and of which that was not told last.
     pub(in crate::node) fn told_legs(&self, device: &DeviceName) -> impl Iterator<Item = LegId> {
         let mirrored = self.devices.get(device).into_iter();
@@ -324,7 +366,8 @@ impl Mirror {
             Some((Told::Nothing, _)) => None,
             Some((Told::Before(told), _)) => Some(told.known()),
             None => {
-                mirrored.unheard.iter().find(|ended| ended.end.leg == leg).map(|ended| ended.told.known())
+                let ended = mirrored.unheard.iter().find(|ended| ended.end.leg == leg);
+                ended.map(|ended| (&ended.told, ended.streams))
             }
         }
     }

@@ -302,13 +302,8 @@ impl CtiManager {
 
     /// Whether a snapshot of what the session has open is taken in one step: few devices, with few calls.
     fn is_small(&self, step: &Step<'_>, id: SessionId) -> bool {
-        let legs = || {
-            step.calls
-                .devices()
-                .open_devices(id)
-                .map(|name| step.calls.devices().leg_count(name))
-                .sum::<usize>()
-        };
+        let legs =
+            || step.calls.devices().open_devices(id).map(|name| self.mirror.leg_count(name)).sum::<usize>();
         step.calls.devices().open_count(id) <= SMALL && legs() <= 4 * SMALL as usize
     }
 
@@ -342,9 +337,7 @@ impl CtiManager {
             };
             match next {
                 Some(name) => {
-                    portion.work(
-                        WORK_OF_CAPTURED + WORK_OF_LEG_CAPTURED * step.calls.devices().leg_count(&name),
-                    );
+                    portion.work(WORK_OF_CAPTURED + WORK_OF_LEG_CAPTURED * self.mirror.leg_count(&name));
                     if !capture.whole {
                         capture.last = Some(name.clone());
                     }
@@ -370,8 +363,8 @@ impl CtiManager {
             .device(&name)
             .filter(|_| step.calls.devices().is_open(capture.session, &name));
         let Some(view) = view else { return drop(capture.entries.remove(&name)) };
-        let mut legs = step.calls.devices().legs_of_device(&name);
-        legs.retain(|leg| self.may_hear(capture.session, Topic::Line(&name, &leg.dn)));
+        let may_hear = |leg: &&LegView| self.may_hear(capture.session, Topic::Line(&name, &leg.dn));
+        let legs = self.mirror.legs(&name).filter(may_hear).cloned().collect();
         capture.entries.insert(name, Entry { device: rpc::raw(&Device::from(&view)), legs });
     }
 

@@ -15,11 +15,11 @@ use crate::node::{Step, alarms};
 use device_model::media::MediaTermination;
 use device_model::port::OutOfServiceReason;
 use device_model::transitions::{SessionChange, Trigger};
-use device_model::{CallControl, Cause, DeviceName, SessionId};
+use device_model::{CallControl, DeviceName, LegView, SessionId};
 use protocol::event::{DeviceChange, EventType};
 use protocol::methods::Glob;
 use protocol::session::{Memory, REMEMBER_ENDED, Session, SessionConfig, heartbeat_interval};
-use protocol::wire::{Device, DeviceState, LegState, MediaDirection};
+use protocol::wire::{Device, DeviceState};
 use protocol::{Event, Subscription};
 use security::{Action, Actor, Topic, Transport};
 use std::collections::BTreeMap;
@@ -185,19 +185,13 @@ impl CtiManager {
         for hold in holds.iter().filter(|hold| !matches!(hold.now, Now::Lost)) {
             watchers.entry(&hold.name).or_default().push(hold);
         }
-        for KeptLeg { mut leg, input, output } in legs {
+        for KeptLeg { leg, input, output } in legs {
             let watchers = watchers.get(&leg.device).into_iter().flatten();
-            let sessions: Vec<SessionId> = watchers.map(|hold| hold.session).collect();
-            if sessions.is_empty() {
-                continue;
+            let sessions: Arc<[SessionId]> = watchers.map(|hold| hold.session).collect();
+            if !sessions.is_empty() {
+                let ended = self.mirror.ended_before(sessions, LegView::from(&leg), [input, output]);
+                self.tell_difference(step, ended);
             }
-            let streams = [(input, MediaDirection::Input), (output, MediaDirection::Output)];
-            for (_, direction) in streams.into_iter().filter(|(runs, _)| *runs) {
-                self.tell_event(step, &sessions, Event::MediaStopped { leg: leg.clone(), direction });
-            }
-            leg.state = LegState::Disconnected;
-            leg.cause = Some(Cause::TEMPORARY_FAILURE.into());
-            self.tell_event(step, &sessions, Event::Call { leg });
         }
     }
 
