@@ -52,8 +52,9 @@ impl CallControl {
         self.out.extend(device.map(|device| Output::News(News::Reached { device })));
     }
 
-    /// The legs at a device with their streams.
-    pub(crate) fn whole_legs(&self, name: &DeviceName) -> Vec<WholeLeg> {
+    /// The legs at a device with their streams, for whoever keeps a mirror of it.
+    #[must_use]
+    pub fn whole_legs(&self, name: &DeviceName) -> Vec<WholeLeg> {
         let whole = |leg| {
             let found = self.calls.find_leg(leg)?;
             let (streams, hidden) = (found.running.clone(), self.is_hidden(found));

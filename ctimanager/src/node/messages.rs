@@ -3,7 +3,10 @@
 
 use super::port::{Report, Severity};
 use device_model::port::{Event, Limit};
-use device_model::{Identity, News, NodeName, OwnerEpoch, Refusal, Reply, Request, RequestToken, SessionId};
+use device_model::{
+    DeviceView, Identity, News, NodeName, OwnerEpoch, Refusal, Reply, Request, RequestToken, SessionId,
+    WholeLeg,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -25,16 +28,39 @@ pub(super) struct Envelope<T> {
     pub(super) what: T,
 }
 
-/// A request at a device, or at a leg of one.
+/// What CallManager is asked.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Ask {
-    /// Who asks.
-    pub(super) session: SessionId,
-    /// Comes back with the answer.
-    pub(super) token: RequestToken,
-    /// Who owned the device by what was told of it last.
-    pub(super) owner: OwnerEpoch,
-    pub(super) request: Request,
+#[serde(rename_all = "snake_case")]
+pub(super) enum Ask {
+    /// A request at a device, or at a leg of one.
+    Request {
+        /// Who asks.
+        session: SessionId,
+        /// Comes back with the answer.
+        token: RequestToken,
+        /// Who owned the device by what was told of it last.
+        owner: OwnerEpoch,
+        request: Request,
+    },
+    /// All devices that are open with all that is there: something that was told is missing. Comes back with it.
+    Whole { round: u64 },
+}
+
+/// Whether more messages of the same whole follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Place {
+    More,
+    Last,
+}
+
+/// An open device with all that is there.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct WholeDevice {
+    pub(super) device: DeviceView,
+    /// Who has it open.
+    pub(super) openers: Arc<[SessionId]>,
+    pub(super) legs: Vec<WholeLeg>,
 }
 
 /// What CallManager tells.
@@ -52,6 +78,8 @@ pub(super) enum Told {
     Limit(Limit),
     /// What became of a device, or of a session's hold on some.
     Directory(News),
+    /// Some of the devices that are open, by [`Ask::Whole`].
+    Whole { round: u64, devices: Vec<WholeDevice>, place: Place },
 }
 
 /// How messages pass.
@@ -144,9 +172,7 @@ impl Receiver {
 }
 
 impl Gap {
-    /// Within one process nothing is lost: a gap is a mistake of the program.
     pub(super) fn report(&self) -> Report {
-        debug_assert!(false, "messages are lost: {self:?}");
         let parameters = vec![
             ("from", self.node.to_string()),
             ("after", self.after.to_string()),

@@ -201,6 +201,13 @@ impl Node {
         self.cti_manager.delay_told(seed);
     }
 
+    /// From now on some of what CallManager tells of devices and legs is lost, as it may be between nodes; `None`: nothing is.
+    /// For tests.
+    #[cfg(test)]
+    pub(crate) fn lose_told(&mut self, seed: Option<u64>) {
+        self.cti_manager.lose_told(seed);
+    }
+
     /// From now on each message between CallManager and those who ask it is written and read again, as between nodes: for
     /// tests and simulations.
     ///

@@ -105,6 +105,7 @@ impl CtiManager {
             }
         }
         *step.said = said;
+        self.ask_for_what_is_missing(step);
     }
 
     /// Has the model do in this step what is no request, and hears all that it says and has said: who does that goes on with

@@ -14,10 +14,10 @@ pub mod sip_legs;
 mod status;
 
 use crate::node::alarms::{AlarmState, Definition};
-use crate::node::messages::{Ask, Envelope, Receiver, Sender, Told};
+use crate::node::messages::{Ask, Envelope, Place, Receiver, Sender, Told, WholeDevice};
 use crate::node::port::{Report, Severity};
 use crate::node::settings::Settings;
-use device_model::{CallControl, EndCommand, EndId, Identity, Transition};
+use device_model::{CallControl, DeviceName, EndCommand, EndId, Identity, SessionId, Transition};
 use directory::{Directory, Gate};
 use registrations::Registrations;
 use screening::Screening;
@@ -26,9 +26,12 @@ use sip::port::ConnectionId;
 use sip::{Event as SipEvent, Hop, Stack};
 use sip_legs::{Certified, SipLegs};
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+/// Devices in one message of those that say all that is open.
+const WHOLE_AT_ONCE: usize = 64;
 
 /// The machine of a node's devices and calls, with the SIP below them.
 pub(in crate::node) struct CallManager {
@@ -234,11 +237,43 @@ impl CallManager {
     pub(in crate::node) fn asked(&mut self, turn: &mut Turn<'_>, envelope: Envelope<Ask>) {
         let (ask, gap) = self.asked.take(envelope);
         if let Some(gap) = gap {
+            debug_assert!(false, "within one process no request is lost: {gap:?}");
             turn.out.push(Said::Report(gap.report()));
         }
-        let Ask { session, token, owner, request } = ask;
-        self.update_phones_of(turn, &request);
-        self.model(turn, device_model::Input::Request { session, token, owner, request });
+        match ask {
+            Ask::Request { session, token, owner, request } => {
+                self.update_phones_of(turn, &request);
+                self.model(turn, device_model::Input::Request { session, token, owner, request });
+            }
+            Ask::Whole { round } => self.say_whole(turn, round),
+        }
+    }
+
+    /// All that is open, as it is once what is new by the plan in force is told of it.
+    fn say_whole(&mut self, turn: &mut Turn<'_>, round: u64) {
+        let mut names = BTreeSet::new();
+        for session in self.model.opening_sessions() {
+            let mut last = None;
+            while let Some(name) = self.model.next_opened(session, last) {
+                names.insert(name.clone());
+                last = Some(name);
+            }
+        }
+        for name in names.iter().filter(|_| self.model.unsettled().is_some()).cloned().collect::<Vec<_>>() {
+            self.model(turn, device_model::Input::SettleDevice(name));
+        }
+        let whole = |name: &DeviceName| {
+            let openers: Arc<[SessionId]> = self.model.openers(name).into();
+            let device = self.model.device(name).filter(|_| !openers.is_empty())?;
+            Some(WholeDevice { device, openers, legs: self.model.whole_legs(name) })
+        };
+        let mut whole: Vec<WholeDevice> = names.iter().filter_map(whole).collect();
+        while whole.len() > WHOLE_AT_ONCE {
+            let rest = whole.split_off(WHOLE_AT_ONCE);
+            let devices = std::mem::replace(&mut whole, rest);
+            self.tell(turn, Told::Whole { round, devices, place: Place::More });
+        }
+        self.tell(turn, Told::Whole { round, devices: whole, place: Place::Last });
     }
 
     /// Hands an input to the SIP stack; its events wait for [`CallManager::settle_one`].

@@ -55,7 +55,7 @@ impl Asking {
 
     /// The session has ended: nobody wants an answer.
     pub(in crate::node) fn forget(&mut self, id: SessionId) {
-        self.queue.retain(|ask| ask.session != id);
+        self.queue.retain(|ask| !matches!(ask, Ask::Request { session, .. } if *session == id));
         let all = (id, RequestToken(0))..=(id, RequestToken(u64::MAX));
         let tokens: Vec<_> = self.asked.range(all).map(|(asked, _)| *asked).collect();
         tokens.iter().for_each(|asked| drop(self.asked.remove(asked)));
@@ -138,10 +138,14 @@ impl CtiManager {
         if let Ok(reply) = &result {
             self.keeping.opened(id, reply);
         }
-        if let Ok(Reply::Opened { device, .. }) = &result {
+        if let Ok(Reply::Opened { device, legs }) = &result {
             self.applications.owners.told(device);
+            self.mirror.opened_by_answer(id, device, legs);
         }
         let asked = self.applications.asking.take(id, token);
+        if let (Some(Asked::Close(device)), Ok(_)) = (&asked, &result) {
+            self.mirror.closed(id, device);
+        }
         if let Some(Asked::Close(device)) = &asked {
             self.note_opened(id, device);
             self.keeping.device(id, device);

@@ -24,7 +24,10 @@ impl CtiManager {
 
     /// What the mirror shows is what is.
     pub(in crate::node) fn check_mirror(&self, devices: &CallControl) -> Result<(), String> {
-        let under_way = !self.hearing.is_empty() || devices.is_departing() || devices.unsettled().is_some();
+        let under_way = !self.hearing.is_empty()
+            || self.hearing.missing.may_be()
+            || devices.is_departing()
+            || devices.unsettled().is_some();
         if under_way { Ok(()) } else { self.mirror.check(devices) }
     }
 

@@ -4,6 +4,7 @@
 //! (a list, a snapshot, the consequences of a reload, what is kept) hears first all that was told before.
 
 use super::CtiManager;
+use super::missing::Missing;
 use crate::node::delay::Delay;
 use crate::node::messages::{Envelope, Receiver, Told};
 use crate::node::port::Output;
@@ -19,6 +20,7 @@ pub(in crate::node) struct Hearing {
     queue: VecDeque<Envelope<Told>>,
     receiver: Receiver,
     delay: Option<Delay>,
+    pub(in crate::node) missing: Missing,
 }
 
 impl Hearing {
@@ -45,6 +47,9 @@ impl CtiManager {
     /// CallManager tells something.
     pub(in crate::node) fn told(&mut self, step: &mut Step<'_>, told: Envelope<Told>) {
         let told = self.passage.pass(told);
+        if self.hearing.missing.loses(&told.what) {
+            return;
+        }
         // A node that stops has no later step to count on.
         match self.hearing.delay.as_mut().filter(|_| !step.stops) {
             None => self.hear(step, told),
@@ -65,11 +70,13 @@ impl CtiManager {
         for _ in 0..most {
             self.hear_next(step);
         }
+        self.ask_for_what_is_missing(step);
     }
 
     /// Hears all that was told until now.
     pub(in crate::node) fn hear_all(&mut self, step: &mut Step<'_>) {
         while self.hear_next(step) {}
+        self.ask_for_what_is_missing(step);
     }
 
     fn hear_next(&mut self, step: &mut Step<'_>) -> bool {
@@ -89,6 +96,7 @@ impl CtiManager {
         let at = told.at;
         let (told, gap) = self.hearing.receiver.take(told);
         if let Some(gap) = gap {
+            self.hearing.missing.found(&gap);
             step.out.push(Output::Report(gap.report()));
         }
         // An event is of the time when it happened, whenever it is heard.
@@ -99,6 +107,7 @@ impl CtiManager {
             Told::Hidden(event) => self.mirror.hidden(&event),
             Told::Limit(limit) => self.limit(step, &limit),
             Told::Directory(news) => self.tell_news(step, news),
+            Told::Whole { round, devices, place } => self.hear_whole(step, round, devices, place),
         }
         step.wall = now;
     }

@@ -11,11 +11,12 @@
 use super::CtiManager;
 use crate::node::Step;
 use device_model::media::{Stream, StreamDirection};
-use device_model::port::Event;
+use device_model::plan::DeviceKind;
+use device_model::port::{Event, OutOfServiceReason};
 use device_model::{
-    CallControl, Cause, DeviceName, DeviceView, Dn, LegId, LegState, LegView, SessionId, WholeLeg,
+    CallControl, Cause, DeviceName, DeviceView, Dn, LegId, LegState, LegView, LineView, SessionId, WholeLeg,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// All devices that are open here.
@@ -28,13 +29,15 @@ pub(in crate::node) struct Mirror {
 #[derive(Debug, Default)]
 struct Mirrored {
     openers: Arc<[SessionId]>,
+    /// The device as it was told last: its service, its restrictions, the settings of its lines.
+    device: Option<Box<DeviceView>>,
     legs: BTreeMap<LegId, Box<Leg>>,
     /// Legs that were known and have ended, in the order of their ends. Nobody was told.
     unheard: Vec<Unheard>,
 }
 
 /// A leg with its streams: input, output.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Seen {
     view: LegView,
     streams: [Option<Stream>; 2],
@@ -44,6 +47,8 @@ struct Seen {
 struct Leg {
     now: Seen,
     told: Told,
+    /// Whether its state was ever told: the first that was heard of it may be something else, where something was missed.
+    begun: bool,
 }
 
 /// Whether applications may hear of a leg.
@@ -99,7 +104,12 @@ const DIRECTIONS: [StreamDirection; 2] = [StreamDirection::Input, StreamDirectio
 impl Seen {
     /// It is so by an event.
     fn change(&mut self, event: &Event, view: &LegView) {
+        let state = self.view.state;
         self.view.clone_from(view);
+        if !matches!(event, Event::Leg(_)) {
+            // That is told by its own event, and may have been missed.
+            self.view.state = state;
+        }
         let (direction, stream) = match event {
             Event::MediaStarted(_, stream) => (stream.direction, Some(stream.clone())),
             Event::MediaStopped(_, direction) => (*direction, None),
@@ -143,7 +153,7 @@ impl Leg {
             Visibility::Shown => Told::AsItIs,
             Visibility::Hidden => Told::Nothing,
         };
-        Box::new(Self { now, told })
+        Box::new(Self { now, told, begun: true })
     }
 
     /// Nothing more is told of it until it is told again as it is then.
@@ -183,7 +193,13 @@ impl Unheard {
 impl Mirrored {
     fn change(&mut self, event: &Event, view: &LegView, visibility: Visibility) -> Heard {
         let begin = || Leg::begin(Seen { view: view.clone(), streams: [None, None] }, visibility);
-        let leg = self.legs.entry(view.leg).or_insert_with(begin);
+        let mut first = false;
+        let leg = self.legs.entry(view.leg).or_insert_with(|| {
+            first = true;
+            begin()
+        });
+        let tells_state = matches!(event, Event::Leg(_));
+        leg.begun = tells_state || leg.begun && !first;
         if visibility == Visibility::Hidden {
             leg.hide();
         }
@@ -204,9 +220,14 @@ impl Mirrored {
             (None, Hidden) => return Heard::Instead(Vec::new()),
         };
         let mut events = Vec::new();
-        let Leg { now, told } = *leg;
+        let Leg { now, told, begun: _ } = *leg;
         match (told, visibility) {
-            (Told::AsItIs, Shown) => return Heard::AsItIs,
+            (Told::AsItIs, Shown) if now.runs() == [false; 2] => return Heard::AsItIs,
+            // That they stopped was missed.
+            (Told::AsItIs, Shown) => {
+                events.extend(stops(&now.view, now.runs()));
+                events.push(Event::Leg(end.clone()));
+            }
             (Told::Nothing, _) => {}
             (Told::Before(told), Shown) => {
                 events.extend(stops(&now.view, told.runs()));
@@ -219,10 +240,129 @@ impl Mirrored {
     }
 }
 
+/// The device itself is told of.
+impl Mirrored {
+    fn describe(&mut self, view: &DeviceView) {
+        match &mut self.device {
+            Some(told) => told.as_mut().clone_from(view),
+            None => self.device = Some(Box::new(view.clone())),
+        }
+    }
+
+    fn describe_line(&mut self, line: &LineView) {
+        let lines = self.device.iter_mut().flat_map(|told| &mut told.lines);
+        lines.filter(|told| told.dn == line.dn).for_each(|told| told.clone_from(line));
+    }
+
+    /// What is other of it than was told: that it is in service again; settings of lines, and that it is no longer.
+    fn device_difference(&self, is: &DeviceView) -> (Option<Event>, Vec<Event>) {
+        let Some(told) = &self.device else { return (None, Vec::new()) };
+        let mut rest = Vec::new();
+        for line in is.lines.iter().filter(|line| !is.restricted && !line.restricted) {
+            let Some(told) = told.lines.iter().find(|told| told.dn == line.dn) else { continue };
+            if told.forward_all != line.forward_all {
+                rest.push(Event::ForwardChanged(is.name.clone(), line.clone()));
+            }
+            if told.auto_accept != line.auto_accept {
+                rest.push(Event::AutoAcceptChanged(is.name.clone(), line.clone()));
+            }
+        }
+        if told.in_service && !is.in_service {
+            rest.push(Event::DeviceOutOfService(is.clone(), out_of_service(is)));
+        }
+        let back = (!told.in_service && is.in_service).then(|| Event::DeviceInService(is.clone()));
+        (back, rest)
+    }
+}
+
+/// All that is there, after something was missed.
+impl Mirrored {
+    /// The ends of what was known and is not there any more, then how each leg is now where that is not what was told.
+    fn legs_difference(&mut self, is: &DeviceView, legs: Vec<WholeLeg>, events: &mut Vec<Event>) {
+        let there: BTreeSet<LegId> = legs.iter().map(|whole| whole.leg.leg).collect();
+        let gone: Vec<LegId> = self.legs.keys().copied().filter(|id| !there.contains(id)).collect();
+        for id in gone {
+            let Some(leg) = self.legs.get(&id) else { continue };
+            let end = ended(&leg.now.view);
+            let line = is.lines.iter().find(|line| line.dn == end.dn);
+            let shut = is.restricted || line.is_some_and(|line| line.restricted);
+            let hidden = is.kind == DeviceKind::Phone && shut && !matches!(leg.told, Told::AsItIs);
+            match self.end(&end, Visibility::when(hidden)) {
+                Heard::AsItIs => events.push(Event::Leg(end)),
+                Heard::Instead(instead) => events.extend(instead),
+            }
+        }
+        for WholeLeg { leg: view, streams, hidden } in legs {
+            let (id, is, visibility) = (view.leg, Seen { view, streams }, Visibility::when(hidden));
+            match self.legs.get_mut(&id) {
+                None => {
+                    let mut leg = Leg { now: is, told: Told::Nothing, begun: true };
+                    if visibility == Visibility::Shown {
+                        leg.tell(events);
+                    }
+                    self.legs.insert(id, Box::new(leg));
+                }
+                Some(leg) => leg.missed(is, visibility, events),
+            }
+        }
+    }
+}
+
+impl Leg {
+    /// It is so now, and some of what happened was not heard.
+    fn missed(&mut self, is: Seen, visibility: Visibility, events: &mut Vec<Event>) {
+        let hidden = visibility == Visibility::Hidden;
+        let as_told = matches!(self.told, Told::AsItIs) && std::mem::replace(&mut self.begun, true);
+        if as_told && !hidden && self.now == is {
+            return;
+        }
+        let same_state = self.now.view.state == is.view.state;
+        let same = self.now.view == is.view;
+        self.hide();
+        self.now = is;
+        if hidden {
+            return;
+        }
+        let from = events.len();
+        self.tell(events);
+        // Of one that was told all along the state is news only where it is another.
+        if as_told && same {
+            events.remove(from);
+        } else if as_told && same_state {
+            events.splice(from..=from, [Event::LegChanged(self.now.view.clone())]);
+        }
+    }
+}
+
+/// A leg that has ended, and nobody heard why.
+fn ended(leg: &LegView) -> LegView {
+    LegView { state: LegState::Disconnected, cause: Some(Cause::TEMPORARY_FAILURE), ..leg.clone() }
+}
+
+/// Why a device is out of service, where that was not heard.
+fn out_of_service(device: &DeviceView) -> OutOfServiceReason {
+    let shut = !device.lines.is_empty() && device.lines.iter().all(|line| line.restricted);
+    match (device.restricted, shut) {
+        (true, _) => OutOfServiceReason::DeviceRestricted,
+        (false, true) => OutOfServiceReason::LineRestricted,
+        (false, false) => OutOfServiceReason::DeviceUnregistered,
+    }
+}
+
+/// A device that nobody has open any more, where why was not heard.
+fn closed(device: &DeviceView) -> Event {
+    let mut gone = device.clone();
+    (gone.in_service, gone.node, gone.registered, gone.opened) = (false, None, false, false);
+    Event::DeviceClosed(gone, OutOfServiceReason::DeviceUnregistered)
+}
+
 impl Mirror {
     /// A session has this device open from here on.
     pub(in crate::node) fn opened(&mut self, session: SessionId, device: &DeviceView, legs: Vec<WholeLeg>) {
         let mirrored = self.devices.entry(device.name.clone()).or_default();
+        if mirrored.device.is_none() {
+            mirrored.describe(device);
+        }
         if !mirrored.openers.contains(&session) {
             mirrored.openers = mirrored.openers.iter().copied().chain([session]).collect();
         }
@@ -233,6 +373,80 @@ impl Mirror {
         }
     }
 
+    /// The same by the answer to who opened it, where it was not heard before.
+    pub(in crate::node) fn opened_by_answer(
+        &mut self,
+        session: SessionId,
+        device: &DeviceView,
+        legs: &[LegView],
+    ) {
+        if !self.openers(&device.name).contains(&session) {
+            let whole = |leg: &LegView| WholeLeg { leg: leg.clone(), streams: [None, None], hidden: false };
+            self.opened(session, device, legs.iter().map(whole).collect());
+        }
+    }
+
+    /// It is told that a device or lines of it are restricted, or are so no longer.
+    pub(in crate::node) fn restricted(&mut self, device: &DeviceView) {
+        let mirrored = self.devices.get_mut(&device.name);
+        let Some(told) = mirrored.and_then(|mirrored| mirrored.device.as_mut()) else { return };
+        told.restricted = device.restricted;
+        for told in &mut told.lines {
+            let line = device.lines.iter().find(|line| line.dn == told.dn);
+            told.restricted = line.map_or(told.restricted, |line| line.restricted);
+        }
+    }
+
+    /// The device as it was told last.
+    pub(in crate::node) fn told_device(&self, device: &DeviceName) -> Option<&DeviceView> {
+        self.devices.get(device)?.device.as_deref()
+    }
+
+    /// These have the device open, as was missed; what those are told who have not.
+    pub(in crate::node) fn has_now(
+        &mut self,
+        device: &DeviceView,
+        openers: Arc<[SessionId]>,
+    ) -> Option<Difference> {
+        let mirrored = self.devices.entry(device.name.clone()).or_default();
+        let lost = mirrored.openers.iter().copied().filter(|session| !openers.contains(session));
+        let sessions: Arc<[SessionId]> = lost.collect();
+        mirrored.openers = openers;
+        (!sessions.is_empty()).then(|| Difference { sessions, events: vec![closed(device)] })
+    }
+
+    /// A device with all that is there, after something was missed.
+    pub(in crate::node) fn whole(&mut self, device: DeviceView, legs: Vec<WholeLeg>) -> Option<Difference> {
+        let mirrored = self.devices.get_mut(&device.name)?;
+        let (back, rest) = mirrored.device_difference(&device);
+        let mut events: Vec<Event> = back.into_iter().collect();
+        mirrored.legs_difference(&device, legs, &mut events);
+        let sessions = Arc::clone(&mirrored.openers);
+        mirrored.describe(&device);
+        let unheard = self.reached(&device).map(|difference| difference.events);
+        let unheard = unheard.unwrap_or_default();
+        let events = unheard.into_iter().chain(events).chain(rest).collect();
+        Some(Difference { sessions, events })
+    }
+
+    /// The devices that are not among these, in order.
+    pub(in crate::node) fn others(&self, named: &BTreeSet<DeviceName>) -> BTreeSet<DeviceName> {
+        self.devices.keys().filter(|name| !named.contains(*name)).cloned().collect()
+    }
+
+    /// A device is open to nobody any more, as was missed.
+    pub(in crate::node) fn gone(&mut self, device: &DeviceName) -> Option<Difference> {
+        let mut mirrored = self.devices.remove(device)?;
+        let mut events = Vec::new();
+        std::mem::take(&mut mirrored.unheard).into_iter().for_each(|ended| ended.tell(&mut events));
+        if let Some(device) = mirrored.device.take() {
+            mirrored.legs_difference(&device, Vec::new(), &mut events);
+            std::mem::take(&mut mirrored.unheard).into_iter().for_each(|ended| ended.tell(&mut events));
+            events.push(closed(&device));
+        }
+        Some(Difference { sessions: mirrored.openers, events })
+    }
+
     /// A leg of an earlier life of the node, as these sessions know it: it ended with the process. What they are told now.
     pub(in crate::node) fn ended_before(
         &mut self,
@@ -241,8 +455,7 @@ impl Mirror {
         streams: [bool; 2],
     ) -> Option<Difference> {
         let device = told.device.clone();
-        let (state, cause) = (LegState::Disconnected, Some(Cause::TEMPORARY_FAILURE));
-        let end = LegView { state, cause, ..told.clone() };
+        let end = ended(&told);
         let mirrored = self.devices.entry(device.clone()).or_default();
         mirrored.openers = sessions;
         mirrored.unheard.push(Unheard { told, streams, end });
@@ -283,11 +496,31 @@ impl Mirror {
     }
 
     fn change(&mut self, event: &Event, visibility: Visibility) -> Heard {
+        self.describe(event);
         let found = leg_of(event).and_then(|leg| Some((leg, self.devices.get_mut(&leg.device)?)));
         match found {
             None => Heard::AsItIs,
             Some((leg, device)) if leg.state == LegState::Disconnected => device.end(leg, visibility),
             Some((leg, device)) => device.change(event, leg, visibility),
+        }
+    }
+
+    /// What an event tells of a device itself.
+    fn describe(&mut self, event: &Event) {
+        match event {
+            Event::DeviceInService(view) | Event::DeviceOutOfService(view, _) => {
+                self.devices.get_mut(&view.name).into_iter().for_each(|device| device.describe(view));
+            }
+            Event::ForwardChanged(name, line) | Event::AutoAcceptChanged(name, line) => {
+                self.devices.get_mut(name).into_iter().for_each(|device| device.describe_line(line));
+            }
+            Event::Leg(_)
+            | Event::LegChanged(_)
+            | Event::Digit(..)
+            | Event::OpenChannel { .. }
+            | Event::MediaStarted(..)
+            | Event::MediaStopped(..)
+            | Event::DeviceClosed(..) => {}
         }
     }
 

@@ -15,6 +15,7 @@ pub mod kept;
 pub(in crate::node) mod lists;
 mod methods;
 mod mirror;
+mod missing;
 mod open;
 mod owners;
 mod pages;

@@ -178,7 +178,10 @@ impl CtiManager {
                 devices.iter().for_each(|device| self.mirror.closed(session, device));
                 self.departed(step, session, devices, over);
             }
-            News::Restriction { device, itself, line } => self.tell_restriction(step, &device, itself, line),
+            News::Restriction { device, itself, line } => {
+                self.mirror.restricted(&device);
+                self.tell_restriction(step, &device, itself, line);
+            }
             News::Removed { device, generation } => self.tell_removed(step, &device, generation),
         }
     }

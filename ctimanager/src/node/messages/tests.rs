@@ -282,6 +282,15 @@ fn told() -> Vec<Told> {
             legs: vec![WholeLeg { leg: full_leg(), streams, hidden: true }],
         }),
         Told::Directory(News::Closed { session, device: "A".into() }),
+        Told::Whole {
+            round: 2,
+            devices: vec![WholeDevice {
+                device: device(DeviceKind::CtiPort),
+                openers: Arc::clone(&sessions),
+                legs: Vec::new(),
+            }],
+            place: Place::Last,
+        },
         Told::Directory(News::Hidden { device: "A".into(), legs: vec![LegId(1)] }),
         Told::Directory(News::Reached { device: device(DeviceKind::Phone) }),
     ]);
@@ -301,8 +310,13 @@ fn told() -> Vec<Told> {
 }
 
 fn asks() -> Vec<Ask> {
-    let ask = |request| Ask { session: SessionId(1), token: RequestToken(2), owner: OwnerEpoch(3), request };
-    requests().into_iter().map(ask).collect()
+    let ask = |request| Ask::Request {
+        session: SessionId(1),
+        token: RequestToken(2),
+        owner: OwnerEpoch(3),
+        request,
+    };
+    requests().into_iter().map(ask).chain([Ask::Whole { round: 2 }]).collect()
 }
 
 /// Adds a member to each object that is a struct: one that is an enum's variant has that one member alone, and user data are
@@ -388,6 +402,7 @@ fn the_samples_leave_no_variant_out() {
                 Event::AutoAcceptChanged(..) => "auto_accept_changed",
             },
             Told::Hidden(_) => "hidden",
+            Told::Whole { .. } => "whole",
             Told::Directory(News::Opened { .. }) => "device_opened",
             Told::Directory(News::Closed { .. }) => "device_closed_by_session",
             Told::Directory(News::Hidden { .. }) => "legs_hidden",
@@ -401,7 +416,7 @@ fn the_samples_leave_no_variant_out() {
         }
     }
     let told = told();
-    assert_eq!(told.iter().map(name).collect::<BTreeSet<_>>().len(), 26);
+    assert_eq!(told.iter().map(name).collect::<BTreeSet<_>>().len(), 27);
     let subjects: BTreeSet<_> = requests()
         .iter()
         .map(|request| serde_json::to_value(request).expect("JSON"))
@@ -423,9 +438,11 @@ fn what_nobody_could_have_said_is_refused() {
         serde_json::from_value::<Envelope<Ask>>(value).is_ok()
     };
     assert!(ask(|_| ()));
-    assert!(!ask(|value| value["what"]["session"] = json!("l1")));
-    assert!(!ask(|value| value["what"]["session"] = json!(1)));
-    assert!(!ask(|value| value["what"]["request"] = json!({"reject": {"leg": "l1", "cause": 128}})));
-    assert!(!ask(|value| value["what"]["request"] = json!({"explode": {"leg": "l1"}})));
+    assert!(!ask(|value| value["what"]["request"]["session"] = json!("l1")));
+    assert!(!ask(|value| value["what"]["request"]["session"] = json!(1)));
+    assert!(!ask(
+        |value| value["what"]["request"]["request"] = json!({"reject": {"leg": "l1", "cause": 128}})
+    ));
+    assert!(!ask(|value| value["what"]["request"]["request"] = json!({"explode": {"leg": "l1"}})));
     assert!(!ask(|value| value["number"] = json!(null)));
 }

@@ -8,6 +8,7 @@ mod hearing;
 mod limits;
 mod mass;
 mod matrix;
+mod missing;
 mod pages;
 mod persist;
 mod portions;

@@ -202,7 +202,7 @@ impl CtiManager {
     }
 
     /// `device.restricted` and `device.unrestricted` to everybody who has the device on his list or open.
-    pub(super) fn tell_restriction(
+    pub(in crate::node) fn tell_restriction(
         &mut self,
         step: &Step<'_>,
         device: &DeviceView,
