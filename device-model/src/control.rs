@@ -139,7 +139,8 @@ impl CallControl {
             }
             Input::Signal(end, signal) => self.signal(end, signal),
             Input::Request { session, token, owner, request } => self.request(session, token, owner, request),
-            Input::SessionEnded(session) => self.session_ended(session),
+            Input::SessionEnded(session) => self.sessions_ended(&[session]),
+            Input::SessionsEnded(sessions) => self.sessions_ended(&sessions),
             Input::Revoked { session, device } => self.release_opening(session, &device),
             Input::Restored { session, device, media } => self.restore_opening(session, &device, media),
             Input::Shutdown { calls } => self.shutdown(calls),

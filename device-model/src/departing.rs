@@ -38,13 +38,19 @@ impl Departing {
 }
 
 impl CallControl {
-    /// A session is gone: what it had open is let go, the first of it at once.
-    pub(crate) fn session_ended(&mut self, session: SessionId) {
-        let Some(open) = self.openings.remove(session) else { return };
-        self.device_counts.forget(session);
-        self.weigh_session(session);
-        self.departing.sessions.insert(session, open);
-        self.depart(DEVICES_AT_ONCE, LEGS_AT_ONCE);
+    /// Sessions are gone: what they had open is let go, the first of it at once.
+    pub(crate) fn sessions_ended(&mut self, sessions: &[SessionId]) {
+        let mut departs = false;
+        for session in sessions {
+            let Some(open) = self.openings.remove(*session) else { continue };
+            self.device_counts.forget(*session);
+            self.weigh_session(*session);
+            self.departing.sessions.insert(*session, open);
+            departs = true;
+        }
+        if departs {
+            self.depart(DEVICES_AT_ONCE, LEGS_AT_ONCE);
+        }
     }
 
     /// Each device that a session has open, or has ended without having let go of it.
@@ -176,6 +182,7 @@ impl CallControl {
             | Input::Unregistered(_)
             | Input::IncomingCall { .. }
             | Input::SessionEnded(_)
+            | Input::SessionsEnded(_)
             | Input::Shutdown { .. }
             | Input::Timeout => {}
         }

@@ -113,7 +113,7 @@ pub use ids::{
     SessionId, TrunkName, is_visual_separator,
 };
 pub use port::{EndCommand, Input, News, Output, Refusal, RefusalKind, Reply, Request, Signal};
-pub use prepared_plan::{PreparedPlan, Revocation, RevokedDevices};
+pub use prepared_plan::{PreparedPlan, Revocation};
 pub use standing::Standing;
 pub use table::Contradiction;
 pub use transitions::Transition;

@@ -3,7 +3,6 @@
 //! that has ended is removed there when the device is released (`departing`).
 
 use crate::ids::{DeviceName, SessionId};
-use crate::prepared_plan::RevokedDevices;
 use crate::transitions::{DeviceChange, Recorder, What};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -38,21 +37,16 @@ impl Openings {
     pub(crate) fn strike_revoked(
         &mut self,
         session: SessionId,
-        devices: &RevokedDevices,
+        devices: &[DeviceName],
         recorder: &mut Recorder<'_>,
     ) -> Arc<[DeviceName]> {
         let Some(open) = self.of_session.get_mut(&session) else { return Arc::default() };
-        let struck: Arc<[DeviceName]> = match devices {
-            RevokedDevices::All => std::mem::take(open).into_iter().collect(),
-            RevokedDevices::Listed(names) => {
-                let mut names = names.iter().peekable();
-                let listed = |name: &DeviceName| {
-                    while names.next_if(|listed| *listed < name).is_some() {}
-                    names.next_if(|listed| *listed == name).is_some()
-                };
-                open.extract_if(.., listed).collect()
-            }
+        let mut names = devices.iter().peekable();
+        let listed = |name: &DeviceName| {
+            while names.next_if(|listed| *listed < name).is_some() {}
+            names.next_if(|listed| *listed == name).is_some()
         };
+        let struck: Arc<[DeviceName]> = open.extract_if(.., listed).collect();
         if open.is_empty() {
             self.of_session.remove(&session);
         }

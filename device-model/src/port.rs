@@ -81,6 +81,8 @@ pub enum Input {
     /// A session is gone for good (closed or failed): its hold on every device ends (protocol §2, "Failure"). It holds
     /// nothing from then on; [`Input::Depart`] carries out what follows, beyond a few devices.
     SessionEnded(SessionId),
+    /// The same of many sessions at once, each named once: they hold nothing from this step on.
+    SessionsEnded(Vec<SessionId>),
     /// A session may no longer hold this device: like [`Request::CloseDevice`], but nobody asked and nobody is answered.
     Revoked {
         /// Whose hold.

@@ -39,17 +39,8 @@ pub struct PreparedPlan {
 pub struct Revocation {
     /// Whose.
     pub session: SessionId,
-    /// Which of those that it has open.
-    pub devices: RevokedDevices,
-}
-
-/// See [`Revocation`].
-#[derive(Clone, Debug)]
-pub enum RevokedDevices {
-    /// Every one: the session ends.
-    All,
-    /// These, which are in order.
-    Listed(Arc<[DeviceName]>),
+    /// Which, if it has them open; in order.
+    pub devices: Arc<[DeviceName]>,
 }
 
 impl PreparedPlan {

@@ -302,6 +302,7 @@ impl CallControl {
             | Input::Depart { .. }
             | Input::IncomingCall { .. }
             | Input::SessionEnded(_)
+            | Input::SessionsEnded(_)
             | Input::Restored { .. }
             | Input::Shutdown { .. }
             | Input::Timeout => {}

@@ -401,7 +401,7 @@ impl Why {
             Input::Configure { .. } | Input::Settle { .. } | Input::SettleDevice(_) => {
                 Self::of(Trigger::Reload)
             }
-            Input::Depart { .. } => Self::of(Trigger::SessionEnded),
+            Input::Depart { .. } | Input::SessionsEnded(_) => Self::of(Trigger::SessionEnded),
             Input::Registered(_) => Self::of(Trigger::Registered),
             Input::Unregistered(_) => Self::of(Trigger::Unregistered),
             Input::IncomingCall { end, .. } => Self::end(Trigger::IncomingCall, *end),

@@ -148,7 +148,7 @@ impl Node {
             }
             Input::PasswordBusy(connection) => self.cti(at, |cti, step| cti.password_busy(step, connection)),
             Input::Configure(switch) => {
-                self.settings = self.cti(at, |cti, step| cti.configure(step, *switch));
+                self.cti(at, |cti, step| cti.configure(step, *switch));
             }
             Input::Restored(kept, damage) => self.cti(at, |cti, step| cti.restore(step, *kept, damage)),
             Input::Registrations(news) => self.calls(at, |calls, turn| calls.registration_news(turn, news)),
@@ -238,7 +238,7 @@ impl Node {
             cti.portion_timeouts(step);
             cti.alarm_timeouts(step);
             cti.certificate_timeouts(step);
-            cti.close_old_passwords(step);
+            cti.carry_on_old_passwords(step);
             step.share_timeouts();
         });
         self.calls(at, CallManager::trunks_have_room);
@@ -259,7 +259,11 @@ impl Node {
             shares: &mut self.shares,
             stops: self.stopping.has_begun(),
         };
-        act(&mut self.cti_manager, &mut step)
+        let result = act(&mut self.cti_manager, &mut step);
+        // Other settings may be in force now.
+        let Step { settings, .. } = step;
+        self.settings = settings;
+        result
     }
 
     /// Has CallManager do something, and carries out what it says, in its order.

@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use device_model::plan::{DeviceKind, Plan};
-use device_model::{Request, Revocation, RevokedDevices};
+use device_model::{Request, Revocation};
 use std::time::Duration;
 
 const A: &str = "10.0.0.1:4000";
@@ -77,7 +77,7 @@ fn taking_a_device_that_is_gone_takes_no_other() {
     let mut without = w.plan.clone();
     without.devices.retain(|device| device.name.as_str() != "Q" || device.kind != DeviceKind::CtiPort);
     w.switch(&without, Vec::new());
-    let devices = RevokedDevices::Listed(vec!["Q".into()].into());
+    let devices = vec!["Q".into()].into();
     w.switch(&without, vec![Revocation { session: APP, devices }]);
     w.settle();
     assert!(w.control.is_open(APP, &"RP".into()));

@@ -3,9 +3,7 @@
 
 use crate::world::*;
 use device_model::transitions::{By, LegChange, Place, Trigger, What};
-use device_model::{
-    Input, LegId, LegState, Request, Revocation, RevokedDevices, SessionId, Signal, Transition,
-};
+use device_model::{Input, LegId, LegState, Request, Revocation, SessionId, Signal, Transition};
 use insta::assert_snapshot;
 use std::time::Duration;
 
@@ -104,7 +102,7 @@ fn what_a_reload_does() {
     w.dial("A", "6001", Some(sdp(A, &["PCMU"])));
     let p = w.leg_at("P");
     w.recorded();
-    let devices = RevokedDevices::Listed(["P".into(), "Q".into()].into());
+    let devices = ["P".into(), "Q".into()].into();
     let mut after = plan();
     after.devices[0].allow_cti_control = false;
     after.devices.remove(1);

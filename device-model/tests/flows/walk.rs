@@ -7,7 +7,7 @@ use device_model::plan::{DeviceKind, Identity, OfferTime, Plan, TrunkPlan};
 use device_model::port::{Event, Origin};
 use device_model::{
     CallControl, Cause, DeviceName, EndCommand, Input, LegId, LegState, LegView, Output, OwnerEpoch, Party,
-    PreparedPlan, Request, RequestToken, Revocation, RevokedDevices, SessionId, Signal, Standing,
+    PreparedPlan, Request, RequestToken, Revocation, SessionId, Signal, Standing,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -498,7 +498,7 @@ impl Walk {
             let listed: Vec<DeviceName> = DEVICES.iter().map(|name| (*name).into()).collect();
             let mut listed = listed[y as usize % 9..].to_vec();
             listed.sort();
-            let devices = RevokedDevices::Listed(listed.into());
+            let devices = listed.into();
             let plan = self.in_force.clone();
             self.switch(&plan, vec![Revocation { session: SessionId(u64::from(y % 3)), devices }]);
             self.settle(y / 4 % 4);
@@ -538,8 +538,10 @@ impl Walk {
     /// All go home: nothing may be left.
     fn end(mut self, shutdown: bool) {
         self.settle(u8::from(shutdown) * 3);
-        for session in 0..3 {
-            self.input(Input::SessionEnded(SessionId(session)));
+        if shutdown {
+            (0..3).for_each(|session| self.input(Input::SessionEnded(SessionId(session))));
+        } else {
+            self.input(Input::SessionsEnded((0..3).map(SessionId).collect()));
         }
         if shutdown {
             self.input(Input::Shutdown { calls: usize::MAX });

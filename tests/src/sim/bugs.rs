@@ -119,8 +119,8 @@ pub const BUGS: &[Bug] = &[
         name: "a-device-that-left-the-list-stays-open",
         edits: &[(
             "ctimanager/src/node/cti_manager/reload.rs",
-            "revoked.extend(self.revocations(&reload));",
-            "if !SABOTAGED { revoked.extend(self.revocations(&reload)); }",
+            "let revoked = self.revocations(&reload);",
+            "let revoked = if SABOTAGED { Vec::new() } else { self.revocations(&reload) };",
         )],
     },
     Bug {

@@ -70,6 +70,7 @@ impl CallManager {
             | Input::Registered(_)
             | Input::Unregistered(_)
             | Input::SessionEnded(_)
+            | Input::SessionsEnded(_)
             | Input::Revoked { .. }
             | Input::Restored { .. }
             | Input::Shutdown { .. }

@@ -17,13 +17,13 @@ use protocol::event::CloseReason;
 use protocol::methods::{Method, ProviderOpen};
 use protocol::planned::PLANNED;
 use protocol::rpc;
-use protocol::session::{Begin, Connection, Fate, SessionTimeout, Sessions};
+use protocol::session::{Begin, Connection, Fate, Session, SessionTimeout, Sessions};
 use protocol::{CtiError, Encoded, Event, Symbol};
 use security::limits::TooMany;
 use security::shares::Who;
 use security::shares::{Rate, Shares};
 use serde_json::value::RawValue;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -95,6 +95,8 @@ pub(in crate::node) struct Applications {
     pub(in crate::node) unopened: Unopened,
     /// Sessions with frames to write at the end of this step.
     touched: Vec<SessionId>,
+    /// What sessions are to be told before anything else, in their turns.
+    pub(in crate::node) first: BTreeMap<SessionId, Vec<Encoded>>,
     pub(in crate::node) asking: Asking,
     /// What follows from reloads and is still to come.
     pub(in crate::node) consequences: Consequences,
@@ -113,6 +115,7 @@ impl Applications {
             limited: Seldom::default(),
             unopened: Unopened::default(),
             touched: Vec::new(),
+            first: BTreeMap::new(),
             asking: Asking::new(identity),
             consequences: Consequences::default(),
             told: 0,
@@ -186,7 +189,11 @@ impl CtiManager {
             return;
         }
         if let Some(id) = self.applications.links.get(&connection).and_then(|l| l.connection.session()) {
+            if self.close_dismissed(step, id) {
+                return;
+            }
             self.close_if_old(step, id);
+            self.tell_what_is_first(id);
         }
         let Some(link) = self.applications.links.get_mut(&connection) else { return };
         let (rate, address) = (Rate::RequestsOfAddress, Who::address(link.peer.ip()));
@@ -257,11 +264,24 @@ impl CtiManager {
     pub(in crate::node) fn tell(&mut self, sessions: &[SessionId], event: &Encoded) {
         self.applications.told += sessions.len() as u64;
         for id in sessions {
+            self.tell_what_is_first(*id);
             if let Some(mut session) = self.applications.sessions.get_mut(*id) {
                 session.event(event);
             }
             self.applications.touch(*id);
         }
+    }
+
+    /// What was to be told to a session before anything else.
+    pub(in crate::node) fn tell_what_is_first(&mut self, id: SessionId) {
+        let Some(events) = self.applications.first.remove(&id) else { return };
+        self.applications.told += events.len() as u64;
+        if let Some(mut session) = self.applications.sessions.get_mut(id) {
+            for event in &events {
+                session.event(event);
+            }
+        }
+        self.applications.touch(id);
     }
 
     /// Writes what the sessions of this step have queued. A reader that is too slow is told and loses its connection,
@@ -332,6 +352,9 @@ impl CtiManager {
         reason: CloseReason,
     ) {
         let Some(link) = self.applications.links.get(&connection) else { return };
+        if self.dismissals.has(link.connection.session()) {
+            return self.lose_connection(step, connection, reason);
+        }
         let parameters = match link.connection.session() {
             Some(session) => self.who(session),
             None => vec![("address", link.peer.to_string())],
@@ -349,6 +372,9 @@ impl CtiManager {
         reason: CloseReason,
     ) {
         let session = self.applications.links.get(&connection).and_then(|l| l.connection.session());
+        if session.is_some_and(|id| self.close_dismissed(step, id)) {
+            return;
+        }
         self.close_connection(step, connection, reason);
         if let Some(session) = session {
             self.detach(step, session, connection, trigger(reason));
@@ -381,7 +407,7 @@ impl CtiManager {
     /// The connection is gone without a word.
     pub(in crate::node) fn application_gone(&mut self, step: &mut Step<'_>, connection: CtiConnection) {
         let Some(link) = self.forget_link(step, connection) else { return };
-        if let Some(session) = link.connection.session() {
+        if let Some(session) = link.connection.session().filter(|id| !self.close_dismissed(step, *id)) {
             let report = step.alarms.occur(&alarms::CONNECTION_DROPPED, self.who(session));
             step.out.push(Output::Report(report));
             self.detach(step, session, connection, Trigger::ConnectionLost);
@@ -417,20 +443,32 @@ impl CtiManager {
         id: SessionId,
         why: Trigger,
     ) -> Option<Parameters> {
+        let (session, mut parameters) = self.take_session(step, id, why)?;
+        parameters.push(("reason", reason(why).to_owned()));
+        self.weigh_user(step, &session.config().user);
+        self.forget_certificate(step, id);
+        self.forget_password(step, id);
+        Some(parameters)
+    }
+
+    /// A session is one no longer: nothing is granted to it, and it hears nothing more. What it was, and whose.
+    pub(in crate::node) fn take_session(
+        &mut self,
+        step: &mut Step<'_>,
+        id: SessionId,
+        why: Trigger,
+    ) -> Option<(Session, Parameters)> {
         let session = self.applications.sessions.end(step.now, id)?;
         step.record_session(id, SessionChange::Closed, why);
-        let mut parameters = self.who(id);
-        parameters.push(("reason", reason(why).to_owned()));
+        let who = self.who(id);
         self.keep_end(step, &session);
-        self.weigh_user(step, &session.config().user);
         self.applications.providers.remove(&id);
+        self.applications.first.remove(&id);
         self.forget_pages(id);
         self.portions.forget_replay(id);
         self.forget_requests(id);
         self.applications.asking.forget(id);
-        self.forget_certificate(step, id);
-        self.forget_password(step, id);
-        Some(parameters)
+        Some((session, who))
     }
 
     /// Whose session it is and from where he came last, as alarms name it.

@@ -127,9 +127,12 @@ impl CtiManager {
     fn peer_expires_soon(&mut self, step: &mut Step<'_>, end: SystemTime, connection: CtiConnection) {
         let link = self.applications.links.get(&connection);
         let Some(session) = link.and_then(|link| link.connection.session()) else { return };
-        let user = self.applications.providers.get(&session).map_or("", |provider| &*provider.user);
-        let parameters =
-            vec![("session", session.to_string()), ("user", user.to_owned()), ("expires", rfc3339(end))];
+        // One that has just ended need not know.
+        let Some(user) = self.applications.providers.get(&session).map(|provider| provider.user.to_string())
+        else {
+            return;
+        };
+        let parameters = vec![("session", session.to_string()), ("user", user), ("expires", rfc3339(end))];
         let alarm = &alarms::PEER_CERTIFICATE_EXPIRES_SOON;
         self.alarm_condition(
             step,

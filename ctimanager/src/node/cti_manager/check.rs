@@ -59,6 +59,7 @@ impl CtiManager {
         for (connection, link) in &applications.links {
             let session = link.connection.session();
             if let Some(id) = session
+                && !self.dismissals.is_on(id, *connection)
                 && applications.sessions.get(id).and_then(|s| s.connection()) != Some(*connection)
             {
                 return Err(format!("{connection:?} is for {id}, which is elsewhere"));

@@ -6,7 +6,7 @@
 
 use super::CtiManager;
 use super::applications::{OUTPUTS_AT_ONCE, TIMERS_AT_ONCE};
-use crate::node::port::{CtiTransport, Output};
+use crate::node::port::CtiTransport;
 use crate::node::{Settings, Step, alarms};
 use device_model::SessionId;
 use protocol::event::{CloseReason, rfc3339};
@@ -64,6 +64,8 @@ impl Credential {
 pub(in crate::node) struct OldPasswords {
     due: BTreeSet<(Instant, SessionId)>,
     closing: BTreeMap<SessionId, Closing>,
+    /// Since a reload these are to be told how it is with their password.
+    untold: BTreeMap<SessionId, Instant>,
 }
 
 /// When a session with an old password is closed. Another reload, or another password, gives it no more time.
@@ -76,7 +78,8 @@ struct Closing {
 
 impl OldPasswords {
     pub(in crate::node) fn next_timeout(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        let untold = self.untold.first_key_value().map(|(_, since)| *since);
+        self.due.first().map(|(at, _)| *at).into_iter().chain(untold).min()
     }
 
     fn insert(&mut self, id: SessionId, closing: Closing) {
@@ -84,12 +87,9 @@ impl OldPasswords {
         self.closing.insert(id, closing);
     }
 
-    /// The next one whose time is over.
-    fn pop(&mut self, now: Instant) -> Option<SessionId> {
-        let (at, id) = *self.due.first().filter(|(at, _)| *at <= now)?;
-        self.due.remove(&(at, id));
-        self.closing.remove(&id);
-        Some(id)
+    /// The first one whose time is over.
+    fn overdue(&self, now: Instant) -> Option<SessionId> {
+        self.due.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
     }
 
     /// Whether this one's time is over; it is asked for once.
@@ -107,34 +107,50 @@ impl CtiManager {
     pub(in crate::node) fn weigh_passwords(&mut self, step: &mut Step<'_>) {
         let grace = self.settings.sessions.credential_change_grace;
         let before = std::mem::take(&mut self.old_passwords).closing;
+        let was_told = step.alarms.any(&alarms::CREDENTIAL_CHANGED);
         for id in self.applications.everybody() {
-            let (old, mut parameters) = (self.has_old_password(id), self.who(id));
+            let old = self.has_old_password(id);
             if old {
                 let now = Closing { at: step.now + grace, told: step.wall + grace };
                 let closing = before.get(&id).copied().filter(|closing| closing.at < now.at).unwrap_or(now);
-                parameters.push(("closes", rfc3339(closing.told)));
                 self.old_passwords.insert(id, closing);
             }
-            let state = alarms::AlarmState::when(old);
-            self.alarm_condition(step, &alarms::CREDENTIAL_CHANGED, id.to_string(), state, parameters, &[id]);
+            if old || was_told {
+                self.old_passwords.untold.insert(id, step.now);
+            }
         }
-        self.close_old_passwords(step);
+        self.carry_on_old_passwords(step);
     }
 
-    /// Closes those whose time is over, some in a step: a user may have thousands.
-    pub(in crate::node) fn close_old_passwords(&mut self, step: &mut Step<'_>) {
+    /// Closes those whose time is over, and tells the others, some in a step: a user may have thousands.
+    pub(in crate::node) fn carry_on_old_passwords(&mut self, step: &mut Step<'_>) {
         let begin = step.said_so_far();
         for _ in 0..TIMERS_AT_ONCE {
             if step.said_so_far() - begin >= OUTPUTS_AT_ONCE {
                 break;
             }
-            let Some(id) = self.old_passwords.pop(step.now) else { break };
-            self.close_old_password(step, id);
+            let overdue = self.old_passwords.overdue(step.now);
+            let untold = || self.old_passwords.untold.first_key_value().map(|(id, _)| *id);
+            let Some(id) = overdue.or_else(untold) else { break };
+            self.close_if_old(step, id);
         }
     }
 
-    /// Closes this one, if its time is over: nobody may ask for anything then.
+    /// The alarm of a session's password is as the password is.
+    fn tell_of_password(&mut self, step: &mut Step<'_>, id: SessionId) {
+        let (old, mut parameters) = (self.has_old_password(id), self.who(id));
+        if let Some(closing) = self.old_passwords.closing.get(&id).filter(|_| old) {
+            parameters.push(("closes", rfc3339(closing.told)));
+        }
+        let state = alarms::AlarmState::when(old);
+        self.alarm_condition(step, &alarms::CREDENTIAL_CHANGED, id.to_string(), state, parameters, &[id]);
+    }
+
+    /// Tells this one, and closes it if its time is over: nobody may ask for anything then.
     pub(in crate::node) fn close_if_old(&mut self, step: &mut Step<'_>, id: SessionId) {
+        if self.old_passwords.untold.remove(&id).is_some() {
+            self.tell_of_password(step, id);
+        }
         if self.old_passwords.take(step.now, id) {
             self.close_old_password(step, id);
         }
@@ -168,11 +184,5 @@ impl CtiManager {
             parameters,
             &[],
         );
-    }
-
-    /// A session ends because its certificate is taken back.
-    pub(in crate::node) fn report_revoked(&mut self, step: &mut Step<'_>, id: SessionId) {
-        let report = step.alarms.occur(&alarms::PROVIDER_CERTIFICATE_REVOKED, self.who(id));
-        step.out.push(Output::Report(report));
     }
 }

@@ -9,6 +9,7 @@ mod asking;
 mod certificates;
 mod check;
 mod credentials;
+pub(in crate::node) mod dismissals;
 mod hearing;
 mod keeping;
 pub mod kept;
@@ -44,6 +45,7 @@ pub(in crate::node) struct CtiManager {
     pub(in crate::node) applications: Applications,
     expiries: certificates::Expiries,
     old_passwords: credentials::OldPasswords,
+    dismissals: dismissals::Dismissals,
     pub(in crate::node) keeping: Keeping,
     mirror: mirror::Mirror,
     portions: portions::Portions,
@@ -64,6 +66,7 @@ impl CtiManager {
             identity,
             expiries: certificates::Expiries::default(),
             old_passwords: credentials::OldPasswords::default(),
+            dismissals: dismissals::Dismissals::default(),
             keeping: Keeping::default(),
             mirror: mirror::Mirror::default(),
             portions: portions::Portions::default(),

@@ -65,6 +65,8 @@ pub(in crate::node) enum Task {
     Closed(Arc<Parameters>, VecDeque<DeviceName>),
     /// Something told to many.
     Tell(Vec<SessionId>, Encoded),
+    /// What sessions are to be told before anything else.
+    First,
     /// The rest of a session's replay.
     Replay(SessionId),
     /// What is to be kept, and was not looked at yet.
@@ -130,7 +132,7 @@ impl Portions {
     fn gathers(&self) -> bool {
         self.tasks.iter().any(|task| match task {
             Task::Listing(_) | Task::Capture(_) | Task::Replay(_) | Task::Answer(_) => true,
-            Task::Closed(..) | Task::Tell(..) | Task::Keep(_) => false,
+            Task::Closed(..) | Task::Tell(..) | Task::First | Task::Keep(_) => false,
         })
     }
 }
@@ -155,9 +157,11 @@ impl CtiManager {
     /// Carries out the next portion.
     pub(in crate::node) fn carry_out(&mut self, step: &mut Step<'_>) {
         self.hear_all(step);
+        self.say_goodbyes(step);
         let (told, out) = (self.applications.told, step.said_so_far());
         let mut portion = Portion { told, out, work: 0, replayed: BTreeSet::new() };
-        let behind = self.readers_are_behind(step);
+        // Whoever waits to put a configuration in force doesn't wait for readers.
+        let behind = self.readers_are_behind(step) && !self.applications.consequences.is_awaited();
         while self.has_room(step, &portion) {
             if !step.calls.devices().is_clear() {
                 // Calls that may not stay are not to wait for what is only told.
@@ -219,6 +223,14 @@ impl CtiManager {
                 portion.work += sessions.len();
                 (!rest.is_empty()).then_some(Task::Tell(rest, event))
             }
+            Task::First => {
+                for _ in 0..TOLD_AT_ONCE {
+                    let Some((id, _)) = self.applications.first.first_key_value() else { break };
+                    self.tell_what_is_first(*id);
+                }
+                portion.work += TOLD_AT_ONCE;
+                (!self.applications.first.is_empty()).then_some(Task::First)
+            }
             Task::Replay(id) => {
                 portion.work += WORK_OF_REPLAY;
                 self.carry_on_replay(step, id, portion);
@@ -241,9 +253,12 @@ impl CtiManager {
     }
 
     fn rest(&mut self, step: &Step<'_>) {
-        let urgent = !step.calls.devices().is_clear() || step.calls.devices().is_departing();
+        let urgent = !step.calls.devices().is_clear()
+            || step.calls.devices().is_departing()
+            || !self.dismissals.is_empty();
         let left = !self.portions.tasks.is_empty()
             || !self.applications.consequences.is_empty()
+            || self.applications.consequences.is_awaited()
             || !self.portions.waiting.is_empty()
             || step.calls.is_losing();
         let pause = match (urgent, self.portions.gathers()) {
@@ -262,8 +277,14 @@ impl CtiManager {
     }
 
     pub(in crate::node) fn portion_timeouts(&mut self, step: &mut Step<'_>) {
-        if self.portions.due.is_some_and(|at| at <= step.now) {
-            self.carry_out(step);
+        if self.portions.due.is_none_or(|at| at > step.now) {
+            return;
+        }
+        // A node that stops is in a hurry, and puts nothing else in force.
+        let next = self.applications.consequences.take_next().filter(|_| !step.stops);
+        match next {
+            Some(next) => self.put_in_force(step, next),
+            None => self.carry_out(step),
         }
     }
 
@@ -274,13 +295,17 @@ impl CtiManager {
         id: SessionId,
         parameters: Parameters,
     ) {
-        self.portions.leaving.insert(id, Arc::new(parameters.clone()));
-        if step.calls.devices().open_count(id) == 0 {
-            self.portions.leaving.remove(&id);
-        }
+        self.await_departure(step, id, &parameters);
         self.model(step, device_model::Input::SessionEnded(id));
         let report = step.alarms.occur(&alarms::PROVIDER_CLOSED, parameters);
         step.out.push(Output::Report(report));
+    }
+
+    /// The session lets go of what it has open from now on; how that is reported.
+    pub(in crate::node) fn await_departure(&mut self, step: &Step<'_>, id: SessionId, of: &Parameters) {
+        if step.calls.devices().open_count(id) > 0 {
+            self.portions.leaving.insert(id, Arc::new(of.clone()));
+        }
     }
 
     /// The model let go of these.
@@ -397,6 +422,26 @@ impl CtiManager {
     /// A session has ended: its requests go with it.
     pub(in crate::node) fn forget_requests(&mut self, id: SessionId) {
         self.portions.waiting.remove(&id);
+    }
+
+    /// The same of what is to be heard before all that follows: whoever hears or asks something sooner is told first.
+    pub(in crate::node) fn tell_first(
+        &mut self,
+        step: &Step<'_>,
+        sessions: &[SessionId],
+        event: protocol::Event,
+    ) {
+        if sessions.len() <= TOLD_AT_ONCE {
+            return self.tell_event(step, sessions, event);
+        }
+        self.bear_witness(sessions, &event);
+        let event = event.encode(&self.settings.node, step.wall);
+        if self.applications.first.is_empty() {
+            self.add_task(Task::First);
+        }
+        for id in sessions {
+            self.applications.first.entry(*id).or_default().push(event.clone());
+        }
     }
 
     /// Tells an event to few at once, to many in portions.

@@ -4,7 +4,8 @@
 //! The switch is one step: from then on every question is answered by the new configuration, and whoever lost something
 //! can neither use nor hear it. What it changes was found before ([`Switch`]), so that the step exchanges tables. What
 //! follows is carried out in portions ([`consequences`]): calls that may not stay end first, then devices that are lost are
-//! told, then those that are gained. Restrictions are told before the device goes out of service, removals after it is
+//! told, then those that are gained. Sessions that may not stay have ended in that step, too, and hear of it in their turn
+//! ([`super::dismissals`]). Restrictions are told before the device goes out of service, removals after it is
 //! closed, additions once the device is there: the orders of the reference. Whoever asks for a device is told of it first.
 
 pub(in crate::node) mod consequences;
@@ -15,18 +16,30 @@ pub use switch::Switch;
 
 use super::CtiManager;
 use super::open::privileges;
-use super::session_records::trigger;
-use crate::node::port::{CtiConnection, Output};
+use crate::node::port::Output;
 use crate::node::{Settings, Step, alarms, shares_of};
-use consequences::{Listeners, MAX_RELOADS, Parameters, Reload};
-use device_model::{News, Revocation, RevokedDevices, SessionId};
+use consequences::{Listeners, MAX_RELOADS, Reload, Waiting};
+use device_model::{News, Revocation, SessionId};
 use protocol::Event;
 use protocol::event::CloseReason;
 use security::{Action, Actor, Decision, Policy};
 use std::sync::Arc;
 
 impl CtiManager {
-    pub(in crate::node) fn configure(&mut self, step: &mut Step<'_>, switch: Switch) -> Arc<Settings> {
+    /// Puts another configuration in force. While many are still being told it waits until the oldest of them is; one that
+    /// comes meanwhile takes its place, and is the answer to both.
+    pub(in crate::node) fn configure(&mut self, step: &mut Step<'_>, switch: Switch) {
+        let consequences = &mut self.applications.consequences;
+        let before = consequences.waiting.take().map_or(0, |waiting| waiting.asked);
+        let waiting = Waiting { switch, asked: before + 1 };
+        match consequences.reloads.len() < MAX_RELOADS {
+            true => self.put_in_force(step, waiting),
+            false => consequences.waiting = Some(waiting),
+        }
+    }
+
+    pub(in crate::node) fn put_in_force(&mut self, step: &mut Step<'_>, waiting: Waiting) {
+        let Waiting { switch, asked } = waiting;
         // What was asked before was permitted by what is in force now, and whoever was told of something might hear it.
         self.deliver(step, usize::MAX);
         self.hear_all(step);
@@ -42,24 +55,16 @@ impl CtiManager {
         self.look_at_certificates(step);
         self.weigh_passwords(step);
         let report = step.alarms.occur(&alarms::CONFIGURATION_LOADED, Vec::new());
-        step.out.extend([Output::Report(report), Output::InForce]);
-        Arc::clone(&self.settings)
+        step.out.push(Output::Report(report));
+        step.out.extend((0..asked).map(|_| Output::InForce));
     }
 
     fn carry_through(&mut self, step: &mut Step<'_>, mut switch: Switch) {
-        while self.applications.consequences.reloads.len() >= MAX_RELOADS {
-            self.finish_oldest(step);
-        }
         let dismissed = self.dismiss_all(step, &switch.after);
-        let all = |(session, _): &(SessionId, Parameters)| Revocation {
-            session: *session,
-            devices: RevokedDevices::All,
-        };
-        let mut revoked: Vec<Revocation> = dismissed.iter().map(all).collect();
         let plan = switch.plan.take();
         let mut reload = Reload::new(switch, self.listeners());
         let withdrawn = self.withdraw_rights(step, &reload);
-        revoked.extend(self.revocations(&reload));
+        let revoked = self.revocations(&reload);
         self.configure_signalling(step, &reload.after);
         self.applications.consequences.lost.clear();
         let same = plan.is_none();
@@ -73,12 +78,13 @@ impl CtiManager {
         }
         let mut lost = |session| lost.remove(&session).unwrap_or_default();
         reload.lay_out(&withdrawn.into_iter().map(|session| (session, lost(session))).collect());
-        for (session, parameters) in dismissed {
-            reload.report_closed(parameters, &lost(session));
-        }
         reload.generation = step.calls.devices().generation();
         self.configure_sessions(step, &reload);
         self.applications.consequences.reloads.push_back(reload);
+        // What becomes of their devices and calls is for the new plan to say.
+        if !dismissed.is_empty() {
+            self.model(step, device_model::Input::SessionsEnded(dismissed));
+        }
         self.carry_out(step);
     }
 
@@ -92,43 +98,6 @@ impl CtiManager {
         listeners
     }
 
-    /// Ends the providers of users who are gone or may no longer use CTI (protocol §2), and those whose certificate is taken
-    /// back. What they held goes with the
-    /// switch.
-    fn dismiss_all(&mut self, step: &mut Step<'_>, after: &Settings) -> Vec<(SessionId, Parameters)> {
-        let providers = self.applications.providers.iter();
-        let mut gone: Vec<_> = providers
-            .filter_map(|(id, provider)| {
-                let actor = Actor { user: &provider.user, transport: provider.transport };
-                let revoked =
-                    || provider.credential.is_revoked(after).then_some(CloseReason::CertificateRevoked);
-                Some((*id, dismissal(&after.policy, actor).or_else(revoked)?))
-            })
-            .collect();
-        gone.sort_unstable();
-        let mut dismissed = Vec::new();
-        for (session, reason) in gone {
-            self.say_goodbye(step, session, reason);
-            if reason == CloseReason::CertificateRevoked {
-                self.report_revoked(step, session);
-            }
-            let Some(parameters) = self.forget_session(step, session, trigger(reason)) else { continue };
-            let report = step.alarms.occur(&alarms::PROVIDER_CLOSED, parameters.clone());
-            step.out.push(Output::Report(report));
-            dismissed.push((session, parameters));
-        }
-        dismissed
-    }
-
-    fn say_goodbye(&mut self, step: &mut Step<'_>, id: SessionId, reason: CloseReason) {
-        let connection: Option<CtiConnection> =
-            self.applications.sessions.get(id).and_then(|session| session.connection());
-        self.flush_session(step, id);
-        if let Some(connection) = connection {
-            self.close_connection(step, connection, reason);
-        }
-    }
-
     /// Tells whose rights changed. Without the super provider's right a provider goes out of service, and comes back as a
     /// normal one (reference §9a, sequence 12): those are returned.
     fn withdraw_rights(&mut self, step: &mut Step<'_>, reload: &Reload) -> Vec<SessionId> {
@@ -137,10 +106,10 @@ impl CtiManager {
             let (was, is) = (reload.before.policy.privileges(user), reload.after.policy.privileges(user));
             if was != is {
                 let event = Event::ProviderPrivilegesChanged { privileges: privileges(is) };
-                self.tell_event(step, sessions, event);
+                self.tell_first(step, sessions, event);
             }
             if was.control_all_devices && !is.control_all_devices {
-                self.tell_event(step, sessions, Event::ProviderOutOfService { reason: None });
+                self.tell_first(step, sessions, Event::ProviderOutOfService { reason: None });
                 withdrawn.extend(sessions);
             }
         }
@@ -152,7 +121,7 @@ impl CtiManager {
         let mut revoked = Vec::new();
         for (user, lists) in &reload.difference.users {
             for session in reload.listeners.get(user).into_iter().flatten() {
-                let devices = RevokedDevices::Listed(Arc::clone(&lists.revoked));
+                let devices = Arc::clone(&lists.revoked);
                 revoked.push(Revocation { session: *session, devices });
             }
         }

@@ -387,6 +387,80 @@ fn of_hundreds_of_sessions_with_an_old_password_none_is_served_although_they_clo
 }
 
 #[test]
+fn hundreds_of_sessions_with_an_old_password_are_told_in_portions_and_who_asks_is_told_first() {
+    let mut world = crowd(150, None);
+    let grace = "service_parameters: {max_unopened_connections: 1000, credential_change_grace: 10s, ";
+    let same = many("").replace("service_parameters: {", grace);
+    let hash =
+        "$argon2id$v=19$m=19456,t=2,p=1$d29tZXNhbHRzb21lc2FsdA$9RkOGWpZSYnVM+zSNGLQDZ+nmPCDqcLpyKmHiyGVAkA";
+    for (yaml, state) in [(same.replacen("HASH", hash, 1), "raised"), (same, "cleared")] {
+        world.reload(&yaml);
+        let told = |world: &World| world.frames.values().map(std::collections::VecDeque::len).sum::<usize>();
+        assert!((1..=64).contains(&told(&world)), "{} in one step", told(&world));
+        let last = protocol::session::ConnectionId(
+            (1..=150)
+                .rfind(|one| !world.frames.contains_key(&protocol::session::ConnectionId(*one)))
+                .expect("one"),
+        );
+        world.send(last, "provider.heartbeat", json!({}));
+        let heard = take(&mut world, last);
+        assert_eq!(heard[0]["params"]["alarm"]["state"], state, "{heard:?}");
+        assert!(heard[1]["result"].is_object() && heard.len() == 2, "{heard:?}");
+        while world.node.next_timeout().is_some_and(|at| at <= world.now) {
+            let before = told(&world);
+            world.input(Input::Timeout);
+            assert!(told(&world) - before <= 64, "{} in one step", told(&world) - before);
+        }
+        assert_eq!(told(&world), 149, "each once");
+        assert_eq!(
+            world.reported().iter().filter(|name| **name == "CtiProviderCredentialChanged").count(),
+            150
+        );
+        world.frames.clear();
+    }
+    world.pass(Duration::from_secs(11));
+    assert!(world.closed.is_empty(), "the password is theirs again");
+}
+
+#[test]
+fn hundreds_of_sessions_with_other_privileges_are_told_in_portions_and_before_anything_else() {
+    let groups = |more: &str| {
+        let limits = "service_parameters: {max_unopened_connections: 1000, ";
+        let yaml = many("").replace("service_parameters: {", limits);
+        yaml.replacen("groups: [Standard CTI Enabled]", &format!("groups: [Standard CTI Enabled{more}]"), 1)
+    };
+    let mut world = crowd(150, None);
+    world.reload(&groups(", Standard CTI Allow Control of All Devices"));
+    world.pass(Duration::from_secs(1));
+    world.frames.clear();
+    world.reload(&groups(""));
+    let told = |world: &World| world.frames.values().map(std::collections::VecDeque::len).sum::<usize>();
+    assert!(told(&world) <= AT_ONCE + 3, "{} in one step", told(&world));
+    let last = protocol::session::ConnectionId(
+        (1..=150)
+            .rfind(|one| !world.frames.contains_key(&protocol::session::ConnectionId(*one)))
+            .expect("one"),
+    );
+    world.send(last, "provider.heartbeat", json!({}));
+    let first = take(&mut world, last);
+    let kinds: Vec<&Value> = first.iter().map(|frame| &frame["params"]["type"]).collect();
+    assert_eq!(kinds[..2], ["provider.privileges_changed", "provider.out_of_service"]);
+    assert!(first[2]["result"].is_object(), "{first:?}");
+    let end = world.now + Duration::from_secs(1);
+    while world.node.next_timeout().is_some_and(|at| at < end) {
+        let before = told(&world);
+        world.now = world.node.next_timeout().expect("due").max(world.now);
+        world.input(Input::Timeout);
+        assert!(told(&world) - before <= AT_ONCE + 3, "{} in one step", told(&world) - before);
+    }
+    for number in (1..=150).map(protocol::session::ConnectionId).filter(|number| *number != last) {
+        let heard = world.heard(number);
+        assert_eq!(heard[..2], ["provider.privileges_changed", "provider.out_of_service"]);
+        assert!(heard.contains(&"provider.in_service".to_owned()), "{heard:?}");
+    }
+}
+
+#[test]
 fn a_kept_session_with_hundreds_of_devices_ends_in_portions_and_nothing_of_it_is_kept() {
     let mut world = World::with(&many("").replace("id: ivr,", "id: ivr, session_resume_grace: 10s,"));
     world.input(Input::Restored(Box::default(), None));

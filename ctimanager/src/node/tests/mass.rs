@@ -1,8 +1,9 @@
 //! Hundreds of devices that change in one reload: what holds at once, what is told in portions, and in which order.
 
 use super::world::{CONFIG, World, header};
+use crate::node::cti_manager::dismissals::GOODBYES_AT_ONCE;
 use crate::node::cti_manager::reload::consequences::{AT_ONCE, MAX_RELOADS, SIP_AT_ONCE};
-use crate::node::{CtiConnection, Input};
+use crate::node::{AdminRequest, AdminToken, CtiConnection, Input};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -263,17 +264,139 @@ fn a_reader_who_is_behind_is_waited_for_but_not_for_ever_and_calls_are_not() {
 }
 
 #[test]
-fn reloads_that_come_faster_than_they_are_told_are_bounded() {
+fn a_reload_beyond_those_that_are_still_told_waits_and_says_when_it_is_in_force() {
     let (mut world, app) = opened();
-    for _ in 0..2 * MAX_RELOADS {
+    for _ in 0..MAX_RELOADS / 2 {
         world.reload(CONFIG);
         world.reload(&many(""));
     }
-    let told = portions(&mut world, app).concat();
+    assert_eq!(world.in_force, MAX_RELOADS);
+    // He reads slowly, and nobody waits for him as long as a configuration waits.
+    world.input(Input::CtiBehind(app, true));
+    let (mut told, before) = (world.heard(app), world.now);
+    world.reload(&CONFIG.replace("\"9009\"", "\"9005\""));
+    assert_eq!((world.in_force, world.heard(app).len()), (MAX_RELOADS, 0), "it waits");
+    world.invite("a", "6600");
+    world.sent("SIP/2.0 100");
+    assert!(world.sent("SIP/2.0 480").contains("Call-ID: a@"), "the eighth is in force");
+    let forwards_to = |world: &mut World, dn: &str| {
+        world.input(Input::Admin(AdminToken(1), AdminRequest::Dependencies { dn: dn.to_owned() }));
+        world.answers.pop().expect("an answer").expect("a number").to_string().contains("5000")
+    };
+    assert!(forwards_to(&mut world, "9009"));
+    // One that comes meanwhile takes its place, and answers both.
+    world.reload(&CONFIG.replace("\"9009\"", "\"9006\""));
+    told.extend(told_in_portions(&mut world, app));
+    assert!(world.now - before < Duration::from_secs(1), "nobody waited for a reader");
+    assert_eq!(world.in_force, MAX_RELOADS + 2);
+    assert!(forwards_to(&mut world, "9006"), "wherever settings are kept");
+    world.sip.clear();
+    world.invite("b", "5000");
+    assert!(world.sip.iter().any(|sent| sent.starts_with("INVITE sip:9001@")), "{:?}", world.sip);
     let of_last = about(&told, "PORT_1600");
-    assert_eq!(of_last.iter().filter(|kind| **kind == "device.removed").count(), 2 * MAX_RELOADS);
-    assert_eq!(of_last.last(), Some(&"device.added"));
+    let removed = of_last.iter().filter(|kind| **kind == "device.removed").count();
+    assert_eq!((removed, of_last.last()), (MAX_RELOADS / 2 + 1, Some(&"device.removed")));
     assert_eq!(world.node.next_timeout().filter(|at| *at < world.now + Duration::from_secs(1)), None);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_reload_that_waits() {
+    let (mut world, app) = opened();
+    for _ in 0..MAX_RELOADS / 2 {
+        world.reload(CONFIG);
+        world.reload(&many(""));
+    }
+    world.reload(CONFIG);
+    world.input(Input::Stop);
+    world.pass(Duration::from_secs(3));
+    assert!(world.stopped);
+    assert_eq!(world.in_force, MAX_RELOADS);
+    assert_eq!(world.heard(app).last().map(String::as_str), Some("session.closed stopping"));
+}
+
+/// Many sessions of `ivr`, each with a port open, and one of `other` with the route point.
+fn crowd(sessions: u64) -> (World, CtiConnection) {
+    let limits = "service_parameters: {max_unopened_connections: 5000, max_cti_connections: 5000, \
+                  max_cti_connections_per_user: 5000, session_resume_grace: 30s, ";
+    let mut world = World::with(&many("").replace("service_parameters: {", limits));
+    world.input(Input::Restored(Box::default(), None));
+    let neighbour = world.application(5_000, "other");
+    open(&mut world, neighbour, "RP_MAIN");
+    for number in 1..=sessions {
+        let app = world.application(number, "ivr");
+        open(&mut world, app, &format!("PORT_{}", 1_001 + number % 600));
+    }
+    world.reported();
+    (world, neighbour)
+}
+
+#[test]
+fn a_thousand_sessions_that_a_reload_dismisses_end_at_once_and_are_told_in_portions() {
+    const SESSIONS: u64 = 1_000;
+    let (mut world, neighbour) = crowd(SESSIONS);
+    answer_call(&mut world, neighbour, "a", "5000");
+    assert_eq!(world.kept.sessions.len(), 1_001);
+    world.frames.clear();
+    let limits = "service_parameters: {max_cti_connections: 5000, max_cti_connections_per_user: 5000, ";
+    world.reload(&many("").replace("service_parameters: {", limits).replace("id: ivr,", "id: renamed,"));
+    let told = |world: &World| world.frames.values().map(std::collections::VecDeque::len).sum::<usize>();
+    assert!((1..=GOODBYES_AT_ONCE).contains(&world.closed.len()), "{} in one step", world.closed.len());
+    assert_eq!(told(&world), world.closed.len());
+    // Each has ended, nothing of it is kept, and none of its devices is open.
+    assert_eq!(world.kept.sessions.len(), 1, "at once");
+    assert_eq!(world.node.call_manager.devices().opening_sessions().count(), 1);
+    world.sip.clear();
+    world.invite("b", "6600");
+    assert!(world.sip.iter().any(|sent| sent.starts_with("SIP/2.0 480")), "{:?}", world.sip);
+    // Others go on.
+    world.invite("c", "5000");
+    assert_eq!(world.event(neighbour, "call.offering")["leg"]["device"], "RP_MAIN");
+    // Who asks for something hears that he is dismissed, whenever his turn would be.
+    let mut waiting = (1..=SESSIONS).map(protocol::session::ConnectionId);
+    let mut next = || waiting.rfind(|connection| !world.closed.contains(connection)).expect("many wait");
+    let (asks, leaves, shouts, last) = (next(), next(), next(), next());
+    world.send(asks, "device.close", json!({"device": "PORT_1400"}));
+    world.input(Input::CtiLineTooLong(shouts));
+    for connection in [asks, shouts] {
+        assert_eq!(world.heard(connection), ["session.closed user_deleted"]);
+        assert!(world.closed.contains(&connection));
+    }
+    world.input(Input::CtiClosed(leaves));
+    world.no_frames(leaves);
+    world.input(Input::CtiBehind(last, true));
+    while !world.closed.contains(&last) || world.closed.len() < SESSIONS as usize - 1 {
+        let (closed, said) = (world.closed.len(), told(&world));
+        world.now = world.node.next_timeout().expect("a portion is due").max(world.now);
+        world.input(Input::Timeout);
+        let (closed, said) = (world.closed.len() - closed, told(&world) - said);
+        assert!(closed <= GOODBYES_AT_ONCE && said <= GOODBYES_AT_ONCE, "{closed} closed, {said} said");
+    }
+    world.pass(Duration::from_secs(1));
+    let reports = world.reported();
+    let count = |name: &str| reports.iter().filter(|report| **report == name).count();
+    assert_eq!((count("CtiProviderClosed"), count("CtiDeviceClosed")), (1_000, 1_000));
+    assert_eq!(count("CtiProviderConnectionDropped"), 0, "who leaves then was dismissed before");
+    assert!(world.node.has_kept_all());
+    world.no_frames(neighbour);
+}
+
+#[test]
+fn a_stop_and_another_reload_find_dismissed_sessions_and_each_hears_why_once() {
+    for stops in [true, false] {
+        let (mut world, _) = crowd(100);
+        world.frames.clear();
+        world.reload(&many("").replace("id: ivr,", "id: renamed,"));
+        match stops {
+            true => world.input(Input::Stop),
+            false => world.reload(&many("")),
+        }
+        world.pass(Duration::from_secs(3));
+        for number in 1..=100 {
+            let heard = world.heard(protocol::session::ConnectionId(number));
+            assert_eq!(heard, ["session.closed user_deleted"], "{number}, {stops}");
+        }
+        assert_eq!(world.stopped, stops);
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(in crate::node) const WORK_OF_LEG: usize = 32;
 /// Devices looked at in one step, times the users that may have them on their lists.
 pub(in crate::node) const WORK_AT_ONCE: usize = 2_048;
 
-/// Reloads under way at once; when they come faster than they can be told, the rest of the oldest is told in one step.
+/// Reloads under way at once; when they come faster than they can be told, the next one waits until the oldest is told.
 pub(in crate::node) const MAX_RELOADS: usize = 8;
 
 /// How long to wait for a reader who is behind: by the usual bounds one who reads some 800 events a second has caught up
@@ -62,8 +62,6 @@ pub(super) enum Work {
     Relined(Names),
     /// These are new on the session's list.
     Gained(SessionId, Names),
-    /// A provider that is closed had these open: for the log.
-    Closed(Parameters, Names),
 }
 
 /// The parameters of a report.
@@ -130,11 +128,6 @@ impl Reload {
         }
     }
 
-    /// Adds the reports of a provider that was closed.
-    pub(super) fn report_closed(&mut self, parameters: Parameters, devices: &Arc<[DeviceName]>) {
-        self.work.push_back(Work::Closed(parameters, Names::new(devices)));
-    }
-
     /// Whether a user had the device on his list.
     pub(super) fn listed(&self, user: &str, device: &DeviceName) -> bool {
         lists(&self.before, user, device)
@@ -159,10 +152,18 @@ pub(super) fn lists(settings: &Settings, user: &str, device: &DeviceName) -> boo
     user.is_some_and(|user| user.controlled.entry_for(device.as_str()).is_some())
 }
 
+/// A configuration that is not in force yet.
+pub(in crate::node) struct Waiting {
+    pub(super) switch: Switch,
+    /// How many are to be told that theirs is in force, or a later one.
+    pub(super) asked: usize,
+}
+
 /// All reloads that are under way, the oldest first.
 #[derive(Default)]
 pub(in crate::node) struct Consequences {
     pub(super) reloads: VecDeque<Reload>,
+    pub(super) waiting: Option<Waiting>,
     /// During the switch: which holds were taken from whom.
     pub(super) lost: BTreeMap<SessionId, Arc<[DeviceName]>>,
 }
@@ -170,5 +171,15 @@ pub(in crate::node) struct Consequences {
 impl Consequences {
     pub(in crate::node) fn is_empty(&self) -> bool {
         self.reloads.is_empty()
+    }
+
+    /// Whether another configuration waits until the oldest reload is told.
+    pub(in crate::node) fn is_awaited(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// The configuration whose turn it is.
+    pub(in crate::node) fn take_next(&mut self) -> Option<Waiting> {
+        self.waiting.take_if(|_| self.reloads.len() < MAX_RELOADS)
     }
 }

@@ -23,16 +23,6 @@ impl CtiManager {
         }
     }
 
-    /// All that is left of the oldest reload, in this step.
-    pub(super) fn finish_oldest(&mut self, step: &mut Step<'_>) {
-        while let Some(work) =
-            self.applications.consequences.reloads.front_mut().and_then(|r| r.work.pop_front())
-        {
-            self.carry_on(step, work);
-        }
-        self.close_oldest(step);
-    }
-
     fn close_oldest(&mut self, step: &mut Step<'_>) {
         if let Some(reload) = self.applications.consequences.reloads.pop_front() {
             step.out.push(Output::Discard(Arc::new((reload.before, reload.difference, reload.early))));
@@ -48,13 +38,6 @@ impl CtiManager {
                 false
             }
             Work::Kept(session, last) => self.tell_kept(step, *session, last),
-            Work::Closed(parameters, names) => {
-                let device = names.next();
-                if let Some(device) = &device {
-                    self.report_closed(step, parameters, device);
-                }
-                device.is_some()
-            }
             Work::Forget(next) => self.forget_one(step, next),
             Work::Lost(_, names) | Work::Added(names) | Work::Relined(names) | Work::Gained(_, names) => {
                 let name = names.next();
@@ -120,8 +103,7 @@ impl CtiManager {
                 | Work::Added(_)
                 | Work::Relined(_)
                 | Work::InService(_)
-                | Work::Kept(..)
-                | Work::Closed(..) => None,
+                | Work::Kept(..) => None,
             });
             let waiting = next.and_then(|next| reload.difference.accounts.get(next..)).unwrap_or_default();
             back.extend(waiting.iter().filter(|account| step.calls.directory().has(account)).cloned());
@@ -140,7 +122,7 @@ impl CtiManager {
             Work::Gained(session, _) => (DeviceChange::Added, vec![*session]),
             Work::Added(_) => (DeviceChange::Added, self.listing(step, reload, name, false)),
             Work::Relined(_) => (DeviceChange::Added, self.listing(step, reload, name, true)),
-            Work::Settle | Work::InService(_) | Work::Kept(..) | Work::Forget(_) | Work::Closed(..) => return,
+            Work::Settle | Work::InService(_) | Work::Kept(..) | Work::Forget(_) => return,
         };
         let sessions: Vec<SessionId> = match change {
             // Later reloads may have taken it from him.
@@ -253,7 +235,7 @@ fn awaits(work: &Work, name: &DeviceName) -> bool {
         Work::Lost(_, names) | Work::Added(names) | Work::Relined(names) | Work::Gained(_, names) => {
             names.awaits(name)
         }
-        Work::Settle | Work::InService(_) | Work::Kept(..) | Work::Forget(_) | Work::Closed(..) => false,
+        Work::Settle | Work::InService(_) | Work::Kept(..) | Work::Forget(_) => false,
     }
 }
 
