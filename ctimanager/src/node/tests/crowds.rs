@@ -449,8 +449,7 @@ fn hundreds_of_sessions_with_other_privileges_are_told_in_portions_and_before_an
     let end = world.now + Duration::from_secs(1);
     while world.node.next_timeout().is_some_and(|at| at < end) {
         let before = told(&world);
-        world.now = world.node.next_timeout().expect("due").max(world.now);
-        world.input(Input::Timeout);
+        world.pass_to_next();
         assert!(told(&world) - before <= AT_ONCE + 3, "{} in one step", told(&world) - before);
     }
     for number in (1..=150).map(protocol::session::ConnectionId).filter(|number| *number != last) {

@@ -240,6 +240,14 @@ impl World {
         self.now = end;
     }
 
+    /// The next thing that is due.
+    pub fn pass_to_next(&mut self) {
+        let at = self.node.next_timeout().expect("something is due").max(self.now);
+        self.wall += at - self.now;
+        self.now = at;
+        self.input(Input::Timeout);
+    }
+
     pub fn connect(&mut self, number: u64) -> CtiConnection {
         self.connect_by(number, CtiTransport::Tls { client_cn: None, not_after: None, serial: None })
     }
