@@ -56,7 +56,9 @@ impl Plan {
         };
         format!(
             "cluster: {{name: bench, security: {{mode: non_secure}}}}\n\
-             service_parameters: {{max_requests_per_second: 1000000}}\n\
+             service_parameters: {{max_requests_per_second: 1000000, max_calls_per_second_per_line: 100000, \
+             max_calls_per_second_per_device: 100000, max_calls_per_second_per_trunk: 100000, \
+             max_dialog_requests_per_second: 100000}}\n\
              nodes: [{{name: cm1, host: 127.0.0.1, services: [callmanager, ctimanager], sip: {{udp: 5060}}, \
              cti: {{tls: 2749}}}}]\n\
              call_manager_groups: [{{name: Default, members: [cm1]}}]\n\

@@ -398,7 +398,7 @@ fn main() {
     let wanted = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
     let parts: [(&str, &dyn Fn()); 8] = [
         ("phones", &|| lost_phones(10_000)),
-        ("many_phones", &|| lost_phones(99_000)),
+        ("many_phones", &|| lost_phones(60_000)),
         ("replay", &replay),
         ("kept", &|| kept_session(10_000)),
         ("route_point", &route_point),
