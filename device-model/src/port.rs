@@ -316,6 +316,10 @@ pub enum Request {
         original_called: Option<Dn>,
         keep_on_failure: bool,
     },
+    BlindTransfer {
+        leg: LegId,
+        destination: Dn,
+    },
     Drop {
         leg: LegId,
     },
@@ -358,6 +362,7 @@ impl Request {
             | Request::Answer { leg }
             | Request::Reject { leg, .. }
             | Request::Redirect { leg, .. }
+            | Request::BlindTransfer { leg, .. }
             | Request::Drop { leg }
             | Request::Hold { leg }
             | Request::Retrieve { leg }

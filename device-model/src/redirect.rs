@@ -1,4 +1,5 @@
-//! Redirects: an application sends a leg on, and is answered once somebody there is reached, later.
+//! Redirects: an application sends a leg on, and is answered once somebody there is reached, later. A blind transfer is a
+//! redirect of which the leg that comes of it says another reason.
 
 use crate::call::{Alerting, Conversation, Left, Parties, Setup, Step};
 use crate::cause::Cause;
@@ -17,13 +18,23 @@ use std::time::Duration;
 /// once is part of a loop, a person who transfers it is not.
 const SERVED: Duration = Duration::from_secs(10);
 
-/// The params of `call.redirect`.
+/// The params of `call.redirect`, or of a blind `call.transfer`.
 pub(crate) struct Redirect {
     pub(crate) leg: LegId,
     pub(crate) destination: Dn,
     pub(crate) calling_number: Option<Dn>,
     pub(crate) original_called: Option<Dn>,
-    pub(crate) keep_on_failure: bool,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) reason: Reason,
+}
+
+impl Redirect {
+    /// The other party of a leg goes to a number, and the leg goes.
+    pub(crate) fn blind_transfer(leg: LegId, destination: Dn) -> Self {
+        let (calling_number, original_called) = (None, None);
+        let (on_failure, reason) = (OnFailure::Keep, Reason::BlindTransfer);
+        Self { leg, destination, calling_number, original_called, on_failure, reason }
+    }
 }
 
 impl CallControl {
@@ -60,7 +71,7 @@ impl CallControl {
         let (call_id, party, sender) = (leg.call, leg.party.clone(), leg.at.sender());
         let parties = Arc::clone(&leg.parties);
         if ask.destination.as_str().is_empty() {
-            return refusal(RefusalKind::InvalidParams { field: Param::Destination }, "redirect to whom?");
+            return refusal(RefusalKind::InvalidParams { field: Param::Destination }, "to whom?");
         }
         let Some(call) = self.calls.call(call_id) else { return wrong_state(leg) };
         let answering = self.attempt(call_id).is_some_and(|attempt| attempt.answering.is_some());
@@ -103,7 +114,7 @@ impl CallControl {
         let before = std::mem::replace(&mut call.conversation, Conversation::routing(anchor));
         let allowed = self.hop(call_id);
         // A call that goes round ends, whatever its applications would like to keep.
-        let on_failure = if ask.keep_on_failure && allowed { OnFailure::Keep } else { OnFailure::Drop };
+        let on_failure = if allowed { ask.on_failure } else { OnFailure::Drop };
         let kind = OperationKind::Redirect { call: call_id, leg: ask.leg, on_failure };
         let undo = Undo::Redirect { seen, search };
         if let Some(operation) = self.begin_operation(asker, kind, undo)
@@ -112,7 +123,7 @@ impl CallControl {
             call.left = Some(Left { operation, conversation: before });
         }
         match allowed {
-            true => self.route(call_id, ask.destination, Reason::Redirect, sender),
+            true => self.route(call_id, ask.destination, ask.reason, sender),
             false => self.final_failure(call_id, Failure::LOOP),
         }
         Ok(())
@@ -205,7 +216,7 @@ impl CallControl {
 
 fn redirect_refused<T>(why: Failure) -> Result<T, crate::port::Refusal> {
     if why.origin == FailureOrigin::Overdue {
-        return refusal(RefusalKind::Timeout, "the redirect was not decided in time");
+        return refusal(RefusalKind::Timeout, "the destination did not decide in time");
     }
     let cause = why.cause;
     let (kind, text) = match cause {

@@ -12,7 +12,7 @@ use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{DeviceName, Dn, EndId, LegId, OwnerEpoch, RequestToken, SessionId};
 use crate::leg::{At, Hold, Leg, is_offered, wrong_state};
 use crate::media::MediaTermination;
-use crate::operations::Asker;
+use crate::operations::{Asker, OnFailure};
 use crate::port::{Event, Param, Refusal, RefusalKind, Reply, Request, Subject};
 use crate::redirect::Redirect;
 use crate::view::{LegState, Party, Reason};
@@ -60,11 +60,17 @@ impl CallControl {
             Request::Accept { leg } => self.accept(asker, leg),
             Request::Answer { leg } => self.answer(asker, leg),
             Request::Reject { leg, cause } => self.reject(asker, leg, cause),
-            Request::Redirect { leg, destination, calling_number, original_called, keep_on_failure } => self
-                .redirect(
+            Request::Redirect { leg, destination, calling_number, original_called, keep_on_failure } => {
+                let on_failure = if keep_on_failure { OnFailure::Keep } else { OnFailure::Drop };
+                let reason = Reason::Redirect;
+                self.redirect(
                     asker,
-                    Redirect { leg, destination, calling_number, original_called, keep_on_failure },
-                ),
+                    Redirect { leg, destination, calling_number, original_called, on_failure, reason },
+                )
+            }
+            Request::BlindTransfer { leg, destination } => {
+                self.redirect(asker, Redirect::blind_transfer(leg, destination))
+            }
             Request::Drop { leg } => self.drop_request(asker, leg),
             Request::Hold { leg } => self.hold(asker, leg),
             Request::Retrieve { leg } => self.retrieve(asker, leg),

@@ -298,6 +298,7 @@ impl Method {
                 original_called: p.original_called.clone(),
                 keep_on_failure: p.keep_on_failure.unwrap_or(true),
             },
+            Method::CallTransfer(p) => R::BlindTransfer { leg: p.leg, destination: p.destination.clone()? },
             Method::CallDrop(p) => R::Drop { leg: p.leg },
             Method::CallHold(p) => R::Hold { leg: p.leg },
             Method::CallRetrieve(p) => R::Retrieve { leg: p.leg },
@@ -312,7 +313,6 @@ impl Method {
             | Method::RpcDiscover(_)
             | Method::LineSetMessageWaiting(_)
             | Method::CallConsult(_)
-            | Method::CallTransfer(_)
             | Method::CallConference(_)
             | Method::CallPark(_)
             | Method::CallUnpark(_)

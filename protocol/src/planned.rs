@@ -47,8 +47,8 @@ const NOTHING: Feature = Feature { name: "", methods: &[], events: &[], groups: 
 /// All of them.
 pub const FEATURES: &[Feature] = &[
     Feature {
-        name: "transfer by an application",
-        methods: &["call.consult", "call.transfer"],
+        name: "consultation by an application",
+        methods: &["call.consult"],
         events: &["call.transferred"],
         ..NOTHING
     },

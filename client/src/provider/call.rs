@@ -199,12 +199,13 @@ impl TerminalConnection {
         Ok(TerminalConnection::new(self.shared.clone(), leg))
     }
 
-    /// Joins the call with another, or sends it away, and leaves.
+    /// Joins the call with another, or sends it away, and leaves. A blind transfer ends when the destination rings or
+    /// answers.
     ///
-    /// *Planned*: no node of this version does it, the answer is `OPERATION_NOT_SUPPORTED`.
+    /// *Planned*: to join it with another; the answer is `OPERATION_NOT_SUPPORTED`.
     ///
     /// # Errors
-    /// Any [`Error`].
+    /// `DESTINATION_…` ([`Error::is_destination`]) with the leg as it was; any [`Error`].
     pub async fn transfer(&self, to: Transfer) -> Result<(), Error> {
         let (with, destination) = match to {
             Transfer::With(leg) => (Some(leg), None),

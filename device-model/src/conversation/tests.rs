@@ -346,12 +346,16 @@ fn step(calls: &mut Calls, (what, x, y): (u8, u8, u8)) {
         }
         12 => {
             let Some(leg) = of_application() else { return };
-            calls.request(Request::Redirect {
-                leg,
-                destination: format!("200{}", y % 7).as_str().into(),
-                calling_number: None,
-                original_called: None,
-                keep_on_failure: y % 3 > 0,
+            let destination = format!("200{}", y % 7).as_str().into();
+            calls.request(match y % 4 {
+                0 => Request::BlindTransfer { leg, destination },
+                _ => Request::Redirect {
+                    leg,
+                    destination,
+                    calling_number: None,
+                    original_called: None,
+                    keep_on_failure: y % 3 > 0,
+                },
             });
         }
         13 => {

@@ -14,5 +14,6 @@ mod parties;
 mod records;
 mod silence;
 mod tables;
+mod transfer;
 mod walk;
 mod world;

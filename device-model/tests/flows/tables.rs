@@ -155,6 +155,8 @@ const REQUESTS: &[Act] = &[
     ("redirect", |w, leg| w.redirect(leg, "2003", true)),
     ("redirect to nobody", |w, leg| w.redirect(leg, "4711", true)),
     ("redirect, no way back", |w, leg| w.redirect(leg, "4711", false)),
+    ("blind transfer", |w, leg| w.blind_transfer(leg, "2003")),
+    ("… to nobody", |w, leg| w.blind_transfer(leg, "4711")),
     ("hold", |w, leg| w.request(APP, Request::Hold { leg })),
     ("retrieve", |w, leg| w.request(APP, Request::Retrieve { leg })),
     ("drop", |w, leg| w.request(APP, Request::Drop { leg })),

@@ -279,6 +279,10 @@ impl World {
         );
     }
 
+    pub fn blind_transfer(&mut self, leg: LegId, to: &str) {
+        self.request(APP, Request::BlindTransfer { leg, destination: to.into() });
+    }
+
     pub fn make_call(&mut self, device: &str, to: &str) {
         let (destination, user_data) = (to.into(), Default::default());
         self.request(

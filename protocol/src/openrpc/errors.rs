@@ -64,7 +64,7 @@ fn own_of_planned(method: &str) -> &'static [Entry] {
             &[(S::PrivilegeViolation, "The user is not in the group that `data.needs` names.")]
         }
         "call.unpark" | "call.pickup" => &[NOT_CONTROLLED, NO_DEVICE],
-        "call.consult" | "call.transfer" | "call.conference" | "call.park" | "call.dtmf" => &[NO_LEG],
+        "call.consult" | "call.conference" | "call.park" | "call.dtmf" => &[NO_LEG],
         _ => &[],
     }
 }
@@ -114,7 +114,16 @@ const REDIRECT: &[Entry] = &[
     (S::DestinationUnknown, "Nobody has that number, or the line may not dial it."),
     (S::DestinationBusy, "The destination is busy or refused the call."),
     (S::DestinationOutOfService, "The destination can't be reached now."),
-    (S::Timeout, "The destination did not decide in time: the redirect is undone."),
+    (S::Timeout, "The destination did not decide in time: all is as before."),
+];
+
+/// With a `destination` it is a redirect.
+const TRANSFER: &[Entry] = &[
+    (S::OperationNotSupported, "`with` is there: in this version a call can only be sent to a number."),
+    (S::DestinationUnknown, "Nobody has that number, or the line may not dial it."),
+    (S::DestinationBusy, "The destination is busy or refused the call."),
+    (S::DestinationOutOfService, "The destination can't be reached now."),
+    (S::Timeout, "The destination did not decide in time: all is as before."),
 ];
 
 const SET_MEDIA: &[Entry] = &[
@@ -139,6 +148,7 @@ fn own(method: &str) -> [&'static [Entry]; 2] {
         "call.accept" | "call.reject" => [AT_A_LEG, &[BY_PHONE]],
         "call.answer" => [AT_A_LEG, ANSWER],
         "call.redirect" => [AT_A_LEG, REDIRECT],
+        "call.transfer" => [AT_A_LEG, TRANSFER],
         "call.drop" | "call.hold" | "call.set_user_data" => [AT_A_LEG, &[]],
         "call.retrieve" => [AT_A_LEG, RETRIEVE],
         "call.set_media" => [AT_A_LEG, SET_MEDIA],

@@ -157,6 +157,7 @@ fn requests() -> Vec<Request> {
             original_called: None,
             keep_on_failure: true,
         },
+        Request::BlindTransfer { leg, destination: dn() },
         Request::Drop { leg },
         Request::Hold { leg },
         Request::Retrieve { leg },
