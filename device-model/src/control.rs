@@ -410,7 +410,7 @@ impl CallControl {
             original_called: parties.original_called.clone(),
             last_redirecting: parties.last_redirecting.clone(),
             connected: peer.map(|peer| peer.party.clone()).or_else(shown),
-            consult_of: None,
+            consult_of: leg.consult_of,
             conference: matches!(call.conversation, Conversation::Mixed(_)),
             remote_in_use: leg.is_remote_in_use(),
             security: if safe { Security::Encrypted } else { Security::None },

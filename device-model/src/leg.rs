@@ -57,6 +57,8 @@ pub(crate) struct Leg {
     pub(crate) end: Option<EndId>,
     /// Whether an application put it on hold.
     pub(crate) hold: Hold,
+    /// The leg for whose sake its application began it.
+    pub(crate) consult_of: Option<LegId>,
     /// The streams that run: input, output.
     pub(crate) running: [Option<Stream>; 2],
 }
@@ -71,8 +73,8 @@ impl Leg {
         (state, reason): (LegState, Reason),
         end: EndId,
     ) -> Self {
-        let (cause, end, hold, running) = (None, Some(end), Hold::Off, [None, None]);
-        Self { id, call, at, party, parties, state, cause, reason, end, hold, running }
+        let (cause, end, hold, consult_of, running) = (None, Some(end), Hold::Off, None, [None, None]);
+        Self { id, call, at, party, parties, state, cause, reason, end, hold, consult_of, running }
     }
 
     pub(crate) fn state(&self) -> LegState {

@@ -320,6 +320,10 @@ pub enum Request {
         leg: LegId,
         destination: Dn,
     },
+    Consult {
+        leg: LegId,
+        destination: Dn,
+    },
     Drop {
         leg: LegId,
     },
@@ -363,6 +367,7 @@ impl Request {
             | Request::Reject { leg, .. }
             | Request::Redirect { leg, .. }
             | Request::BlindTransfer { leg, .. }
+            | Request::Consult { leg, .. }
             | Request::Drop { leg }
             | Request::Hold { leg }
             | Request::Retrieve { leg }

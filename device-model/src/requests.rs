@@ -9,10 +9,11 @@ use crate::devices::AutoAccept;
 use crate::dialling::Sender;
 use crate::end::{Application, Channel, End};
 use crate::failure::{Failure, FailureOrigin};
-use crate::ids::{DeviceName, Dn, EndId, LegId, OwnerEpoch, RequestToken, SessionId};
+use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, OwnerEpoch, RequestToken, SessionId};
 use crate::leg::{At, Hold, Leg, is_offered, wrong_state};
 use crate::media::MediaTermination;
 use crate::operations::{Asker, OnFailure};
+use crate::plan::DeviceKind;
 use crate::port::{Event, Param, Refusal, RefusalKind, Reply, Request, Subject};
 use crate::redirect::Redirect;
 use crate::view::{LegState, Party, Reason};
@@ -71,6 +72,7 @@ impl CallControl {
             Request::BlindTransfer { leg, destination } => {
                 self.redirect(asker, Redirect::blind_transfer(leg, destination))
             }
+            Request::Consult { leg, destination } => self.consult(asker, leg, destination),
             Request::Drop { leg } => self.drop_request(asker, leg),
             Request::Hold { leg } => self.hold(asker, leg),
             Request::Retrieve { leg } => self.retrieve(asker, leg),
@@ -136,26 +138,86 @@ impl CallControl {
         let (dn, media) = self.may_call(asker.session, &new)?;
         let user_data = checked_user_data(new.user_data)?;
         self.admit(&new.device, &dn, &new.destination)?;
-        let leg = self.new_leg();
-        let end = End::Application(Application::new(EndId(leg.0), leg, media));
-        let calling = self.party(&dn);
-        let shown =
-            new.calling_number.map(|number| Party { number: number.as_str().into(), ..calling.clone() });
         let at = At::Application { device: new.device, dn };
         let sender = at.sender();
+        let (call, leg) = self.begin_at(at, media, &new.destination, new.calling_number, user_data);
+        self.reply(asker.session, asker.token, Ok(Reply::Call { call, leg }));
+        self.tell_of(leg, Event::Leg);
+        self.route(call, new.destination, Reason::Normal, sender);
+        Ok(())
+    }
+
+    /// An application's call with its first leg, not told yet.
+    fn begin_at(
+        &mut self,
+        at: At,
+        media: Option<Arc<MediaTermination>>,
+        destination: &Dn,
+        calling_number: Option<Dn>,
+        user_data: Arc<BTreeMap<String, String>>,
+    ) -> (CallId, LegId) {
+        let leg = self.new_leg();
+        let end = End::Application(Application::new(EndId(leg.0), leg, media));
+        let calling = at.line().map(|(_, dn)| self.party(dn)).unwrap_or_default();
+        let shown = calling_number.map(|number| Party { number: number.as_str().into(), ..calling.clone() });
         let parties = Parties {
             calling: shown.unwrap_or_else(|| calling.clone()),
-            called: self.party(&new.destination),
+            called: self.party(destination),
             ..Parties::default()
         };
         let call = self.begin_call(leg, at, calling, parties, end);
         if let Some(call) = self.calls.call_mut(call) {
             call.set_user_data(user_data);
         }
+        (call, leg)
+    }
+
+    /// A CTI port holds a leg, and calls somebody about it from the same line.
+    fn consult(&mut self, asker: Asker, id: LegId, destination: Dn) -> Result<(), Refusal> {
+        self.can_consult(self.leg_for(asker.session, id)?)?;
+        let leg = self.leg_in(asker.session, id, |state| state == LegState::Connected)?;
+        if self.peer_of(id).is_none() || self.role(id) == Some(Role::Redirected) {
+            return wrong_state(leg);
+        }
+        let (at, held) = (leg.at.clone(), leg.call);
+        let Some((device, dn)) = at.line().map(|(device, dn)| (device.clone(), dn.clone())) else {
+            return wrong_state(leg);
+        };
+        let (calling_number, user_data) = (None, BTreeMap::new());
+        let new = NewCall { device, dn: Some(dn), destination, calling_number, user_data };
+        let (dn, media) = self.may_call(asker.session, &new)?;
+        self.admit(&new.device, &dn, &new.destination)?;
+        let data = self.calls.call(held).map(|call| Arc::clone(call.user_data())).unwrap_or_default();
+        let sender = at.sender();
+        let (call, leg) = self.begin_at(at, media, &new.destination, None, data);
+        if let Some(leg) = self.calls.leg_mut(leg) {
+            leg.consult_of = Some(id);
+        }
         self.reply(asker.session, asker.token, Ok(Reply::Call { call, leg }));
+        self.hold_leg(id);
         self.tell_of(leg, Event::Leg);
         self.route(call, new.destination, Reason::Normal, sender);
         Ok(())
+    }
+
+    /// Whether the device of a leg can make a second call about it.
+    fn can_consult(&self, leg: &Leg) -> Result<(), Refusal> {
+        let message = match self.kind_at(leg) {
+            Some(DeviceKind::CtiPort) | None => return Ok(()),
+            Some(DeviceKind::RoutePoint) => {
+                "a route point can't consult: it holds, makes calls and redirects"
+            }
+            Some(DeviceKind::Phone) => {
+                "the second call has to be dialled at the phone: the two can then be joined by `call.transfer`"
+            }
+        };
+        refusal(RefusalKind::OperationNotSupported, message)
+    }
+
+    /// What a leg's device is; none where that is a trunk.
+    pub(crate) fn kind_at(&self, leg: &Leg) -> Option<DeviceKind> {
+        leg.at.line()?;
+        self.device_at(leg).map(|device| device.plan.kind)
     }
 
     /// The line and media of a new call.
@@ -297,15 +359,19 @@ impl CallControl {
 
     fn hold(&mut self, asker: Asker, id: LegId) -> Result<(), Refusal> {
         let leg = self.leg_in(asker.session, id, |state| state == LegState::Connected)?;
-        let call = leg.call;
         if self.peer_of(id).is_none() {
             return wrong_state(leg);
         }
         self.done(asker);
+        self.hold_leg(id);
+        Ok(())
+    }
+
+    fn hold_leg(&mut self, id: LegId) {
+        let Some(call) = self.calls.leg(id).map(|leg| leg.call) else { return };
         self.set_hold(id, Hold::On);
         self.enter(id, LegState::Held);
         self.settle(call);
-        Ok(())
     }
 
     fn retrieve(&mut self, asker: Asker, id: LegId) -> Result<(), Refusal> {

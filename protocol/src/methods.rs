@@ -299,6 +299,8 @@ impl Method {
                 keep_on_failure: p.keep_on_failure.unwrap_or(true),
             },
             Method::CallTransfer(p) => R::BlindTransfer { leg: p.leg, destination: p.destination.clone()? },
+            // For what it is made says nothing of what may become of it.
+            Method::CallConsult(p) => R::Consult { leg: p.leg, destination: p.destination.clone() },
             Method::CallDrop(p) => R::Drop { leg: p.leg },
             Method::CallHold(p) => R::Hold { leg: p.leg },
             Method::CallRetrieve(p) => R::Retrieve { leg: p.leg },
@@ -312,7 +314,6 @@ impl Method {
             | Method::ProviderSnapshot(_)
             | Method::RpcDiscover(_)
             | Method::LineSetMessageWaiting(_)
-            | Method::CallConsult(_)
             | Method::CallConference(_)
             | Method::CallPark(_)
             | Method::CallUnpark(_)

@@ -46,12 +46,7 @@ const NOTHING: Feature = Feature { name: "", methods: &[], events: &[], groups: 
 
 /// All of them.
 pub const FEATURES: &[Feature] = &[
-    Feature {
-        name: "consultation by an application",
-        methods: &["call.consult"],
-        events: &["call.transferred"],
-        ..NOTHING
-    },
+    Feature { name: "joining two calls by a transfer", events: &["call.transferred"], ..NOTHING },
     Feature { name: "conferencing", methods: &["call.conference"], events: &["call.conferenced"], ..NOTHING },
     Feature {
         name: "call park",

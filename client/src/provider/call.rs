@@ -184,12 +184,10 @@ impl TerminalConnection {
         self.shared.call(&CallRetrieve { leg: self.leg.id }).await.map(|_| ())
     }
 
-    /// Holds the call and makes a second one about it.
-    ///
-    /// *Planned*: no node of this version does it, the answer is `OPERATION_NOT_SUPPORTED`.
+    /// Holds the call and makes a second one about it, from a CTI port. When that fails or is dropped this one stays held.
     ///
     /// # Errors
-    /// Any [`Error`].
+    /// `MAX_CALLS`; `OPERATION_NOT_SUPPORTED` where the leg is a phone's or a route point's; any [`Error`].
     pub async fn consult(&self, destination: &str, purpose: Purpose) -> Result<TerminalConnection, Error> {
         let leg = self.leg();
         let request = CallConsult { leg: self.leg.id, destination: destination.into(), for_: purpose };

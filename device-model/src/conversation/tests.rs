@@ -348,6 +348,7 @@ fn step(calls: &mut Calls, (what, x, y): (u8, u8, u8)) {
             let Some(leg) = of_application() else { return };
             let destination = format!("200{}", y % 7).as_str().into();
             calls.request(match y % 4 {
+                1 => Request::Consult { leg, destination },
                 0 => Request::BlindTransfer { leg, destination },
                 _ => Request::Redirect {
                     leg,

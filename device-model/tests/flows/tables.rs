@@ -109,6 +109,28 @@ fn ringback() -> (World, LegId) {
     (w, leg)
 }
 
+/// The leg about which the port consults B, who rings.
+fn consulting() -> (World, LegId) {
+    let mut w = port(fixed(APP_RTP, &["PCMU"]));
+    w.dial("A", "6001", offer());
+    let leg = w.leg_at("P");
+    w.request(APP, Request::Answer { leg });
+    w.consult(leg, "2002");
+    w.ring(w.last_placed());
+    let a = w.leg_at("A");
+    w.signal(a, Signal::Answer(still(A)));
+    (w, leg)
+}
+
+fn route_point() -> (World, LegId) {
+    let mut w = World::new(plan());
+    w.open(APP, "RP", Some(fixed(APP_RTP, &["PCMU"])));
+    w.dial("A", "5000", offer());
+    let leg = w.leg_at("RP");
+    w.request(APP, Request::Answer { leg });
+    (w, leg)
+}
+
 fn gone() -> (World, LegId) {
     let (mut w, leg) = connected();
     w.request(APP, Request::Drop { leg });
@@ -157,6 +179,7 @@ const REQUESTS: &[Act] = &[
     ("redirect, no way back", |w, leg| w.redirect(leg, "4711", false)),
     ("blind transfer", |w, leg| w.blind_transfer(leg, "2003")),
     ("… to nobody", |w, leg| w.blind_transfer(leg, "4711")),
+    ("consult", |w, leg| w.request(APP, Request::Consult { leg, destination: "2003".into() })),
     ("hold", |w, leg| w.request(APP, Request::Hold { leg })),
     ("retrieve", |w, leg| w.request(APP, Request::Retrieve { leg })),
     ("drop", |w, leg| w.request(APP, Request::Drop { leg })),
@@ -218,7 +241,14 @@ fn leg_machine_and_what_applications_ask() {
         ("port: redirecting", redirecting),
         ("port: calls, proceeding", || calling("2002")),
         ("port: calls, ringback", ringback),
+        ("port: consults, its first leg", consulting),
+        ("port: consults, its second leg rings", || {
+            let (w, _) = consulting();
+            let second = w.leg_at("P");
+            (w, second)
+        }),
         ("port: gone", gone),
+        ("route point: connected", route_point),
         ("phone: offering", || phone(false, false)),
         ("phone: ringing", || phone(true, false)),
         ("phone: connected", || phone(true, true)),

@@ -1,7 +1,8 @@
-//! Transfers: a call is sent away blindly.
+//! Transfers: a call is sent away blindly; a port consults.
 
 use crate::world::*;
-use device_model::{Cause, LegId, Request, Signal};
+use device_model::media::Direction;
+use device_model::{Cause, Input, LegId, LegState, Request, Signal};
 use insta::assert_snapshot;
 use std::time::Duration;
 
@@ -175,5 +176,116 @@ fn who_vanishes_meanwhile_leaves_a_sane_call() {
     w.signal(w.last_placed(), busy());
     assert_snapshot!("the_one_who_sends_it_away_vanishes", w.said());
     assert!(w.control.leg(a).is_none(), "there is nothing to go back to");
+    quiet(&w);
+}
+
+/// The far end's answer to silence.
+fn still(address: &str) -> Signal {
+    Signal::Answer(directed(Direction::Inactive, sdp(address, &["PCMU"])))
+}
+
+#[test]
+fn a_port_consults_a_phone_drops_it_and_goes_on_with_its_caller() {
+    let (mut w, a, p) = connected_port();
+    let user_data = [("order".to_owned(), "7".to_owned())].into();
+    w.request(APP, Request::SetUserData { leg: p, user_data });
+    w.said();
+    let second = w.consult(p, "2002");
+    let b = w.last_placed();
+    w.signal(a, still(A));
+    w.ring(b);
+    w.answered(b, sdp(B, &["PCMU"]));
+    let view = w.control.leg(second).expect("it is there");
+    assert_eq!((view.consult_of, view.user_data.len()), (Some(p), 1), "{view:?}");
+    w.request(APP, Request::SetUserData { leg: second, user_data: Default::default() });
+    let first = w.control.leg(p).expect("it is there");
+    assert_eq!(first.user_data.len(), 1, "it was a copy");
+    w.request(APP, Request::Drop { leg: second });
+    w.request(APP, Request::Retrieve { leg: p });
+    w.signal(a, Signal::Answer(sdp(A, &["PCMU"])));
+    assert_snapshot!(w.said());
+    w.hang_up(a);
+    quiet(&w);
+}
+
+#[test]
+fn a_consultation_that_fails_leaves_its_first_call_held() {
+    let (mut w, a, p) = connected_port();
+    w.consult(p, "2002");
+    w.signal(a, still(A));
+    w.signal(w.last_placed(), busy());
+    assert_snapshot!("the_consulted_is_busy", w.said());
+    w.request(APP, Request::Retrieve { leg: p });
+    w.signal(a, Signal::Answer(sdp(A, &["PCMU"])));
+    w.said();
+    w.consult(p, "4711");
+    w.signal(a, still(A));
+    assert_snapshot!("the_consulted_is_nobody", w.said());
+    assert_eq!(w.control.leg(p).map(|leg| leg.state), Some(LegState::Held));
+    w.hang_up(a);
+    quiet(&w);
+}
+
+#[test]
+fn a_consultation_counts_as_a_call_and_one_too_many_changes_nothing() {
+    let mut plan = plan();
+    plan.numbers[5].max_calls = Some(1);
+    let mut w = World::new(plan);
+    w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU"])));
+    let a = w.dial("A", "6001", Some(sdp(A, &["PCMU"])));
+    let p = w.leg_at("P");
+    w.request(APP, Request::Answer { leg: p });
+    w.said();
+    w.request(APP, Request::Consult { leg: p, destination: "2002".into() });
+    w.request(APP, Request::Consult { leg: p, destination: "".into() });
+    assert_snapshot!(w.said());
+    assert_eq!(w.control.leg(p).map(|leg| leg.state), Some(LegState::Connected));
+    w.hang_up(a);
+    quiet(&w);
+}
+
+#[test]
+fn each_call_of_a_port_with_dynamic_media_has_an_address_of_its_own() {
+    let mut w = World::new(plan());
+    w.open(APP, "P", Some(dynamic(&["PCMU"])));
+    let a = w.dial("A", "6001", Some(sdp(A, &["PCMU"])));
+    let p = w.leg_at("P");
+    w.request(APP, Request::Answer { leg: p });
+    w.set_media(APP, p, APP_RTP);
+    w.said();
+    let second = w.consult(p, "2002");
+    w.signal(a, still(A));
+    w.set_media(APP, second, "10.0.0.9:7002");
+    let b = w.last_placed();
+    w.answered(b, sdp(B, &["PCMU"]));
+    assert_snapshot!(w.said());
+    w.hang_up(a);
+    w.hang_up(b);
+    quiet(&w);
+}
+
+#[test]
+fn a_consultation_goes_on_when_its_first_call_has_ended() {
+    let (mut w, a, p) = connected_port();
+    let second = w.consult(p, "2002");
+    w.hang_up(a);
+    let b = w.last_placed();
+    w.answered(b, sdp(B, &["PCMU"]));
+    assert_snapshot!(w.said());
+    assert_eq!(w.control.leg(second).map(|leg| leg.state), Some(LegState::Connected));
+    w.hang_up(b);
+    quiet(&w);
+}
+
+#[test]
+fn an_application_that_fails_while_it_consults_is_cleared_from_both_calls() {
+    let (mut w, _, p) = connected_port();
+    w.open(APP2, "A", None);
+    w.open(APP2, "B", None);
+    w.consult(p, "2002");
+    w.answered(w.last_placed(), sdp(B, &["PCMU"]));
+    w.said();
+    w.input(Input::SessionEnded(APP));
+    assert_snapshot!(w.said());
     quiet(&w);
 }

@@ -429,6 +429,7 @@ impl Walk {
             18 => Request::Accept { leg },
             19 | 20 => Request::Answer { leg },
             21 => Request::SetMedia { leg, address },
+            22 if z % 5 == 1 => Request::Consult { leg, destination: NUMBERS[y as usize % 12].into() },
             22 if z.is_multiple_of(5) => {
                 Request::BlindTransfer { leg, destination: NUMBERS[y as usize % 12].into() }
             }

@@ -283,6 +283,13 @@ impl World {
         self.request(APP, Request::BlindTransfer { leg, destination: to.into() });
     }
 
+    /// The leg of the consultation.
+    pub fn consult(&mut self, leg: LegId, to: &str) -> LegId {
+        let device = self.control.device_of_leg(leg).cloned().expect("a device");
+        self.request(APP, Request::Consult { leg, destination: to.into() });
+        self.leg_at(device.as_str())
+    }
+
     pub fn make_call(&mut self, device: &str, to: &str) {
         let (destination, user_data) = (to.into(), Default::default());
         self.request(
@@ -459,6 +466,9 @@ fn leg_line(leg: &LegView) -> String {
     add("original", &leg.original_called);
     add("redirecting", &leg.last_redirecting);
     add("connected", &leg.connected);
+    if let Some(other) = leg.consult_of {
+        let _ = write!(line, " consult_of={other}");
+    }
     if let Some(cause) = leg.cause {
         let _ = write!(line, " cause={}", cause.code());
     }

@@ -64,7 +64,7 @@ fn own_of_planned(method: &str) -> &'static [Entry] {
             &[(S::PrivilegeViolation, "The user is not in the group that `data.needs` names.")]
         }
         "call.unpark" | "call.pickup" => &[NOT_CONTROLLED, NO_DEVICE],
-        "call.consult" | "call.conference" | "call.park" | "call.dtmf" => &[NO_LEG],
+        "call.conference" | "call.park" | "call.dtmf" => &[NO_LEG],
         _ => &[],
     }
 }
@@ -117,6 +117,11 @@ const REDIRECT: &[Entry] = &[
     (S::Timeout, "The destination did not decide in time: all is as before."),
 ];
 
+const CONSULT: &[Entry] = &[
+    (S::OperationNotSupported, "The leg is a route point's, or a phone's, at which a person has to dial."),
+    (S::MaxCalls, "The line, the device or the node has as many calls as it may have."),
+];
+
 /// With a `destination` it is a redirect.
 const TRANSFER: &[Entry] = &[
     (S::OperationNotSupported, "`with` is there: in this version a call can only be sent to a number."),
@@ -149,6 +154,7 @@ fn own(method: &str) -> [&'static [Entry]; 2] {
         "call.answer" => [AT_A_LEG, ANSWER],
         "call.redirect" => [AT_A_LEG, REDIRECT],
         "call.transfer" => [AT_A_LEG, TRANSFER],
+        "call.consult" => [AT_A_LEG, CONSULT],
         "call.drop" | "call.hold" | "call.set_user_data" => [AT_A_LEG, &[]],
         "call.retrieve" => [AT_A_LEG, RETRIEVE],
         "call.set_media" => [AT_A_LEG, SET_MEDIA],

@@ -30,7 +30,9 @@ impl CallManager {
             | Request::SetForwardAll { device, .. }
             | Request::SetAutoAccept { device, .. } => (Some(device.clone()), None),
             Request::MakeCall { device, destination, .. } => (Some(device.clone()), Some(destination)),
-            Request::Redirect { leg, destination, .. } | Request::BlindTransfer { leg, destination } => {
+            Request::Redirect { leg, destination, .. }
+            | Request::BlindTransfer { leg, destination }
+            | Request::Consult { leg, destination } => {
                 (self.model.device_of_leg(*leg).cloned(), Some(destination))
             }
             Request::Accept { leg }

@@ -158,6 +158,7 @@ fn requests() -> Vec<Request> {
             keep_on_failure: true,
         },
         Request::BlindTransfer { leg, destination: dn() },
+        Request::Consult { leg, destination: dn() },
         Request::Drop { leg },
         Request::Hold { leg },
         Request::Retrieve { leg },
@@ -423,7 +424,7 @@ fn the_samples_leave_no_variant_out() {
         .map(|request| serde_json::to_value(request).expect("JSON"))
         .filter_map(|value| value.as_object().and_then(|members| members.keys().next().cloned()))
         .collect();
-    assert_eq!(subjects.len(), 14, "{subjects:?}");
+    assert_eq!(subjects.len(), 16, "{subjects:?}");
     let written = serde_json::to_value(&told).expect("JSON");
     covers(&written, &["media.codecs"].map(|_| "media_codecs"));
     covers(&written, &["not_owner", "timeout", "illegal_call_state", "rate_limited", "invalid_params"]);
