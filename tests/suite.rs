@@ -61,6 +61,8 @@ mod interop_spaces;
 mod interop_stacks;
 #[path = "tests/interop_torture.rs"]
 mod interop_torture;
+#[path = "tests/interop_transfers.rs"]
+mod interop_transfers;
 #[path = "tests/interop_trunks.rs"]
 mod interop_trunks;
 #[path = "tests/look_ups.rs"]

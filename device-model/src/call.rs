@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Entries of a call's user data, and bytes of all their keys and values.
+pub(crate) const MAX_USER_DATA: (usize, usize) = (64, 4096);
+
 /// The parties of a call as one leg sees them, beside who is at the leg itself ([`Leg::party`]) and whom it talks to, which
 /// the conversation tells. While a destination is looked for all legs of the call see the same; a transfer shows each of
 /// those who stay something else.
@@ -27,6 +30,9 @@ pub(crate) struct Parties {
     pub(crate) original_called: Option<Party>,
     pub(crate) last_redirecting: Option<Party>,
 }
+
+/// Appearances of a shared line, each with the one that has the call and that it watches.
+pub(crate) type Watches = SmallVec<[(LegId, LegId); 2]>;
 
 /// What each of some legs saw of the parties.
 pub(crate) type Seen = SmallVec<[(LegId, Arc<Parties>); 4]>;
@@ -319,10 +325,10 @@ pub(crate) struct Call {
     pub(crate) id: CallId,
     pub(crate) conversation: Conversation,
     pub(crate) left: Option<Left>,
-    /// Appearances of a shared line that another appearance has answered.
-    passive: SmallVec<[LegId; 2]>,
-    /// The appearance that they watch.
-    watched: Option<LegId>,
+    watches: Watches,
+    /// What a destination that is tried sees of the parties, where that is not what the leg that stays sees: it was called
+    /// by another.
+    pub(crate) shown: Option<Arc<Parties>>,
     user_data: Arc<BTreeMap<String, String>>,
     /// Numbers that forwards have visited since a person or an application last chose one.
     visited: SmallVec<[Dn; 4]>,
@@ -365,8 +371,8 @@ impl Call {
             id,
             conversation: Conversation::routing(first),
             left: None,
-            passive: SmallVec::new(),
-            watched: None,
+            watches: SmallVec::new(),
+            shown: None,
             user_data,
             visited: SmallVec::new(),
             hops: 0,
@@ -428,13 +434,42 @@ impl Call {
     /// Two ends have come to talk: the search is over.
     pub(crate) fn found(&mut self, now: Option<Instant>) {
         self.alternatives.clear();
+        self.shown = None;
         self.talking_since = now;
+    }
+
+    /// The destination that this call tries is another call's from now on: what was visited for it, and what is still to be
+    /// tried.
+    pub(crate) fn give_search(&mut self, to: &mut Call) {
+        to.visited = std::mem::take(&mut self.visited);
+        to.alternatives = std::mem::take(&mut self.alternatives);
+        to.hops = to.hops.max(self.hops);
+        to.talking_since = None;
+    }
+
+    /// The other call's data that this one hasn't, as far as there is room.
+    pub(crate) fn add_user_data(&mut self, other: &BTreeMap<String, String>) {
+        let (most, most_bytes) = MAX_USER_DATA;
+        let mut data = BTreeMap::clone(&self.user_data);
+        let size = |(key, value): (&String, &String)| key.len() + value.len();
+        let mut bytes: usize = data.iter().map(size).sum();
+        for (key, value) in other.iter().filter(|(key, _)| !self.user_data.contains_key(*key)) {
+            let more = bytes + size((key, value));
+            if data.len() < most && more <= most_bytes {
+                bytes = more;
+                data.insert(key.clone(), value.clone());
+            }
+        }
+        if data.len() > self.user_data.len() {
+            self.user_data = Arc::new(data);
+        }
     }
 
     /// An application sends it on: the search begins anew. One that was served for so long before is in no loop, and its hops
     /// are counted from nothing. Returns how it was.
     pub(crate) fn search_anew(&mut self, now: Option<Instant>, served: Duration) -> Search {
         self.visited.clear();
+        self.shown = None;
         let (hops, talking_since) = (self.hops, self.talking_since.take());
         if talking_since.zip(now).is_some_and(|(since, now)| now.duration_since(since) >= served) {
             self.hops = 0;
@@ -453,39 +488,46 @@ impl Call {
         std::mem::replace(&mut self.alerted, by == Ringing::Plain)
     }
 
-    /// The appearance of a shared line that the others watch.
-    pub(crate) fn watched(&self) -> Option<LegId> {
-        self.watched
+    /// The appearance of a shared line that this one watches.
+    pub(crate) fn watched_by(&self, passive: LegId) -> Option<LegId> {
+        self.watches.iter().find(|(leg, _)| *leg == passive).map(|(_, watched)| *watched)
+    }
+
+    /// Those that watch this one.
+    pub(crate) fn watching(&self, watched: LegId) -> SmallVec<[LegId; 2]> {
+        self.watches.iter().filter(|(_, leg)| *leg == watched).map(|(leg, _)| *leg).collect()
     }
 
     /// Whether another appearance has the call.
     pub(crate) fn is_passive(&self, leg: LegId) -> bool {
-        self.passive.contains(&leg)
+        self.watched_by(leg).is_some()
     }
 
     /// One appearance has the call, this other one watches it.
     pub(crate) fn watch(&mut self, watched: LegId, passive: LegId) {
-        self.watched = Some(watched);
-        self.passive.push(passive);
+        self.watches.push((passive, watched));
     }
 
     /// One that watches goes.
     pub(crate) fn unwatch(&mut self, passive: LegId) {
-        self.passive.retain(|leg| *leg != passive);
+        self.watches.retain(|(leg, _)| *leg != passive);
     }
 
     /// The watched one goes; returns those that watched it.
     pub(crate) fn end_watch(&mut self, watched: LegId) -> SmallVec<[LegId; 2]> {
-        match self.watched {
-            Some(leg) if leg == watched => self.forget_watch(),
-            Some(_) | None => SmallVec::new(),
-        }
+        let legs = self.watching(watched);
+        self.watches.retain(|(_, leg)| *leg != watched);
+        legs
     }
 
     /// Nobody watches any more; returns those that did.
-    pub(crate) fn forget_watch(&mut self) -> SmallVec<[LegId; 2]> {
-        self.watched = None;
-        std::mem::take(&mut self.passive)
+    pub(crate) fn take_watches(&mut self) -> Watches {
+        std::mem::take(&mut self.watches)
+    }
+
+    /// These watch, beside those that do.
+    pub(crate) fn add_watches(&mut self, watches: impl IntoIterator<Item = (LegId, LegId)>) {
+        self.watches.extend(watches);
     }
 
     /// Every leg of the call, each once; the anchor first.
@@ -497,7 +539,7 @@ impl Call {
             let others = left.into_iter().filter(|leg| legs.first() != Some(leg));
             legs.extend(others.collect::<SmallVec<[LegId; 4]>>());
         }
-        legs.extend(self.passive.iter().copied());
+        legs.extend(self.watches.iter().map(|(passive, _)| *passive));
         legs
     }
 
@@ -573,8 +615,17 @@ impl CallControl {
         self.calls.leg(leg).map(|leg| &leg.parties)
     }
 
+    /// What a destination of a call that looks for one sees.
+    pub(crate) fn sought(&self, call: CallId) -> Option<&Arc<Parties>> {
+        let shown = self.calls.call(call).and_then(|call| call.shown.as_ref());
+        shown.or_else(|| self.parties(self.anchor(call)?))
+    }
+
     /// All legs of a call see these parties from now on. Nobody is told.
     pub(crate) fn show_parties(&mut self, call: CallId, parties: Parties) {
+        if let Some(call) = self.calls.call_mut(call) {
+            call.shown = None;
+        }
         let Some(call) = self.calls.call(call) else { return };
         let parties = Arc::new(parties);
         for leg in self.calls.legs_of(call) {

@@ -110,8 +110,7 @@ impl CallControl {
             Err(barred) => return Lookup::Barred(barred),
         };
         // Whom the line forwards to may call the line, as a secretary calls her chief.
-        let seen = self.anchor(call).and_then(|anchor| self.parties(anchor));
-        let caller = seen.map(|parties| &*parties.calling.number);
+        let caller = self.sought(call).map(|parties| &*parties.calling.number);
         if let Some(to) = number.forward_all.as_ref().filter(|to| Some(to.as_str()) != caller) {
             return Lookup::Forward(to.clone(), Reason::ForwardAll);
         }
@@ -441,7 +440,7 @@ impl CallControl {
             Some(End::BridgePort(_) | End::Source(_)) | None => return,
         };
         let told = self.end_at(branch).and_then(End::dialog).and_then(Dialog::told);
-        let offered = told.is_some();
+        let offered = told.is_some_and(|told| Some(told.peer) == self.end_of(anchor));
         if early.is_some()
             && offered
             && let Some(attempt) = self.attempt_mut(call)

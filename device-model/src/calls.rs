@@ -12,6 +12,7 @@ use crate::leg::Leg;
 use crate::table::{Contradiction, Table};
 use crate::transitions::{CallChange, LegChange, Recorder, What};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// All calls of the node.
 #[derive(Debug)]
@@ -179,6 +180,27 @@ impl Calls {
             recorder.record(What::Call(id, change));
         }
         removed
+    }
+
+    /// What a call looks for is another's from now on.
+    pub(crate) fn give_search(&mut self, from: CallId, to: CallId) {
+        if from == to {
+            return;
+        }
+        // Out of the table and back: both are changed.
+        let Some(mut giver) = self.calls.remove_known(from) else { return };
+        if let Some(taker) = self.calls.known_mut(to) {
+            giver.give_search(taker);
+        }
+        self.calls.insert(from, giver);
+    }
+
+    /// What one call has of user data and another has not, that one has, too.
+    pub(crate) fn join_user_data(&mut self, from: CallId, to: CallId) {
+        let Some(data) = self.calls.known(from).map(|call| Arc::clone(call.user_data())) else { return };
+        if let Some(call) = self.calls.known_mut(to) {
+            call.add_user_data(&data);
+        }
     }
 
     /// A leg of a call that knows it, and what is at its far side.

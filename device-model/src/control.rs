@@ -377,7 +377,7 @@ impl CallControl {
             At::Trunk { trunk, number } => (DeviceName::from(trunk.as_str()), number.clone()),
         };
         // Where another appearance has the call: whom that one talks to.
-        let watched = || call.watched().and_then(|watched| self.calls.leg(watched)?.end);
+        let watched = || call.watched_by(leg.id).and_then(|watched| self.calls.leg(watched)?.end);
         let peer = leg.end.or_else(watched).and_then(|end| self.far_leg(call.peer_of_end(end)?));
         let peer = peer.and_then(|peer| self.calls.leg(peer));
         let shown = || match &call.conversation {
@@ -421,7 +421,7 @@ impl CallControl {
     /// The parties that applications are shown of a leg. While a redirect is not decided, the legs that were there before
     /// it show what they showed: should it fail, nothing has changed.
     fn shown_parties<'a>(&'a self, call: &'a Call, leg: &'a Leg) -> &'a Parties {
-        let undecided = call.left.as_ref().and_then(|left| self.operations.get(left.operation));
+        let undecided = call.left.as_ref().and_then(|left| self.operations.known(left.operation));
         let before = undecided.and_then(|operation| {
             let Undo::Redirect { seen, .. } = &operation.undo;
             seen.iter().find(|(id, _)| *id == leg.id)
@@ -469,6 +469,7 @@ impl CallControl {
             Some(
                 Event::Digit(..)
                 | Event::OpenChannel { .. }
+                | Event::Transferred { .. }
                 | Event::DeviceInService(_)
                 | Event::DeviceOutOfService(..)
                 | Event::DeviceClosed(..)
@@ -501,6 +502,7 @@ impl CallControl {
             | Event::Digit(..)
             | Event::OpenChannel { .. }
             | Event::MediaStarted(..)
+            | Event::Transferred { .. }
             | Event::DeviceInService(_)
             | Event::DeviceOutOfService(..)
             | Event::DeviceClosed(..)

@@ -4,17 +4,17 @@
 //! `media_exchange` negotiates each end's media with its new peer. A leg may also get another end: another dialog of its phone
 //! (SIP Replaces), or one at another node.
 
-use crate::call::{BridgeId, Call, Conversation, Left, Mix, Parties, Relay, Wait};
+use crate::call::{AttemptId, BridgeId, Call, Conversation, Left, Mix, Parties, Relay, Wait, Watches};
 use crate::cause::Cause;
 use crate::clearing::{Clearing, Role};
 use crate::control::{CallControl, refusal};
-use crate::end::{Dialog, End, Port, RemotePlace, Resource};
+use crate::end::{Dialog, DialogState, End, Port, RemotePlace, Resource};
 use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, EndId, LegId};
 use crate::leg::Hold;
 use crate::media::{Description, MediaTermination};
 use crate::media_exchange::holds;
-use crate::port::{Event, RefusalKind};
+use crate::port::{EndCommand, Event, RefusalKind};
 use crate::timers::Timer;
 use crate::transitions::{CallChange, Recorder};
 use crate::view::{Party, Reason};
@@ -34,26 +34,168 @@ pub(crate) enum NewEnd {
     Remote(RemotePlace, Description),
 }
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "transfer, conference, park and recording come to it; tests do already")
-)]
+/// How calls become one.
+#[derive(Clone, Debug)]
+pub(crate) struct Joining {
+    /// The one that stays.
+    pub(crate) into: CallId,
+    pub(crate) why: Reason,
+    /// Who brings them together.
+    pub(crate) by: Option<Party>,
+}
+
 impl CallControl {
-    /// Two legs talk to each other from now on, in the call of the first. All others of their calls end. Each sees why, and
-    /// who of those that go brought them together; the second sees the first as its caller.
-    pub(crate) fn pair_anew(&mut self, x: LegId, y: LegId, why: Reason, by: Option<LegId>) {
+    /// Two legs talk to each other from now on. All others of their calls end. The second sees the first as its caller, and who
+    /// brought them together. Their media is for the caller to settle.
+    pub(crate) fn pair_anew(&mut self, x: LegId, y: LegId, how: &Joining) {
         let Some(pair) = self.pair(x, y) else { return };
-        let party = |leg: LegId| self.calls.leg(leg).map(|leg| leg.party.clone());
-        let (Some(first), by) = (party(x), by.and_then(party)) else { return };
-        let Some(mut seen) = self.parties(y).map(|parties| Parties::clone(parties)) else { return };
-        seen.calling = first;
-        seen.last_redirecting = by.or(seen.last_redirecting);
-        if let Some(leg) = self.calls.leg_mut(y) {
-            leg.parties = Arc::new(seen);
+        let call = self.calls.leg(y).and_then(|leg| self.calls.call(leg.call));
+        let watching = call.map(|call| call.watching(y)).unwrap_or_default();
+        let shown: SmallVec<[LegId; 4]> = [y].into_iter().chain(watching).collect();
+        self.show_joined(x, &shown, how);
+        self.regroup(how.into, &[x, y], pair, |_, _| Some(how.why));
+        let now = self.now;
+        if let Some(call) = self.calls.call_mut(how.into) {
+            call.found(now);
         }
-        self.regroup(&[x, y], pair, |_, _| Some(why));
+        for (leg, other) in [(x, y), (y, x)] {
+            self.connect(leg, other);
+        }
     }
 
+    /// One leg waits from now on for the destination that another call tries. All others of the two calls end.
+    pub(crate) fn pair_ringing(&mut self, x: LegId, attempt: AttemptId, how: &Joining) {
+        let Some(tried) = self.calls.attempt_mut(attempt) else { return };
+        // It plays to who called it, and knows nobody else yet.
+        (tried.early, tried.answering) = (None, None);
+        let from = std::mem::replace(&mut tried.call, how.into);
+        let branches = tried.branches.clone();
+        self.show_joined(x, &branches, how);
+        let shown = branches.first().and_then(|branch| self.parties(*branch)).map(Arc::clone);
+        let Some(anchor) = self.anchor(from) else { return };
+        let Some(call) = self.calls.call_mut(from) else { return };
+        call.conversation = Conversation::routing(anchor);
+        self.calls.give_search(from, how.into);
+        let legs: SmallVec<[LegId; 4]> = [x].into_iter().chain(branches).collect();
+        self.regroup(how.into, &legs, Conversation::trying(x, attempt), |_, _| Some(how.why));
+        if let Some(call) = self.calls.call_mut(how.into) {
+            call.shown = shown;
+        }
+        self.part(x);
+    }
+
+    /// Legs see another leg as their caller, and who brought it to them.
+    fn show_joined(&mut self, caller: LegId, legs: &[LegId], how: &Joining) {
+        let Some(calling) = self.calls.leg(caller).map(|leg| leg.party.clone()) else { return };
+        for leg in legs {
+            let Some(leg) = self.calls.leg_mut(*leg) else { continue };
+            let mut seen = Parties::clone(&leg.parties);
+            seen.calling = calling.clone();
+            seen.last_redirecting = how.by.clone().or(seen.last_redirecting);
+            leg.parties = Arc::new(seen);
+        }
+    }
+
+    /// Shows a far end whom it talks to now.
+    fn connect(&mut self, leg: LegId, to: LegId) {
+        let Some(party) = self.calls.leg(to).map(|leg| leg.party.clone()) else { return };
+        if self
+            .end_at(leg)
+            .and_then(End::dialog)
+            .is_some_and(|dialog| dialog.state() == DialogState::Confirmed)
+        {
+            self.command(leg, EndCommand::Connected(party));
+        }
+    }
+
+    /// Makes one call of legs of several. `why` says by which feature a leg came into it, from its call's id and that of the one
+    /// that stays; `None`: as before. Who watches one of the legs at another appearance of its line does so still. Media is for
+    /// the caller to settle.
+    fn regroup(
+        &mut self,
+        into: CallId,
+        legs: &[LegId],
+        conversation: Conversation,
+        why: impl Fn(CallId, CallId) -> Option<Reason>,
+    ) {
+        let of_legs = legs.iter().filter_map(|leg| self.calls.leg(*leg)).map(|leg| leg.call);
+        let mut calls: SmallVec<[CallId; 4]> = of_legs.collect();
+        calls.push(into);
+        let watches = self.watches_of(&calls, legs);
+        let stay: SmallVec<[LegId; 4]> =
+            legs.iter().copied().chain(watches.iter().map(|(passive, _)| *passive)).collect();
+        legs.iter().for_each(|leg| self.stop_streams(*leg));
+        for (index, call) in calls.iter().enumerate() {
+            if calls[..index].contains(call) {
+                continue;
+            }
+            self.empty_call(*call, &stay);
+            if *call != into {
+                self.calls.join_user_data(*call, into);
+                let recorder = &mut Recorder { why: self.why, out: &mut self.out };
+                self.calls.remove_call(*call, CallChange::Joined(into), recorder);
+            }
+        }
+        for leg in &stay {
+            if let Some(leg) = self.calls.leg_mut(*leg) {
+                leg.reason = why(leg.call, into).unwrap_or(leg.reason);
+                leg.join(into, &mut Recorder { why: self.why, out: &mut self.out });
+            }
+        }
+        if let Some(call) = self.calls.call_mut(into) {
+            call.conversation = conversation;
+            call.add_watches(watches);
+        }
+        for leg in &stay {
+            if legs.contains(leg) {
+                self.new_media_session(*leg);
+            }
+            self.tell_of(*leg, Event::LegChanged);
+        }
+    }
+
+    /// Who watches one of these legs in one of these calls.
+    fn watches_of(&mut self, calls: &[CallId], legs: &[LegId]) -> Watches {
+        let mut found = Watches::new();
+        for (index, call) in calls.iter().enumerate() {
+            if calls[..index].contains(call) {
+                continue;
+            }
+            let Some(call) = self.calls.call_mut(*call) else { continue };
+            let (stay, go): (Watches, Watches) =
+                call.take_watches().into_iter().partition(|(_, watched)| legs.contains(watched));
+            call.add_watches(go);
+            found.extend(stay);
+        }
+        found
+    }
+
+    /// All legs of a call end but these, which have no conversation any more.
+    fn empty_call(&mut self, id: CallId, stay: &[LegId]) {
+        let Some(mut gone) = self.calls.call(id).map(|call| self.calls.legs_of(call)) else { return };
+        let Some(any) = gone.first().copied() else { return };
+        gone.retain(|leg| !stay.contains(leg));
+        let Some(call) = self.calls.call_mut(id) else { return };
+        let before = std::mem::replace(&mut call.conversation, Conversation::routing(any));
+        call.take_watches();
+        let left = call.left.take();
+        self.free_conversation(&before);
+        if let Some(Left { operation, conversation }) = left {
+            let refused = refusal(RefusalKind::NoSuchLeg, "the call ended while it was redirected");
+            self.answer_operation(operation, refused);
+            self.free_conversation(&conversation);
+        }
+        for leg in gone {
+            self.finish_leg(leg, Cause::NORMAL_CLEARING, None, Clearing::ByUs);
+        }
+    }
+}
+
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "conference, park and recording come to it; tests do already")
+)]
+impl CallControl {
     /// The media of two legs that talk passes the node from now on, and a leg of another call hears it. All others of their
     /// calls end.
     pub(crate) fn relay(&mut self, pair: [LegId; 2], listener: LegId, media: &MediaTermination) {
@@ -63,7 +205,9 @@ impl CallControl {
         let pair_of_ports = [(x, self.new_port(media, Some(y))), (y, self.new_port(media, Some(x)))];
         let source = (hears, self.new_source(media));
         let relay = Relay { bridge, pair: pair_of_ports, listeners: SmallVec::from_buf([source]) };
-        self.regroup(&[pair[0], pair[1], listener], Conversation::Relayed(relay), |_, _| None);
+        let Some(into) = self.calls.leg(pair[0]).map(|leg| leg.call) else { return };
+        self.regroup(into, &[pair[0], pair[1], listener], Conversation::Relayed(relay), |_, _| None);
+        self.settle(into);
     }
 
     /// Legs hear each other by a bridge from now on, in the call of the first. All others of their calls end.
@@ -74,16 +218,21 @@ impl CallControl {
         }
         let bridge = BridgeId(self.new_id());
         let ports = ends.into_iter().map(|end| (end, self.new_port(media, None))).collect();
-        self.regroup(legs, Conversation::Mixed(Mix { bridge, ports }), |from, into| {
+        let first = legs.first().and_then(|leg| self.calls.leg(*leg));
+        let Some(into) = first.map(|leg| leg.call) else { return };
+        self.regroup(into, legs, Conversation::Mixed(Mix { bridge, ports }), |from, into| {
             (from != into).then_some(Reason::Conference)
         });
+        self.settle(into);
     }
 
     /// A leg is alone in its call from now on, and hears a source. All others of the call end.
     pub(crate) fn wait(&mut self, leg: LegId, media: &MediaTermination, why: Reason, shown: Option<Party>) {
         let Some(end) = self.known_end(leg) else { return };
         let source = self.new_source(media);
-        self.regroup(&[leg], Conversation::Waiting(Wait { end, source, shown }), |_, _| Some(why));
+        let Some(into) = self.calls.leg(leg).map(|leg| leg.call) else { return };
+        self.regroup(into, &[leg], Conversation::Waiting(Wait { end, source, shown }), |_, _| Some(why));
+        self.settle(into);
     }
 
     fn new_port(&mut self, media: &MediaTermination, across: Option<EndId>) -> EndId {
@@ -97,63 +246,6 @@ impl CallControl {
         let id = EndId(self.new_id());
         self.calls.add_resource(End::Source(Resource { id, media: media.clone() }));
         id
-    }
-
-    /// Makes one call of legs of several, that of the first. `why` says by which feature a leg came into it, from its call's
-    /// id and that of the one that stays; `None`: as before.
-    fn regroup(
-        &mut self,
-        legs: &[LegId],
-        conversation: Conversation,
-        why: impl Fn(CallId, CallId) -> Option<Reason>,
-    ) {
-        let calls: SmallVec<[CallId; 4]> =
-            legs.iter().filter_map(|leg| self.calls.leg(*leg)).map(|leg| leg.call).collect();
-        let [into, ..] = calls[..] else { return };
-        legs.iter().for_each(|leg| self.stop_streams(*leg));
-        for (index, call) in calls.iter().enumerate() {
-            if !calls[..index].contains(call) {
-                self.empty_call(*call, legs);
-            }
-            if *call != into && !calls[index + 1..].contains(call) {
-                let recorder = &mut Recorder { why: self.why, out: &mut self.out };
-                self.calls.remove_call(*call, CallChange::Joined(into), recorder);
-            }
-        }
-        for leg in legs {
-            if let Some(leg) = self.calls.leg_mut(*leg) {
-                leg.reason = why(leg.call, into).unwrap_or(leg.reason);
-                leg.join(into, &mut Recorder { why: self.why, out: &mut self.out });
-            }
-        }
-        if let Some(call) = self.calls.call_mut(into) {
-            call.conversation = conversation;
-        }
-        for leg in legs {
-            self.new_media_session(*leg);
-            self.tell_of(*leg, Event::LegChanged);
-        }
-        self.settle(into);
-    }
-
-    /// All legs of a call end but these, which have no conversation any more.
-    fn empty_call(&mut self, id: CallId, stay: &[LegId]) {
-        let Some(mut gone) = self.calls.call(id).map(|call| self.calls.legs_of(call)) else { return };
-        let Some(any) = gone.first().copied() else { return };
-        gone.retain(|leg| !stay.contains(leg));
-        let Some(call) = self.calls.call_mut(id) else { return };
-        let before = std::mem::replace(&mut call.conversation, Conversation::routing(any));
-        call.forget_watch();
-        let left = call.left.take();
-        self.free_conversation(&before);
-        if let Some(Left { operation, conversation }) = left {
-            let refused = refusal(RefusalKind::NoSuchLeg, "the call ended while it was redirected");
-            self.answer_operation(operation, refused);
-            self.free_conversation(&conversation);
-        }
-        for leg in gone {
-            self.finish_leg(leg, Cause::NORMAL_CLEARING, None, Clearing::ByUs);
-        }
     }
 
     /// A leg that talks gets another end, its former one is released: its phone's dialog at another appearance (SIP

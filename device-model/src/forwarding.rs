@@ -62,7 +62,7 @@ impl CallControl {
     /// Notes a forward in the call's parties. False when that would be a loop.
     pub(crate) fn follow(&mut self, id: CallId, from: &Dn, to: &Dn) -> bool {
         let (from_party, to_party) = (self.party(from), self.party(to));
-        let Some(seen) = self.anchor(id).and_then(|anchor| self.parties(anchor)) else { return false };
+        let Some(seen) = self.sought(id) else { return false };
         let mut parties = Parties::clone(seen);
         let Some(call) = self.calls.call_mut(id) else { return false };
         if !call.visit(from, to) {

@@ -34,7 +34,7 @@ pub const TRANSITIONS: &[Step] = &[
     step(LegState::Proceeding, LegState::Disconnected, "it hangs up or is dropped"),
     step(LegState::Ringback, LegState::Connected, "a destination answers"),
     step(LegState::Ringback, LegState::Failed, "no destination takes the call"),
-    step(LegState::Ringback, LegState::Disconnected, "it hangs up or is dropped"),
+    step(LegState::Ringback, LegState::Disconnected, "it hangs up, is dropped or transferred"),
     begin(LegState::Offering, "a call comes to its line"),
     step(LegState::Offering, LegState::Ringing, "its phone rings, its application accepts"),
     step(LegState::Offering, LegState::Connected, "it answers, or another appearance of its line does"),
@@ -42,9 +42,9 @@ pub const TRANSITIONS: &[Step] = &[
     step(LegState::Ringing, LegState::Connected, "it answers, or another appearance of its line does"),
     step(LegState::Ringing, LegState::Disconnected, "it is refused, sent on, or not answered in time"),
     step(LegState::Connected, LegState::Held, "its application or its phone holds"),
-    step(LegState::Connected, LegState::Disconnected, "either end hangs up, or it is sent on"),
+    step(LegState::Connected, LegState::Disconnected, "either end hangs up, or it is sent on or transferred"),
     step(LegState::Held, LegState::Connected, "who held it retrieves it"),
-    step(LegState::Held, LegState::Disconnected, "either end hangs up"),
+    step(LegState::Held, LegState::Disconnected, "either end hangs up, or it is transferred"),
     step(LegState::Failed, LegState::Disconnected, "at once"),
 ];
 

@@ -17,15 +17,15 @@
 //! and a trunk may have, `call_setup` tries destinations, `new_call_accept` says how long each may take, `forwarding` where a
 //! call goes on, `failure` why one failed, `redirect` sends on what an application wants elsewhere, `clearing` ends legs and
 //! calls, `media_exchange` brings the media of two ends to what is true, `codec_choice` finds the codec that both have,
-//! `conversation` pairs ends anew, `requests` and `signalling` are the two doors, `devices` knows who has what open,
-//! `leg_states` which state a leg may enter, `transitions` is the record of each change of state and `standing` what stands by
-//! these records alone, `table` how entries name each other, and `check` compares all tables after every step of a test. What
-//! there is stands in tables that alone add and remove their entries: `calls` (calls, legs, ends, attempts), `device_table`
-//! (devices and numbers of the plan in force), `openings` (what each session has open) and `device_limits` (how much),
-//! `operations` (what is not answered yet), `timers` (every time that anything waits for);
-//! `identity` knows which ids it issues. A new plan is made ready (`prepared_plan`) before anybody has to wait for it, put in
-//! force in one step, and carried out device by device (`reconcile`); `departing` does the same for a session that has ended;
-//! `restriction` says what a restriction hides.
+//! `transfer` joins two calls of a device, `conversation` pairs their ends anew, `requests` and `signalling` are the two
+//! doors, `devices` knows who has what open, `leg_states` which state a leg may enter, `transitions` is the record of each
+//! change of state and `standing` what stands by these records alone, `table` how entries name each other, and `check`
+//! compares all tables after every step of a test. What there is stands in tables that alone add and remove their entries:
+//! `calls` (calls, legs, ends, attempts), `device_table` (devices and numbers of the plan in force), `openings` (what each
+//! session has open) and `device_limits` (how much), `operations` (what is not answered yet), `timers` (every time that
+//! anything waits for); `identity` knows which ids it issues. A new plan is made ready (`prepared_plan`) before anybody has
+//! to wait for it, put in force in one step, and carried out device by device (`reconcile`); `departing` does the same for a
+//! session that has ended; `restriction` says what a restriction hides.
 //!
 //! # What it decides where the reference leaves a choice
 //!
@@ -45,6 +45,8 @@
 //! - A phone's leg that another appearance answered can only be watched. A leg that the phone itself holds can only be
 //!   retrieved at the phone. Redirects start from offering, ringing and connected legs, one at a time; a phone that
 //!   picks up while it is being redirected keeps the call.
+//! - Two calls of one device are joined where both talk, on hold or not; a consultation, and any call that a phone makes,
+//!   also while it rings. Who waits then hears nothing, and the call goes on as any other does that is sent there.
 //! - A phone that answered with what an application can't speak, or with nothing, ends the call with cause 65 (SIP 488).
 //! - A dynamic device that calls a phone or trunk is asked for its address once the number is routed; the number is looked
 //!   up anew when the address is there.
@@ -100,6 +102,7 @@ pub mod standing;
 mod streams;
 mod table;
 mod timers;
+mod transfer;
 pub mod transitions;
 pub mod view;
 

@@ -308,10 +308,9 @@ impl CallControl {
     pub(crate) fn ask_for_address(&mut self, e: EndId, peer: Option<EndId>) {
         let Some(end) = self.calls.end(e) else { return };
         let other = peer.and_then(|peer| self.calls.end(peer));
-        let asked = match other {
-            Some(other) => agreed(end, other),
-            None => own_codecs(end).first().and_then(own_format).map(|format| (format, PACKET_MS)),
-        };
+        let own = || own_codecs(end).first().and_then(own_format).map(|format| (format, PACKET_MS));
+        // What a far end said to somebody else may be less than it can: it is offered all, and says.
+        let asked = other.and_then(|other| agreed(end, other)).or_else(own);
         let Some((format, packet_ms)) = asked else { return };
         let far = other.and_then(|other| match other.far() {
             Some(_) => line_for(other, end).map(|line| line.address),

@@ -57,6 +57,12 @@ impl Operations {
         self.table.get(id)
     }
 
+    /// One that a call waits for.
+    #[track_caller]
+    pub(crate) fn known(&self, id: OperationId) -> Option<&Operation> {
+        self.table.known(id)
+    }
+
     /// The call that an operation is about, which waits for it.
     #[track_caller]
     pub(crate) fn call_of(&self, id: OperationId) -> Option<CallId> {

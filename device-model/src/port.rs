@@ -324,6 +324,10 @@ pub enum Request {
         leg: LegId,
         destination: Dn,
     },
+    Transfer {
+        leg: LegId,
+        with: LegId,
+    },
     Drop {
         leg: LegId,
     },
@@ -368,6 +372,7 @@ impl Request {
             | Request::Redirect { leg, .. }
             | Request::BlindTransfer { leg, .. }
             | Request::Consult { leg, .. }
+            | Request::Transfer { leg, .. }
             | Request::Drop { leg }
             | Request::Hold { leg }
             | Request::Retrieve { leg }
@@ -582,6 +587,7 @@ pub enum Param {
     Ip,
     Port,
     UserData,
+    With,
     MediaCodecs,
     MediaIp,
     MediaPort,
@@ -596,6 +602,7 @@ impl Param {
             Param::Ip => "ip",
             Param::Port => "port",
             Param::UserData => "user_data",
+            Param::With => "with",
             Param::MediaCodecs => "media.codecs",
             Param::MediaIp => "media.ip",
             Param::MediaPort => "media.port",
@@ -617,6 +624,15 @@ pub enum Event {
     Leg(LegView),
     /// `call.changed`
     LegChanged(LegView),
+    /// `call.transferred`
+    Transferred {
+        /// The call that ended.
+        from_call: CallId,
+        /// The one that its parties are in now.
+        to_call: CallId,
+        /// Whether it was done.
+        ok: bool,
+    },
     /// `call.dtmf`
     Digit(LegView, char),
     /// `media.open_channel`

@@ -1,6 +1,6 @@
 //! What applications ask of lines and legs.
 
-use crate::call::Parties;
+use crate::call::{MAX_USER_DATA, Parties};
 use crate::cause::Cause;
 use crate::clearing::{Clearing, Role};
 use crate::codec_choice::Abilities;
@@ -21,9 +21,6 @@ use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// Entries of a call's user data, and bytes of all their keys and values.
-const MAX_USER_DATA: (usize, usize) = (64, 4096);
 
 /// The params of `call.make`.
 struct NewCall {
@@ -73,6 +70,7 @@ impl CallControl {
                 self.redirect(asker, Redirect::blind_transfer(leg, destination))
             }
             Request::Consult { leg, destination } => self.consult(asker, leg, destination),
+            Request::Transfer { leg, with } => self.transfer(asker, leg, with),
             Request::Drop { leg } => self.drop_request(asker, leg),
             Request::Hold { leg } => self.hold(asker, leg),
             Request::Retrieve { leg } => self.retrieve(asker, leg),
@@ -99,7 +97,7 @@ impl CallControl {
         }
     }
 
-    fn done(&mut self, asker: Asker) {
+    pub(crate) fn done(&mut self, asker: Asker) {
         self.reply(asker.session, asker.token, Ok(Reply::Done));
     }
 
@@ -271,7 +269,7 @@ impl CallControl {
     }
 
     /// A leg that the session may act on: on a device that it opened, unless device or line is restricted.
-    fn leg_for(&self, session: SessionId, id: LegId) -> Result<&Leg, Refusal> {
+    pub(crate) fn leg_for(&self, session: SessionId, id: LegId) -> Result<&Leg, Refusal> {
         let leg = self
             .calls
             .find_leg(id)

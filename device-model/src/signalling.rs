@@ -180,7 +180,7 @@ impl CallControl {
                 // One of those that ring: it is told should it answer.
                 return;
             }
-            self.show_parties(call, Parties { calling: party.clone(), ..Parties::clone(&seen) });
+            self.show_another_caller(call, &seen.calling, &party);
         }
         let Some(call) = self.calls.call(call) else { return };
         let others: SmallVec<[LegId; 4]> =
@@ -190,6 +190,21 @@ impl CallControl {
                 self.command(other, EndCommand::Connected(party.clone()));
             }
             self.tell_of(other, Event::LegChanged);
+        }
+    }
+
+    /// All legs of a call that saw this caller see another one.
+    fn show_another_caller(&mut self, call: CallId, before: &Party, now: &Party) {
+        let legs = self.calls.call(call).map(|call| self.calls.legs_of(call));
+        for leg in legs.into_iter().flatten() {
+            let Some(leg) = self.calls.leg_mut(leg).filter(|leg| leg.parties.calling == *before) else {
+                continue;
+            };
+            leg.parties = Arc::new(Parties { calling: now.clone(), ..Parties::clone(&leg.parties) });
+        }
+        let shown = self.calls.call_mut(call).and_then(|call| call.shown.as_mut());
+        if let Some(shown) = shown.filter(|shown| shown.calling == *before) {
+            *shown = Arc::new(Parties { calling: now.clone(), ..Parties::clone(shown) });
         }
     }
 
@@ -225,7 +240,8 @@ impl CallControl {
         let caller = self.anchor(call).and_then(|anchor| self.end_at(anchor));
         let why = match (self.end_at(id), caller) {
             (Some(end), _) if end.far().is_none() => Some(Cause::PROTOCOL_ERROR),
-            (Some(end), Some(caller)) if suits(end, caller) => None,
+            // It answered somebody else's offer.
+            (Some(end), Some(caller)) if !answers(end, caller) || suits(end, caller) => None,
             (Some(_) | None, Some(_) | None) => Some(Cause::BEARER_NOT_IMPLEMENTED),
         };
         match why {
@@ -250,6 +266,7 @@ impl CallControl {
         let ends = [anchor, winner].map(|leg| self.known_end(leg));
         self.new_rounds(ends.into_iter().flatten());
         let Some(news) = self.tell_caller(anchor, winner) else { return };
+        self.tell_called(anchor, winner);
         self.settle_signalling(id);
         self.enter(winner, LegState::Connected);
         match self.calls.leg(anchor).map(|leg| leg.state()) {
@@ -275,12 +292,23 @@ impl CallControl {
         let parties = &caller.parties;
         let other = matches!(winner.at, At::Trunk { .. }) && winner.party != parties.called;
         let is_trunk = matches!(caller.at, At::Trunk { .. });
-        let moved = is_trunk || other || parties.last_redirecting.is_some();
+        // Who talked before talks to somebody else now.
+        let talked = self.dialog_state(anchor) == Some(DialogState::Confirmed);
+        let moved = is_trunk || other || talked || parties.last_redirecting.is_some();
         if moved && !caller.is_application() {
             let party = winner.party.clone();
             self.command(anchor, EndCommand::Connected(party));
         }
         Some(other)
+    }
+
+    /// Says to who has answered whom he talks to, where that is not who called him.
+    fn tell_called(&mut self, anchor: LegId, winner: LegId) {
+        let (Some(caller), Some(leg)) = (self.calls.leg(anchor), self.calls.leg(winner)) else { return };
+        if leg.reason == Reason::Transfer && !leg.is_application() {
+            let party = caller.party.clone();
+            self.command(winner, EndCommand::Connected(party));
+        }
     }
 
     /// Another appearance has the call: this one's signalling ends, and its watchers see it as in use remotely.
@@ -317,4 +345,10 @@ impl CallControl {
             DialogState::Incoming | DialogState::Terminated => {}
         }
     }
+}
+
+/// Whether what an end said last answers an offer of this peer, or is an offer.
+fn answers(end: &End, peer: &End) -> bool {
+    let told = end.dialog().and_then(Dialog::told);
+    told.is_none_or(|told| told.peer == peer.id())
 }

@@ -388,6 +388,9 @@ impl From<&port::Event> for Event {
         match event {
             port::Event::Leg(leg) => Event::Call { leg: leg.into() },
             port::Event::LegChanged(leg) => Event::CallChanged { leg: leg.into() },
+            port::Event::Transferred { from_call, to_call, ok } => {
+                Event::CallTransferred { from_call: *from_call, to_call: *to_call, ok: *ok }
+            }
             port::Event::Digit(leg, digit) => Event::CallDtmf { leg: leg.into(), digit: *digit },
             port::Event::OpenChannel { leg, codec, payload_type, packet_ms, far, deadline_ms } => {
                 Event::MediaOpenChannel(OpenChannel {

@@ -298,7 +298,14 @@ impl Method {
                 original_called: p.original_called.clone(),
                 keep_on_failure: p.keep_on_failure.unwrap_or(true),
             },
-            Method::CallTransfer(p) => R::BlindTransfer { leg: p.leg, destination: p.destination.clone()? },
+            Method::CallTransfer(p) => match (p.with, &p.destination) {
+                (Some(with), _) => R::Transfer { leg: p.leg, with },
+                (None, Some(destination)) => {
+                    R::BlindTransfer { leg: p.leg, destination: destination.clone() }
+                }
+                // `parse` refuses it.
+                (None, None) => return None,
+            },
             // For what it is made says nothing of what may become of it.
             Method::CallConsult(p) => R::Consult { leg: p.leg, destination: p.destination.clone() },
             Method::CallDrop(p) => R::Drop { leg: p.leg },

@@ -46,7 +46,6 @@ const NOTHING: Feature = Feature { name: "", methods: &[], events: &[], groups: 
 
 /// All of them.
 pub const FEATURES: &[Feature] = &[
-    Feature { name: "joining two calls by a transfer", events: &["call.transferred"], ..NOTHING },
     Feature { name: "conferencing", methods: &["call.conference"], events: &["call.conferenced"], ..NOTHING },
     Feature {
         name: "call park",

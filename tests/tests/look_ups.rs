@@ -53,6 +53,7 @@ const MAY_BE_ABSENT: &[(&str, &[&str])] = &[
             "signalling incoming_call",
             "signalling origin",
             "signalling signal",
+            "transfer transfer",
         ],
     ),
     (

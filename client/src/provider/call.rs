@@ -197,10 +197,8 @@ impl TerminalConnection {
         Ok(TerminalConnection::new(self.shared.clone(), leg))
     }
 
-    /// Joins the call with another, or sends it away, and leaves. A blind transfer ends when the destination rings or
-    /// answers.
-    ///
-    /// *Planned*: to join it with another; the answer is `OPERATION_NOT_SUPPORTED`.
+    /// Joins the call with another of the same device, or sends it away, and leaves. This call is the one that survives. A
+    /// blind transfer ends when the destination rings or answers.
     ///
     /// # Errors
     /// `DESTINATION_…` ([`Error::is_destination`]) with the leg as it was; any [`Error`].

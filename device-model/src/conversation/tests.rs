@@ -106,6 +106,16 @@ impl Calls {
         });
     }
 
+    /// In the call of the first.
+    fn pair_anew(&mut self, x: LegId, y: LegId, why: Reason, by: Option<LegId>) {
+        self.act("pair anew", |control| {
+            let by = by.and_then(|by| control.calls.leg(by)).map(|by| by.party.clone());
+            let Some(into) = control.calls.leg(x).map(|leg| leg.call) else { return };
+            control.pair_anew(x, y, &Joining { into, why, by });
+            control.settle(into);
+        });
+    }
+
     /// The leg's end gets another place; what it had there is over.
     fn move_to_another_node(&mut self, leg: LegId) {
         let end = self.control.new_end_id();
@@ -293,7 +303,7 @@ fn act(calls: &mut Calls, (what, x, y): (u8, u8, u8)) {
             let (Some(x), Some(y)) = (pick(&all, x), pick(&all, y)) else { return };
             if call_of(x) != call_of(y) {
                 let by = legs[call_of(y).expect("one of them")].iter().copied().find(|leg| *leg != y);
-                calls.act("pair anew", |control| control.pair_anew(x, y, Reason::Transfer, by));
+                calls.pair_anew(x, y, Reason::Transfer, by);
             }
         }
         1 => {
@@ -324,13 +334,52 @@ fn act(calls: &mut Calls, (what, x, y): (u8, u8, u8)) {
     }
 }
 
+/// The port is called and consults, and who is called answers or does not.
+fn consult(calls: &mut Calls, x: u8, y: u8) {
+    let connected = |calls: &Calls| {
+        let legs = calls.control.legs_of_device(&"P".into());
+        legs.iter().filter(|leg| leg.state == LegState::Connected).map(|leg| leg.leg).collect::<Vec<_>>()
+    };
+    if connected(calls).is_empty() {
+        calls.call(x.into(), 6);
+    }
+    let Some(leg) = pick(&connected(calls), x) else { return };
+    let before = calls.far.keys().next_back().copied();
+    calls.request(Request::Consult { leg, destination: format!("200{}", y % 6).as_str().into() });
+    let called = calls.far.keys().next_back().copied().filter(|called| Some(*called) > before);
+    let Some(called) = called else { return };
+    match y % 3 {
+        0 => calls.signal(called, Signal::Ringing { early: None }),
+        1 => {
+            let media = Some(description(usize::from(y) % 6, Direction::SendReceive));
+            calls.signal(called, Signal::Answered { media });
+        }
+        _ => {}
+    }
+}
+
+/// Two legs of the port, or of a phone, are transferred.
+fn transfer(calls: &mut Calls, x: u8, y: u8) {
+    let legs = |device: &str| {
+        let legs = calls.control.legs_of_device(&device.into());
+        legs.iter().map(|leg| leg.leg).collect::<Vec<_>>()
+    };
+    let several = if legs("P").len() > 1 { legs("P") } else { legs("A") };
+    let (Some(leg), Some(with)) = (pick(&several, x), pick(&several, x.wrapping_add(1 + y % 2))) else {
+        return;
+    };
+    calls.request(Request::Transfer { leg, with });
+}
+
 fn step(calls: &mut Calls, (what, x, y): (u8, u8, u8)) {
     let ends: Vec<EndId> = calls.far.keys().copied().collect();
     let of_application = || {
         let legs = ["A", "P"].map(|device| calls.control.legs_of_device(&device.into()));
         pick(&legs.concat().iter().map(|leg| leg.leg).collect::<Vec<_>>(), x)
     };
-    match what % 16 {
+    match what % 19 {
+        16 => consult(calls, x, y),
+        17 | 18 => transfer(calls, x, y),
         0..=2 => calls.call(x.into(), y.into()),
         3..=8 => act(calls, (what - 3, x, y)),
         9 => pick(&ends, x).into_iter().for_each(|end| calls.answer(end)),
@@ -348,7 +397,6 @@ fn step(calls: &mut Calls, (what, x, y): (u8, u8, u8)) {
             let Some(leg) = of_application() else { return };
             let destination = format!("200{}", y % 7).as_str().into();
             calls.request(match y % 4 {
-                1 => Request::Consult { leg, destination },
                 0 => Request::BlindTransfer { leg, destination },
                 _ => Request::Redirect {
                     leg,
@@ -459,7 +507,7 @@ fn who_waits_is_told_of_the_source_alone_and_comes_back_to_a_pair() {
     assert_eq!((numbers(&view), view.reason), (some(["2000", "2001", "", "4001"]), Reason::Park));
     calls.call(2, 3);
     let other = calls.legs()[1][1];
-    calls.act("pair anew", |control| control.pair_anew(parked, other, Reason::Unpark, None));
+    calls.pair_anew(parked, other, Reason::Unpark, None);
     calls.answer_all();
     calls.all_know_their_peers();
     assert_eq!(calls.legs(), [vec![parked, other]]);
@@ -475,7 +523,7 @@ fn each_of_two_who_were_transferred_sees_its_own_parties() {
     let ([a, b], [b_again, c]) = ([legs[0][0], legs[0][1]], [legs[1][0], legs[1][1]]);
     let user_data = BTreeMap::from([("case".to_owned(), "7".to_owned())]);
     calls.request(Request::SetUserData { leg: a, user_data: user_data.clone() });
-    calls.act("pair anew", |control| control.pair_anew(a, c, Reason::Transfer, Some(b_again)));
+    calls.pair_anew(a, c, Reason::Transfer, Some(b_again));
     calls.answer_all();
     calls.all_know_their_peers();
     assert_eq!(calls.legs(), [vec![a, c]], "{b} has gone");

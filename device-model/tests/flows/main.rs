@@ -15,5 +15,6 @@ mod records;
 mod silence;
 mod tables;
 mod transfer;
+mod transfer_with;
 mod walk;
 mod world;

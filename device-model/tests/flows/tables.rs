@@ -122,6 +122,28 @@ fn consulting() -> (World, LegId) {
     (w, leg)
 }
 
+/// Another leg at the device of this one.
+fn other_leg(w: &World, leg: LegId) -> LegId {
+    let legs = w.control.device_of_leg(leg).map(|device| w.control.legs_of_device(device));
+    let other = legs.into_iter().flatten().map(|other| other.leg).find(|other| *other != leg);
+    other.unwrap_or(LegId(99))
+}
+
+/// A has called and waits on hold, B has called and talks.
+fn two_calls(device: &str, number: &str) -> (World, LegId) {
+    let mut w = World::new(plan());
+    w.open(APP, device, Some(fixed(APP_RTP, &["PCMU"])));
+    w.dial("A", number, offer());
+    let leg = w.leg_at(device);
+    w.request(APP, Request::Answer { leg });
+    w.request(APP, Request::Hold { leg });
+    w.signal(w.leg_at("A"), Signal::Answer(still(A)));
+    w.dial("B", number, Some(sdp(B, &["PCMU"])));
+    let second = w.leg_at(device);
+    w.request(APP, Request::Answer { leg: second });
+    (w, leg)
+}
+
 fn route_point() -> (World, LegId) {
     let mut w = World::new(plan());
     w.open(APP, "RP", Some(fixed(APP_RTP, &["PCMU"])));
@@ -180,6 +202,8 @@ const REQUESTS: &[Act] = &[
     ("blind transfer", |w, leg| w.blind_transfer(leg, "2003")),
     ("… to nobody", |w, leg| w.blind_transfer(leg, "4711")),
     ("consult", |w, leg| w.request(APP, Request::Consult { leg, destination: "2003".into() })),
+    ("transfer, two calls", |w, leg| w.transfer(leg, other_leg(w, leg))),
+    ("… the other way", |w, leg| w.transfer(other_leg(w, leg), leg)),
     ("hold", |w, leg| w.request(APP, Request::Hold { leg })),
     ("retrieve", |w, leg| w.request(APP, Request::Retrieve { leg })),
     ("drop", |w, leg| w.request(APP, Request::Drop { leg })),
@@ -247,7 +271,15 @@ fn leg_machine_and_what_applications_ask() {
             let second = w.leg_at("P");
             (w, second)
         }),
+        ("port: consults, its second leg talks", || {
+            let (mut w, _) = consulting();
+            w.answered(w.last_placed(), sdp(B, &["PCMU"]));
+            let second = w.leg_at("P");
+            (w, second)
+        }),
+        ("port: two calls, none about the other", || two_calls("P", "6001")),
         ("port: gone", gone),
+        ("route point: two calls", || two_calls("RP", "5000")),
         ("route point: connected", route_point),
         ("phone: offering", || phone(false, false)),
         ("phone: ringing", || phone(true, false)),
@@ -358,4 +390,78 @@ fn media_exchange() {
     }));
     inputs.push(("12 s pass", |w, _| w.wait(Duration::from_secs(12))));
     assert_snapshot!(table(states, &inputs));
+}
+
+/// A leg of the port with this phone in each state, by a name.
+type Second = (&'static str, fn(&mut World, phone: &str, number: &str) -> LegId);
+
+const AT_A_PORT: &[Second] = &[
+    ("offering", offered_by),
+    ("ringing", |w, phone, _| {
+        let leg = offered_by(w, phone, "");
+        w.request(APP, Request::Accept { leg });
+        leg
+    }),
+    ("connected", connected_to),
+    ("held", |w, phone, _| {
+        let leg = connected_to(w, phone, "");
+        w.request(APP, Request::Hold { leg });
+        w.signal(w.leg_at(phone), Signal::Answer(still(A)));
+        leg
+    }),
+    ("sent elsewhere", |w, phone, _| {
+        let leg = connected_to(w, phone, "");
+        w.blind_transfer(leg, "2100");
+        leg
+    }),
+    ("proceeding", |w, _, number| {
+        w.make_call("P", number);
+        w.leg_at("P")
+    }),
+    ("ringback", |w, _, number| {
+        w.make_call("P", number);
+        w.ring(w.last_placed());
+        w.leg_at("P")
+    }),
+];
+
+fn offered_by(w: &mut World, phone: &str, _: &str) -> LegId {
+    w.dial(phone, "6001", offer());
+    w.leg_at("P")
+}
+
+fn connected_to(w: &mut World, phone: &str, number: &str) -> LegId {
+    let leg = offered_by(w, phone, number);
+    w.request(APP, Request::Answer { leg });
+    leg
+}
+
+/// All legs as applications see them.
+fn seen(w: &World) -> Vec<device_model::LegView> {
+    let mut legs: Vec<_> = w.control.calls().flat_map(|(_, legs)| legs).collect();
+    legs.sort_by_key(|leg| leg.leg);
+    legs
+}
+
+/// Only two that are connected or held are transferred, and what is refused changes nothing. (That who consults may also
+/// hear it ring is in the table above.)
+#[test]
+fn two_legs_of_a_port_in_every_pair_of_states() {
+    let mut text = String::new();
+    for (one, first) in AT_A_PORT {
+        for (two, second) in AT_A_PORT {
+            let mut w = World::new(plan());
+            w.open(APP, "P", Some(fixed(APP_RTP, &["PCMU"])));
+            let leg = first(&mut w, "A", "2001");
+            let with = second(&mut w, "C", "2003");
+            let before = seen(&w);
+            w.said();
+            w.transfer(leg, with);
+            let said = w.said();
+            let reply = said.lines().find_map(|line| line.strip_prefix("reply s1 ")).expect("an answer");
+            assert!(reply == "done" || seen(&w) == before, "{one}, {two}: {said}");
+            let _ = writeln!(text, "{one:<15} {two:<15} {reply}");
+        }
+    }
+    assert_snapshot!(text);
 }

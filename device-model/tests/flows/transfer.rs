@@ -1,4 +1,4 @@
-//! Transfers: a call is sent away blindly; a port consults.
+//! Transfers: a call is sent away blindly; a port consults; two calls of one device become one.
 
 use crate::world::*;
 use device_model::media::Direction;

@@ -6,8 +6,8 @@ use device_model::media::{AudioLine, Description, Direction, Profile, StreamDire
 use device_model::plan::{DeviceKind, Identity, OfferTime, Plan, TrunkPlan};
 use device_model::port::{Event, Origin};
 use device_model::{
-    CallControl, Cause, DeviceName, EndCommand, Input, LegId, LegState, LegView, Output, OwnerEpoch, Party,
-    PreparedPlan, Request, RequestToken, Revocation, SessionId, Signal, Standing,
+    CallControl, CallId, Cause, DeviceName, EndCommand, Input, LegId, LegState, LegView, Output, OwnerEpoch,
+    Party, PreparedPlan, Request, RequestToken, Revocation, SessionId, Signal, Standing,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -73,6 +73,10 @@ struct Walk {
     streams: HashSet<(LegId, bool)>,
     /// The leg as it was told last.
     told: HashMap<LegId, LegView>,
+    /// Its call, by whatever was told of it last.
+    calls: HashMap<LegId, CallId>,
+    /// Calls that have ended in another.
+    joined: HashSet<CallId>,
     pending: BTreeSet<RequestToken>,
     token: u64,
     legs: Vec<LegId>,
@@ -115,6 +119,8 @@ impl Walk {
             gone: HashSet::new(),
             streams: HashSet::new(),
             told: HashMap::new(),
+            calls: HashMap::new(),
+            joined: HashSet::new(),
             pending: BTreeSet::new(),
             token: 0,
             legs: vec![],
@@ -194,6 +200,10 @@ impl Walk {
             if told.state != state {
                 return Err(format!("{} is {state:?} and was told as {:?}", told.leg, told.state));
             }
+            let (call, of) = (self.control.leg(told.leg).map(|leg| leg.call), self.calls.get(&told.leg));
+            if call.is_some() && call.as_ref() != of {
+                return Err(format!("{} is in {call:?} and was told to be in {of:?}", told.leg));
+            }
         }
         Ok(())
     }
@@ -217,6 +227,12 @@ impl Walk {
         let leg = match event {
             Event::Leg(leg) | Event::LegChanged(leg) | Event::Digit(leg, _) => leg,
             Event::OpenChannel { leg, .. } | Event::MediaStarted(leg, _) | Event::MediaStopped(leg, _) => leg,
+            Event::Transferred { from_call, to_call, ok } => {
+                return match *ok && from_call != to_call && self.joined.insert(*from_call) {
+                    true => Ok(()),
+                    false => Err(format!("{from_call} can't become {to_call}")),
+                };
+            }
             Event::DeviceClosed(device, _) => {
                 let mut closed = |session: &SessionId| self.closing.remove(&(*session, device.name.clone()));
                 return match sessions.is_some_and(|sessions| sessions.iter().all(&mut closed)) {
@@ -226,6 +242,10 @@ impl Walk {
             }
             _ => return Ok(()),
         };
+        if self.joined.contains(&leg.call) {
+            return Err(format!("{} is in {}, which has ended in another", leg.leg, leg.call));
+        }
+        self.calls.insert(leg.leg, leg.call);
         if self.gone.contains(&leg.leg) {
             return Err(format!("{} speaks after its end", leg.leg));
         }
@@ -319,6 +339,21 @@ impl Walk {
         if legs.is_empty() { LegId(99) } else { legs[pick as usize % legs.len()] }
     }
 
+    /// Mostly two legs of one device that may be transferred, or one that may consult; else any.
+    fn two_legs(&self, x: u8, y: u8) -> [LegId; 2] {
+        let talks =
+            |leg: &&LegView| matches!(leg.state, LegState::Connected | LegState::Held | LegState::Ringback);
+        let at = |device: &&str| {
+            let legs = self.control.legs_of_device(&(**device).into());
+            legs.iter().filter(talks).map(|leg| leg.leg).collect::<Vec<LegId>>()
+        };
+        let mut of: Vec<Vec<LegId>> = DEVICES.iter().map(at).filter(|legs| !legs.is_empty()).collect();
+        of.sort_by_key(|legs| std::cmp::Reverse(legs.len().min(2)));
+        let legs = of.first().filter(|_| !x.is_multiple_of(8)).cloned().unwrap_or_else(|| self.legs.clone());
+        let pick = |which: usize| legs.get(which % legs.len().max(1)).copied().unwrap_or(LegId(99));
+        [pick(x.into()), pick(usize::from(x) + usize::from(y % 4))]
+    }
+
     fn some_far(&self, pick: u8) -> Option<(LegId, FarEnd)> {
         self.far.iter().nth(pick as usize % self.far.len().max(1)).map(|(leg, far)| (*leg, *far))
     }
@@ -335,6 +370,27 @@ impl Walk {
             29 | 30 => self.input(Input::Registered(DEVICES[x as usize % 9].into())),
             _ if x.is_multiple_of(2) => self.settle(y % 4),
             _ => self.nonsense(x, y),
+        }
+    }
+
+    /// Nobody fails and nothing is configured: calls that are consulted about, transferred and sent away.
+    fn calm_step(&mut self, (what, x, y, z): (u8, u8, u8, u8)) {
+        match what % 16 {
+            0 => self.dial(x, y, z),
+            1 => self.call_port(x, y, 1),
+            2..=6 => self.far_acts(x, y, z),
+            7..=9 => self.consult(x, y, 1),
+            10..=12 => {
+                let [leg, with] = self.two_legs(x, y);
+                self.request(1, Request::Transfer { leg, with });
+            }
+            13 => self.application_acts(18 + what / 16 % 8, x, y, z & !1),
+            14 => self.wait(Duration::from_millis(u64::from(x) * 20)),
+            _ => {
+                let [leg, _] = self.two_legs(x, 0);
+                let hold = y.is_multiple_of(2);
+                self.request(1, if hold { Request::Hold { leg } } else { Request::Retrieve { leg } });
+            }
         }
     }
 
@@ -429,7 +485,11 @@ impl Walk {
             18 => Request::Accept { leg },
             19 | 20 => Request::Answer { leg },
             21 => Request::SetMedia { leg, address },
-            22 if z % 5 == 1 => Request::Consult { leg, destination: NUMBERS[y as usize % 12].into() },
+            22 if z % 5 > 2 => {
+                let [leg, with] = self.two_legs(x, y);
+                Request::Transfer { leg, with }
+            }
+            22 if z % 5 == 1 => return self.consult(x, y, session),
             22 if z.is_multiple_of(5) => {
                 Request::BlindTransfer { leg, destination: NUMBERS[y as usize % 12].into() }
             }
@@ -461,6 +521,48 @@ impl Walk {
             },
         };
         self.request(session, request);
+    }
+
+    /// A leg of a port that talks.
+    fn talking_port(&self, pick: u8) -> Option<LegId> {
+        let legs = ["P", "Q"].iter().flat_map(|port| self.control.legs_of_device(&(*port).into()));
+        let legs: Vec<LegId> =
+            legs.filter(|leg| leg.state == LegState::Connected).map(|leg| leg.leg).collect();
+        legs.get(pick as usize % legs.len().max(1)).copied()
+    }
+
+    /// A port is called, and its application answers and says where.
+    fn call_port(&mut self, x: u8, y: u8, session: u64) {
+        self.dial(x, 5 + y % 2, 1 + y % 3);
+        let port: DeviceName = ["P", "Q"][y as usize % 2].into();
+        let Some(leg) = self.control.legs_of_device(&port).last().map(|leg| leg.leg) else { return };
+        self.request(session, Request::Answer { leg });
+        let address = format!("10.0.3.{}:6000", y % 4).parse().expect("an address");
+        self.request(session, Request::SetMedia { leg, address });
+    }
+
+    /// A port that has a call, or is called first, consults; who is called answers, or does not yet.
+    fn consult(&mut self, x: u8, y: u8, session: u64) {
+        if self.talking_port(x).is_none() {
+            self.call_port(x, y, session);
+        }
+        let Some(leg) = self.talking_port(x) else { return };
+        self.request(session, Request::Consult { leg, destination: NUMBERS[x as usize % 4].into() });
+        if let Some(leg) = self.control.legs_of_device(&"Q".into()).last().map(|leg| leg.leg) {
+            let address = format!("10.0.3.{}:6002", y % 4).parse().expect("an address");
+            self.request(session, Request::SetMedia { leg, address });
+        }
+        let called = self.far.iter().filter(|(_, far)| matches!(far, FarEnd::Called { offered: true }));
+        let Some(called) = called.map(|(leg, _)| *leg).next_back() else { return };
+        let signal = match y % 4 {
+            0 => return,
+            1 => Signal::Ringing { early: None },
+            _ => {
+                self.far.insert(called, FarEnd::Up(Exchange::Idle));
+                Signal::Answered { media: Some(sdp("10.0.5.1:4000", CODECS[1])) }
+            }
+        };
+        self.input(Input::Signal(end_of(called), signal));
     }
 
     /// What no stack would say, of legs that are there or not.
@@ -587,5 +689,28 @@ proptest! {
             walk.step(step);
         }
         walk.end(shutdown);
+    }
+
+    #[test]
+    fn whoever_is_transferred_the_tables_agree_and_nothing_is_left(
+        steps in prop::collection::vec(any::<(u8, u8, u8, u8)>(), 1..120),
+    ) {
+        let mut walk = Walk::new();
+        for phone in ["A", "B", "C", "D", "E"] {
+            walk.input(Input::Registered(phone.into()));
+        }
+        for (device, media) in [
+            ("RP", Some(dynamic(CODECS[1]))),
+            ("P", Some(fixed("10.0.4.1:7000", CODECS[1]))),
+            ("Q", Some(dynamic(CODECS[1]))),
+            ("A", None),
+            ("B", None),
+        ] {
+            walk.request(1, Request::OpenDevice { device: device.into(), media });
+        }
+        for step in steps {
+            walk.calm_step(step);
+        }
+        walk.end(false);
     }
 }

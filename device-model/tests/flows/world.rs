@@ -290,6 +290,10 @@ impl World {
         self.leg_at(device.as_str())
     }
 
+    pub fn transfer(&mut self, leg: LegId, with: LegId) {
+        self.request(APP, Request::Transfer { leg, with });
+    }
+
     pub fn make_call(&mut self, device: &str, to: &str) {
         let (destination, user_data) = (to.into(), Default::default());
         self.request(
@@ -483,6 +487,9 @@ fn event_line(event: &Event) -> String {
     match event {
         Event::Leg(leg) => format!("{:?} {}", leg.state, leg_line(leg)),
         Event::LegChanged(leg) => format!("changed({:?}) {}", leg.state, leg_line(leg)),
+        Event::Transferred { from_call, to_call, ok } => {
+            format!("transferred {from_call} -> {to_call} ok={ok}")
+        }
         Event::Digit(leg, digit) => format!("digit {digit} at {}", leg.leg),
         Event::OpenChannel { leg, codec, payload_type, far, deadline_ms, .. } => {
             let far = far.map(|f: SocketAddr| f.to_string()).unwrap_or("?".into());

@@ -167,6 +167,7 @@ fn model_events() -> Vec<port::Event> {
             LineView { forward_all: Some("2001".into()), ..line() },
         ),
         port::Event::AutoAcceptChanged("RP_MAIN".into(), line()),
+        port::Event::Transferred { from_call: CallId(2), to_call: CallId(1), ok: true },
     ]);
     events
 }
@@ -214,7 +215,6 @@ fn node_events() -> Vec<Event> {
         change(DeviceChange::Restricted),
         change(DeviceChange::Unrestricted),
         Event::Alarm { alarm },
-        Event::CallTransferred { from_call: CallId(1), to_call: CallId(2), ok: true },
         Event::CallConferenced { call: CallId(1), legs: vec![wire_leg()], ok: false, failed: vec![LegId(5)] },
         Event::CallParked { leg: wire_leg(), park_number: "8801".into() },
         park(ParkChange::Parked),

@@ -122,9 +122,9 @@ const CONSULT: &[Entry] = &[
     (S::MaxCalls, "The line, the device or the node has as many calls as it may have."),
 ];
 
-/// With a `destination` it is a redirect.
 const TRANSFER: &[Entry] = &[
-    (S::OperationNotSupported, "`with` is there: in this version a call can only be sent to a number."),
+    (S::OperationNotSupported, "`with` is there, and the leg is a route point's."),
+    (S::MediaCapabilityMismatch, "`with` is there, and the two applications left have no codec in common."),
     (S::DestinationUnknown, "Nobody has that number, or the line may not dial it."),
     (S::DestinationBusy, "The destination is busy or refused the call."),
     (S::DestinationOutOfService, "The destination can't be reached now."),

@@ -39,6 +39,7 @@ impl CallManager {
             | Request::Answer { leg }
             | Request::Reject { leg, .. }
             | Request::Drop { leg }
+            | Request::Transfer { leg, .. }
             | Request::Hold { leg }
             | Request::Retrieve { leg }
             | Request::SetUserData { leg, .. }

@@ -113,6 +113,8 @@ impl Keeping {
             Event::ForwardChanged(name, _) | Event::AutoAcceptChanged(name, _) => {
                 sessions.iter().for_each(|id| self.device(*id, name));
             }
+            // Its legs say in which call they are.
+            Event::Transferred { .. } => {}
         }
     }
 

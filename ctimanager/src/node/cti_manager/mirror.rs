@@ -117,6 +117,7 @@ impl Seen {
             | Event::LegChanged(_)
             | Event::Digit(..)
             | Event::OpenChannel { .. }
+            | Event::Transferred { .. }
             | Event::DeviceInService(_)
             | Event::DeviceOutOfService(..)
             | Event::DeviceClosed(..)
@@ -520,6 +521,7 @@ impl Mirror {
             | Event::OpenChannel { .. }
             | Event::MediaStarted(..)
             | Event::MediaStopped(..)
+            | Event::Transferred { .. }
             | Event::DeviceClosed(..) => {}
         }
     }
@@ -615,7 +617,9 @@ fn leg_of(event: &Event) -> Option<&LegView> {
         | Event::OpenChannel { leg, .. }
         | Event::MediaStarted(leg, _)
         | Event::MediaStopped(leg, _) => Some(leg),
-        Event::DeviceInService(_)
+        // Which legs are in which call now was told of each.
+        Event::Transferred { .. }
+        | Event::DeviceInService(_)
         | Event::DeviceOutOfService(..)
         | Event::DeviceClosed(..)
         | Event::ForwardChanged(..)

@@ -31,6 +31,7 @@ impl Owners {
             | Event::OpenChannel { .. }
             | Event::MediaStarted(..)
             | Event::MediaStopped(..)
+            | Event::Transferred { .. }
             | Event::ForwardChanged(..)
             | Event::AutoAcceptChanged(..) => {}
         }

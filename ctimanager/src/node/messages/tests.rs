@@ -159,6 +159,7 @@ fn requests() -> Vec<Request> {
         },
         Request::BlindTransfer { leg, destination: dn() },
         Request::Consult { leg, destination: dn() },
+        Request::Transfer { leg, with: LegId(10) },
         Request::Drop { leg },
         Request::Hold { leg },
         Request::Retrieve { leg },
@@ -175,6 +176,7 @@ fn refusals() -> Vec<RefusalKind> {
         Param::Ip,
         Param::Port,
         Param::UserData,
+        Param::With,
         Param::MediaCodecs,
         Param::MediaIp,
         Param::MediaPort,
@@ -238,6 +240,7 @@ fn events() -> Vec<Event> {
         Event::Leg(bare_leg()),
         Event::LegChanged(bare_leg()),
         Event::Digit(leg(), '#'),
+        Event::Transferred { from_call: CallId(4), to_call: CallId(3), ok: true },
         channel(far),
         channel(None),
         Event::MediaStarted(leg(), stream(StreamDirection::Input, Direction::SendOnly)),
@@ -394,6 +397,7 @@ fn the_samples_leave_no_variant_out() {
                 Event::Leg(_) => "leg",
                 Event::LegChanged(_) => "leg_changed",
                 Event::Digit(..) => "digit",
+                Event::Transferred { .. } => "transferred",
                 Event::OpenChannel { .. } => "open_channel",
                 Event::MediaStarted(..) => "media_started",
                 Event::MediaStopped(..) => "media_stopped",
@@ -418,13 +422,13 @@ fn the_samples_leave_no_variant_out() {
         }
     }
     let told = told();
-    assert_eq!(told.iter().map(name).collect::<BTreeSet<_>>().len(), 27);
+    assert_eq!(told.iter().map(name).collect::<BTreeSet<_>>().len(), 28);
     let subjects: BTreeSet<_> = requests()
         .iter()
         .map(|request| serde_json::to_value(request).expect("JSON"))
         .filter_map(|value| value.as_object().and_then(|members| members.keys().next().cloned()))
         .collect();
-    assert_eq!(subjects.len(), 16, "{subjects:?}");
+    assert_eq!(subjects.len(), 17, "{subjects:?}");
     let written = serde_json::to_value(&told).expect("JSON");
     covers(&written, &["media.codecs"].map(|_| "media_codecs"));
     covers(&written, &["not_owner", "timeout", "illegal_call_state", "rate_limited", "invalid_params"]);

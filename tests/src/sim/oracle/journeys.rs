@@ -504,12 +504,9 @@ impl Journey {
         if self.cancelled || self.other_plan || redirected_lately || self.dropped.is_some_and(recently) {
             return Ok(());
         }
-        let wrong = |what: &str| {
-            Err(format!(
-                "the call of {} since {:?} is at {}, {what}, and its end is {status}",
-                self.caller, self.begun, stop.number
-            ))
-        };
+        let (caller, begun, number) = (&self.caller, self.begun, &stop.number);
+        let since = || format!("the call of {caller} since {begun:?} is at {number}");
+        let wrong = |what: &str| Err(format!("{}, {what}, and its end is {status}", since()));
         if self.rejected.is_some_and(recently) && status != 603 {
             return wrong("was rejected there");
         }
@@ -547,7 +544,7 @@ impl Journey {
             let lost = rang && status == 480 && !self.is_sent_on_from(stop) && open("forward_no_answer");
             return if lost { wrong("where nobody answered") } else { Ok(()) };
         };
-        let alone = plan.appearances(&stop.number).filter(|(_, kind)| *kind == Kind::Phone).count() == 1;
+        let alone = plan.is_one_phones(&stop.number);
         let forward = match refusal.status {
             486 => plan.forward(&stop.number, "forward_busy"),
             480 => plan.forward(&stop.number, "forward_no_answer"),

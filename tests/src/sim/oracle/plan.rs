@@ -122,6 +122,11 @@ impl Plan {
         at.map(|(name, (kind, _))| (name.as_str(), *kind))
     }
 
+    /// Whether this number is that of one phone.
+    pub(super) fn is_one_phones(&self, number: &str) -> bool {
+        self.appearances(number).filter(|(_, kind)| *kind == Kind::Phone).count() == 1
+    }
+
     /// The port or route point that has the number.
     pub(super) fn application_device(&self, dn: &str) -> Option<&str> {
         self.appearances(dn).find(|(_, kind)| *kind != Kind::Phone).map(|(name, _)| name)

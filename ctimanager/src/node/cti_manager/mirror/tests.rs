@@ -53,6 +53,7 @@ fn line(event: &Event) -> String {
         | Event::LegChanged(_)
         | Event::Digit(..)
         | Event::OpenChannel { .. }
+        | Event::Transferred { .. }
         | Event::ForwardChanged(..)
         | Event::AutoAcceptChanged(..) => String::new(),
     }
