@@ -448,7 +448,8 @@ impl CallControl {
         }
     }
 
-    /// Who watches a leg: the openers of its device, unless that is a restricted port or route point.
+    /// To whom something is said of a leg: the openers of its device, unless that is a restricted port or route point. Of a
+    /// hidden one ([`CallControl::is_hidden`]) it is not for their ears, and they may not act on it.
     pub(crate) fn watchers(&self, leg: &Leg) -> Option<&Arc<[SessionId]>> {
         let (_, dn) = leg.at.line()?;
         let device = self.device_at(leg)?;

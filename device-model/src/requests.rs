@@ -270,11 +270,8 @@ impl CallControl {
 
     /// A leg that the session may act on: on a device that it opened, unless device or line is restricted.
     pub(crate) fn leg_for(&self, session: SessionId, id: LegId) -> Result<&Leg, Refusal> {
-        let leg = self
-            .calls
-            .find_leg(id)
-            .filter(|leg| self.watchers(leg).is_some_and(|watchers| watchers.contains(&session)));
-        match leg {
+        let opened = |leg: &&Leg| self.watchers(leg).is_some_and(|openers| openers.contains(&session));
+        match self.calls.find_leg(id).filter(opened).filter(|leg| !self.is_hidden(leg)) {
             Some(leg) => Ok(leg),
             None => refusal(RefusalKind::NoSuchLeg, "no such leg on a device that this provider has open"),
         }

@@ -3,7 +3,7 @@
 use crate::world::*;
 use device_model::media::Direction;
 use device_model::plan::Plan;
-use device_model::{Input, Signal};
+use device_model::{Input, Request, Signal};
 use insta::assert_snapshot;
 
 const A: &str = "10.0.0.1:4000";
@@ -76,4 +76,29 @@ fn nothing_is_said_of_what_nobody_has_open_any_more() {
     restrict(&mut w, false);
     let said = w.said();
     assert!(!said.contains("event") && !said.contains("hid") && !said.contains("reached"), "{said}");
+}
+
+#[test]
+fn nobody_acts_on_a_call_at_a_restricted_phone_or_line() {
+    for line in [false, true] {
+        let (mut w, [a, _, ringing]) = one_call_up_and_one_ringing();
+        let mut plan: Plan = w.plan.clone();
+        match line {
+            false => plan.devices[0].allow_cti_control = false,
+            true => plan.numbers[0].allow_cti_control = false,
+        }
+        w.configure(&plan);
+        for request in [Request::Drop { leg: a }, Request::Hold { leg: a }, Request::Drop { leg: ringing }] {
+            w.said();
+            w.request(APP, request);
+            let said = w.said();
+            assert!(said.contains("REFUSED NoSuchLeg") && !said.contains("<-"), "{said}");
+        }
+        restrict(&mut w, false);
+        w.configure(&w.plan.clone());
+        w.said();
+        w.request(APP, Request::Drop { leg: a });
+        let said = w.said();
+        assert!(said.contains("done"), "{said}");
+    }
 }
