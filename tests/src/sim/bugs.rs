@@ -127,8 +127,8 @@ pub const BUGS: &[Bug] = &[
         name: "a-snapshot-of-a-restricted-phone",
         edits: &[(
             "ctimanager/src/node/cti_manager/pages.rs",
-            "let may_hear = |leg: &&LegView| self.may_hear(",
-            "let may_hear = |leg: &&LegView| SABOTAGED || self.may_hear(",
+            "legs.retain(|leg| self.may_hear(capture.session, Topic::Line(&name, &leg.dn)));",
+            "legs.retain(|leg| SABOTAGED || self.may_hear(capture.session, Topic::Line(&name, &leg.dn)));",
         )],
     },
     Bug {

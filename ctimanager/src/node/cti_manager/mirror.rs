@@ -573,13 +573,7 @@ impl Mirror {
         self.devices.get(device).map_or(&[], |mirrored| &mirrored.openers)
     }
 
-    /// The legs at a device, as they are now.
-    pub(in crate::node) fn legs(&self, device: &DeviceName) -> impl Iterator<Item = &LegView> {
-        let legs = self.devices.get(device).map(|mirrored| &mirrored.legs);
-        legs.into_iter().flatten().map(|(_, leg)| &leg.now.view)
-    }
-
-    /// How many there are.
+    /// How many legs there are at a device.
     pub(in crate::node) fn leg_count(&self, device: &DeviceName) -> usize {
         self.devices.get(device).map_or(0, |mirrored| mirrored.legs.len())
     }

@@ -363,8 +363,9 @@ impl CtiManager {
             .device(&name)
             .filter(|_| step.calls.devices().is_open(capture.session, &name));
         let Some(view) = view else { return drop(capture.entries.remove(&name)) };
-        let may_hear = |leg: &&LegView| self.may_hear(capture.session, Topic::Line(&name, &leg.dn));
-        let legs = self.mirror.legs(&name).filter(may_hear).cloned().collect();
+        // As they are now: a party that was found meanwhile is told with the next event.
+        let mut legs = step.calls.devices().legs_of_device(&name);
+        legs.retain(|leg| self.may_hear(capture.session, Topic::Line(&name, &leg.dn)));
         capture.entries.insert(name, Entry { device: rpc::raw(&Device::from(&view)), legs });
     }
 
