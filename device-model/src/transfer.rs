@@ -38,7 +38,9 @@ impl CallControl {
             (Some((there, _)), Some((here, _))) => there == here,
             (Some(_) | None, Some(_) | None) => false,
         };
-        let second = self.calls.find_leg(with).filter(same_device).filter(|second| second.call != first.call);
+        let second = self.calls.find_leg(with).filter(same_device);
+        let other_call = |second: &&Leg| second.call != first.call && !self.is_hidden(second);
+        let second = second.filter(other_call);
         let Some(second) = second else {
             return refusal(
                 RefusalKind::InvalidParams { field: Param::With },
