@@ -19,6 +19,7 @@ pub mod port;
 pub mod registrar;
 pub mod sdp;
 pub mod stack;
+mod subscribe;
 pub mod transaction;
 
 pub use port::{

@@ -76,8 +76,43 @@ pub struct Config {
     pub max_bytes_per_address: usize,
     /// Calls at once; an INVITE beyond it gets 503 with Retry-After, 50,000.
     pub max_calls: usize,
+    /// Subscriptions at once; a new SUBSCRIBE beyond it gets 503 with Retry-After, 20,000.
+    pub max_subscriptions: usize,
+    /// The same of one account, 128; for one more its oldest gives way.
+    pub max_subscriptions_per_account: usize,
     /// T1 of RFC 3261, 500 ms.
     pub t1: Duration,
+}
+
+/// An event package that is served (RFC 6665 §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Package {
+    /// `message-summary` (RFC 3842): the message lamp.
+    MessageSummary,
+}
+
+/// What somebody who subscribed is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchedState {
+    /// Messages wait, or none does.
+    Messages(Waiting),
+}
+
+/// Whether the message lamp is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Waiting {
+    Yes,
+    No,
+}
+
+/// What an account may watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// The number that its SUBSCRIBE means.
+    pub number: Arc<str>,
+    /// What is to be told of it now.
+    pub state: WatchedState,
 }
 
 /// A call as the stack sees it: a dialog, or the branches of a forked INVITE until one of them has won.
@@ -120,6 +155,11 @@ pub trait Directory {
     /// answer is the same as to a wrong one.
     fn may_prove(&self, _now: Instant, _user: &str, _hop: &Hop) -> bool {
         true
+    }
+    /// What this account is told when it subscribes to `user`; `None`: it may not, or there is no such number. Asked
+    /// before each NOTIFY: a right that is withdrawn ends the subscription.
+    fn watched(&self, _account: &str, _package: Package, _user: &str) -> Option<Watched> {
+        None
     }
 }
 
@@ -571,6 +611,20 @@ pub enum Command {
     LetGo(usize),
     /// Let go at once of what this account has lost.
     Update(Arc<str>),
+    /// What is watched of this number may have changed: whoever subscribed is told, if it has.
+    Changed(Package, Arc<str>),
+    /// The message lamp of an account's number is switched: its phones are told without a subscription, if the account has
+    /// none for it.
+    Lamp {
+        /// The account.
+        account: Arc<str>,
+        /// The number.
+        number: Arc<str>,
+        /// What it shows.
+        waiting: Waiting,
+    },
+    /// Rights have changed: all subscriptions are looked at again, some in each step.
+    Recheck,
 }
 
 /// A refusal.

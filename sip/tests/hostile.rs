@@ -246,6 +246,8 @@ proptest! {
             max_transactions: 100,
             max_bytes_per_address: 1 << 20,
             max_calls: 100,
+            max_subscriptions: 100,
+            max_subscriptions_per_account: 4,
             t1: Duration::from_millis(500),
         };
         let (mut stack, mut now) = (Stack::new(config, [1; 32]), start());

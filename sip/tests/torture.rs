@@ -159,6 +159,8 @@ fn stack() -> Stack {
         session_expires: seconds(1800),
         min_session_expires: seconds(90),
         max_dialog_requests_per_second: 1000,
+        max_subscriptions: 100,
+        max_subscriptions_per_account: 4,
         min_expires: seconds(60),
         max_expires: seconds(3600),
         max_contacts: 10,

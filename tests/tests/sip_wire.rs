@@ -42,7 +42,7 @@ async fn requests_that_can_not_be_served_get_their_code() {
     let cases = [
         (with(invite("2001", "hops"), "Max-Forwards: 0"), 483),
         (ask("NONSENSE", "5000", "nonsense"), 501),
-        (ask("SUBSCRIBE", "5000", "subscribe"), 405),
+        (with(ask("SUBSCRIBE", "5000", "subscribe"), "Event: presence"), 489),
         (ask("PUBLISH", "5000", "publish"), 405),
         (with(invite("5000", "require"), "Require: nothingWeKnow"), 420),
         (with(invite("5000", "type"), "Content-Type: text/plain"), 415),

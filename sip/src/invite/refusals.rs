@@ -4,6 +4,7 @@ use super::context::Server;
 use super::values::{ACCEPT, ALLOW, SDP, SUPPORTED, is_understood};
 use crate::message::{Method, Request, Response, Scheme};
 use crate::sdp::SdpError;
+use crate::subscribe::EVENTS;
 
 /// What a request asks that we can't do: another URI scheme (416), an extension (420), another kind of body (415).
 /// `reply` makes a response to the request.
@@ -52,7 +53,11 @@ fn media_range(element: &str) -> String {
 
 /// 200 to OPTIONS (RFC 3261 §11.2).
 pub(crate) fn options(reply: impl Fn(u16) -> Response) -> Response {
-    reply(200).with("Allow", ALLOW).with("Accept", ACCEPT).with("Supported", SUPPORTED)
+    reply(200)
+        .with("Allow", ALLOW)
+        .with("Accept", ACCEPT)
+        .with("Supported", SUPPORTED)
+        .with("Allow-Events", EVENTS)
 }
 
 /// 405 for a method that SIP knows and we don't serve here, 501 for one that nobody knows.

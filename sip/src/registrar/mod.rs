@@ -243,6 +243,12 @@ impl Registrar {
         all
     }
 
+    /// Whether an account has registered contacts for this number, not only others.
+    #[must_use]
+    pub(crate) fn has_own(&self, account: &str, number: &str) -> bool {
+        self.of(account).any(|(_, binding)| *binding.number == *number)
+    }
+
     /// How many contacts an account has.
     #[must_use]
     pub fn count(&self, account: &str) -> usize {

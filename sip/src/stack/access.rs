@@ -106,6 +106,26 @@ impl Stack {
         Ok(proved)
     }
 
+    /// The registered account that a request's digest proves; `None`: nobody is registered there.
+    pub(super) fn registered(
+        &mut self,
+        visitor: Visitor<'_>,
+        out: &mut Vec<Output>,
+    ) -> Result<Option<Account>, Box<Response>> {
+        let Visitor { now, hop, request, .. } = visitor;
+        let (user, account) = self.digest(visitor, out)?;
+        self.registrar.update(&account.id, out);
+        if self.registrar.count(&account.id) == 0 {
+            return Ok(None);
+        }
+        let outcome = Outcome::Right(
+            Source::Account(Arc::clone(&account.id)),
+            self.known_until(now, &account.id, hop).max(now + CALL_HOLDS),
+        );
+        out.push(Output::Attempt(attempt(hop, request, Some(user), outcome)));
+        Ok(Some(account))
+    }
+
     /// The trunk that a request's address proves.
     pub(super) fn trunk_at(&mut self, visitor: Visitor<'_>, out: &mut Vec<Output>) -> Option<Source> {
         let Visitor { now, hop, request, directory } = visitor;
@@ -237,6 +257,7 @@ impl Stack {
         true
     }
 
+    /// Whether it was accepted.
     pub(super) fn register(
         &mut self,
         now: Instant,
@@ -244,14 +265,15 @@ impl Stack {
         user: &str,
         account: &Account,
         out: &mut Vec<Output>,
-    ) {
+    ) -> bool {
         self.registrar.update(&account.id, out);
         let mut news = Vec::new();
         let ids = self.core.transactions.ids();
         let (hop, request) = (&server.hop, &server.request);
         let (mut response, newcomers) =
             self.registrar.register(now, hop, request, user, account, ids, &mut news);
-        if let Some(date) = self.wall.filter(|_| response.status == 200).and_then(date) {
+        let accepted = response.status == 200;
+        if let Some(date) = self.wall.filter(|_| accepted).and_then(date) {
             response.headers.push("Date", date);
         }
         let until = self.known_until(now, &account.id, hop);
@@ -262,6 +284,7 @@ impl Stack {
         for newcomer in &newcomers {
             self.ask_after(now, newcomer, out);
         }
+        accepted
     }
 
     /// A phone that has started again, or another of its account, registered: calls of an earlier life, ringing ones too, of
@@ -280,8 +303,9 @@ impl Stack {
         self.registrar.contacts(account, number).into_iter().map(target).collect()
     }
 
-    pub(super) fn forget_account(&mut self, account: &str, out: &mut Vec<Output>) {
+    pub(super) fn forget_account(&mut self, now: Instant, account: &str, out: &mut Vec<Output>) {
         self.registrar.forget(account, out);
+        self.subscriptions.changed_for(now, account);
     }
 
     pub(super) fn restore(&mut self, now: Instant, kept: Vec<(u64, KeptBinding)>, out: &mut Vec<Output>) {

@@ -84,6 +84,14 @@ impl Refusals {
         self.tell_at.get_or_insert(now);
     }
 
+    /// Whether one more request within dialogs of this account may come now.
+    pub fn keeps_its_pace(&mut self, now: Instant, account: &Arc<str>, per_second: u32) -> bool {
+        if self.paces.len() >= MANY_ACCOUNTS {
+            self.paces.retain(|_, pace| !pace.is_quiet(now));
+        }
+        self.paces.entry(account.clone()).or_default().take(now, per_second)
+    }
+
     /// When [`Refusals::tell`] has something to say.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.tell_at
@@ -226,20 +234,14 @@ impl Stack {
         let per_second = self.core.config.max_dialog_requests_per_second;
         let Some(slot) = self.sessions.get_mut(&handle) else { return true };
         match &slot.source {
-            Some(Source::Account(id)) => {
-                let paces = &mut self.refusals.paces;
-                if paces.len() >= MANY_ACCOUNTS {
-                    paces.retain(|_, pace| !pace.is_quiet(now));
-                }
-                paces.entry(id.clone()).or_default().take(now, per_second)
-            }
+            Some(Source::Account(id)) => self.refusals.keeps_its_pace(now, id, per_second),
             Some(Source::Trunk(_)) | None => slot.pace.take(now, per_second),
         }
     }
 }
 
 /// The same connection, or the same address.
-fn is_same_way(known: &Hop, came: &Hop) -> bool {
+pub(super) fn is_same_way(known: &Hop, came: &Hop) -> bool {
     let address = |hop: &Hop| (hop.remote.ip().to_canonical(), hop.remote.port());
     let connected = came.transport != Transport::Udp && known.connection.is_some();
     known.transport == came.transport

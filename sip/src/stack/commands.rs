@@ -22,9 +22,14 @@ impl Stack {
                 let plan = Plan { from, called, diverted, offer, max_forwards, hops };
                 return self.place(now, call, to, plan, out);
             }
-            Command::ForgetAccount(account) => return self.forget_account(&account, out),
+            Command::ForgetAccount(account) => return self.forget_account(now, &account, out),
             Command::Restore(kept) => return self.restore(now, kept, out),
             Command::LetGo(most) => return self.registrar.let_go(most, out),
+            Command::Changed(package, number) => return self.subscriptions.changed(now, package, &number),
+            Command::Lamp { account, number, waiting } => {
+                return self.lamp(now, &account, &number, waiting, out);
+            }
+            Command::Recheck => return self.subscriptions.recheck(now),
             Command::Update(account) => return self.registrar.update(&account, out),
             Command::Ring(call, sdp) => (call, Wish::Ring(sdp)),
             Command::Accept(call, sdp) => (call, Wish::Accept(sdp)),

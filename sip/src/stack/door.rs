@@ -9,6 +9,8 @@ use super::belonging::{Asked, Reason};
 use crate::invite::refusals;
 use crate::message::{Method, Request, Response};
 use crate::port::{Account, Directory, Hop, Output, Source};
+use crate::subscribe::{SubscriptionId, Wish};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Retry-After of a call beyond the limit of calls, and of a request whose address has used up its bytes, seconds.
@@ -44,6 +46,15 @@ pub(super) enum Proved {
         /// The account.
         account: Account,
     },
+    /// A SUBSCRIBE of this account.
+    Subscribes {
+        /// The account's id.
+        account: Arc<str>,
+        /// What it asks.
+        wish: Wish,
+    },
+    /// A SUBSCRIBE within the dialog of this subscription.
+    Refreshes(SubscriptionId),
 }
 
 impl Stack {
@@ -78,6 +89,9 @@ impl Stack {
         let request = visitor.request;
         let reply = |status| visitor.reply(status);
         if request.headers.to_tag().is_some() {
+            if let Some(subscription) = self.subscriptions.find(request) {
+                return self.may_refresh(subscription, visitor, out);
+            }
             let Some((handle, tag)) = self.dialog_of(request) else { return Err(Box::new(reply(481))) };
             return self.may_ask(handle, &Asked { visitor, tag: &tag }, out).map(|()| Proved::Nothing);
         }
@@ -87,6 +101,7 @@ impl Stack {
                 Some(refusal) => Err(Box::new(refusal)),
                 None => self.digest(visitor, out).map(|(user, account)| Proved::Registers { user, account }),
             },
+            Method::Subscribe => self.subscriber(visitor, out),
             Method::Options => {
                 // A trunk's connection is its own before its first call.
                 drop(self.trunk_at(visitor, out));
@@ -100,7 +115,6 @@ impl Stack {
             | Method::Notify
             | Method::Publish
             | Method::Refer
-            | Method::Subscribe
             | Method::Other(_)) => Err(Box::new(refusals::method(other, reply))),
         }
     }

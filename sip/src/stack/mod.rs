@@ -5,6 +5,7 @@ mod belonging;
 mod commands;
 mod door;
 mod requests;
+mod subscriptions;
 
 use crate::dialog::{Dialog, DialogId, End, Peer};
 use crate::invite::context::{Abandoned, AckKey};
@@ -12,6 +13,7 @@ use crate::invite::{Core, Cx, InviteSession, NoResponse};
 use crate::message::{self, Message, Method, Request, Response};
 use crate::port::{BindingRecord, Config, Directory, Hop, Input, InviteHandle, Output, Source};
 use crate::registrar::{Limits, Listed, Registrar};
+use crate::subscribe::Subscriptions;
 use crate::transaction::{ClientId, Settings, Transactions, TuEvent};
 use access::Access;
 use belonging::{Pace, Refusals};
@@ -42,6 +44,8 @@ pub struct Counts {
     pub transaction_bytes: usize,
     /// Registered contacts.
     pub contacts: usize,
+    /// Subscriptions.
+    pub subscriptions: usize,
     /// Requests within dialogs that were refused since the start: from elsewhere than the dialog's peer.
     pub refused_elsewhere: u64,
     /// The same: beyond the rate.
@@ -56,6 +60,7 @@ pub struct Stack {
     /// The calls with each account's phones.
     by_account: HashMap<Arc<str>, BTreeSet<InviteHandle>>,
     registrar: Registrar,
+    subscriptions: Subscriptions,
     access: Access,
     /// What `Date` says.
     wall: Option<SystemTime>,
@@ -94,6 +99,7 @@ impl Stack {
             sessions: HashMap::new(),
             by_account: HashMap::new(),
             registrar,
+            subscriptions: Subscriptions::default(),
             access,
             wall: None,
             refusals: Refusals::default(),
@@ -169,6 +175,7 @@ impl Stack {
             self.core.next_timeout(),
             self.core.transactions.next_timeout(),
             self.registrar.next_timeout(),
+            self.subscriptions.next_timeout(),
             self.refusals.next_timeout(),
         ];
         lists.into_iter().flatten().min()
@@ -188,6 +195,7 @@ impl Stack {
             transactions: self.core.transactions.len(),
             transaction_bytes: self.core.transactions.bytes(),
             contacts: self.registrar.len(),
+            subscriptions: self.subscriptions.len(),
             refused_elsewhere: self.refusals.elsewhere,
             refused_too_many: self.refusals.too_many,
         }
@@ -250,7 +258,7 @@ impl Stack {
     ) {
         match event {
             TuEvent::Request { id, hop, request } => {
-                self.on_request(now, id, hop, request, proved, out);
+                self.on_request(now, id, hop, request, proved, directory, out);
             }
             TuEvent::Ack { hop, request } => self.on_ack(now, &hop, &request, directory, out),
             TuEvent::Cancelled { invite, reason } => {
@@ -260,6 +268,9 @@ impl Stack {
                 }
             }
             TuEvent::Response { id, hop, response, challenged } => {
+                if self.notify_answered(now, id, &response, directory, out) {
+                    return;
+                }
                 let answered = challenged
                     .is_some_and(|asked| self.answer_challenge(now, id, &response, *asked, directory, out));
                 if !answered {
@@ -267,8 +278,16 @@ impl Stack {
                 }
             }
             TuEvent::StrayResponse { hop, response } => self.on_response(now, None, hop, &response, out),
-            TuEvent::ClientTimeout(id) => self.on_no_response(now, id, NoResponse::TimedOut, out),
-            TuEvent::ClientTransportError(id) => self.on_no_response(now, id, NoResponse::NotSent, out),
+            TuEvent::ClientTimeout(id) => {
+                if !self.notify_failed(now, id, directory, out) {
+                    self.on_no_response(now, id, NoResponse::TimedOut, out);
+                }
+            }
+            TuEvent::ClientTransportError(id) => {
+                if !self.notify_failed(now, id, directory, out) {
+                    self.on_no_response(now, id, NoResponse::NotSent, out);
+                }
+            }
             // The caller has vanished after our refusal; there is nothing to end.
             TuEvent::NoAck(_) => {}
         }
@@ -453,6 +472,7 @@ impl Stack {
             self.with_session(now, handle, out, |session, cx| session.on_timer(cx, timer));
         }
         self.core.expire(now);
+        self.subscriptions_due(now, directory, out);
         self.refusals.tell(now, out);
     }
 }

@@ -9,7 +9,7 @@ use crate::invite::refusals;
 use crate::invite::values;
 use crate::invite::{Cx, Incoming, InviteSession, Leg, PeerTimer, Server, SessionTimer, Timer};
 use crate::message::{Headers, Method, Request};
-use crate::port::{Event, Hop, Identity, InviteHandle, Output, ReadSdp, Source};
+use crate::port::{Directory, Event, Hop, Identity, InviteHandle, Output, ReadSdp, Source};
 use crate::registrar::way_back;
 use crate::sdp;
 use crate::transaction::ServerId;
@@ -25,6 +25,7 @@ impl Stack {
         hop: Hop,
         request: Request,
         proved: Proved,
+        directory: &dyn Directory,
         out: &mut Vec<Output>,
     ) {
         let request = Arc::new(request);
@@ -41,7 +42,17 @@ impl Stack {
             }
             Proved::Registers { user, account } => {
                 let server = server("".into());
-                self.register(now, &server, &user, &account, out);
+                if self.register(now, &server, &user, &account, out) {
+                    self.remind_registered(now, &server.request, &account, directory, out);
+                }
+            }
+            Proved::Subscribes { account, wish } => {
+                let server = server(self.core.tag());
+                self.subscribe(now, &server, account, wish, directory, out);
+            }
+            Proved::Refreshes(subscription) => {
+                let server = server("".into());
+                self.refresh_subscription(now, &server, subscription, directory, out);
             }
         }
     }
@@ -145,7 +156,7 @@ fn read_offer(request: &Request) -> Result<Option<ReadSdp>, sdp::SdpError> {
     if request.body.is_empty() { Ok(None) } else { sdp::read(&request.body).map(Some) }
 }
 
-fn new_dialog(cx: &mut Cx<'_>, server: &Server, source: &Source) -> Option<Dialog> {
+pub(super) fn new_dialog(cx: &mut Cx<'_>, server: &Server, source: &Source) -> Option<Dialog> {
     let headers = &server.request.headers;
     let (from, to) = (headers.from().ok()?, headers.to().ok()?);
     let mut local = End::of(&to);

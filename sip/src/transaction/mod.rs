@@ -114,8 +114,8 @@ pub struct Settings {
     /// T1 of RFC 3261.
     pub t1: Duration,
     /// Transactions at once. Beyond it a new request outside a dialog gets 503 and Retry-After; one inside a dialog is
-    /// taken until a quarter more, so that calls can still end. Requests of our own count but are never refused: calls
-    /// bound them.
+    /// taken until a quarter more, so that calls can still end. Requests of our own count but are never refused: calls,
+    /// subscriptions and registered contacts bound them.
     pub max: usize,
     /// Bytes of server transactions for one address ([`Transactions::has_room`]).
     pub max_bytes_per_address: usize,

@@ -230,7 +230,7 @@ fn overload_is_refused_before_any_work() {
 #[test]
 fn requests_outside_dialogs() {
     let cases =
-        [("OPTIONS", 200), ("BYE", 481), ("INFO", 481), ("UPDATE", 481), ("SUBSCRIBE", 405), ("FOO", 501)];
+        [("OPTIONS", 200), ("BYE", 481), ("INFO", 481), ("UPDATE", 481), ("SUBSCRIBE", 489), ("FOO", 501)];
     for (method, status) in cases {
         let (mut w, mut a) = (World::new(), Ua::new("203.0.113.1:5060"));
         a.request(&mut w, method, &[], "");

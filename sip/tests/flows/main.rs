@@ -14,5 +14,7 @@ mod parties;
 mod phones;
 mod registrations;
 mod strangers;
+mod subscription_table;
+mod subscriptions;
 mod table;
 mod world;

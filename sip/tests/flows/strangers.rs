@@ -35,7 +35,8 @@ fn every_answer_to_a_stranger_is_sent_once_and_leaves_nothing() {
         ("BYE", &[], 481),
         ("INFO", &[], 481),
         ("MESSAGE", &[], 405),
-        ("SUBSCRIBE", &["Event: x"], 405),
+        ("SUBSCRIBE", &["Event: x"], 489),
+        ("SUBSCRIBE", &["Event: message-summary"], 401),
         ("FOO", &[], 501),
     ];
     for (method, headers, status) in asked {

@@ -3,8 +3,8 @@
 use sip::message::{self, Message, Method, Request, Response};
 use sip::port::{
     Account, Attempt, Audio, BindingRecord, Command, Config, ConnectionId, Destination, Directory, Event,
-    Hop, Identity, Input, InviteHandle, KnownTrunk, MediaDirection, Output, PayloadFormat, Profile, Proof,
-    Refusal, Refused, Sdp, Transport,
+    Hop, Identity, Input, InviteHandle, KnownTrunk, MediaDirection, Output, Package, PayloadFormat, Profile,
+    Proof, Refusal, Refused, Sdp, Transport, Waiting, Watched, WatchedState,
 };
 use sip::stack::Stack;
 use std::collections::{HashMap, VecDeque};
@@ -33,6 +33,10 @@ pub struct Book {
     pub digest_trunks: Vec<String>,
     /// Digest users whose passwords are not looked at now.
     pub put_off: Vec<String>,
+    /// Numbers whose message lamp is on.
+    pub lamps: Vec<String>,
+    /// Numbers that nobody may watch any more.
+    pub hidden: Vec<String>,
 }
 
 impl Directory for Book {
@@ -54,6 +58,15 @@ impl Directory for Book {
     }
     fn admit(&self) -> Result<(), u32> {
         self.busy.map_or(Ok(()), Err)
+    }
+    /// An account watches its own numbers.
+    fn watched(&self, account: &str, package: Package, user: &str) -> Option<Watched> {
+        let Package::MessageSummary = package;
+        let own = self.accounts.values().filter(|own| *own.id == *account).flat_map(|own| own.numbers.iter());
+        let number = own.into_iter().find(|number| ***number == *user)?.clone();
+        let waiting = if self.lamps.iter().any(|on| *on == *number) { Waiting::Yes } else { Waiting::No };
+        let hidden = self.hidden.iter().any(|hidden| *hidden == *number);
+        (!hidden).then_some(Watched { number, state: WatchedState::Messages(waiting) })
     }
 }
 
@@ -98,6 +111,8 @@ pub fn config() -> Config {
         max_bytes_per_address: 1 << 20,
         max_calls: 100,
         max_dialog_requests_per_second: 30,
+        max_subscriptions: 100,
+        max_subscriptions_per_account: 4,
         t1: Duration::from_millis(500),
     }
 }
@@ -256,6 +271,8 @@ pub struct Ua {
     pub cseq: u32,
     pub contact: String,
     pub to: String,
+    /// User of its Request-URIs.
+    pub user: &'static str,
     /// What its Via says of symmetric responses.
     pub rport: &'static str,
     branch: u32,
@@ -281,6 +298,7 @@ impl Ua {
             cseq: 0,
             contact: format!("<sip:5000@{address}>"),
             to: "sip:5000@node".into(),
+            user: "5000",
             rport: ";rport",
             branch: 0,
             invite_branch: 0,
@@ -357,7 +375,7 @@ impl Ua {
         self.request(world, method, &headers, body);
     }
 
-    /// The header that answers a fresh challenge for `sip:5000@NODE`, within the dialog if there is one.
+    /// The header that answers a fresh challenge for its Request-URI, within the dialog if there is one.
     pub fn authorization(&mut self, world: &mut World, method: &str, user: &str, password: &str) -> String {
         let tag = self.remote_tag.clone();
         self.request(world, method, &[], "");
@@ -366,7 +384,12 @@ impl Ua {
             self.acknowledge_refusal(world);
         }
         self.remote_tag = tag;
-        let uri = sip::message::Uri::read(&format!("sip:5000@{NODE}")).unwrap();
+        self.answer_to(&challenge, method, user, password)
+    }
+
+    /// The header that answers this challenge.
+    pub fn answer_to(&self, challenge: &Response, method: &str, user: &str, password: &str) -> String {
+        let uri = sip::message::Uri::read(&format!("sip:{}@{NODE}", self.user)).unwrap();
         let mut signed = Request::new(Method::read(method).unwrap(), uri);
         let login = sip::port::Login { user: user.into(), password: Zeroizing::new(password.into()) };
         assert!(login.answer(&challenge.headers, 401, &mut signed, "c"));
@@ -414,7 +437,7 @@ impl Ua {
 
     fn written(&self, method: &str, branch: u32, cseq: u32, headers: &[&str], body: &str) -> String {
         let to = self.remote_tag.as_ref().map_or(String::new(), |t| format!(";tag={t}"));
-        let mut text = format!("{method} sip:5000@{NODE} SIP/2.0\r\n{}", self.via(branch));
+        let mut text = format!("{method} sip:{}@{NODE} SIP/2.0\r\n{}", self.user, self.via(branch));
         text += &format!(
             "From: \"Peer\" <sip:2001@example.org>;tag={}\r\nTo: <{}>{to}\r\n",
             self.local_tag, self.to

@@ -163,6 +163,8 @@ pub(super) fn config() -> Config {
         max_transactions: 40,
         max_bytes_per_address: 1 << 16,
         max_calls: 6,
+        max_subscriptions: 100,
+        max_subscriptions_per_account: 4,
         t1: Duration::from_millis(500),
     }
 }

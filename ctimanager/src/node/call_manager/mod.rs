@@ -423,6 +423,8 @@ fn sip_config(settings: &Settings) -> sip::Config {
         max_dialog_requests_per_second: settings.signalling.dialog_requests_per_second,
         max_bytes_per_address: settings.signalling.max_bytes_per_address,
         max_calls: settings.plan.parameters.max_legs as usize,
+        max_subscriptions: 20_000,
+        max_subscriptions_per_account: 128,
         t1: Duration::from_millis(500),
     }
 }
