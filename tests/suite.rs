@@ -89,6 +89,8 @@ mod sip_addresses;
 mod sip_dialogs;
 #[path = "tests/sip_flows.rs"]
 mod sip_flows;
+#[path = "tests/sip_lamps.rs"]
+mod sip_lamps;
 #[path = "tests/sip_offers.rs"]
 mod sip_offers;
 #[path = "tests/sip_phones.rs"]

@@ -25,7 +25,7 @@ use crate::table::Contradictions;
 use crate::timers::{Timer, Timers};
 use crate::transitions::{Trigger, Why};
 use crate::view::{DeviceView, LegState, LegView, Party, Security};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ pub struct CallControl {
     pub(crate) device_counts: DeviceCounts,
     /// Numbers whose Forward All applications have set.
     pub(crate) forwarded: HashMap<Dn, Option<Dn>>,
+    /// Numbers whose message lamp is on.
+    pub(crate) lit: BTreeSet<Dn>,
     pub(crate) settling: Settling,
     pub(crate) departing: Departing,
     /// Phones that are registered, counted.
@@ -109,6 +111,7 @@ impl CallControl {
             openings: Openings::default(),
             device_counts: DeviceCounts::default(),
             forwarded: HashMap::new(),
+            lit: BTreeSet::new(),
             settling: Settling::default(),
             departing: Departing::default(),
             registered: 0,

@@ -85,6 +85,7 @@ pub mod leg_states;
 mod limits;
 pub mod media;
 mod media_exchange;
+mod message_lamps;
 mod new_call_accept;
 mod openings;
 mod operations;
@@ -115,7 +116,7 @@ pub use ids::{
     CallId, DeviceName, Dn, EndId, LegId, NodeName, OwnerEpoch, PartitionName, RequestToken, SearchSpaceName,
     SessionId, TrunkName, is_visual_separator,
 };
-pub use port::{EndCommand, Input, News, Output, Refusal, RefusalKind, Reply, Request, Signal};
+pub use port::{EndCommand, Input, MessageLamp, News, Output, Refusal, RefusalKind, Reply, Request, Signal};
 pub use prepared_plan::{PreparedPlan, Revocation};
 pub use standing::Standing;
 pub use table::Contradiction;

@@ -292,6 +292,11 @@ pub enum Request {
         dn: Dn,
         on: bool,
     },
+    SetMessageWaiting {
+        device: DeviceName,
+        dn: Dn,
+        on: bool,
+    },
     MakeCall {
         device: DeviceName,
         dn: Option<Dn>,
@@ -365,6 +370,7 @@ impl Request {
             | Request::CloseDevice { device }
             | Request::SetForwardAll { device, .. }
             | Request::SetAutoAccept { device, .. }
+            | Request::SetMessageWaiting { device, .. }
             | Request::MakeCall { device, .. } => Subject::Device(device),
             Request::Accept { leg }
             | Request::Answer { leg }
@@ -393,6 +399,15 @@ pub enum Output {
     Event(Arc<[SessionId]>, Event),
     /// The same of a leg that is hidden from applications: for whoever keeps a mirror of its device, which is open.
     Hidden(Event),
+    /// The message lamp of a number was switched; these phones have it.
+    MessageLamp {
+        /// The number.
+        dn: Dn,
+        /// What it shows now.
+        lamp: MessageLamp,
+        /// The phones.
+        phones: Vec<DeviceName>,
+    },
     /// A soft limit was passed or is kept again, and the like; the node makes an alarm of it.
     Limit(Limit),
     /// A rule refused a call, or its way on.
@@ -405,6 +420,20 @@ pub enum Output {
     Transition(Transition),
     /// Nobody needs this any more, and to drop it takes time: let it be done elsewhere.
     Discard(Arc<dyn Any + Send + Sync>),
+}
+
+/// What a message lamp shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum MessageLamp {
+    On,
+    Off,
+}
+
+impl MessageLamp {
+    pub(crate) fn when(on: bool) -> Self {
+        if on { MessageLamp::On } else { MessageLamp::Off }
+    }
 }
 
 /// A call, or the next step of its way, that a rule refused. Outside it looks like an unknown number, or like a node that

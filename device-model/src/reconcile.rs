@@ -82,6 +82,7 @@ impl CallControl {
         self.settling.generation += 1;
         let numbers = self.numbers.exchange(numbers);
         self.carry_forwards(&mut forwards);
+        self.carry_lamps();
         let mut old = self.devices.exchange(devices);
         self.carry_devices(&mut old, &forwards);
         self.spaces = spaces;

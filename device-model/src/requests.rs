@@ -14,7 +14,7 @@ use crate::leg::{At, Hold, Leg, is_offered, wrong_state};
 use crate::media::MediaTermination;
 use crate::operations::{Asker, OnFailure};
 use crate::plan::DeviceKind;
-use crate::port::{Event, Param, Refusal, RefusalKind, Reply, Request, Subject};
+use crate::port::{Event, MessageLamp, Param, Refusal, RefusalKind, Reply, Request, Subject};
 use crate::redirect::Redirect;
 use crate::view::{LegState, Party, Reason};
 use smallvec::SmallVec;
@@ -51,6 +51,9 @@ impl CallControl {
             }
             Request::SetAutoAccept { device, dn, on } => {
                 self.auto_accept(asker, &device, &dn, AutoAccept::when(on))
+            }
+            Request::SetMessageWaiting { device, dn, on } => {
+                self.set_message_waiting(asker, &device, &dn, MessageLamp::when(on))
             }
             Request::MakeCall { device, dn, destination, calling_number, user_data } => {
                 self.make_call(asker, NewCall { device, dn, destination, calling_number, user_data })

@@ -27,6 +27,8 @@ pub enum Action<'a> {
     ListDevices(Scope),
     /// Open this device.
     OpenDevice(&'a DeviceName),
+    /// Switch the message lamp of this number, which this device has.
+    SwitchMessageLamp(&'a DeviceName, &'a Dn),
     /// Show another calling number.
     ModifyCallingNumber,
     /// Watch the cluster's park numbers.
@@ -223,6 +225,7 @@ impl Policy {
                 privilege(user, StandardGroup::ControlOfAllDevices, wish)
             }
             Action::OpenDevice(device) => self.open_device(user, device),
+            Action::SwitchMessageLamp(device, dn) => self.use_line(user, device, dn),
             Action::ModifyCallingNumber => member(
                 user,
                 StandardGroup::CallingNumberModification,
@@ -244,23 +247,23 @@ impl Policy {
         match topic {
             Topic::Provider => Ok(Rule::Group(StandardGroup::CtiEnabled)),
             Topic::Device(device) => controls(user, device),
-            Topic::Line(device, dn) => {
-                let rule = self.open_device(user, device)?;
-                if self.is_restricted(dn) {
-                    return Err(refuse(
-                        RefusalKind::LineRestricted,
-                        Rule::LineAllowsCtiControl,
-                        format!(
-                            "a line of {device} is restricted: allow_cti_control of its number would open it"
-                        ),
-                    ));
-                }
-                Ok(rule)
-            }
+            Topic::Line(device, dn) => self.use_line(user, device, dn),
             Topic::ParkNumbers => {
                 privilege(user, StandardGroup::CallParkMonitoring, "to hear of park numbers")
             }
         }
+    }
+
+    fn use_line(&self, user: &User, device: &DeviceName, dn: &Dn) -> Result<Rule, Refusal> {
+        let rule = self.open_device(user, device)?;
+        if self.is_restricted(dn) {
+            return Err(refuse(
+                RefusalKind::LineRestricted,
+                Rule::LineAllowsCtiControl,
+                format!("a line of {device} is restricted: allow_cti_control of its number would open it"),
+            ));
+        }
+        Ok(rule)
     }
 
     /// A name that the user may not control is refused alike whether it exists or not (protocol §3).

@@ -18,7 +18,7 @@ const MORE_KIB: u64 = 4 * 1024;
 /// How long an INVITE is kept whose refusal nobody acknowledges (RFC 3261, timer H), and a busy machine's delay.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 /// What of `status` says how much is held.
-const HELD: [&str; 9] = [
+const HELD: [&str; 10] = [
     "calls",
     "legs",
     "open_devices",
@@ -28,6 +28,7 @@ const HELD: [&str; 9] = [
     "sip_transaction_bytes",
     "sip_calls",
     "registered_contacts",
+    "sip_subscriptions",
 ];
 
 struct House {

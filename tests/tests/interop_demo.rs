@@ -80,6 +80,7 @@ impl Demo {
             auto_answer: false,
             proxy: None,
             media_encryption: None,
+            message_waiting: false,
             ca: None,
         }
     }

@@ -25,7 +25,7 @@ const GROUPS: [&str; 10] = [
 ];
 
 /// The refusals by permission, and what their sentence must name: the group or list that would help.
-const REFUSALS: [(&str, &str); 12] = [
+const REFUSALS: [(&str, &str); 13] = [
     ("LOGIN_FAILED", ""),
     ("SECURE_CONNECTION_REQUIRED", "Standard CTI Secure Connection"),
     ("USER_NOT_CTI_ENABLED", "Standard CTI Enabled"),
@@ -38,6 +38,7 @@ const REFUSALS: [(&str, &str); 12] = [
     ("NO_SUCH_LEG", ""),
     ("PRIVILEGE_VIOLATION", "Standard CTI "),
     ("CALLING_NUMBER_MODIFICATION_NOT_ALLOWED", "Standard CTI Allow Calling Number Modification"),
+    ("NO_SUCH_LINE", "controls"),
 ];
 
 const SDP: &str =

@@ -16,6 +16,7 @@ fn account(kamailio: &Kamailio, number: &str, transport: Transport, tone_hz: u32
         auto_answer: false,
         proxy: None,
         media_encryption: None,
+        message_waiting: false,
         ca: (transport == Transport::Tls).then(|| kamailio.ca.clone()),
     }
 }

@@ -224,9 +224,7 @@ impl Address {
         self.shared.call(&LineSetAutoAccept { device, dn, on }).await.map(|_| ())
     }
 
-    /// Lights its message lamp, or not.
-    ///
-    /// *Planned*: no node of this version does it, the answer is `OPERATION_NOT_SUPPORTED`.
+    /// Lights the message lamp of its number, or not: at all phones with the number. The device need not be open.
     ///
     /// # Errors
     /// Any [`Error`].

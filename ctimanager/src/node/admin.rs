@@ -78,6 +78,7 @@ impl Node {
             "sip_udp_buffer_bytes": self.settings.sip_udp_buffer_bytes,
             "registered_phones": model.registered_phones,
             "registered_contacts": wire.contacts,
+            "sip_subscriptions": wire.subscriptions,
             "sip_dialog_requests_from_elsewhere": wire.refused_elsewhere,
             "sip_dialog_requests_too_many": wire.refused_too_many,
             "model_contradictions": model.contradictions,

@@ -5,7 +5,8 @@ use device_model::media::MediaTermination;
 use device_model::plan::DeviceKind;
 use device_model::port::Reply;
 use device_model::{
-    Cause, DeviceName, EndCommand, Input, Output, OwnerEpoch, Request, RequestToken, SessionId, Signal,
+    Cause, DeviceName, EndCommand, Input, MessageLamp, Output, OwnerEpoch, Request, RequestToken, SessionId,
+    Signal,
 };
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
@@ -103,6 +104,31 @@ fn line_settings_and_what_a_new_plan_makes_of_them() {
     plan.numbers.iter_mut().find(|n| n.dn.as_str() == "2100").expect("there").forward.all =
         Some("2003".into());
     w.configure(&plan);
+    assert_snapshot!(w.said());
+}
+
+#[test]
+fn a_message_lamp_is_the_numbers_and_goes_with_it() {
+    let mut w = World::new(plan());
+    let lamp =
+        |device: &str, dn: &str, on| Request::SetMessageWaiting { device: device.into(), dn: dn.into(), on };
+    // Nobody has the device open.
+    w.request(APP, lamp("D", "2100", true));
+    w.request(APP, lamp("E", "2100", true));
+    w.request(APP, lamp("D", "5000", true));
+    w.request(APP, lamp("X", "2100", true));
+    w.request(APP, lamp("RP", "5000", true));
+    let plan = w.plan.clone();
+    let mut without = plan.clone();
+    without.numbers.retain(|number| number.dn.as_str() != "2100");
+    without.devices.iter_mut().for_each(|device| device.lines.retain(|dn| dn.as_str() != "2100"));
+    w.configure(&plan);
+    assert_eq!(w.control.message_lamp(&"2100".into()), MessageLamp::On);
+    w.configure(&without);
+    w.configure(&plan);
+    assert_eq!(w.control.message_lamp(&"2100".into()), MessageLamp::Off);
+    assert_eq!(w.control.message_lamp(&"5000".into()), MessageLamp::On);
+    w.request(APP, lamp("RP", "5000", false));
     assert_snapshot!(w.said());
 }
 

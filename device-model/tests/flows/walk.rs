@@ -218,7 +218,11 @@ impl Walk {
             Output::Hidden(event) => self.event(None, event),
             Output::Contradiction(contradiction) => Err(format!("{contradiction:?}")),
             Output::Transition(record) => self.standing.apply(record),
-            Output::Limit(_) | Output::Refused(_) | Output::News(_) | Output::Discard(_) => Ok(()),
+            Output::Limit(_)
+            | Output::Refused(_)
+            | Output::News(_)
+            | Output::MessageLamp { .. }
+            | Output::Discard(_) => Ok(()),
         }
     }
 
@@ -511,6 +515,9 @@ impl Walk {
             },
             _ if z % 8 == 1 => {
                 Request::SetAutoAccept { device, dn: NUMBERS[x as usize % 7].into(), on: z > 99 }
+            }
+            _ if z % 8 == 2 => {
+                Request::SetMessageWaiting { device, dn: NUMBERS[x as usize % 7].into(), on: z > 99 }
             }
             _ => Request::MakeCall {
                 device: ["P", "Q", "RP", "A"][y as usize % 4].into(),

@@ -372,6 +372,7 @@ impl World {
             Output::Reply(session, _, Err(refusal)) => format!("reply {session} REFUSED {:?}", refusal.kind),
             Output::Event(sessions, event) => format!("event {sessions:?} {}", event_line(event)),
             Output::Hidden(event) => format!("hidden {}", event_line(event)),
+            Output::MessageLamp { dn, lamp, phones } => format!("lamp {dn} {lamp:?} at {phones:?}"),
             Output::Limit(limit) => format!("{limit:?}"),
             Output::Refused(refused) => {
                 let who = match &refused.sender {

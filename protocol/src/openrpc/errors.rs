@@ -96,6 +96,8 @@ const SET_FORWARD: &[Entry] =
 const SET_AUTO_ACCEPT: &[Entry] =
     &[(S::OperationNotSupported, "The device is a phone, which accepts by itself.")];
 
+const SET_MESSAGE_WAITING: &[Entry] = &[(S::NoSuchLine, "No device that the user controls has this number.")];
+
 const MAKE_CALL: &[Entry] = &[
     CALLING_NUMBER,
     (S::OperationNotSupported, "The device is a phone: calls are made from CTI ports and route points."),
@@ -149,6 +151,7 @@ fn own(method: &str) -> [&'static [Entry]; 2] {
         "device.close" => [&[], &[NOT_CONTROLLED, NO_DEVICE, DEVICE_NOT_OPEN]],
         "line.set_forward" => [AT_A_LINE, SET_FORWARD],
         "line.set_auto_accept" => [AT_A_LINE, SET_AUTO_ACCEPT],
+        "line.set_message_waiting" => [&[], SET_MESSAGE_WAITING],
         "call.make" => [AT_A_LINE, MAKE_CALL],
         "call.accept" | "call.reject" => [AT_A_LEG, &[BY_PHONE]],
         "call.answer" => [AT_A_LEG, ANSWER],

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl Stack {
+    #[allow(clippy::too_many_arguments)] // a request, what was proved of it, and whom to ask
     pub(super) fn on_request(
         &mut self,
         now: Instant,

@@ -1,8 +1,9 @@
 //! Whatever comes from a socket, in whatever order, is answered or dropped, and leaves nothing behind.
 
+use crate::subscriptions::{EVENT, switch, watching};
 use crate::world::*;
 use proptest::prelude::*;
-use sip::port::{Command, Event, Input};
+use sip::port::{Command, Event, Input, Waiting};
 use std::time::Duration;
 
 const METHODS: [&str; 10] =
@@ -171,6 +172,29 @@ proptest! {
         }
         w.seconds(90_000);
         prop_assert!(w.events.is_empty(), "{:?}", w.events);
+        prop_assert!(w.stack.is_quiet(), "{:?}", w.stack.counts());
+    }
+
+    #[test]
+    fn a_subscription_leaves_nothing_whatever_its_phone_does(
+        steps in proptest::collection::vec((step(), 0..6u8), 0..30),
+    ) {
+        let mut w = World::with_account();
+        let mut phone = watching(&mut w, "192.0.2.1:5060");
+        let tag = phone.remote_tag.clone();
+        for (step, event) in steps {
+            match event {
+                0 => switch(&mut w, Waiting::Yes),
+                1 => switch(&mut w, Waiting::No),
+                2 => phone.request(&mut w, "SUBSCRIBE", &[EVENT], ""),
+                3 => phone.request(&mut w, "SUBSCRIBE", &[EVENT, "Expires: 0"], ""),
+                _ => take_step(&mut w, &mut phone, CALL, step),
+            }
+            phone.remote_tag.clone_from(&tag);
+        }
+        phone.forget(&mut w);
+        w.seconds(90_000);
+        prop_assert_eq!(w.stack.counts().subscriptions, 0);
         prop_assert!(w.stack.is_quiet(), "{:?}", w.stack.counts());
     }
 

@@ -140,10 +140,13 @@ fn a_subscription_that_nobody_renews_ends_in_time() {
     assert_eq!(w.stack.counts().subscriptions, 0, "nobody has answered, and it is over all the same");
 }
 
+/// The headers of a SUBSCRIBE, the status that it gets, and a header of the answer.
+type Refusal<'a> = (&'a [&'a str], u16, Option<(&'a str, &'a str)>);
+
 #[test]
 fn what_can_not_be_served_is_said_before_anybody_is_asked_who_he_is() {
     let mut w = World::with_account();
-    let asked: &[(&[&str], u16, Option<(&str, &str)>)] = &[
+    let asked: &[Refusal] = &[
         (&["Event: presence"], 489, Some(("Allow-Events", "message-summary"))),
         (&[], 489, Some(("Allow-Events", "message-summary"))),
         (&[EVENT, EVENT], 400, None),

@@ -417,6 +417,11 @@ fn of_the_trunk(name: &str) -> Vec<u8> {
         "reliable" => with_body(&(head("INVITE", "1001", "2001", "c2") + reliable), "1 INVITE", SDP),
         "prack" => plain(&(again("PRACK", "c2") + "RAck: 1 1 INVITE\r\n"), "2 PRACK"),
         "register" => register("1001", "r1"),
+        "subscribe" => plain(
+            &(head("SUBSCRIBE", "1001", "1001", "w1") + "Event: message-summary;id=7\r\nExpires: 600\r\n"),
+            "1 SUBSCRIBE",
+        ),
+        "renew" => plain(&(again("SUBSCRIBE", "w1") + "Event: message-summary;id=7\r\n"), "9 SUBSCRIBE"),
         _ => SDP.into(),
     }
 }
@@ -428,6 +433,8 @@ pub(super) fn sip_stack() -> Vec<Vec<u8>> {
         "T:call G:sdp T:cancel T:ack",
         "T:reliable G:sdp T:prack A W#fe R#300b",
         "P:register L C P:register",
+        "P:register L P:subscribe L R#3103 P:renew R#3203 W#ff",
+        "P:register L P:subscribe L C P:renew S:renew R#310b",
         "S:call S:register S:bye",
         "T:call F T:ack W#40",
     ];

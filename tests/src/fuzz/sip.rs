@@ -6,7 +6,8 @@ use sip::Login;
 use sip::digest::{Authenticator, Verdict};
 use sip::message::{self, CSeq, Message, Method, NameAddr, Params, Request, Uri, Via};
 use sip::port::{
-    Audio, ConnectionId, KnownTrunk, MediaDirection, PayloadFormat, Profile, Proof, Refusal, Sdp,
+    Audio, ConnectionId, KnownTrunk, MediaDirection, Package, PayloadFormat, Profile, Proof, Refusal, Sdp,
+    Waiting, Watched, WatchedState,
 };
 use sip::{Account, Command, Config, Directory, Event, Hop, Input, InviteHandle, Output, Stack, Transport};
 use std::collections::BTreeMap;
@@ -122,6 +123,11 @@ impl Directory for House {
     fn trunk(&self, hop: &Hop) -> Option<KnownTrunk> {
         (hop.remote.to_string() == TRUNK)
             .then(|| KnownTrunk { name: "pstn".into(), by: Proof::AddressAndPort })
+    }
+
+    fn watched(&self, _: &str, _: Package, user: &str) -> Option<Watched> {
+        let state = WatchedState::Messages(Waiting::Yes);
+        (user == "1001").then(|| Watched { number: "1001".into(), state })
     }
 }
 
@@ -271,6 +277,7 @@ impl World {
         }
         let counts = self.stack.counts();
         assert!(counts.calls <= 6 && counts.transactions <= 50 && counts.contacts <= 3, "{counts:?}");
+        assert!(counts.subscriptions <= 4, "{counts:?}");
     }
 
     fn event(&mut self, event: Event) {
@@ -317,6 +324,7 @@ impl World {
         self.pass(Duration::from_secs(3_700));
         assert!(self.stack.is_quiet(), "left: {:?}", self.stack.counts());
         assert_eq!(self.stack.counts().contacts, 0, "a registration never ends");
+        assert_eq!(self.stack.counts().subscriptions, 0, "a subscription never ends");
     }
 }
 

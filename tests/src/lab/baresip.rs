@@ -42,6 +42,8 @@ pub struct Account {
     pub proxy: Option<SocketAddr>,
     /// `srtp` (offered beside plain RTP) or `srtp-mand` (RTP/SAVP); none without.
     pub media_encryption: Option<&'static str>,
+    /// Subscribes to its message lamp (RFC 3842).
+    pub message_waiting: bool,
     /// The certificate authority that it trusts, for TLS.
     pub ca: Option<PathBuf>,
 }
@@ -315,7 +317,7 @@ fn write_configuration(lab: &Lab, folder: &Path, account: &Account, control: Soc
     for module in ["g711", "aufile", "sndfile", "stun", "srtp", "uuid"] {
         let _ = writeln!(config, "module {module}.so");
     }
-    for module in ["account", "menu", "ctrl_tcp"] {
+    for module in ["account", "menu", "ctrl_tcp", "mwi"] {
         let _ = writeln!(config, "module_app {module}.so");
     }
     let Account { number, password, registrar, transport, .. } = account;
@@ -325,7 +327,8 @@ fn write_configuration(lab: &Lab, folder: &Path, account: &Account, control: Soc
     let line = format!(
         "<sip:{number}@{registrar}{transport}>;auth_user={number};auth_pass={password};audio_codecs=pcmu,pcma;\
          regint=600;audio_source=aufile,{SPEECH};answermode={answer};dtmfmode=rtpevent;\
-         outbound=\"sip:{proxy}{transport}\"{encryption}\n",
+         outbound=\"sip:{proxy}{transport}\"{encryption};mwi={mwi}\n",
+        mwi = if account.message_waiting { "yes" } else { "no" },
         encryption = account.media_encryption.map(|how| format!(";mediaenc={how}")).unwrap_or_default(),
         proxy = account.proxy.unwrap_or(*registrar),
         transport = uri_transport(*transport),

@@ -72,6 +72,12 @@ impl Linphone {
             .expect("linphonec reads its prompt");
     }
 
+    /// What its stack says of itself, the SIP messages in it.
+    #[must_use]
+    pub fn story(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.story).unwrap_or_default()).into_owned()
+    }
+
     /// Waits until it comes to this state: `[LinphoneRegistrationOk]`, `LinphoneCallIncomingReceived`, ….
     pub async fn comes_to(&self, state: &str) {
         let words = format!("to {state}");

@@ -352,6 +352,7 @@ impl Node {
             auto_answer: false,
             proxy: None,
             media_encryption: None,
+            message_waiting: false,
             ca: (transport == Transport::Tls).then(|| self.ca()),
         }
     }

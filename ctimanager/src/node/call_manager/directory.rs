@@ -2,9 +2,9 @@
 
 use super::sip_legs::{Certified, PeerProof, TrunkPeer};
 use crate::node::settings::Settings;
-use device_model::TrunkName;
+use device_model::{CallControl, Dn, MessageLamp, TrunkName};
 use security::shares::{Door, Shares};
-use sip::port::{ConnectionId, KnownTrunk, Proof};
+use sip::port::{ConnectionId, KnownTrunk, Package, Proof, Waiting, Watched, WatchedState};
 use sip::{Account, Hop, Login, Transport};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -153,6 +153,14 @@ impl Directory {
         self.accounts.numbers.get(account).is_some_and(|numbers| numbers.iter().any(|n| &**n == number))
     }
 
+    /// The number that an account means by this user: one of its own, or by its digest user its first.
+    fn number_of(&self, account: &str, user: &str) -> Option<Arc<str>> {
+        let numbers = self.accounts.numbers.get(account)?;
+        let named = numbers.iter().find(|number| ***number == *user);
+        let is_itself = || self.accounts.users.get(user).is_some_and(|own| *own.id == *account);
+        named.or_else(|| numbers.first().filter(|_| is_itself())).cloned()
+    }
+
     /// Whether an account may register an address of record with this user: a number of its own, or its digest user.
     #[must_use]
     pub fn may_register(&self, account: &str, user: &str) -> bool {
@@ -178,10 +186,11 @@ impl Directory {
     }
 }
 
-/// The directory with the shares of who guesses passwords: what the stack asks.
+/// The directory with the shares of who guesses passwords, and with the devices: what the stack asks.
 pub(super) struct Gate<'a> {
     pub(super) directory: &'a Directory,
     pub(super) shares: &'a Shares,
+    pub(super) model: &'a CallControl,
 }
 
 impl sip::Directory for Gate<'_> {
@@ -216,6 +225,16 @@ impl sip::Directory for Gate<'_> {
     fn admit(&self) -> Result<(), u32> {
         self.directory.admit()
     }
+
+    fn watched(&self, account: &str, package: Package, user: &str) -> Option<Watched> {
+        match package {
+            Package::MessageSummary => {
+                let number = self.directory.number_of(account, user)?;
+                let waiting = waiting(self.model.message_lamp(&Dn::from(&*number)));
+                Some(Watched { number, state: WatchedState::Messages(waiting) })
+            }
+        }
+    }
 }
 
 impl Directory {
@@ -249,6 +268,14 @@ impl Directory {
 
     fn admit(&self) -> Result<(), u32> {
         if self.pressed || self.draining { Err(RETRY_AFTER_SECONDS) } else { Ok(()) }
+    }
+}
+
+/// What a lamp means.
+pub(super) fn waiting(lamp: MessageLamp) -> Waiting {
+    match lamp {
+        MessageLamp::On => Waiting::Yes,
+        MessageLamp::Off => Waiting::No,
     }
 }
 

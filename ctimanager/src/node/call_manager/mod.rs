@@ -7,6 +7,7 @@
 mod check;
 pub mod directory;
 mod media;
+mod message_lamps;
 mod phones;
 pub mod registrations;
 mod screening;
@@ -282,7 +283,7 @@ impl CallManager {
             self.directory.forget(*connection);
         }
         let mut said = std::mem::take(&mut self.sip_out);
-        let gate = Gate { directory: &self.directory, shares: turn.shares };
+        let gate = Gate { directory: &self.directory, shares: turn.shares, model: &self.model };
         self.stack.handle(turn.now, input, &gate, &mut said);
         for output in said.drain(..) {
             match output {
@@ -322,6 +323,9 @@ impl CallManager {
                     self.tell(turn, Told::Event { sessions, event });
                 }
                 device_model::Output::Hidden(event) => self.tell(turn, Told::Hidden(event)),
+                device_model::Output::MessageLamp { dn, lamp, phones } => {
+                    self.switch_lamps(turn, &dn, lamp, &phones);
+                }
                 device_model::Output::Limit(limit) => self.tell(turn, Told::Limit(limit)),
                 device_model::Output::News(news) => self.tell(turn, Told::Directory(news)),
                 device_model::Output::Refused(refused) => self.screening.refused(turn, &refused),

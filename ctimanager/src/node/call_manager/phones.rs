@@ -28,7 +28,8 @@ impl CallManager {
             Request::OpenDevice { device, .. }
             | Request::CloseDevice { device }
             | Request::SetForwardAll { device, .. }
-            | Request::SetAutoAccept { device, .. } => (Some(device.clone()), None),
+            | Request::SetAutoAccept { device, .. }
+            | Request::SetMessageWaiting { device, .. } => (Some(device.clone()), None),
             Request::MakeCall { device, destination, .. } => (Some(device.clone()), Some(destination)),
             Request::Redirect { leg, destination, .. }
             | Request::BlindTransfer { leg, destination }

@@ -54,6 +54,7 @@ impl CtiManager {
             Method::DeviceOpen(DeviceOpen { device, cursor: Some(cursor), limit, .. }) => {
                 self.next_page(step, id, token, &cursor, limit, Some(&device));
             }
+            Method::LineSetMessageWaiting(wish) => self.switch_lamp(step, id, token, wish),
             other => match other.to_model() {
                 Some(request) => {
                     self.remember_asked(id, token, Asked::of(&other));

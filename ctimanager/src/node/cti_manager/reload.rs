@@ -161,7 +161,10 @@ impl CtiManager {
         settings.set_shares(step.shares);
         step.know_trunks();
         step.out.push(Output::SipShares(shares_of(&settings.config.parameters)));
-        self.calls(step, |calls, turn| calls.dismiss_peers(turn, settings));
+        self.calls(step, |calls, turn| {
+            calls.dismiss_peers(turn, settings);
+            calls.recheck_subscriptions(turn);
+        });
     }
 
     /// The limits of the sessions that are open. What was negotiated at their opening (heartbeat, grace) stays.

@@ -140,6 +140,7 @@ fn requests() -> Vec<Request> {
         Request::SetForwardAll { device: device(), dn: dn(), destination: Some(dn()) },
         Request::SetForwardAll { device: device(), dn: dn(), destination: None },
         Request::SetAutoAccept { device: device(), dn: dn(), on: true },
+        Request::SetMessageWaiting { device: device(), dn: dn(), on: true },
         Request::MakeCall {
             device: device(),
             dn: Some(dn()),
@@ -428,7 +429,7 @@ fn the_samples_leave_no_variant_out() {
         .map(|request| serde_json::to_value(request).expect("JSON"))
         .filter_map(|value| value.as_object().and_then(|members| members.keys().next().cloned()))
         .collect();
-    assert_eq!(subjects.len(), 17, "{subjects:?}");
+    assert_eq!(subjects.len(), 18, "{subjects:?}");
     let written = serde_json::to_value(&told).expect("JSON");
     covers(&written, &["media.codecs"].map(|_| "media_codecs"));
     covers(&written, &["not_owner", "timeout", "illegal_call_state", "rate_limited", "invalid_params"]);

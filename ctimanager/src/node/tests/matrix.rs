@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 /// The answers that are about permission; any other means: he may. A method that the node can't carry out yet is
 /// `unsupported`.
-const REFUSALS: [&str; 12] = [
+const REFUSALS: [&str; 13] = [
     "LOGIN_FAILED",
     "SECURE_CONNECTION_REQUIRED",
     "USER_NOT_CTI_ENABLED",
@@ -23,9 +23,10 @@ const REFUSALS: [&str; 12] = [
     "NO_SUCH_LEG",
     "PRIVILEGE_VIOLATION",
     "CALLING_NUMBER_MODIFICATION_NOT_ALLOWED",
+    "NO_SUCH_LINE",
 ];
 
-const ABOUT_NOTHING: [(&str, &str); 7] = [
+const ABOUT_NOTHING: [(&str, &str); 10] = [
     ("provider.heartbeat", "{}"),
     ("provider.devices", "{}"),
     ("provider.devices", r#"{"scope": "all"}"#),
@@ -33,6 +34,9 @@ const ABOUT_NOTHING: [(&str, &str); 7] = [
     ("provider.snapshot", "{}"),
     ("rpc.discover", "{}"),
     ("line.set_message_waiting", r#"{"dn": "5000", "on": true}"#),
+    ("line.set_message_waiting", r#"{"dn": "6000", "on": true}"#),
+    ("line.set_message_waiting", r#"{"dn": "7000", "on": true}"#),
+    ("line.set_message_waiting", r#"{"dn": "8000", "on": true}"#),
 ];
 const ABOUT_DEVICES: [(&str, &str); 8] = [
     ("device.open", r#"{"media": {"mode": "dynamic", "codecs": ["PCMU"]}}"#),

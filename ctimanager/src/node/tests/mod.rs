@@ -5,6 +5,7 @@ mod certificates;
 mod crowds;
 mod flows;
 mod hearing;
+mod lamps;
 mod limits;
 mod mass;
 mod matrix;

@@ -128,25 +128,43 @@ const PHONES: &str = r#"
   - {name: SEP2, type: phone, protocol: sip, pool: Default, lines: ["2002"], digest: {user: "2002", password: "right"}}
 trunks:"#;
 
+/// With two phones.
+pub(super) fn phones(config: &str) -> String {
+    config.replace("\ntrunks:", PHONES)
+}
+
 fn with_phones() -> World {
-    World::with(&CONFIG.replace("\ntrunks:", PHONES))
+    World::with(&phones(CONFIG))
 }
 
 /// A REGISTER from there, challenged and answered: the status of the last answer.
-fn register(world: &mut World, number: usize, from: &str, user: &str, password: &str) -> u16 {
+pub(super) fn register(world: &mut World, number: usize, from: &str, user: &str, password: &str) -> u16 {
+    signed(world, number, from, ("REGISTER", user), (user, password), "")
+}
+
+/// The same of any request to a number.
+pub(super) fn signed(
+    world: &mut World,
+    number: usize,
+    from: &str,
+    (method, to): (&str, &str),
+    (user, password): (&str, &str),
+    headers: &str,
+) -> u16 {
+    let target = if method == "REGISTER" { "sip:test".to_owned() } else { format!("sip:{to}@test") };
     let hop = Hop {
         transport: Transport::Udp,
         local: address("127.0.0.1:5060"),
         remote: address(from),
         connection: None,
     };
-    let uri = || Uri::read("sip:test").expect("a URI");
+    let uri = || Uri::read(&target).expect("a URI");
     let mut proof = String::new();
     for round in 0..2 {
         let text = format!(
-            "REGISTER sip:test SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{number}x{round}\r\nMax-Forwards: 70\r\n\
-             From: <sip:{user}@test>;tag=t{number}\r\nTo: <sip:{user}@test>\r\nCall-ID: c{number}\r\n\
-             CSeq: {} REGISTER\r\nContact: <sip:{user}@{from}>\r\nUser-Agent: friendly-scanner\r\n{proof}\r\n",
+            "{method} {target} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{number}x{round}\r\nMax-Forwards: 70\r\n\
+             From: <sip:{user}@test>;tag=t{number}\r\nTo: <sip:{to}@test>\r\nCall-ID: c{number}\r\n\
+             CSeq: {} {method}\r\nContact: <sip:{user}@{from}>\r\nUser-Agent: friendly-scanner\r\n{headers}{proof}\r\n",
             round + 1
         );
         world.sip.clear();
@@ -158,7 +176,7 @@ fn register(world: &mut World, number: usize, from: &str, user: &str, password: 
         if answer.status != 401 || round == 1 {
             return answer.status;
         }
-        let mut request = Request::new(Method::Register, uri());
+        let mut request = Request::new(Method::read(method).expect("a method"), uri());
         let login =
             Login { user: user.to_owned(), password: Secret::new(password.to_owned()).into_zeroizing() };
         assert!(login.answer(&answer.headers, 401, &mut request, "c"));
