@@ -1,5 +1,7 @@
 //! TLS policy: rustls configurations with ring, TLS 1.2 and 1.3, and what a certificate says.
 
+pub mod nodes;
+
 use crate::secret::Secret;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerifier};
@@ -155,7 +157,7 @@ pub enum ClientCertificates {
     /// One may be shown, of whatever authority; who goes by it asks a [`Trust`] first. The peer has proved that the key is
     /// its own.
     Noted,
-    /// One of this authority must be shown: between nodes.
+    /// One of this authority must be shown.
     Required(String),
 }
 
@@ -332,6 +334,15 @@ impl Trust {
 pub fn names(chain: &[CertificateDer<'_>]) -> Vec<String> {
     let Some(first) = chain.first() else { return Vec::new() };
     let Ok((_, certificate)) = X509Certificate::from_der(first) else { return Vec::new() };
+    let mut names = alternative_names(&certificate);
+    names.extend(
+        certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()).map(str::to_owned),
+    );
+    names
+}
+
+/// Of those: the alternative names alone.
+fn alternative_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let mut names = Vec::new();
     let alternative = certificate.subject_alternative_name().ok().flatten();
     for name in alternative.into_iter().flat_map(|extension| &extension.value.general_names) {
@@ -351,9 +362,6 @@ pub fn names(chain: &[CertificateDer<'_>]) -> Vec<String> {
             | GeneralName::Invalid(..) => {}
         }
     }
-    names.extend(
-        certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()).map(str::to_owned),
-    );
     names
 }
 

@@ -214,3 +214,37 @@ fn a_server_that_is_taken_back_is_refused_by_the_lists_of_its_own_authority() {
     let chain = certificates(&bad.certificate).unwrap();
     assert_eq!(number(&chain), Some(taken_back[0].0.clone()));
 }
+
+#[test]
+fn between_nodes_both_are_nodes_of_the_file_at_their_hosts() {
+    use super::nodes::{NodeNames, node_client, node_server, reason};
+    let authority = Authority::generate("hq", now()).unwrap();
+    let other = Authority::generate("hq", now()).unwrap();
+    let nodes = NodeNames::new([
+        ("cm1".to_owned(), vec!["cm1.example.com".to_owned()]),
+        ("cm2".to_owned(), vec!["192.0.2.2".to_owned()]),
+    ]);
+    let ca = authority.pem().certificate.clone();
+    let of = |issued: &Issued| identity(issued);
+    let cm1 = authority.issue_node("cm1", &["cm1.example.com"], now()).unwrap();
+    let cm2 = authority.issue_node("cm2", &["192.0.2.2"], now()).unwrap();
+    let server = node_server(of(&cm1), (&ca, None), nodes.clone()).unwrap();
+    let outcome = |issued: &Issued, to: &str| {
+        let client = node_client(of(issued), (&ca, None), nodes.only(to)).unwrap();
+        handshake(&server, &client, "cm1.example.com").map(drop).map_err(|error| reason(&error))
+    };
+    assert_eq!(outcome(&cm2, "cm1"), Ok(()));
+    assert_eq!(outcome(&cm2, "cm2"), Err("not_a_node"), "another answers than the one that was called");
+    for (issued, why) in [
+        (authority.issue_client("ivr", now()).unwrap(), "not_a_node"),
+        (authority.issue_client("cm2", now()).unwrap(), "wrong_host"),
+        (authority.issue_node("cm2", &["192.0.2.9"], now()).unwrap(), "wrong_host"),
+        (authority.issue_node("cm3", &["192.0.2.2"], now()).unwrap(), "not_a_node"),
+        (other.issue_node("cm2", &["192.0.2.2"], now()).unwrap(), "other_authority"),
+    ] {
+        assert_eq!(outcome(&issued, "cm1"), Err(why));
+    }
+    let nobody = client(&ca, None).unwrap();
+    let refused = handshake(&server, &nobody, "cm1.example.com").map_err(|error| reason(&error));
+    assert_eq!(refused, Err("no_certificate"));
+}
