@@ -13,6 +13,8 @@ mod contract_menu;
 mod contract_provider;
 #[path = "tests/failure_applications.rs"]
 mod failure_applications;
+#[path = "tests/failure_nodes.rs"]
+mod failure_nodes;
 #[path = "tests/failure_process.rs"]
 mod failure_process;
 #[path = "tests/failure_readers.rs"]

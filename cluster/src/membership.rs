@@ -181,6 +181,12 @@ impl Membership {
         self.next_heartbeat = now;
     }
 
+    /// The failure timeout.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timing.timeout
+    }
+
     /// How the others look, in the order of the configuration.
     pub fn others(&self) -> impl Iterator<Item = View<'_>> {
         self.peers.iter().map(Peer::view)

@@ -93,14 +93,6 @@ pub const FEATURES: &[Feature] = &[
         settings: &[value("devices.protocol", "sccp", "the phone can't register and stays out of service")],
         ..NOTHING
     },
-    Feature {
-        name: "a cluster of several nodes",
-        settings: &[
-            setting("nodes.cluster", "nothing listens there"),
-            setting("service_parameters.node_failure_timeout", "nodes don't know of each other"),
-        ],
-        ..NOTHING
-    },
 ];
 
 /// Why a method of the contract can't be used; `None` = it works.

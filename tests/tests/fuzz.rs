@@ -47,6 +47,7 @@ targets! {
     stream: 2_000,
     wav: 2_000,
     certificates: 1_000,
+    cluster: 3_000,
     config: 120,
     registrations: 300,
     sessions: 300,

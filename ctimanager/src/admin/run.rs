@@ -55,9 +55,13 @@ pub fn run(run: Run) -> Outcome {
             Err(error) => return Outcome::failed(error),
         };
         say_ready(&running.node);
+        let name = running.node.clone();
         match running.wait().await {
             StopCause::Stopped => Outcome::default(),
             StopCause::Overdue => Outcome::failed("the node did not end in time and was ended"),
+            StopCause::Yielded => Outcome::failed(format!(
+                "another process of the node {name} is up: a node runs once in a cluster, and this process ends"
+            )),
             StopCause::Panicked => Outcome::failed("the node failed; its log says where"),
         }
     })

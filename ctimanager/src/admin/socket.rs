@@ -266,8 +266,15 @@ const ALARMS: &[Column] = &[
     ("TEXT", "/text"),
     ("CURE", "/cure"),
 ];
-const NODES: &[Column] =
-    &[("NODE", "/node"), ("STATE", "/state"), ("SINCE", "/since"), ("SERVICES", "/services/*")];
+const NODES: &[Column] = &[
+    ("NODE", "/node"),
+    ("STATE", "/state"),
+    ("LINK", "/link"),
+    ("SINCE", "/since"),
+    ("INCARNATION", "/incarnation"),
+    ("REVISION", "/revision"),
+    ("SERVICES", "/services/*"),
+];
 const DEPENDENCIES: &[Column] = &[("KIND", "/kind"), ("NAME", "/name"), ("HOW", "/how")];
 
 #[cfg(test)]

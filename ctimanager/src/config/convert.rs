@@ -123,6 +123,12 @@ impl Config {
             .collect()
     }
 
+    /// Whether there are several nodes that see each other.
+    #[must_use]
+    pub fn is_clustered(&self) -> bool {
+        self.nodes.len() > 1 && self.nodes.iter().any(|node| node.cluster.is_some())
+    }
+
     /// The node of a name; without a name the only one.
     ///
     /// # Errors

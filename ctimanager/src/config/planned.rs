@@ -4,7 +4,7 @@
 use super::fields::At;
 use super::mistake::Report;
 use super::yaml::Node;
-use protocol::planned::{FEATURES, Feature, Setting};
+use protocol::planned::{FEATURES, Feature, PLANNED, Setting};
 
 /// Places of one setting that are told one by one; more are counted.
 const MAX_TOLD: usize = 10;
@@ -37,20 +37,28 @@ fn look_for(root: &At<'_>, feature: &Feature, setting: &Setting, report: &mut Re
     }
 }
 
-/// Each node serves its own phones and applications: what a cluster would do for it is not done.
+/// Each node serves its own phones and applications: what another one would do for it is not done.
 fn nodes(root: &At<'_>, report: &mut Report) {
-    let Some(cluster) =
-        FEATURES.iter().find(|feature| feature.settings.iter().any(|s| s.path == "nodes.cluster"))
-    else {
-        return;
-    };
     let nodes = root.entry("nodes").map(|at| at.listed()).unwrap_or_default();
     let more: Vec<At<'_>> = nodes.iter().skip(1).cloned().collect();
-    warn(more, &format!("another node is {cluster}: each serves its own phones and applications"), report);
+    let alone = format!(
+        "nodes see each other, but each serves its own phones and applications: that these move to another node when one \
+         fails does not work in this version ({PLANNED})"
+    );
+    warn(more, &alone, report);
+    if nodes.len() > 1 {
+        let closed = |at: &At<'_>| at.entry("cluster").is_none_or(|port| port.is_nothing());
+        let closed = nodes.iter().filter(|at| closed(at)).cloned().collect();
+        warn(closed, "without `cluster` (a port) other nodes can't connect to this one", report);
+    }
     for (services, missing) in nodes.iter().filter_map(part_of_services) {
         let what =
             if missing == "callmanager" { "no device is in service" } else { "no application is served" };
-        warn(vec![services], &format!("a part of the services alone is {cluster}: {what}"), report);
+        warn(
+            vec![services],
+            &format!("{what}, since no other node does it for this one in this version ({PLANNED})"),
+            report,
+        );
     }
 }
 

@@ -5,6 +5,7 @@ use super::mistake::{Mistake, Place, Report};
 use super::names::Names;
 use super::yaml::{self, Entry, Node, Value};
 use super::{Config, check, sections};
+use sha2::{Digest as _, Sha256};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,7 +83,10 @@ fn read<'a>(
     let mut root: Option<Node> = None;
     let mut first: Option<Arc<str>> = None;
     let mut whole = report.count() == 0;
+    let mut written = Sha256::new();
     for (name, text) in texts {
+        written.update((text.len() as u64).to_be_bytes());
+        written.update(text);
         let file: Arc<str> = name.into();
         first.get_or_insert_with(|| file.clone());
         let before = report.count();
@@ -110,12 +114,18 @@ fn read<'a>(
     let mut names = Names::default();
     let config = sections::read(&root, &mut names, &mut report);
     if let Some(mut config) = config {
+        config.revision = revision(written);
         check::check(&mut config, named, &root, &names, &mut report);
         if report.count() == 0 {
             return Ok(Loaded { config, warnings: report.warnings });
         }
     }
     Err(report.into_mistakes())
+}
+
+/// The first hexadecimal digits of the hash of all that was written, file by file.
+fn revision(written: Sha256) -> Arc<str> {
+    written.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
 /// Puts the keys of another file beside those of the earlier ones.

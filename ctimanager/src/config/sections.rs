@@ -67,6 +67,8 @@ pub(super) fn read(root: &Node, names: &mut Names, report: &mut Report) -> Optio
             trunks: fields.get("trunks").map(|at| at.place()),
             users: fields.get("users").map(|at| at.place()),
         },
+        // Whoever has the text says it.
+        revision: "".into(),
     };
     Some(config)
 }

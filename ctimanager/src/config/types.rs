@@ -43,6 +43,8 @@ pub struct Config {
     pub users: Vec<ConfiguredUser>,
     /// Where what is missing would have to stand.
     pub places: Places,
+    /// Names what was written: nodes whose files differ have different ones.
+    pub revision: Arc<str>,
 }
 
 /// Where the lists of the configuration stand.
@@ -90,7 +92,7 @@ pub struct Node {
     pub cti: CtiPorts,
     /// The web port.
     pub web: Option<u16>,
-    /// The port for traffic between nodes; nothing listens there in this version.
+    /// The port at which other nodes connect.
     pub cluster: Option<u16>,
     /// Where it keeps its socket, the number of its life, and sessions that outlive it.
     pub state_dir: PathBuf,

@@ -21,6 +21,7 @@ pub struct Listen {
     pub cti_tls: Vec<SocketAddr>,
     pub cti_plain: Vec<SocketAddr>,
     pub web: Vec<SocketAddr>,
+    pub cluster: Vec<SocketAddr>,
     /// Room for bursts of datagrams in the system, of each socket, of which there are two at an address; what it granted
     /// where it is bound. The system's default with 0.
     pub sip_udp_buffer_bytes: usize,
@@ -56,6 +57,7 @@ pub struct Bound {
     pub(super) cti_tls: Vec<TcpListener>,
     pub(super) cti_plain: Vec<TcpListener>,
     pub(super) web: Vec<TcpListener>,
+    pub(super) cluster: Vec<TcpListener>,
     pub(super) control: Option<control::Socket>,
     /// Where they are, with the ports that the system chose.
     pub addresses: Listen,
@@ -80,13 +82,14 @@ pub async fn bind(listen: &Listen) -> Result<Bound, BindError> {
             Err(error) => failures.push(("SIP over UDP", address.to_string(), error)),
         }
     }
-    let Bound { sip_tcp, sip_tls, cti_tls, cti_plain, web, addresses, .. } = &mut bound;
+    let Bound { sip_tcp, sip_tls, cti_tls, cti_plain, web, cluster, addresses, .. } = &mut bound;
     let ports = [
         ("SIP over TCP", &listen.sip_tcp, sip_tcp, &mut addresses.sip_tcp),
         ("SIP over TLS", &listen.sip_tls, sip_tls, &mut addresses.sip_tls),
         ("CTI over TLS", &listen.cti_tls, cti_tls, &mut addresses.cti_tls),
         ("CTI over plain TCP", &listen.cti_plain, cti_plain, &mut addresses.cti_plain),
         ("HTTPS", &listen.web, web, &mut addresses.web),
+        ("other nodes", &listen.cluster, cluster, &mut addresses.cluster),
     ];
     for (what, wanted, listeners, actual) in ports {
         for address in wanted {

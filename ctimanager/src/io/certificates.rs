@@ -1,11 +1,13 @@
 //! A node's certificates: the files that `ctimanager pki init` made.
 
+use super::cluster::ClusterTls;
 use super::tls::{SipPeers, TlsConfigs};
 use super::wall;
 use crate::config::{self, Config, TrunkTransport};
 use rustls::pki_types::ServerName;
 use security::Secret;
 use security::pki::{Authority, Issued, PkiError};
+use security::tls::nodes::{NodeNames, node_client, node_server};
 use security::tls::{self, ClientCertificates, Identity, TlsError, Trust};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,7 +42,8 @@ pub fn of_node(config: &Config, node: &config::Node) -> Result<TlsConfigs, Certi
     let uses_tls = config.trunks.iter().any(|trunk| trunk.transport == TrunkTransport::Tls)
         || (node.callmanager && node.sip.tls.is_some())
         || (node.ctimanager && node.cti.tls.is_some())
-        || node.web.is_some();
+        || node.web.is_some()
+        || config.is_clustered();
     if !uses_tls && !folder.join("ca.pem").exists() {
         let authority = Authority::generate(&config.cluster.name, wall())?;
         let issued = authority.issue_node(name, &[], wall())?;
@@ -56,7 +59,8 @@ pub fn of_node(config: &Config, node: &config::Node) -> Result<TlsConfigs, Certi
     let key = Secret::new(read(folder, &format!("{name}.key"))?);
     let issued = Issued { certificate, key };
     let made = with_lists(&ca, &issued, lists.as_deref())
-        .and_then(|tls| with_trunks(tls, config, (&ca, lists.as_deref()), &issued));
+        .and_then(|tls| with_trunks(tls, config, (&ca, lists.as_deref()), &issued))
+        .and_then(|tls| with_nodes(tls, config, (&ca, lists.as_deref()), &issued));
     made.map_err(|error| CertificateError::Bad { folder: folder.clone(), error })
 }
 
@@ -86,6 +90,28 @@ fn with_trunks(
     Ok(TlsConfigs { sip_peers: peers, ..tls })
 }
 
+/// With those of the other nodes, if there are any.
+fn with_nodes(
+    tls: TlsConfigs,
+    config: &Config,
+    authority: (&str, Option<&str>),
+    node: &Issued,
+) -> Result<TlsConfigs, TlsError> {
+    if !config.is_clustered() {
+        return Ok(tls);
+    }
+    let identity = || Identity::from_pem(&node.certificate, &node.key);
+    let names = config.nodes.iter().map(|node| (node.name.to_string(), node.addresses.names()));
+    let names = NodeNames::new(names);
+    let clients = config.nodes.iter().map(|other| {
+        let client = node_client(identity()?, authority, names.only(other.name.as_str()))?;
+        Ok((other.name.clone(), client))
+    });
+    let clients = clients.collect::<Result<_, TlsError>>()?;
+    let server = node_server(identity()?, authority, names.clone())?;
+    Ok(TlsConfigs { cluster: Some(Arc::new(ClusterTls { server, clients, names })), ..tls })
+}
+
 /// The configurations of a node from its authority's certificate (PEM) and its own.
 ///
 /// # Errors
@@ -104,6 +130,7 @@ fn with_lists(ca: &str, node: &Issued, lists: Option<&str>) -> Result<TlsConfigs
         sip_client: tls::client_with_lists(ca, lists, Some(identity()?))?,
         sip_peers: SipPeers { authorities: vec![(None, Trust::of(ca, lists)?)], ..SipPeers::default() },
         web: tls::server(identity()?, &applications, lists, &["http/1.1"])?,
+        cluster: None,
         revoked: Arc::new(lists.map(tls::revoked).transpose()?.unwrap_or_default().into_keys().collect()),
         ends: tls::not_after(&node.certificate)?,
     })

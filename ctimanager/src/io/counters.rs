@@ -90,6 +90,8 @@ pub struct Counters {
     pub tls_failures: Count,
     /// HTTP connections closed to make room for another.
     pub web_refused: Count,
+    /// Who connected as another node, or answered as one, and is none.
+    pub cluster_refused: Count,
     /// Password checks refused because too many waited.
     pub passwords_refused: Count,
     /// Errors of `accept`, such as no free file descriptor.
@@ -98,7 +100,16 @@ pub struct Counters {
     pub longest_step: Longest,
     transitions: Transitions,
     /// Alarms that occurred or were raised, in the order of [`alarms::ALL`].
-    alarms: [Count; alarms::ALL.len()],
+    alarms: AlarmCounts,
+}
+
+#[derive(Debug)]
+struct AlarmCounts([Count; alarms::ALL.len()]);
+
+impl Default for AlarmCounts {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Count::default()))
+    }
 }
 
 /// Changes of state, by what became of whom, and by what made it so.
@@ -130,7 +141,7 @@ impl Counters {
     pub(super) fn report(&self, report: &Report) {
         let cleared = report.parameters.iter().any(|(name, value)| *name == "state" && value == "cleared");
         if let Some(index) = alarms::index(report.name).filter(|_| !cleared) {
-            self.alarms[index].add();
+            self.alarms.0[index].add();
         }
     }
 
@@ -152,6 +163,7 @@ impl Counters {
             ("cti_long_lines_waited", "Long lines that waited for another one.", &self.cti_lines_waited),
             ("tls_handshake_failures", "TLS handshakes that failed or took too long.", &self.tls_failures),
             ("web_connections_refused", "HTTP connections closed to make room.", &self.web_refused),
+            ("cluster_peers_refused", "Connections of who is no node of the cluster.", &self.cluster_refused),
             ("password_checks_refused", "Password checks refused: too many wait.", &self.passwords_refused),
             ("accept_errors", "Connections that could not be accepted.", &self.accept_errors),
         ];
@@ -174,7 +186,7 @@ impl Counters {
         let _ = writeln!(text, "# TYPE {name} gauge\n{name} {longest}");
         let _ = writeln!(text, "# HELP ctimanager_alarms_total Alarms that occurred or were raised.");
         let _ = writeln!(text, "# TYPE ctimanager_alarms_total counter");
-        for (alarm, count) in alarms::ALL.iter().zip(&self.alarms) {
+        for (alarm, count) in alarms::ALL.iter().zip(&self.alarms.0) {
             let _ = writeln!(text, "ctimanager_alarms_total{{alarm=\"{}\"}} {}", alarm.name, count.value());
         }
         self.write_transitions(&mut text);

@@ -33,6 +33,8 @@ pub struct Limits {
     pub max_web_connections: usize,
     /// Those of one address.
     pub max_web_connections_per_address: usize,
+    /// After how long a silent node is taken to have failed.
+    pub node_failure_timeout: Duration,
     /// Bytes of an application's line or message.
     pub max_line_bytes: usize,
     /// Frames that may wait for a slow reader.
@@ -60,6 +62,7 @@ impl Limits {
             sip_idle: idle(config),
             max_web_connections: parameters.max_web_connections as usize,
             max_web_connections_per_address: parameters.max_web_connections_per_address as usize,
+            node_failure_timeout: parameters.node_failure_timeout,
             max_line_bytes: usize::try_from(parameters.max_line_bytes).unwrap_or(usize::MAX),
             session_queue_events: parameters.session_queue_events as usize,
             session_log_events: parameters.session_log_events as usize,

@@ -56,6 +56,12 @@ fn gauges(text: &mut String, node: &Map<String, Value>) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# TYPE ctimanager_{name} gauge\nctimanager_{name} {value}");
     }
+    let by_state = node.get("nodes_by_state").and_then(Value::as_object);
+    let _ = writeln!(text, "# HELP ctimanager_nodes Nodes of the cluster, as this one sees them.");
+    let _ = writeln!(text, "# TYPE ctimanager_nodes gauge");
+    for (state, count) in by_state.into_iter().flatten() {
+        let _ = writeln!(text, "ctimanager_nodes{{state=\"{state}\"}} {count}");
+    }
     let standing = node.get("standing").and_then(Value::as_object);
     let _ = writeln!(text, "# HELP ctimanager_alarms_standing Conditions that stand now.");
     let _ = writeln!(text, "# TYPE ctimanager_alarms_standing gauge");

@@ -7,6 +7,7 @@
 
 mod bind;
 mod certificates;
+mod cluster;
 mod control;
 mod counters;
 mod cti;
@@ -34,6 +35,7 @@ pub use bind::{BindError, Bound, Listen, bind};
 pub use certificates::{
     CertificateError, REVOCATION_LISTS, of_node as certificates_of_node, of_parts as certificates_of_parts,
 };
+pub use cluster::{ClusterTls, Peer as ClusterPeer, peers_of as cluster_peers};
 pub use control::{Answer, Request};
 pub use counters::Counters;
 pub use limits::{Limits, Patience};

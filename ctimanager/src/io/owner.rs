@@ -1,5 +1,6 @@
 //! The owner task: takes inputs in batches, drives the core, carries out what it decides.
 
+use super::cluster::ClusterLinks;
 use super::counters::Counters;
 use super::cti::link::{CtiLink, Written};
 use super::password::Passwords;
@@ -11,7 +12,7 @@ use super::store::Progress;
 use super::store::gate::{Gate, Told};
 use super::{Core, Tap, now, wall};
 use crate::node::registrations::RegistrationRecord;
-use crate::node::{AdminToken, CtiConnection, Frame, Input, Output};
+use crate::node::{AdminToken, CtiConnection, Frame, Input, NodesInput, NodesOutput, Output};
 use serde_json::Value;
 use sip::Hop;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -33,6 +34,8 @@ struct Turn {
 
 /// Of known phones and trunks.
 const KNOWN: Turn = Turn { inputs: 64, time: Duration::MAX, measured: true };
+/// Of the other nodes: a heartbeat that waits looks like one that did not come.
+const NODES: Turn = Turn { inputs: 256, time: Duration::from_millis(2), measured: true };
 /// Of all else; a phone waits for no more of them.
 const REST: Turn = Turn { inputs: 64, time: Duration::from_millis(2), measured: true };
 /// Of strangers; where more of them wait, they have no other turn for as long as this one took.
@@ -82,13 +85,26 @@ struct Tables {
     pressure: Pressure,
     /// When the first step was.
     begun: Option<Instant>,
-    stopped: bool,
+    end: Option<End>,
+    /// The links to other nodes.
+    nodes: ClusterLinks,
+}
+
+/// How the core has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// In order.
+    Stopped,
+    /// For another process of the node.
+    Yielded,
 }
 
 /// Where the queues end.
 pub(super) struct Inlets {
     pub(super) sip: Lanes<mpsc::Receiver<Queued>>,
     pub(super) rest: mpsc::Receiver<Queued>,
+    /// It ends at once where there are no other nodes.
+    pub(super) nodes: mpsc::Receiver<Queued>,
     /// How far the store is.
     pub(super) progress: Option<watch::Receiver<Progress>>,
     /// How far the registrations are written.
@@ -110,7 +126,7 @@ impl<C: Core> Owner<C> {
     }
 
     /// Runs until the core says [`Output::Stopped`] and nothing waits for the store any more. Neither queue can end before: the owner's own parts hold senders.
-    pub(super) async fn run(mut self, mut inlets: Inlets) {
+    pub(super) async fn run(mut self, mut inlets: Inlets) -> End {
         let mut alarm = AlarmClock::new();
         let mut slice = now();
         // Until then strangers have had their part of the owner's time.
@@ -118,8 +134,9 @@ impl<C: Core> Owner<C> {
         loop {
             self.fire_due();
             let waits = self.gate.as_ref().is_some_and(|gate| !gate.is_empty());
-            if self.tables.stopped && !waits {
-                return self.answer_registers(now() + registrations::PATIENCE);
+            if let Some(end) = self.tables.end.filter(|end| !waits || *end == End::Yielded) {
+                self.answer_registers(now() + registrations::PATIENCE);
+                return end;
             }
             let patience = self.gate.as_ref().and_then(Gate::deadline);
             let answers = self.registrations.as_ref().and_then(RegistrationStore::deadline);
@@ -134,6 +151,7 @@ impl<C: Core> Owner<C> {
                 Some(first) = lanes.known_datagrams.recv() => self.one(first, KNOWN.measured),
                 Some(first) = lanes.known_streams.recv() => self.one(first, KNOWN.measured),
                 Some(first) = inlets.rest.recv() => self.one(first, REST.measured),
+                Some(first) = inlets.nodes.recv() => self.one(first, NODES.measured),
                 first @ Some(_) = lanes.datagrams.recv(), if open => stranger = first,
                 first @ Some(_) = lanes.streams.recv(), if open => stranger = first,
                 news = news(&mut inlets.progress) => self.store_says(&news),
@@ -143,6 +161,7 @@ impl<C: Core> Owner<C> {
             }
             self.take(&mut lanes.known_datagrams, KNOWN);
             self.take(&mut lanes.known_streams, KNOWN);
+            self.take(&mut inlets.nodes, NODES);
             self.take(&mut inlets.rest, REST);
             strangers_at = strangers_at.filter(|at| *at > now());
             if strangers_at.is_none() {
@@ -266,6 +285,11 @@ impl<C: Core> Owner<C> {
                 self.tables.cti.insert(connection, link);
                 self.feed(Input::CtiOpened { connection, peer, transport });
             }
+            Event::ClusterOpened { link, node, outbox } => {
+                self.tables.nodes.opened(link, outbox);
+                let opened = cluster::Input::Opened { link, node };
+                self.feed(Input::Nodes(NodesInput::Link(opened)));
+            }
             Event::Admin(request, answer) => self.ask(request, answer),
             Event::Configure(switch, asker) => {
                 self.tables.reloading.push_back(asker);
@@ -277,6 +301,11 @@ impl<C: Core> Owner<C> {
     /// Whether the core still knows the connection: after it has closed one, it hears of it no more.
     fn is_of_this_life(&mut self, input: &Input) -> bool {
         match input {
+            Input::Nodes(NodesInput::Link(cluster::Input::Closed(link))) => {
+                self.tables.nodes.close(*link);
+                true
+            }
+            Input::Nodes(_) => true,
             Input::CtiFrame(connection, _) | Input::CtiLineTooLong(connection) => {
                 self.tables.cti.contains_key(connection)
             }
@@ -436,7 +465,10 @@ impl<C: Core> Owner<C> {
             Output::Audit(record) => report::audit(&record),
             // Nothing waits for it: what it holds is of no use to anybody.
             Output::Discard(what) => drop(tokio::task::spawn_blocking(move || drop(what))),
-            Output::Stopped => self.tables.stopped = true,
+            Output::Nodes(NodesOutput::Send(links, heartbeat)) => self.tables.nodes.send(&links, &heartbeat),
+            Output::Nodes(NodesOutput::Close(link)) => self.tables.nodes.close(link),
+            Output::Nodes(NodesOutput::Yield) => self.tables.end = Some(End::Yielded),
+            Output::Stopped => self.tables.end = self.tables.end.or(Some(End::Stopped)),
         }
     }
 

@@ -4,6 +4,8 @@ use super::cti::link::CtiLink;
 use super::now;
 use super::outbox::Outbox;
 use crate::node::{AdminRequest, Input, Switch};
+use cluster::LinkId;
+use device_model::NodeName;
 use serde_json::Value;
 use sip::Hop;
 use sip::port::ConnectionId;
@@ -26,6 +28,8 @@ pub(super) enum Event {
     SipEnded { hop: Hop, id: ConnectionId },
     /// An application connected.
     CtiOpened(CtiLink),
+    /// A link to another node is there.
+    ClusterOpened { link: LinkId, node: NodeName, outbox: mpsc::Sender<Arc<[u8]>> },
     /// A configuration for the core; the asker is told when it is in force.
     Configure(Box<Switch>, oneshot::Sender<()>),
     /// An administrator asks; the answer goes back the same way.
@@ -171,7 +175,7 @@ fn size(event: &Event) -> usize {
         Event::Input(Input::Sip { bytes, .. } | Input::CtiFrame(_, bytes)) => bytes.len(),
         Event::Input(_) => 0,
         Event::SipOpened { .. } | Event::SipEnded { .. } | Event::CtiOpened(_) => 0,
-        Event::Admin(..) | Event::Configure(..) => 0,
+        Event::ClusterOpened { .. } | Event::Admin(..) | Event::Configure(..) => 0,
     }
 }
 

@@ -139,6 +139,7 @@ fn fixed(config: &Config, node: &config::Node) -> Vec<(String, String)> {
         (own("cti.plain"), port(node.cti.plain)),
         (own("web"), port(node.web)),
         (own("cluster"), port(node.cluster)),
+        ("where the other nodes are reached (`host`, `advertise`, `cluster`)".into(), others(config, node)),
         ("service_parameters.password_threads".into(), config.parameters.password_threads.to_string()),
         ("service_parameters.input_queue".into(), config.parameters.input_queue.to_string()),
         ("service_parameters.input_queue_bytes".into(), config.parameters.input_queue_bytes.to_string()),
@@ -149,6 +150,16 @@ fn fixed(config: &Config, node: &config::Node) -> Vec<(String, String)> {
         (own("state_dir"), node.state_dir.display().to_string()),
         ("service_parameters.persist_sessions".into(), config.parameters.persist_sessions.to_string()),
     ]
+}
+
+/// Where the other nodes are, for who connects to them.
+fn others(config: &Config, node: &config::Node) -> String {
+    let each = super::cluster::peers_of(config, node).into_iter().map(|peer| {
+        let addresses: Vec<String> =
+            peer.addresses.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+        format!("{} {}", peer.node, addresses.join(" "))
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// A node's hosts: each once where all that listens has the same.

@@ -1,11 +1,12 @@
 //! Starts and stops a node: sockets, owner, signals.
 
 use super::bind::{Bound, Listen};
+use super::cluster::{self, ClusterShell, Peer};
 use super::control::{self, ControlShell};
 use super::counters::Counters;
 use super::cti::{self, CtiShell};
 use super::limits::{Alive, Limits, Patience};
-use super::owner::{Inlets, Owner};
+use super::owner::{End, Inlets, Owner};
 use super::password::Passwords;
 use super::queue::{Event, Queue, lanes, queue};
 use super::registrations::{Journal, RegistrationStore};
@@ -30,6 +31,8 @@ use tracing::{error, info};
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 /// How long connections may take after it to write their last.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(1_500);
+/// Inputs of the other nodes that wait.
+const NODES_INPUTS: usize = 1_024;
 /// Reloads that wait.
 const MAX_RELOADS: usize = 4;
 
@@ -57,6 +60,8 @@ pub struct Setup {
     pub registrations: Option<KeptRegistrations>,
     /// What was counted before it runs, and is from then on.
     pub counters: Arc<Counters>,
+    /// The other nodes of the cluster.
+    pub peers: Vec<Peer>,
 }
 
 /// The journal of a node's registrations, read and not written yet.
@@ -79,6 +84,8 @@ pub enum StopCause {
     Overdue,
     /// The owner task or another task of the node itself panicked; the log has it.
     Panicked,
+    /// Another process of this node is up, and this one gave way.
+    Yielded,
 }
 
 /// A running node. To drop it ends it at once, without a goodbye; [`Running::stop`] ends it in order.
@@ -91,7 +98,7 @@ pub struct Running {
     /// What the shell counts.
     pub counters: Arc<Counters>,
     queue: Queue,
-    owner: JoinHandle<()>,
+    owner: JoinHandle<End>,
     tasks: Tasks,
     pub(super) readiness: Arc<Readiness>,
     /// Ends when no connection's task is left.
@@ -133,6 +140,7 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     let (inputs, bytes) = (setup.limits.input_queue, setup.limits.input_queue_bytes);
     let (sip_lanes, sip_inlet) = lanes(inputs, bytes);
     let (rest_queue, rest_inlet) = queue(inputs, bytes);
+    let (nodes_queue, nodes_inlet) = queue(NODES_INPUTS, bytes);
     let mut tasks = Tasks::default();
 
     let sip_context = Arc::new(SipContext::new(
@@ -152,20 +160,31 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
         alive.clone(),
         setup.patience,
     ));
+    let cluster_shell = ClusterShell::new(
+        nodes_queue,
+        Arc::clone(&tls),
+        Arc::clone(&limits),
+        Arc::clone(&counters),
+        alive.clone(),
+        setup.patience,
+    );
     sip_context.door.set(&setup.shares);
     let sip_shell = start_sip(&mut bound, &sip_context, &mut tasks);
     let readiness = start_cti_and_web(&mut bound, &cti_shell, &mut tasks);
+    let listens_first = !setup.peers.is_empty();
+    start_cluster(&mut bound, cluster_shell, setup.peers, &mut tasks);
 
     let passwords = Passwords::new(rest_queue.clone(), setup.limits.password_threads, Arc::clone(&limits));
     let (gate, progress) = setup.store.map(|keeping| (keeping.gate, keeping.progress)).unzip();
     let registrations = setup.registrations.map(|kept| RegistrationStore::start(kept.0, rest_queue.clone()));
     let written = registrations.as_ref().map(RegistrationStore::progress);
     let owner = Owner::new(core, sip_shell, passwords, Arc::clone(&counters), setup.tap, gate, registrations);
-    let inlets = Inlets { sip: sip_inlet, rest: rest_inlet, progress, written };
+    let inlets = Inlets { sip: sip_inlet, rest: rest_inlet, nodes: nodes_inlet, progress, written };
     let owner = tokio::spawn(owner.run(inlets));
 
     let (reloads, reload_orders) = mpsc::channel(MAX_RELOADS);
     let (want_stop, stop_wanted) = mpsc::channel(1);
+    let listening = listens_first.then(|| limits.load().node_failure_timeout * 2);
     tasks.spawn(reload_on_order(setup.reload, reload_orders, rest_queue.clone(), tls, limits));
     if let Some(socket) = bound.control.take() {
         let (queue, readiness) = (rest_queue.clone(), Arc::clone(&readiness));
@@ -177,7 +196,13 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     }
     tasks.spawn(super::logging::tell_lost_lines());
     say_where(&setup.node, &bound.addresses);
-    readiness.set_ready();
+    match listening {
+        None => readiness.set_ready(),
+        Some(time) => {
+            readiness.set_listening();
+            tasks.spawn(listen_first(Arc::clone(&readiness), time));
+        }
+    }
     let addresses = bound.addresses;
     let node = setup.node;
     Running { node, addresses, counters, queue: rest_queue, owner, tasks, readiness, last_words, stop_wanted }
@@ -213,6 +238,22 @@ fn start_cti_and_web(bound: &mut Bound, shell: &Arc<CtiShell>, tasks: &mut Tasks
     readiness
 }
 
+fn start_cluster(bound: &mut Bound, shell: ClusterShell, peers: Vec<Peer>, tasks: &mut Tasks) {
+    let shell = Arc::new(shell);
+    for listener in bound.cluster.drain(..) {
+        tasks.spawn(cluster::listen(listener, Arc::clone(&shell)));
+    }
+    for peer in peers {
+        tasks.spawn(cluster::dial(peer, Arc::clone(&shell)));
+    }
+}
+
+/// A node of several is ready when it has listened to the others for two failure timeouts, whether it hears any or not.
+async fn listen_first(readiness: Arc<Readiness>, time: Duration) {
+    tokio::time::sleep(time).await;
+    readiness.set_ready();
+}
+
 fn say_where(node: &str, addresses: &Listen) {
     let all = [
         ("SIP over UDP", &addresses.sip_udp),
@@ -221,6 +262,7 @@ fn say_where(node: &str, addresses: &Listen) {
         ("CTI over TLS", &addresses.cti_tls),
         ("CTI over plain TCP", &addresses.cti_plain),
         ("HTTPS", &addresses.web),
+        ("other nodes", &addresses.cluster),
     ];
     for (what, addresses) in all {
         for address in addresses {
@@ -237,8 +279,8 @@ impl Running {
     /// Waits for a reason to end (a signal, an administrator's `stop`), and ends in order.
     pub async fn wait(mut self) -> StopCause {
         tokio::select! {
-            result = &mut self.owner => self.ended(result.is_ok()).await,
-            () = self.tasks.panicked() => self.ended(false).await,
+            result = &mut self.owner => self.ended(result.ok()).await,
+            () = self.tasks.panicked() => self.ended(None).await,
             Some(()) = self.stop_wanted.recv() => self.stop().await,
         }
     }
@@ -249,10 +291,10 @@ impl Running {
         let ended = async {
             // The owner may be ending already; then it won't take this, and need not.
             let _ = self.queue.send(Event::Input(Input::Stop)).await;
-            (&mut self.owner).await.is_ok()
+            (&mut self.owner).await.ok()
         };
         match tokio::time::timeout(STOP_LIMIT, ended).await {
-            Ok(in_order) => self.ended(in_order).await,
+            Ok(end) => self.ended(end).await,
             Err(_) => {
                 error!("the node did not end in time");
                 self.owner.abort();
@@ -261,18 +303,26 @@ impl Running {
         }
     }
 
-    async fn ended(mut self, in_order: bool) -> StopCause {
+    /// `None`: by a panic.
+    async fn ended(mut self, end: Option<End>) -> StopCause {
         self.readiness.set_stopping();
         self.owner.abort();
         self.tasks.abort();
         // The owner has dropped all its outboxes: connections write what is queued and end.
         let _ = tokio::time::timeout(LAST_WORDS_LIMIT, self.last_words.recv()).await;
-        if in_order {
-            info!("stopped");
-            StopCause::Stopped
-        } else {
-            error!("one of the node's tasks panicked: the process ends");
-            StopCause::Panicked
+        match end {
+            Some(End::Stopped) => {
+                info!("stopped");
+                StopCause::Stopped
+            }
+            Some(End::Yielded) => {
+                error!("another process of this node is up: this one ends");
+                StopCause::Yielded
+            }
+            None => {
+                error!("one of the node's tasks panicked: the process ends");
+                StopCause::Panicked
+            }
         }
     }
 }

@@ -91,6 +91,9 @@ pub async fn run_core<C: Core>(
     let state = options.state.unwrap_or_else(|| node.state_dir.clone());
     let tls = certificates::of_node(&config, &node)?;
     let mut listen = listen(&node).await?;
+    if config.is_clustered() {
+        listen.cluster = listen_for_nodes(&node).await?;
+    }
     listen.sip_udp_buffer_bytes = udp_buffer(&config);
     listen.control = Some(options.socket.unwrap_or_else(|| state.join("ctimanager.sock")));
     let reload = FileReload::new(options.config, &config, &node);
@@ -187,6 +190,7 @@ impl Launch {
             store,
             registrations,
             counters,
+            peers: super::cluster::peers_of(&config, &node),
         };
         Ok(start(bound, core(node_core), setup))
     }
@@ -214,6 +218,22 @@ pub async fn listen(node: &config::Node) -> Result<Listen, StartError> {
     blocking(move || listen_of(&node)).await
 }
 
+/// Where a node listens for the others.
+async fn listen_for_nodes(node: &config::Node) -> Result<Vec<SocketAddr>, StartError> {
+    let node = node.clone();
+    let found = move || {
+        let mut found = Vec::new();
+        for host in node.cluster.iter().flat_map(|_| node.cluster_hosts()) {
+            let addresses = addresses_of(host, node.cluster.unwrap_or_default());
+            found.extend(addresses.map_err(|error| StartError::Lookup { host: host.to_string(), error })?);
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    };
+    blocking(found).await
+}
+
 fn listen_of(node: &config::Node) -> Result<Listen, StartError> {
     let at = |listener: Listener, port: Option<u16>| -> Result<Vec<SocketAddr>, StartError> {
         let Some(port) = port.filter(|_| node.listens(listener)) else { return Ok(Vec::new()) };
@@ -237,14 +257,24 @@ fn listen_of(node: &config::Node) -> Result<Listen, StartError> {
         cti_tls: at(Listener::Cti, node.cti.tls)?,
         cti_plain: at(Listener::Cti, node.cti.plain)?,
         web: at(Listener::Web, node.web)?,
+        cluster: Vec::new(),
         sip_udp_buffer_bytes: 0,
         control: None,
     })
 }
 
 fn surroundings(bound: &Bound, resolved: HashMap<TrunkName, SocketAddr>) -> Surroundings {
-    let Listen { sip_udp, sip_tcp, sip_tls, cti_tls, cti_plain, web, sip_udp_buffer_bytes, control: _ } =
-        &bound.addresses;
+    let Listen {
+        sip_udp,
+        sip_tcp,
+        sip_tls,
+        cti_tls,
+        cti_plain,
+        web,
+        sip_udp_buffer_bytes,
+        cluster: _,
+        control: _,
+    } = &bound.addresses;
     let sip_listen =
         [(sip::Transport::Udp, sip_udp), (sip::Transport::Tcp, sip_tcp), (sip::Transport::Tls, sip_tls)];
     let each =

@@ -51,7 +51,7 @@ impl Core for Echo {
     fn handle(&mut self, now: Instant, _wall: SystemTime, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Sip { hop, bytes } => self.sip(hop, bytes, out),
-            Input::SipCertified(..) | Input::SipWhose { .. } => {}
+            Input::SipCertified(..) | Input::SipWhose { .. } | Input::Nodes(_) => {}
             Input::Registrations(news) => self.see(format!("{news:?}")),
             Input::SipClosed(hop) | Input::SipUnreachable(hop) => {
                 self.see(format!("sip closed {} {:?}", hop.remote, hop.connection))
@@ -249,6 +249,7 @@ impl Default for Wishes {
                 cti_tls: any(),
                 cti_plain: any(),
                 web: any(),
+                cluster: Vec::new(),
                 sip_udp_buffer_bytes: 4 << 20,
                 control: None,
             },
@@ -265,6 +266,7 @@ impl Default for Wishes {
                 sip_idle: Duration::from_secs(3_900),
                 max_web_connections: 512,
                 max_web_connections_per_address: 512,
+                node_failure_timeout: Duration::from_secs(1),
                 max_line_bytes: protocol::MAX_LINE_BYTES,
                 session_queue_events: 64,
                 session_log_events: 200,
@@ -303,6 +305,7 @@ fn tls_of(authority: &Authority) -> TlsConfigs {
         sip_client: security::tls::client(&ca, None).expect("a client"),
         sip_peers: SipPeers::default(),
         web: server(ClientCertificates::Optional(ca), &["http/1.1"]),
+        cluster: None,
         revoked: Arc::default(),
         ends: security::tls::not_after(&node.certificate).expect("just made"),
     }
@@ -327,6 +330,7 @@ async fn house(wishes: Wishes) -> House {
         store: wishes.store,
         registrations: None,
         counters: Arc::default(),
+        peers: Vec::new(),
     };
     House { running: start(bound, core, setup), seen, authority }
 }

@@ -1,5 +1,6 @@
 //! TLS at the sockets: configurations that a reload exchanges, and handshakes with a time limit.
 
+use super::cluster::ClusterTls;
 use super::counters::Counters;
 use super::places::{SharedPlace, SharedPlaces};
 use crate::config::{Config, TrunkTransport};
@@ -34,6 +35,8 @@ pub struct TlsConfigs {
     pub sip_peers: SipPeers,
     /// HTTPS and WebSocket.
     pub web: Arc<ServerConfig>,
+    /// Between nodes, where the configuration has several.
+    pub cluster: Option<Arc<ClusterTls>>,
     /// When the node's certificate ends.
     pub ends: SystemTime,
     /// Certificates that are taken back: who has come with one is closed.

@@ -34,12 +34,18 @@ use tracing::debug;
 pub(super) struct Readiness(AtomicU8);
 
 const STARTING: u8 = 0;
-const READY: u8 = 1;
-const DRAINING: u8 = 2;
-const STOPPING: u8 = 3;
+const LISTENING: u8 = 1;
+const READY: u8 = 2;
+const DRAINING: u8 = 3;
+const STOPPING: u8 = 4;
 
 impl Readiness {
     // A node only ever goes on to the next state, whatever is told first.
+
+    /// SIP and CTI listen; it waits to hear of the other nodes.
+    pub(super) fn set_listening(&self) {
+        self.0.fetch_max(LISTENING, Ordering::Relaxed);
+    }
 
     pub(super) fn set_ready(&self) {
         self.0.fetch_max(READY, Ordering::Relaxed);
@@ -57,6 +63,7 @@ impl Readiness {
     fn reason_against(&self) -> Option<&'static str> {
         match self.0.load(Ordering::Relaxed) {
             STARTING => Some("SIP and CTI do not listen yet\n"),
+            LISTENING => Some("the node has not listened to the other nodes for long enough yet\n"),
             READY => None,
             DRAINING => Some("the node is draining: it takes no new calls and no new applications\n"),
             _ => Some("the node is stopping\n"),

@@ -4,6 +4,7 @@ use super::Node;
 use super::cti_manager::lists::List;
 use super::port::{AdminRequest, AdminToken, Output};
 use super::step::At;
+use cluster::{Mode, NodeState};
 use device_model::CallId;
 use security::Transport;
 use serde_json::{Value, json};
@@ -26,12 +27,13 @@ impl Node {
                 return self.list(at, token, List::Sessions(sessions, Vec::new(), None));
             }
             AdminRequest::Alarms => Ok(Value::Array(self.alarms.list())),
-            AdminRequest::Nodes => Ok(self.nodes()),
+            AdminRequest::Nodes => Ok(self.list_nodes()),
             AdminRequest::Metrics => {
                 let mut status = self.status(at.wall);
                 status["standing"] = json!(self.alarms.standing_by_name());
                 let refused = |share: security::shares::Share| self.shares.refused(share);
                 status["refused"] = security::shares::Share::all().map(refused).collect();
+                status["nodes_by_state"] = json!(self.nodes_by_state());
                 status["calls_refused"] = json!(self.call_manager.refused_calls());
                 Ok(status)
             }
@@ -60,10 +62,15 @@ impl Node {
     fn status(&self, wall: SystemTime) -> Value {
         let (model, wire) = (self.call_manager.devices().counts(), self.call_manager.wire());
         let up = self.started.and_then(|at| wall.duration_since(at).ok()).unwrap_or_default();
+        let nodes = self.nodes_by_state();
         json!({
             "node": self.settings.node.as_str(),
             "cluster": &*self.settings.cluster,
             "version": env!("CARGO_PKG_VERSION"),
+            "incarnation": self.nodes.incarnation(),
+            "revision": &*self.settings.config.revision,
+            "revision_source": "file",
+            "nodes": {"running": nodes["running"], "down": nodes["down"]},
             "state": self.state(),
             "uptime_seconds": up.as_secs(),
             "calls": model.calls,
@@ -86,28 +93,20 @@ impl Node {
         })
     }
 
-    fn state(&self) -> &'static str {
+    pub(super) fn state(&self) -> &'static str {
+        NodeState::of(self.mode()).word()
+    }
+
+    pub(super) fn mode(&self) -> Mode {
         match (self.stopping.has_begun(), self.call_manager.directory().draining()) {
-            (true, _) => "stopping",
-            (false, true) => "draining",
-            (false, false) => "running",
+            (true, _) => Mode::Stopping,
+            (false, true) => Mode::Draining,
+            (false, false) => Mode::Running,
         }
     }
 
     fn list(&mut self, at: &mut At<'_>, token: AdminToken, list: List) {
         self.cti(at, |cti, step| cti.list(step, token, list));
-    }
-
-    fn nodes(&self) -> Value {
-        let since = self.started.map(protocol::event::rfc3339);
-        let own = self.settings.config.nodes.iter().find(|node| node.name == self.settings.node);
-        let services = own.map_or_else(Vec::new, crate::config::Node::services);
-        json!([{
-            "node": self.settings.node.as_str(),
-            "state": self.state(),
-            "since": since,
-            "services": services,
-        }])
     }
 
     /// May this user open the device, and by which rule? Asked for a connection over TLS, which is what a user who is

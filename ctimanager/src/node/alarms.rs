@@ -189,6 +189,26 @@ alarms! {
         "The registrations of the node's earlier life can't be read: phones are in service when they register again.",
         "The file registrations in the state directory is damaged or not the node's; `reason` says what is wrong.",
         "None is needed; the file was set aside as registrations.unreadable. Look for faults of the disk.";
+    /// A link to another node.
+    SDL_LINK_OUT_OF_SERVICE = "SDLLinkOOS", Error,
+        "This node and another one don't hear each other.",
+        "The `node` is down, or the network between carries nothing, or one direction alone.",
+        "`ctimanager nodes` here and elsewhere tells a dead node from a cut: look at the process or at the network.";
+    /// Another node.
+    SERVER_DOWN = "ServerDown", Critical,
+        "A node of the cluster is down: nobody hears it.",
+        "Its process or machine has ended or stands still, or it is cut off from all that this node hears.",
+        "Start the node again, or look at its machine and at the network.";
+    /// Two processes of one node.
+    DUPLICATE_NODE = "DuplicateNode", Critical,
+        "Two processes of one `node` were up at the same time: one of them ends by itself.",
+        "The node was started again while it ran, or it stood still, was replaced, and goes on.",
+        "Look who starts the node where it doesn't belong.";
+    /// A stranger at the cluster port.
+    CLUSTER_PEER_REFUSED = "ClusterPeerRefused", Warning,
+        "Who would be a node of this cluster was refused in the handshake.",
+        "`reason` says why: its certificate is another authority's, or names no node of the file or none of its hosts.",
+        "Give the node its certificate (`ctimanager pki init`), or find who connects from the `address`.";
     /// A configuration took effect.
     CONFIGURATION_LOADED = "ConfigurationLoaded", Informational,
         "A configuration took effect.", "The node started, or was told to reload.", "None is needed.";
@@ -437,7 +457,7 @@ impl Alarms {
 }
 
 /// Every alarm that there is.
-pub static ALL: [&Definition; 31] = [
+pub static ALL: [&Definition; 35] = [
     &PROVIDER_OPENED,
     &PROVIDER_OPEN_FAILURE,
     &PROVIDER_CLOSED,
@@ -468,6 +488,10 @@ pub static ALL: [&Definition; 31] = [
     &SESSIONS_RESTORED,
     &SESSION_STORE_SUSPENDED,
     &SESSION_STORE_UNREADABLE,
+    &SDL_LINK_OUT_OF_SERVICE,
+    &SERVER_DOWN,
+    &DUPLICATE_NODE,
+    &CLUSTER_PEER_REFUSED,
     &CONFIGURATION_LOADED,
 ];
 

@@ -15,6 +15,7 @@ mod cti_manager;
 mod delay;
 mod messages;
 mod millis;
+mod nodes;
 pub mod port;
 mod seldom;
 mod settings;
@@ -28,15 +29,16 @@ pub use call_manager::sip_legs::{Certified, PeerProof, TrunkPeer};
 pub use cti_manager::kept;
 pub use cti_manager::reload::Switch;
 pub use port::{
-    AdminRequest, AdminToken, CtiConnection, CtiTransport, Frame, Input, Output, Report, Severity,
+    AdminRequest, AdminToken, CtiConnection, CtiTransport, Frame, Input, NodesInput, NodesOutput, Output,
+    Report, Severity,
 };
 pub use settings::{SessionParameters, Settings, SignallingParameters, Surroundings, shares_of};
 
 use call_manager::{CallManager, Said, Turn};
 use cti_manager::CtiManager;
 use device_model::Identity;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng};
 use security::shares::Shares;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -56,6 +58,7 @@ pub struct Node {
     /// What CallManager says in the step that is being taken.
     said: Vec<Said>,
     stopping: stopping::Stopping,
+    nodes: nodes::Nodes,
 }
 
 impl Node {
@@ -67,10 +70,12 @@ impl Node {
     pub fn new(settings: Arc<Settings>, seed: [u8; 32], incarnation: u32) -> Self {
         let mut random = StdRng::from_seed(seed);
         let mut stack_seed = [0; 32];
-        rand::Rng::fill_bytes(&mut random, &mut stack_seed);
+        random.fill_bytes(&mut stack_seed);
         let identity = Identity { node: settings.node.clone(), incarnation };
         let mut shares = Shares::default();
         settings.set_shares(&mut shares);
+        // A node that is alone draws what it always drew.
+        let life = if settings.config.is_clustered() { random.next_u64() } else { 0 };
         Self {
             call_manager: CallManager::new(&identity, &settings, stack_seed),
             cti_manager: CtiManager::new(identity, Arc::clone(&settings), random),
@@ -80,6 +85,7 @@ impl Node {
             ways_told: false,
             said: Vec::new(),
             stopping: stopping::Stopping::No,
+            nodes: nodes::Nodes::new(incarnation, life),
             settings,
         }
     }
@@ -92,6 +98,7 @@ impl Node {
         self.call_manager.set_time(wall);
         if self.started.is_none() {
             self.started = Some(wall);
+            self.nodes.begin(&self.settings, now, wall);
             self.cti(&mut at, CtiManager::look_at_certificates);
         }
         // What an earlier life has left comes before the shell runs: nobody would hear it.
@@ -116,6 +123,7 @@ impl Node {
             at.out.insert(begin, Output::Registrations(records));
         }
         self.finish(&mut at);
+        self.nodes.follow(&self.settings, self.mode(), now);
     }
 
     fn take(&mut self, at: &mut At<'_>, input: Input) {
@@ -154,6 +162,7 @@ impl Node {
             Input::Registrations(news) => self.calls(at, |calls, turn| calls.registration_news(turn, news)),
             Input::StoreLost(reason) => self.cti(at, |cti, step| cti.store_lost(step, reason)),
             Input::StoreReady => self.cti(at, CtiManager::store_ready),
+            Input::Nodes(input) => self.nodes_input(at, input),
             Input::Admin(token, request) => self.administer(at, token, request),
             Input::Pressure(age) => self.pressed(at, age),
             Input::Stop => self.stop(at),
@@ -170,6 +179,7 @@ impl Node {
             self.alarms.next_timeout(),
             self.shares.next_timeout(),
             self.stopping.next_timeout(),
+            self.nodes.next_timeout(),
         ];
         rooms.into_iter().flatten().min()
     }
@@ -242,6 +252,7 @@ impl Node {
             step.share_timeouts();
         });
         self.calls(at, CallManager::trunks_have_room);
+        self.nodes_timeout(at);
         self.stop_timeouts(at);
     }
 

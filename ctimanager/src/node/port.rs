@@ -7,6 +7,7 @@ use super::call_manager::sip_legs::Certified;
 use super::cti_manager::reload::Switch;
 use super::kept::{Kept, Record};
 use super::registrations::{RegistrationNews, RegistrationRecord};
+use cluster::{Heartbeat, LinkId};
 use device_model::Transition;
 use security::Secret;
 use security::shares::{News, Share, Who};
@@ -110,6 +111,8 @@ pub enum Input {
     StoreLost(String),
     /// Records are kept again. Nothing of before is: the node says all that there is.
     StoreReady,
+    /// Of the other nodes, and of who would be one.
+    Nodes(NodesInput),
     /// An administrator's question or order.
     Admin(AdminToken, AdminRequest),
     /// How far behind the shell is: the age of the oldest unread input. New calls are refused while it is too great.
@@ -118,6 +121,31 @@ pub enum Input {
     Stop,
     /// A time that `next_timeout` named has come.
     Timeout,
+}
+
+/// What the shell hears of the other nodes.
+#[derive(Debug)]
+pub enum NodesInput {
+    /// A link to one of them, and what it brings.
+    Link(cluster::Input),
+    /// Who connected, or answered, in the place of a node and is none.
+    Refused {
+        /// From where, or where.
+        address: IpAddr,
+        /// Why, in a word.
+        reason: &'static str,
+    },
+}
+
+/// What the shell shall do for the other nodes.
+#[derive(Debug)]
+pub enum NodesOutput {
+    /// Send this on each of these links. A link that takes nothing now leaves it out.
+    Send(Vec<LinkId>, Arc<Heartbeat>),
+    /// Close a link.
+    Close(LinkId),
+    /// Another process of this node is up: end this one at once, without a goodbye to anybody.
+    Yield,
 }
 
 /// What an administrator asks of a running node.
@@ -193,6 +221,8 @@ pub enum Output {
         /// The user was let in from there before: it goes before those of strangers.
         at_home: bool,
     },
+    /// For the other nodes.
+    Nodes(NodesOutput),
     /// The answer to [`Input::Admin`].
     Admin(AdminToken, Result<Value, String>),
     /// Keep these, all or none of them. What is written to applications from here on, in this step and later ones, tells of

@@ -65,30 +65,38 @@ pub enum NotANode {
     Host,
 }
 
-/// Why a handshake between nodes has failed, in a word for an alarm; and, where a certificate is to blame, why that.
+/// Why a handshake between nodes has failed, in a word for an alarm.
 #[must_use]
 pub fn reason(error: &rustls::Error) -> &'static str {
-    match error {
-        rustls::Error::NoCertificatesPresented => "no_certificate",
-        rustls::Error::InvalidCertificate(error) => match error {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => "other_authority",
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate_expired",
-            CertificateError::Revoked => "certificate_revoked",
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "wrong_host"
-            }
-            CertificateError::Other(OtherError(why)) => match why.downcast_ref::<NotANode>() {
-                Some(NotANode::Name) => "not_a_node",
-                Some(NotANode::Host) => "wrong_host",
-                None => "bad_certificate",
-            },
-            _ => "bad_certificate",
-        },
-        rustls::Error::InvalidMessage(_) => "no_tls",
-        rustls::Error::PeerIncompatible(_) => "no_common_tls",
-        rustls::Error::AlertReceived(_) => "refused_by_the_peer",
-        _ => "handshake_failed",
+    use rustls::Error as E;
+    if let E::InvalidCertificate(error) = error {
+        return reason_of_certificate(error);
     }
+    let words = [
+        (matches!(error, E::NoCertificatesPresented), "no_certificate"),
+        (matches!(error, E::InvalidMessage(_)), "no_tls"),
+        (matches!(error, E::PeerIncompatible(_)), "no_common_tls"),
+        (matches!(error, E::AlertReceived(_)), "refused_by_the_peer"),
+    ];
+    words.into_iter().find(|(is_it, _)| *is_it).map_or("handshake_failed", |(_, word)| word)
+}
+
+fn reason_of_certificate(error: &CertificateError) -> &'static str {
+    use CertificateError as E;
+    if let E::Other(OtherError(why)) = error {
+        return match why.downcast_ref::<NotANode>() {
+            Some(NotANode::Name) => "not_a_node",
+            Some(NotANode::Host) => "wrong_host",
+            None => "bad_certificate",
+        };
+    }
+    let words = [
+        (matches!(error, E::UnknownIssuer | E::BadSignature), "other_authority"),
+        (matches!(error, E::Expired | E::ExpiredContext { .. }), "certificate_expired"),
+        (matches!(error, E::Revoked), "certificate_revoked"),
+        (matches!(error, E::NotValidForName | E::NotValidForNameContext { .. }), "wrong_host"),
+    ];
+    words.into_iter().find(|(is_it, _)| *is_it).map_or("bad_certificate", |(_, word)| word)
 }
 
 /// The end that is connected to. Who is no node of these is refused in the handshake.

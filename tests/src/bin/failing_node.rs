@@ -37,7 +37,7 @@ async fn main() -> ExitCode {
     match ctimanager::io::run_core(options, Fails).await {
         Ok(running) => match running.wait().await {
             StopCause::Stopped => ExitCode::SUCCESS,
-            StopCause::Overdue | StopCause::Panicked => ExitCode::FAILURE,
+            StopCause::Overdue | StopCause::Panicked | StopCause::Yielded => ExitCode::FAILURE,
         },
         Err(_) => ExitCode::FAILURE,
     }

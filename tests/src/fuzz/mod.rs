@@ -4,6 +4,7 @@
 //! samples and a few thousand changes of these on every run of the tests, the same each time.
 
 mod certificates;
+mod cluster;
 mod config;
 mod cti;
 mod food;
@@ -64,6 +65,7 @@ pub const TARGETS: &[Target] = &[
     of("stream", media::stream, samples::more::stream, 2048),
     of("wav", media::wav, samples::more::wav, 1024),
     of("certificates", certificates::certificates, samples::more::certificates, 2048),
+    of("cluster", cluster::cluster, cluster::samples, 4096),
     of("config", config::config, samples::config, 4096),
     of("registrations", kept::registrations, samples::more::registrations, 2048),
     of("sessions", kept::sessions, samples::more::sessions, 4096),

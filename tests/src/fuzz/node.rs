@@ -214,6 +214,7 @@ impl World {
             | Output::Met(_)
             | Output::Named(_)
             | Output::InForce
+            | Output::Nodes(_)
             | Output::SipShares(_)
             | Output::Report(_)
             | Output::Audit(_)

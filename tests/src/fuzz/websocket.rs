@@ -145,6 +145,7 @@ fn door(input_queue: usize) -> WebDoor {
         password_threads: 1,
         input_queue,
         input_queue_bytes: 64 << 20,
+        node_failure_timeout: std::time::Duration::from_secs(1),
         max_line_bytes: MAX_LINE_BYTES,
         max_sip_connections: 1,
         max_sip_connecting: 1,

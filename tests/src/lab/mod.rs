@@ -6,6 +6,7 @@ pub mod app;
 pub mod baresip;
 pub mod cable;
 pub mod clients;
+pub mod cluster;
 pub mod cti;
 pub mod document;
 pub mod kamailio;

@@ -7,7 +7,7 @@ use super::{Lab, SOON, built, eventually};
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::{ErrorKind, Read as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::time::SystemTime;
@@ -48,6 +48,22 @@ impl Config {
             "directory_numbers": [], "devices": [], "trunks": [], "route_patterns": [], "users": [],
         });
         Config { root }
+    }
+
+    /// Nodes of these names, each at an address of its own, with ports for the others; all of them lie in the file of each.
+    #[must_use]
+    pub fn nodes(self, nodes: &[(&str, IpAddr)]) -> Config {
+        self.changed(|root| {
+            let first = root["nodes"][0].clone();
+            let each = nodes.iter().map(|(name, host)| {
+                let mut node = first.clone();
+                node["name"] = json!(name);
+                node["host"] = json!(host.to_string());
+                node["state_dir"] = json!(format!("./state-{name}"));
+                node
+            });
+            root["nodes"] = each.collect();
+        })
     }
 
     /// A SIP phone `SEP` + number with this one line.

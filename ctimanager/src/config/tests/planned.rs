@@ -29,9 +29,7 @@ fn the_sample_of_the_contract_is_taken_and_what_has_no_effect_is_told() {
         [
             "cluster.security.pki",
             "devices[2].media_encryption",
-            "nodes[0].cluster",
             "park_numbers[0]",
-            "service_parameters.node_failure_timeout",
             "service_parameters.park_reversion_timer",
             "user_groups[0].includes[2]",
         ]
@@ -56,7 +54,6 @@ fn each_planned_setting_is_told_where_it_stands_and_its_absence_is_not() {
     );
     for (text, path, wanted) in [
         (phone("media_encryption: optional"), "devices[0].media_encryption", "encrypts nothing"),
-        (node("cluster: 7650"), "nodes[0].cluster", "nothing listens there"),
         (node("services: [callmanager]"), "nodes[0].services", "no application is served"),
         (node("services: [ctimanager]"), "nodes[0].services", "no device is in service"),
         (with("", "park_numbers: [\"8801-8810\"]"), "park_numbers[0]", "nothing can be parked"),
@@ -77,7 +74,10 @@ fn each_planned_setting_is_told_where_it_stands_and_its_absence_is_not() {
             "silent monitoring",
         ),
         (
-            with("nodes", "nodes: [{name: cm1, host: 127.0.0.1}, {name: cm2, host: 127.0.0.2}]"),
+            with(
+                "nodes",
+                "nodes: [{name: cm1, host: 127.0.0.1, cluster: 7650}, {name: cm2, host: 127.0.0.2, cluster: 7650}]",
+            ),
             "nodes[1]",
             "each serves its own phones",
         ),
@@ -88,6 +88,8 @@ fn each_planned_setting_is_told_where_it_stands_and_its_absence_is_not() {
     for nothing in [
         phone("protocol: sip, media_encryption: none"),
         node("services: [callmanager, ctimanager], cluster: ~"),
+        node("cluster: 7650"),
+        with("", "service_parameters: {node_failure_timeout: 2s}"),
         with("", "park_numbers: ~"),
         with("", "park_numbers: []"),
         user("Standard CTI Secure Connection"),
@@ -109,6 +111,15 @@ fn what_would_seem_safe_and_is_not_is_a_mistake() {
         mistake.message.contains("does not work in this version") && mistake.message.contains("`none`"),
         "{mistake}"
     );
+}
+
+#[test]
+fn a_node_of_several_that_has_no_port_for_others_is_told_of() {
+    let text =
+        with("nodes", "nodes: [{name: cm1, host: 127.0.0.1}, {name: cm2, host: 127.0.0.2, cluster: 7650}]");
+    let told = warnings(&text);
+    let closed: Vec<_> = told.iter().filter(|told| told.contains("can't connect")).collect();
+    assert!(closed.len() == 1 && closed[0].contains("nodes[0]"), "{told:?}");
 }
 
 #[test]

@@ -72,9 +72,11 @@ impl WebDoor {
                 Some(input)
             }
             // None of these comes from the web port.
-            Event::SipOpened { .. } | Event::SipEnded { .. } | Event::Admin(..) | Event::Configure(..) => {
-                None
-            }
+            Event::SipOpened { .. }
+            | Event::SipEnded { .. }
+            | Event::ClusterOpened { .. }
+            | Event::Admin(..)
+            | Event::Configure(..) => None,
         }
     }
 

@@ -10,6 +10,7 @@ mod limits;
 mod mass;
 mod matrix;
 mod missing;
+mod nodes;
 mod pages;
 mod persist;
 mod portions;

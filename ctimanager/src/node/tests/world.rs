@@ -191,7 +191,7 @@ impl World {
                 Output::Met(address) => self.met.push(address),
                 Output::Named(addresses) => self.named = addresses,
                 Output::InForce => self.in_force += 1,
-                Output::SipShares(_) => {}
+                Output::SipShares(_) | Output::Nodes(_) => {}
                 Output::SipConnect(_) | Output::SipClose(_) | Output::Discard(_) => {}
                 Output::Registrations(records) => self.registrations.extend(records),
             }

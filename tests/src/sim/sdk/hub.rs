@@ -423,6 +423,7 @@ impl Hub {
             | Output::Met(_)
             | Output::Named(_)
             | Output::InForce
+            | Output::Nodes(_)
             | Output::SipShares(_)
             | Output::Report(_)
             | Output::Audit(_)
