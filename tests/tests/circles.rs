@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The crates whose files are looked at.
-const CRATES: &[&str] = &["client", "ctimanager", "device-model", "media", "protocol", "security", "sip"];
+const CRATES: &[&str] =
+    &["client", "cluster", "ctimanager", "device-model", "media", "protocol", "security", "sip"];
 
 /// Crate, the files of a circle as modules, and why they are one.
 const CIRCLES: &[(&str, &[&str], &str)] = &[

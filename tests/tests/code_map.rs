@@ -10,6 +10,7 @@ const ROOMS: &[&str] = &[
     "protocol/src",
     "security/src",
     "media/src",
+    "cluster/src",
     "ctimanager/src",
     "client/src",
 ];

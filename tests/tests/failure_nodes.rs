@@ -2,7 +2,7 @@
 //! node of theirs stays outside.
 
 use serde_json::{Value, json};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use tests::lab::cluster::{BY_AND_BY, Cluster};
@@ -111,6 +111,26 @@ async fn who_is_no_node_is_closed_in_the_handshake_and_told_of() {
         metrics.lines().find_map(|line| line.strip_prefix("ctimanager_cluster_peers_refused_total "));
     assert!(refused.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count >= 5), "{metrics}");
 
+    cluster.start("cm2").await;
+    cluster.all_run(&["cm1", "cm2"]).await;
+}
+
+#[tokio::test]
+async fn one_address_gets_its_share_of_handshakes_between_nodes() {
+    let mut cluster = Cluster::new("crowd", &["cm1", "cm2"]);
+    cluster.start("cm1").await;
+    let port = cluster.port("cm1");
+    let crowd: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(port).expect("it listens")).collect();
+    let mut late = TcpStream::connect(port).expect("it listens");
+    late.set_read_timeout(Some(SOON)).expect("a connection");
+    let closed = late.read(&mut [0; 16]).map_err(|error| error.kind());
+    assert!(matches!(closed, Ok(0) | Err(ErrorKind::ConnectionReset)), "it is closed at once: {closed:?}");
+    for stream in &crowd {
+        stream.set_nonblocking(true).expect("a connection");
+        let waits = stream.peek(&mut [0; 16]).map_err(|error| error.kind());
+        assert_eq!(waits, Err(ErrorKind::WouldBlock), "the others are waited for");
+    }
+    drop(crowd);
     cluster.start("cm2").await;
     cluster.all_run(&["cm1", "cm2"]).await;
 }

@@ -1,7 +1,6 @@
 //! A node's certificates: the files that `ctimanager pki init` made.
 
-use super::cluster::ClusterTls;
-use super::tls::{SipPeers, TlsConfigs};
+use super::tls::{ClusterTls, SipPeers, TlsConfigs};
 use super::wall;
 use crate::config::{self, Config, TrunkTransport};
 use rustls::pki_types::ServerName;

@@ -35,7 +35,7 @@ pub use bind::{BindError, Bound, Listen, bind};
 pub use certificates::{
     CertificateError, REVOCATION_LISTS, of_node as certificates_of_node, of_parts as certificates_of_parts,
 };
-pub use cluster::{ClusterTls, Peer as ClusterPeer, peers_of as cluster_peers};
+pub use cluster::{Peer as ClusterPeer, peers_of as cluster_peers};
 pub use control::{Answer, Request};
 pub use counters::Counters;
 pub use limits::{Limits, Patience};
@@ -44,7 +44,7 @@ pub use registrations::{read_journal, write_journal};
 pub use reload::{FileReload, Reload, Reloaded};
 pub use run::{Keeping, KeptRegistrations, Running, Setup, StopCause, raise_file_limit, start};
 pub use start::{Launch, RunOptions, StartError, listen, run, run_core};
-pub use tls::{SipPeers, TlsConfigs};
+pub use tls::{ClusterTls, SipPeers, TlsConfigs};
 pub use unix::Address as UnixAddress;
 pub use web::WebDoor;
 

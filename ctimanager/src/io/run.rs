@@ -160,19 +160,11 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
         alive.clone(),
         setup.patience,
     ));
-    let cluster_shell = ClusterShell::new(
-        nodes_queue,
-        Arc::clone(&tls),
-        Arc::clone(&limits),
-        Arc::clone(&counters),
-        alive.clone(),
-        setup.patience,
-    );
     sip_context.door.set(&setup.shares);
     let sip_shell = start_sip(&mut bound, &sip_context, &mut tasks);
     let readiness = start_cti_and_web(&mut bound, &cti_shell, &mut tasks);
     let listens_first = !setup.peers.is_empty();
-    start_cluster(&mut bound, cluster_shell, setup.peers, &mut tasks);
+    start_cluster(&mut bound, ClusterShell::beside(&cti_shell, nodes_queue), setup.peers, &mut tasks);
 
     let passwords = Passwords::new(rest_queue.clone(), setup.limits.password_threads, Arc::clone(&limits));
     let (gate, progress) = setup.store.map(|keeping| (keeping.gate, keeping.progress)).unzip();
@@ -196,12 +188,10 @@ pub fn start<C: Core>(mut bound: Bound, core: C, setup: Setup) -> Running {
     }
     tasks.spawn(super::logging::tell_lost_lines());
     say_where(&setup.node, &bound.addresses);
+    readiness.set_listening();
     match listening {
         None => readiness.set_ready(),
-        Some(time) => {
-            readiness.set_listening();
-            tasks.spawn(listen_first(Arc::clone(&readiness), time));
-        }
+        Some(time) => tasks.spawn(listen_first(Arc::clone(&readiness), time)),
     }
     let addresses = bound.addresses;
     let node = setup.node;

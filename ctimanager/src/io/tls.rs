@@ -1,14 +1,14 @@
 //! TLS at the sockets: configurations that a reload exchanges, and handshakes with a time limit.
 
-use super::cluster::ClusterTls;
 use super::counters::Counters;
 use super::places::{SharedPlace, SharedPlaces};
 use crate::config::{Config, TrunkTransport};
 use crate::node::{Certified, CtiTransport};
 use arc_swap::ArcSwap;
-use device_model::TrunkName;
+use device_model::{NodeName, TrunkName};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
+use security::tls::nodes::NodeNames;
 use security::tls::{Serial, Trust};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -41,6 +41,17 @@ pub struct TlsConfigs {
     pub ends: SystemTime,
     /// Certificates that are taken back: who has come with one is closed.
     pub revoked: Arc<BTreeSet<Serial>>,
+}
+
+/// TLS between the nodes of a configuration.
+#[derive(Clone, Debug)]
+pub struct ClusterTls {
+    /// For who connects.
+    pub server: Arc<ServerConfig>,
+    /// To connect to each of the others.
+    pub clients: HashMap<NodeName, Arc<ClientConfig>>,
+    /// Whom certificates may name.
+    pub names: NodeNames,
 }
 
 /// Whom the peers of SIP connections over TLS are to be.

@@ -124,3 +124,20 @@ async fn write(mut stream: WriteHalf<Stream>, mut waiting: mpsc::Receiver<Arc<[u
     }
     stream.shutdown().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_so_many_links_and_another_its_own() {
+        let places = Places::default();
+        let (one, other) = ("cm1".into(), "cm2".into());
+        let mut taken: Vec<_> =
+            (0..LINKS_OF_NODE).map(|_| places.take(&one).expect("there is room")).collect();
+        assert!(places.take(&one).is_none());
+        assert!(places.take(&other).is_some());
+        taken.pop();
+        assert!(places.take(&one).is_some(), "one has ended");
+    }
+}

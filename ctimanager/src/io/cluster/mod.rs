@@ -3,6 +3,7 @@
 mod link;
 
 use super::counters::Counters;
+use super::cti::CtiShell;
 use super::limits::{Alive, Limits, Patience};
 use super::places::SharedPlaces;
 use super::queue::{Event, Queue};
@@ -13,8 +14,7 @@ use arc_swap::ArcSwap;
 use device_model::NodeName;
 use link::Link;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig};
-use security::tls::nodes::{NodeNames, reason};
+use security::tls::nodes::reason;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -35,17 +35,6 @@ const LINKS_OF_NODE: usize = 8;
 /// Between two attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// TLS between the nodes of a configuration.
-#[derive(Clone, Debug)]
-pub struct ClusterTls {
-    /// For who connects.
-    pub server: Arc<ServerConfig>,
-    /// To connect to each of the others.
-    pub clients: HashMap<NodeName, Arc<ClientConfig>>,
-    /// Whom certificates may name.
-    pub names: NodeNames,
-}
 
 /// Another node, and where it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,16 +68,19 @@ pub(super) struct ClusterShell {
 }
 
 impl ClusterShell {
-    pub(super) fn new(
-        queue: Queue,
-        tls: SharedTls,
-        limits: Arc<ArcSwap<Limits>>,
-        counters: Arc<Counters>,
-        alive: Alive,
-        patience: Patience,
-    ) -> Self {
-        let (handshakes, links, last_link) = (Arc::default(), link::Places::default(), AtomicU64::new(0));
-        Self { queue, tls, limits, counters, alive, patience, handshakes, links, last_link }
+    /// With what applications' connections have.
+    pub(super) fn beside(cti: &CtiShell, queue: Queue) -> Self {
+        Self {
+            queue,
+            tls: Arc::clone(&cti.tls),
+            limits: Arc::clone(&cti.limits),
+            counters: Arc::clone(&cti.counters),
+            alive: cti.alive.clone(),
+            patience: cti.patience,
+            handshakes: Arc::default(),
+            links: link::Places::default(),
+            last_link: AtomicU64::new(0),
+        }
     }
 
     fn node_failure_timeout(&self) -> Duration {
