@@ -156,7 +156,7 @@ async fn what_has_no_effect_is_warned_of_and_what_would_seem_safe_refused() {
     assert_eq!((code, &said["ok"]), (Some(0), &json!(true)), "{said}");
     let paths: Vec<&str> =
         said["warnings"].as_array().expect("a list").iter().filter_map(|one| one["path"].as_str()).collect();
-    for path in ["nodes[0].cluster", "devices[0].media_encryption", "users[0].groups[1]"] {
+    for path in ["devices[0].media_encryption", "users[0].groups[1]"] {
         assert!(paths.contains(&path), "{path}: {said}");
     }
     let (code, said) = check(&config.phone_with("2001", &json!({"media_encryption": "required"})));

@@ -1,7 +1,9 @@
 //! Other nodes: what is heard of them becomes alarms and answers, and a node that is alone hears nothing.
 
 use super::world::{CONFIG, settings};
-use crate::node::{AdminRequest, AdminToken, Input, Node, NodesInput, NodesOutput, Output, Report};
+use crate::node::{
+    AdminRequest, AdminToken, Input, Node, NodesInput, NodesOutput, Output, Report, Settings, Switch,
+};
 use cluster::message::{Facts, Heard};
 use cluster::{Heartbeat, Life, LinkId, Mode};
 use serde_json::{Value, json};
@@ -15,6 +17,7 @@ const STEP: Duration = Duration::from_millis(100);
 /// The node cm1 of three, and what it said last.
 struct Trio {
     node: Node,
+    settings: Arc<Settings>,
     now: Instant,
     wall: SystemTime,
     out: Vec<Output>,
@@ -24,8 +27,8 @@ struct Trio {
 }
 
 impl Trio {
-    #[allow(clippy::disallowed_methods, reason = "any moment will do")]
-    fn new() -> Self {
+    /// The configuration of three nodes.
+    fn config() -> String {
         let node = |name: &str, last: u8| {
             format!(
                 "{{name: {name}, host: 127.0.0.{last}, sip: {{udp: 5060}}, cti: {{tls: 2749}}, cluster: 7650}}"
@@ -33,10 +36,16 @@ impl Trio {
         };
         let nodes = [node("cm1", 1), node("cm2", 2), node("cm3", 3)].join(", ");
         let alone = CONFIG.lines().find(|line| line.starts_with("nodes:")).expect("it has one");
-        let config = CONFIG.replace(alone, &format!("nodes: [{nodes}]"));
-        let node = Node::new(Arc::new(settings(&config)), [7; 32], 5);
+        CONFIG.replace(alone, &format!("nodes: [{nodes}]"))
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "any moment will do")]
+    fn new() -> Self {
+        let settings = Arc::new(settings(&Self::config()));
+        let node = Node::new(Arc::clone(&settings), [7; 32], 5);
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let mut trio = Self { node, now: Instant::now(), wall, out: Vec::new(), seq: 0, heard: None };
+        let mut trio =
+            Self { node, settings, now: Instant::now(), wall, out: Vec::new(), seq: 0, heard: None };
         trio.take(Input::Nodes(NodesInput::Link(cluster::Input::Opened { link: LINK, node: "cm2".into() })));
         trio
     }
@@ -150,6 +159,27 @@ fn what_this_node_does_is_said_to_the_others_at_once() {
     trio.take(Input::Timeout);
     assert_eq!(trio.heard.as_ref().map(|heartbeat| heartbeat.facts.mode), Some(Mode::Draining));
     assert_eq!(trio.ask(AdminRequest::Nodes)[0]["state"], json!("draining"));
+}
+
+#[test]
+fn after_a_reload_the_others_hear_of_another_revision_and_wait_as_long_as_it_says() {
+    let mut trio = Trio::new();
+    trio.hears(3, Vec::new());
+    let before = trio.heard.clone().expect("it has spoken").facts.revision.clone();
+    let later = "service_parameters: {node_failure_timeout: 30s}\ncluster:";
+    let after = Arc::new(settings(&Trio::config().replacen("cluster:", later, 1)));
+    let switch = Box::new(Switch::between(&trio.settings, after));
+    trio.take(Input::Configure(switch));
+    trio.take(Input::Timeout);
+    assert_ne!(trio.heard.as_ref().map(|heartbeat| &heartbeat.facts.revision), Some(&before));
+    trio.pass(Duration::from_secs(20));
+    assert_eq!(
+        trio.ask(AdminRequest::Nodes)[1]["state"],
+        json!("running"),
+        "twenty seconds are not enough now"
+    );
+    trio.pass(Duration::from_secs(40));
+    assert_eq!(trio.ask(AdminRequest::Nodes)[1]["state"], json!("down"));
 }
 
 #[test]
