@@ -36,6 +36,10 @@ struct Mirrored {
     unheard: Vec<Unheard>,
 }
 
+/// What was known of a device that nobody has open any more.
+#[derive(Debug)]
+pub(in crate::node) struct Closed(#[allow(dead_code, reason = "held for its drop, elsewhere")] Mirrored);
+
 /// A leg with its streams: input, output.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
@@ -465,15 +469,22 @@ impl Mirror {
         difference
     }
 
+    /// A session has these open no more. What nobody has open is returned: to drop it takes time, elsewhere.
+    pub(in crate::node) fn all_closed(&mut self, session: SessionId, devices: &[DeviceName]) -> Vec<Closed> {
+        devices.iter().filter_map(|device| self.close(session, device)).map(Closed).collect()
+    }
+
     /// A session has it open no more.
     pub(in crate::node) fn closed(&mut self, session: SessionId, device: &DeviceName) {
-        let Some(mirrored) = self.devices.get_mut(device) else { return };
+        drop(self.close(session, device));
+    }
+
+    fn close(&mut self, session: SessionId, device: &DeviceName) -> Option<Mirrored> {
+        let mirrored = self.devices.get_mut(device)?;
         if mirrored.openers.contains(&session) {
             mirrored.openers = mirrored.openers.iter().copied().filter(|opener| *opener != session).collect();
         }
-        if mirrored.openers.is_empty() {
-            self.devices.remove(device);
-        }
+        if mirrored.openers.is_empty() { self.devices.remove(device) } else { None }
     }
 
     /// Nothing more is told of these legs for now.

@@ -133,7 +133,10 @@ impl CtiManager {
     pub(in crate::node) fn tell_news(&mut self, step: &mut Step<'_>, news: News) {
         match news {
             News::Revoked { session, devices } => {
-                devices.iter().for_each(|device| self.mirror.closed(session, device));
+                let closed = self.mirror.all_closed(session, &devices);
+                if !closed.is_empty() {
+                    step.out.push(Output::Discard(Arc::new(closed)));
+                }
                 self.applications.consequences.lost.insert(session, devices);
             }
             News::Opened { session, device, legs } => self.mirror.opened(session, &device, legs),
