@@ -317,7 +317,9 @@ fn write_configuration(lab: &Lab, folder: &Path, account: &Account, control: Soc
     for module in ["g711", "aufile", "sndfile", "stun", "srtp", "uuid"] {
         let _ = writeln!(config, "module {module}.so");
     }
-    for module in ["account", "menu", "ctrl_tcp", "mwi"] {
+    // 1.0.0's `mwi` walks its subscriptions once, a millisecond after it was loaded, and never comes to an end if the phone is
+    // registered by then. It is loaded first, so that its millisecond is over when the account registers.
+    for module in ["mwi", "account", "menu", "ctrl_tcp"] {
         let _ = writeln!(config, "module_app {module}.so");
     }
     let Account { number, password, registrar, transport, .. } = account;
