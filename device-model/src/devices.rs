@@ -30,10 +30,6 @@ pub(crate) struct Line {
     pub(crate) restricted: bool,
     /// While its device is unsettled: what was told of `restricted`.
     pub(crate) told_restricted: bool,
-    /// A new plan changed Forward All; it is not told yet.
-    pub(crate) forward_untold: bool,
-    /// The same of Auto Accept.
-    pub(crate) auto_accept_untold: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -102,19 +98,14 @@ enum Opener {
     Further,
 }
 
-/// What a new plan made of a line's Forward All.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ForwardAll {
-    Same,
-    Changed,
-}
-
-/// What the applications know of a device.
+/// What was said of a device that a plan changes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told {
-    pub(crate) service: Service,
+    /// To everybody: whether it is restricted.
     pub(crate) restricted: bool,
-    /// Whether its restrictions by the plan in force are told.
+    /// To those who have it open: how it is by the plan in force.
+    pub(crate) announced: bool,
+    /// That what is no longer hidden may be told.
     pub(crate) reached: bool,
 }
 
@@ -131,22 +122,18 @@ impl Line {
             planned_auto_accept: AutoAccept::when(number.auto_accept),
             restricted: !number.allow_cti_control,
             told_restricted: !number.allow_cti_control,
-            forward_untold: false,
-            auto_accept_untold: false,
         }
     }
 
     /// Goes on where the same line was under the plan before. What an application set stays unless the plan says
     /// something else than it did.
-    fn succeed(&mut self, before: &Line, told: Option<Told>, forward_all: ForwardAll) {
+    fn succeed(&mut self, before: &Line, told: Option<Told>) {
         // What was told last, where that is not what was.
         self.told_restricted = if told.is_some() { before.told_restricted } else { before.restricted };
-        self.forward_untold = before.forward_untold || forward_all == ForwardAll::Changed;
         self.pace = before.pace;
         if before.planned_auto_accept == self.planned_auto_accept {
             self.auto_accept = before.auto_accept;
         }
-        self.auto_accept_untold = before.auto_accept_untold || before.auto_accept != self.auto_accept;
     }
 }
 
@@ -169,11 +156,10 @@ impl Device {
     }
 
     /// Goes on where the same device was under the plan before, as described now. It is unsettled then.
-    pub(crate) fn succeed(&mut self, before: &mut Device, forward_all: impl Fn(&Dn) -> ForwardAll) {
-        let told =
-            Told { service: before.service(), restricted: !before.plan.allow_cti_control, reached: false };
+    pub(crate) fn succeed(&mut self, before: &mut Device) {
         let untold = before.unsettled;
-        self.unsettled = Some(Told { reached: false, ..untold.unwrap_or(told) });
+        let restricted = untold.map_or(!before.plan.allow_cti_control, |told| told.restricted);
+        self.unsettled = Some(Told { restricted, announced: false, reached: false });
         self.registered = before.registered;
         self.recorded = before.recorded;
         self.owner = before.owner;
@@ -183,7 +169,7 @@ impl Device {
         self.legs = std::mem::take(&mut before.legs);
         for line in &mut self.lines {
             if let Some(before) = before.line(&line.dn) {
-                line.succeed(before, untold, forward_all(&line.dn));
+                line.succeed(before, untold);
             }
         }
     }
@@ -597,10 +583,12 @@ impl CallControl {
 
     pub(crate) fn tell_line(&mut self, name: &DeviceName, dn: &Dn, event: fn(DeviceName, LineView) -> Event) {
         let Some(device) = self.devices.known(name) else { return };
-        let found = (1..).zip(&device.lines).find(|(_, line)| line.dn == *dn && !line.restricted);
-        if let Some((index, line)) = found.filter(|_| device.plan.allow_cti_control) {
-            let (openers, view) = (device.openers.clone(), self.line_view(line, index, self.numbers.all()));
+        let Some((index, line)) = (1..).zip(&device.lines).find(|(_, line)| line.dn == *dn) else { return };
+        let (openers, view) = (device.openers.clone(), self.line_view(line, index, self.numbers.all()));
+        if device.plan.allow_cti_control && !line.restricted {
             self.tell(openers, event(name.clone(), view));
+        } else if !openers.is_empty() {
+            self.out.push(Output::Hidden(event(name.clone(), view)));
         }
     }
 

@@ -473,15 +473,21 @@ pub enum Rule {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum News {
-    /// It or a line of it was restricted or unrestricted. Calls that end with it and its being out of service are told
-    /// after this.
-    Restriction {
+    /// A plan has changed it: whether it or a line of it is restricted or unrestricted by that, and, to those who have it open,
+    /// how it is now. Calls that end with it and its being out of service are told after this.
+    Announced {
         /// As it is now.
         device: DeviceView,
         /// The device itself: restricted now, or no longer; `None` = as before.
         itself: Option<bool>,
         /// The same of any of its lines.
         line: Option<bool>,
+    },
+    /// All of that is carried out at this device, which is open: settings of lines may be others, and it may be out of
+    /// service.
+    Settled {
+        /// As it is now.
+        device: DeviceView,
     },
     /// A session has lost its hold on these by [`crate::Revocation`]; they are in order.
     Revoked {

@@ -4,12 +4,14 @@
 //! stay are cleared, and events say what is other than before. A device of which this is not done is *unsettled*.
 //!
 //! Applications can't see that it takes time. A device that an input concerns is settled before the input, and an event of
-//! a device that came back is preceded by the one that says so. A device is compared with the state that the last events
-//! of it said ([`crate::devices::Told`]), so that a second plan may come before the events of the first are sent.
+//! a device that came back is preceded by what says so. How a device is by the plan in force is said when its turn comes and
+//! when all is done ([`News::Announced`], [`News::Settled`]): whoever has been told of it finds what is other than that, so that a
+//! second plan may come before anything of the first is told. Only of restrictions, which everybody hears, it is remembered
+//! what was said last ([`crate::devices::Told`]).
 
 use crate::calls::Calls;
 use crate::control::CallControl;
-use crate::devices::{Device, ForwardAll, Number, Service, Stay};
+use crate::devices::{Device, Number, Stay};
 use crate::end::{DialogState, End};
 use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, SessionId};
 use crate::leg::Leg;
@@ -77,14 +79,14 @@ impl CallControl {
     }
 
     fn put_in_force(&mut self, prepared: PreparedPlan) {
-        let PreparedPlan { plan, devices, numbers, patterns, spaces, mut forwards, changed, before: _ } =
+        let PreparedPlan { plan, devices, numbers, patterns, spaces, forwards, changed, before: _ } =
             prepared;
         self.settling.generation += 1;
         let numbers = self.numbers.exchange(numbers);
-        self.carry_forwards(&mut forwards);
+        self.carry_forwards(&forwards);
         self.carry_lamps();
         let mut old = self.devices.exchange(devices);
-        self.carry_devices(&mut old, &forwards);
+        self.carry_devices(&mut old);
         self.spaces = spaces;
         crate::dialling::succeed(&mut self.trunks, &plan.trunks);
         let retired = Retired {
@@ -98,31 +100,21 @@ impl CallControl {
         self.settling.retired.push_back(retired);
     }
 
-    /// What applications set stays unless the plan says something else than it did. `before` becomes what was in force of
-    /// the numbers of which it does.
-    fn carry_forwards(&mut self, before: &mut HashMap<Dn, Option<Dn>>) {
+    /// What applications set stays unless the plan says something else than it did: of these numbers.
+    fn carry_forwards(&mut self, other: &HashMap<Dn, Option<Dn>>) {
         let (forwarded, numbers) = (&mut self.forwarded, &mut self.numbers);
-        forwarded.retain(|dn, to| match (before.get_mut(dn), numbers.get_mut(dn)) {
-            (Some(before), _) => {
-                before.clone_from(to);
-                false
-            }
-            (None, Some(number)) => {
+        forwarded.retain(|dn, to| match numbers.get_mut(dn).filter(|_| !other.contains_key(dn)) {
+            Some(number) => {
                 number.forward_all.clone_from(to);
                 true
             }
-            (None, None) => false,
+            None => false,
         });
     }
 
     /// Moves what happened to each device to the new table; both are in order.
-    fn carry_devices(&mut self, old: &mut BTreeMap<DeviceName, Device>, forwards: &HashMap<Dn, Option<Dn>>) {
-        let (calls, numbers) = (&self.calls, &self.numbers);
-        let forward_all = |dn: &Dn| {
-            let before = forwards.get(dn);
-            let other = |before: &Option<Dn>| numbers.get(dn).is_some_and(|now| now.forward_all != *before);
-            if before.is_some_and(other) { ForwardAll::Changed } else { ForwardAll::Same }
-        };
+    fn carry_devices(&mut self, old: &mut BTreeMap<DeviceName, Device>) {
+        let calls = &self.calls;
         let line_of = |leg: &LegId| calls.leg(*leg).and_then(|leg| leg.at.line()).map(|(_, dn)| dn);
         self.device_counts.recount();
         self.registered = 0;
@@ -141,7 +133,7 @@ impl CallControl {
             if is.kept {
                 swap(is, was);
             } else {
-                is.succeed(was, forward_all);
+                is.succeed(was);
                 count_calls(is, calls);
                 if is.legs.iter().filter_map(line_of).any(|dn| is.loses(dn)) {
                     self.settling.uncleared.insert(name.clone(), self.why);
@@ -420,7 +412,7 @@ impl CallControl {
             return;
         }
         self.settling.uncleared.remove(name);
-        self.tell_rest(name);
+        self.say_settled(name);
     }
 
     /// A device that is gone: its calls, its openers, and whoever else knew it. False when some of its calls are left.
@@ -479,17 +471,14 @@ impl CallControl {
         self.say_reached(name);
     }
 
-    /// Says that a device is restricted or is so no longer, and that it is in service again.
+    /// Says that a device is restricted or is so no longer, and once for each plan how it is to those who have it open.
     pub(crate) fn announce(&mut self, name: &DeviceName) {
         let Some(device) = self.devices.get_mut(name) else { return };
-        let (restricted, now) = (!device.plan.allow_cti_control, device.service());
+        let (restricted, open) = (!device.plan.allow_cti_control, !device.openers.is_empty());
         let Some(told) = &mut device.unsettled else { return };
         let itself = (told.restricted != restricted).then_some(restricted);
-        let back = (told.service, now) == (Service::Out, Service::In);
+        let first = !replace(&mut told.announced, true) && open;
         told.restricted = restricted;
-        if back {
-            told.service = now;
-        }
         let mut line = None;
         for changed in device.lines.iter_mut().filter(|line| line.restricted != line.told_restricted) {
             line.get_or_insert(changed.restricted);
@@ -500,15 +489,10 @@ impl CallControl {
             self.because(RELOAD, |this| this.record_device(name, change));
         }
         self.because(RELOAD, |this| this.record_service(name));
-        let Some(device) = self.devices.known(name) else { return };
-        let (view, openers) = (|| self.device_view(device), device.openers.clone());
-        if itself.is_some() || line.is_some() {
-            let news = News::Restriction { device: view(), itself, line };
-            self.out.push(Output::News(news));
-        }
-        if back && !openers.is_empty() {
-            let view = self.devices.known(name).map(|device| self.device_view(device));
-            view.into_iter().for_each(|view| self.tell(openers.clone(), Event::DeviceInService(view)));
+        if first || itself.is_some() || line.is_some() {
+            let device = self.devices.known(name).map(|device| self.device_view(device));
+            let said = device.map(|device| News::Announced { device, itself, line });
+            self.out.extend(said.map(Output::News));
         }
     }
 
@@ -529,28 +513,13 @@ impl CallControl {
         all
     }
 
-    /// Settings of lines, and that the device went out of service.
-    fn tell_rest(&mut self, name: &DeviceName) {
+    /// Nothing of the plan in force is left to be carried out at the device.
+    fn say_settled(&mut self, name: &DeviceName) {
         let Some(device) = self.devices.get_mut(name) else { return };
-        let Some(told) = device.unsettled.take() else { return };
-        let mut changed: SmallVec<[(Dn, bool, bool); 1]> = SmallVec::new();
-        for line in &mut device.lines {
-            let (forward, accept) =
-                (replace(&mut line.forward_untold, false), replace(&mut line.auto_accept_untold, false));
-            if forward || accept {
-                changed.push((line.dn.clone(), forward, accept));
-            }
+        if device.unsettled.take().is_some() && !device.openers.is_empty() {
+            let device = self.devices.known(name).map(|device| self.device_view(device));
+            self.out.extend(device.map(|device| Output::News(News::Settled { device })));
         }
-        let reason = device.restriction().unwrap_or(OutOfServiceReason::DeviceUnregistered);
-        for (dn, forward, accept) in changed {
-            if forward {
-                self.tell_line(name, &dn, Event::ForwardChanged);
-            }
-            if accept {
-                self.tell_line(name, &dn, Event::AutoAcceptChanged);
-            }
-        }
-        self.tell_service(name, told.service, reason);
     }
 
     /// Whether a device of an earlier plan goes, or another one of its name, and that is not told yet.

@@ -92,7 +92,7 @@ const MAY_BE_ABSENT: &[(&str, &[&str])] = &[
             "reconcile is_lost",
             "reconcile leaving",
             "reconcile exchange_stay",
-            "reconcile tell_rest",
+            "reconcile say_settled",
             "reconcile waits_to_be_cleared",
         ],
     ),
@@ -101,7 +101,6 @@ const MAY_BE_ABSENT: &[(&str, &[&str])] = &[
         &[
             "prepared_plan between",
             "prepared_plan compare_numbers",
-            "reconcile carry_devices",
             "reconcile carry_forwards",
             "reconcile settle_next",
         ],

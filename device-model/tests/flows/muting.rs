@@ -56,13 +56,13 @@ fn a_call_that_is_as_it_was_is_hidden_all_the_same_and_a_plan_that_reaches_the_p
     news A hides [l1, l6]
     news A restricted itself=Some(true) line=None
     news A reached
-    event [s1] device.out_of_service A DeviceRestricted
+    news A settled in_service=false 2001->None accept=false
     ");
     restrict(&mut w, false);
     assert_snapshot!(w.said(), @r"
     news A restricted itself=Some(false) line=None
-    event [s1] device.in_service A
     news A reached
+    news A settled in_service=true 2001->None accept=false
     ");
 }
 

@@ -7,7 +7,7 @@ use device_model::media::{
 use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, PatternPlan, Plan};
 use device_model::port::{Body, Event, Origin, Reply, Target};
 use device_model::{
-    CallControl, DeviceName, EndCommand, EndId, Input, LegId, LegView, News, Output, OwnerEpoch, Party,
+    CallControl, DeviceName, Dn, EndCommand, EndId, Input, LegId, LegView, News, Output, OwnerEpoch, Party,
     PreparedPlan, Request, RequestToken, Revocation, Sender, SessionId, Signal, Standing, Transition,
 };
 use std::collections::BTreeMap;
@@ -382,8 +382,24 @@ impl World {
                 };
                 format!("refused {who} -> {} by {:?}", refused.dialled, refused.rule)
             }
-            Output::News(News::Restriction { device, itself, line }) => {
+            Output::News(News::Announced { device, itself: None, line: None }) => {
+                format!("news {} announced in_service={}", device.name, device.in_service)
+            }
+            Output::News(News::Announced { device, itself, line }) => {
                 format!("news {} restricted itself={itself:?} line={line:?}", device.name)
+            }
+            Output::News(News::Settled { device }) => {
+                let lines = device.lines.iter();
+                let lines = lines.map(|line| {
+                    format!(
+                        "{}->{:?} accept={}",
+                        line.dn,
+                        line.forward_all.as_ref().map(Dn::as_str),
+                        line.auto_accept
+                    )
+                });
+                let lines: Vec<String> = lines.collect();
+                format!("news {} settled in_service={} {}", device.name, device.in_service, lines.join(" "))
             }
             Output::News(News::Revoked { session, devices }) => format!("news {session} lost {devices:?}"),
             Output::News(News::Removed { device, .. }) => {

@@ -391,15 +391,30 @@ impl Mirror {
         }
     }
 
-    /// It is told that a device or lines of it are restricted, or are so no longer.
-    pub(in crate::node) fn restricted(&mut self, device: &DeviceView) {
-        let mirrored = self.devices.get_mut(&device.name);
-        let Some(told) = mirrored.and_then(|mirrored| mirrored.device.as_mut()) else { return };
+    /// A plan has changed a device, which is so now, and its restrictions are told: that it is in service again.
+    pub(in crate::node) fn announced(&mut self, device: &DeviceView) -> Option<Difference> {
+        let mirrored = self.devices.get_mut(&device.name)?;
+        let told = mirrored.device.as_mut()?;
         told.restricted = device.restricted;
         for told in &mut told.lines {
             let line = device.lines.iter().find(|line| line.dn == told.dn);
             told.restricted = line.map_or(told.restricted, |line| line.restricted);
         }
+        if told.in_service || !device.in_service {
+            return None;
+        }
+        told.in_service = true;
+        let events = vec![Event::DeviceInService(device.clone())];
+        Some(Difference { sessions: Arc::clone(&mirrored.openers), events })
+    }
+
+    /// All that follows from a plan is carried out at a device: its settings, and that it is out of service.
+    pub(in crate::node) fn settled(&mut self, device: &DeviceView) -> Option<Difference> {
+        let mirrored = self.devices.get_mut(&device.name)?;
+        let (back, mut events) = mirrored.device_difference(device);
+        events.extend(back);
+        mirrored.describe(device);
+        Some(Difference { sessions: Arc::clone(&mirrored.openers), events })
     }
 
     /// The device as it was told last.

@@ -56,7 +56,8 @@ impl Missing {
                 News::Opened { .. } | News::Closed { .. } | News::Hidden { .. } | News::Reached { .. } => {
                     true
                 }
-                News::Restriction { .. }
+                News::Announced { .. }
+                | News::Settled { .. }
                 | News::Revoked { .. }
                 | News::Departed { .. }
                 | News::Removed { .. } => false,

@@ -150,9 +150,16 @@ impl CtiManager {
                 devices.iter().for_each(|device| self.mirror.closed(session, device));
                 self.departed(step, session, devices, over);
             }
-            News::Restriction { device, itself, line } => {
-                self.mirror.restricted(&device);
-                self.tell_restriction(step, &device, itself, line);
+            News::Announced { device, itself, line } => {
+                if itself.is_some() || line.is_some() {
+                    self.tell_restriction(step, &device, itself, line);
+                }
+                let back = self.mirror.announced(&device);
+                self.tell_difference(step, back);
+            }
+            News::Settled { device } => {
+                let difference = self.mirror.settled(&device);
+                self.tell_difference(step, difference);
             }
             News::Removed { device, generation } => self.tell_removed(step, &device, generation),
         }

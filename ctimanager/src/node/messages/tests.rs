@@ -303,7 +303,8 @@ fn told() -> Vec<Told> {
     all.extend([
         Told::Limit(Limit::DevicesPerProvider { session, open, limit, exceeded: true }),
         Told::Limit(Limit::DevicesPerNode { open, limit, exceeded: false }),
-        Told::Directory(News::Restriction {
+        Told::Directory(News::Settled { device: device(DeviceKind::Phone) }),
+        Told::Directory(News::Announced {
             device: device(DeviceKind::Phone),
             itself: Some(true),
             line: None,
@@ -416,14 +417,15 @@ fn the_samples_leave_no_variant_out() {
             Told::Directory(News::Reached { .. }) => "reached",
             Told::Limit(Limit::DevicesPerProvider { .. }) => "devices_per_provider",
             Told::Limit(Limit::DevicesPerNode { .. }) => "devices_per_node",
-            Told::Directory(News::Restriction { .. }) => "restriction",
+            Told::Directory(News::Announced { .. }) => "announced",
+            Told::Directory(News::Settled { .. }) => "settled",
             Told::Directory(News::Revoked { .. }) => "revoked",
             Told::Directory(News::Departed { .. }) => "departed",
             Told::Directory(News::Removed { .. }) => "removed",
         }
     }
     let told = told();
-    assert_eq!(told.iter().map(name).collect::<BTreeSet<_>>().len(), 28);
+    assert_eq!(told.iter().map(name).collect::<BTreeSet<_>>().len(), 29);
     let subjects: BTreeSet<_> = requests()
         .iter()
         .map(|request| serde_json::to_value(request).expect("JSON"))

@@ -48,13 +48,15 @@ fn line(event: &Event) -> String {
         Event::MediaStopped(leg, direction) => format!("stopped {direction:?} {}", parties(leg)),
         Event::MediaStarted(leg, stream) => format!("started {:?} {}", stream.direction, parties(leg)),
         Event::DeviceClosed(device, _) => format!("closed {}", device.name),
-        Event::DeviceInService(_)
-        | Event::DeviceOutOfService(..)
-        | Event::LegChanged(_)
-        | Event::Digit(..)
+        Event::ForwardChanged(device, line) => {
+            format!("forward of {device} {}", line.forward_all.as_ref().map_or("none", Dn::as_str))
+        }
+        Event::DeviceInService(device) => format!("in service {}", device.name),
+        Event::DeviceOutOfService(device, reason) => format!("out of service {} {reason:?}", device.name),
+        Event::LegChanged(leg) => format!("changed {}", parties(leg)),
+        Event::Digit(..)
         | Event::OpenChannel { .. }
         | Event::Transferred { .. }
-        | Event::ForwardChanged(..)
         | Event::AutoAcceptChanged(..) => String::new(),
     }
 }
@@ -123,6 +125,14 @@ impl World {
                 devices.iter().for_each(|device| self.mirror.closed(*session, device));
             }
             Output::News(News::Hidden { device, legs }) => self.mirror.hide(device, legs),
+            Output::News(News::Announced { device, .. }) => {
+                let difference = self.mirror.announced(device);
+                self.difference(difference);
+            }
+            Output::News(News::Settled { device }) => {
+                let difference = self.mirror.settled(device);
+                self.difference(difference);
+            }
             Output::News(News::Reached { device }) => {
                 let difference = self.mirror.reached(device);
                 self.difference(difference);
@@ -207,9 +217,10 @@ fn what_happens_at_a_restricted_phone_is_told_when_it_is_free_again() {
     let short = world.dial(0, "2003");
     world.hang_up(short);
     world.dial(0, "2003");
-    assert!(world.said().is_empty());
+    assert_eq!(world.said(), ["out of service A DeviceRestricted"]);
     world.reload(restrict(false));
     let told = [
+        "in service A",
         "Disconnected 2003->2001 16",
         "Held 2001->2002",
         "stopped Input 2001->2002",
@@ -222,9 +233,9 @@ fn what_happens_at_a_restricted_phone_is_told_when_it_is_free_again() {
 fn a_call_that_is_as_it_was_is_told_all_the_same_for_no_snapshot_showed_it() {
     let (mut world, _) = World::with_one_call_up_and_one_ringing();
     world.reload(restrict(true));
-    assert!(world.said().is_empty());
+    assert_eq!(world.said(), ["out of service A DeviceRestricted"]);
     world.reload(restrict(false));
-    assert_eq!(world.said(), ["Connected 2001->2002", "Ringing 2003->2001"]);
+    assert_eq!(world.said(), ["in service A", "Connected 2001->2002", "Ringing 2003->2001"]);
     // Two plans at once, the first of which nobody was told.
     world.switch(restrict(true));
     world.reload(restrict(false));
@@ -235,9 +246,15 @@ fn a_call_that_is_as_it_was_is_told_all_the_same_for_no_snapshot_showed_it() {
 fn what_changes_before_the_plan_has_reached_the_phone_is_told_once_as_it_is_then() {
     let (mut world, [a, ..]) = World::with_one_call_up_and_one_ringing();
     world.reload(restrict(true));
+    world.said();
     world.switch(restrict(false));
     world.hang_up(a);
-    let told = ["stopped Input 2001->2002", "stopped Output 2001->2002", "Disconnected 2001->2002 16"];
+    let told = [
+        "in service A",
+        "stopped Input 2001->2002",
+        "stopped Output 2001->2002",
+        "Disconnected 2001->2002 16",
+    ];
     assert_eq!(world.said(), [&told[..], &["Ringing 2003->2001"]].concat());
     world.reload(|plan| plan.devices[0].description = "another".into());
     assert!(world.said().is_empty());
@@ -249,7 +266,7 @@ fn a_restricted_phone_that_goes_has_the_ends_told_of_what_was_known() {
     world.reload(restrict(true));
     world.dial(0, "2003");
     world.hang_up(ringing);
-    assert!(world.said().is_empty());
+    assert_eq!(world.said(), ["out of service A DeviceRestricted"]);
     world.reload(|plan| drop(plan.devices.remove(0)));
     let told = [
         "stopped Input 2001->2002",
@@ -266,9 +283,75 @@ fn a_restricted_phone_that_goes_has_the_ends_told_of_what_was_known() {
 fn nobody_is_told_who_has_closed_the_phone_meanwhile() {
     let (mut world, [a, ..]) = World::with_one_call_up_and_one_ringing();
     world.reload(restrict(true));
+    world.said();
     world.input(Input::SessionEnded(APP));
     world.hang_up(a);
     world.reload(restrict(false));
     assert!(world.said().is_empty());
     assert!(world.mirror.devices.is_empty());
+}
+
+#[test]
+fn a_reload_tells_what_is_other_than_was_told_of_the_device() {
+    let mut world = World::new();
+    let forward = |to: Option<&str>| {
+        let to = to.map(Into::into);
+        move |plan: &mut Plan| plan.numbers[0].forward.all = to
+    };
+    world.reload(forward(Some("2002")));
+    assert_eq!(world.said(), ["forward of A 2002"]);
+    // Two plans at once: it is as it was told.
+    world.switch(forward(Some("2003")));
+    world.reload(forward(Some("2002")));
+    assert!(world.said().is_empty());
+    // What is set while the line is restricted is nobody's to hear, then and later.
+    world.reload(|plan| plan.numbers[0].allow_cti_control = false);
+    assert_eq!(world.said(), ["out of service A LineRestricted"]);
+    world.reload(forward(None));
+    assert!(world.said().is_empty());
+    world.reload(|plan| plan.numbers[0].allow_cti_control = true);
+    assert_eq!(world.said(), ["in service A"]);
+}
+
+#[test]
+fn after_something_was_missed_the_whole_is_compared_with_what_was_told() {
+    let (mut world, [a, _, ringing]) = World::with_one_call_up_and_one_ringing();
+    let name: DeviceName = "A".into();
+    let whole = |world: &World| {
+        let device = world.control.device(&name).expect("there");
+        (device, world.control.whole_legs(&name))
+    };
+    // Nothing was missed.
+    let (device, legs) = whole(&world);
+    assert!(world.mirror.whole(device, legs).expect("open").events.is_empty());
+    // An end, a restriction and a call that began hidden were.
+    let mut missed = Vec::new();
+    world.control.handle(
+        world.now,
+        Input::Signal(ringing, Signal::Released { cause: Cause::NORMAL_CLEARING }),
+        &mut missed,
+    );
+    let mut plan = Plan::clone(&world.plan);
+    restrict(true)(&mut plan);
+    let plan = PreparedPlan::between(&world.plan, &Arc::new(plan)).expect("another plan");
+    world.plan = plan.plan();
+    world.control.handle(
+        world.now,
+        Input::Configure { plan: Some(Box::new(plan)), revoked: Vec::new() },
+        &mut missed,
+    );
+    world.control.handle(world.now, Input::SettleDevice(name.clone()), &mut missed);
+    let (device, legs) = whole(&world);
+    let difference = world.mirror.whole(device, legs);
+    world.difference(difference);
+    assert_eq!(world.said(), ["Disconnected 2003->2001 41", "out of service A DeviceRestricted"]);
+    while world.control.unsettled().is_some() {
+        world.control.handle(world.now, Input::Settle { legs: 100 }, &mut missed);
+    }
+    // The call that is up is hidden from here on, and its end is heard when that is over.
+    world.hang_up(a);
+    assert!(world.said().is_empty());
+    world.reload(restrict(false));
+    let told = ["stopped Input 2001->2002", "stopped Output 2001->2002", "Disconnected 2001->2002 16"];
+    assert_eq!(world.said(), [&["in service A"], &told[..]].concat());
 }
