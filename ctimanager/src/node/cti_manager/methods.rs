@@ -77,7 +77,7 @@ impl CtiManager {
     fn permitted(&self, step: &mut Step<'_>, id: SessionId, method: &Method) -> Result<(), CtiError> {
         let Some(provider) = self.applications.providers.get(&id) else { return Ok(()) };
         let opens = matches!(method, Method::DeviceOpen(_));
-        let device = device_of(method).filter(|device| opens || !step.calls.devices().is_open(id, device));
+        let device = device_of(method).filter(|device| opens || !self.mirror.is_open(id, device));
         let actor = Actor { user: &provider.user, transport: provider.transport };
         for action in device.map(Action::OpenDevice).into_iter().chain(privilege_of(method)) {
             let decision = self.settings.policy.decide(actor, action);

@@ -594,6 +594,11 @@ impl Mirror {
         Ok(())
     }
 
+    /// Whether a session has a device open, by what was told so far.
+    pub(in crate::node) fn is_open(&self, session: SessionId, device: &DeviceName) -> bool {
+        self.openers(device).contains(&session)
+    }
+
     /// Who has a device open.
     pub(in crate::node) fn openers(&self, device: &DeviceName) -> &[SessionId] {
         self.devices.get(device).map_or(&[], |mirrored| &mirrored.openers)

@@ -357,11 +357,8 @@ impl CtiManager {
 
     /// A device as it is now, with the legs of which the session is told.
     fn capture_one(&self, step: &Step<'_>, capture: &mut Capture, name: DeviceName) {
-        let view = step
-            .calls
-            .devices()
-            .device(&name)
-            .filter(|_| step.calls.devices().is_open(capture.session, &name));
+        let view = step.calls.devices().device(&name);
+        let view = view.filter(|_| self.mirror.is_open(capture.session, &name));
         let Some(view) = view else { return drop(capture.entries.remove(&name)) };
         // As they are now: a party that was found meanwhile is told with the next event.
         let mut legs = step.calls.devices().legs_of_device(&name);

@@ -117,16 +117,16 @@ impl CtiManager {
     fn tell_one(&mut self, step: &Step<'_>, work: &Work, reload: usize, name: &DeviceName) {
         let Some(view) = step.calls.devices().device(name) else { return };
         let (change, sessions) = match work {
-            Work::Lost(session, _) if step.calls.devices().is_open(*session, name) => return,
+            Work::Lost(session, _) if self.mirror.is_open(*session, name) => return,
             Work::Lost(session, _) => (DeviceChange::Removed, vec![*session]),
             Work::Gained(session, _) => (DeviceChange::Added, vec![*session]),
-            Work::Added(_) => (DeviceChange::Added, self.listing(step, reload, name, false)),
-            Work::Relined(_) => (DeviceChange::Added, self.listing(step, reload, name, true)),
+            Work::Added(_) => (DeviceChange::Added, self.listing(reload, name, false)),
+            Work::Relined(_) => (DeviceChange::Added, self.listing(reload, name, true)),
             Work::Settle | Work::InService(_) | Work::Kept(..) | Work::Forget(_) => return,
         };
         let sessions: Vec<SessionId> = match change {
             // Later reloads may have taken it from him.
-            DeviceChange::Added => sessions.into_iter().filter(|id| self.sees(step, *id, name)).collect(),
+            DeviceChange::Added => sessions.into_iter().filter(|id| self.sees(*id, name)).collect(),
             DeviceChange::Removed
             | DeviceChange::Restricted
             | DeviceChange::Unrestricted
@@ -139,7 +139,7 @@ impl CtiManager {
 
     /// The sessions of this reload whose users list the device by it; `open` adds those that have it open, and leaves out
     /// those that gain it anyway.
-    fn listing(&self, step: &Step<'_>, reload: usize, device: &DeviceName, open: bool) -> Vec<SessionId> {
+    fn listing(&self, reload: usize, device: &DeviceName, open: bool) -> Vec<SessionId> {
         let Some(reload) = self.applications.consequences.reloads.get(reload) else { return Vec::new() };
         let mut sessions = Vec::new();
         for (user, of_user) in &reload.listeners {
@@ -148,7 +148,7 @@ impl CtiManager {
                 continue;
             }
             let listed = reload.lists(user, device);
-            let has = |id: &&SessionId| listed || open && step.calls.devices().is_open(**id, device);
+            let has = |id: &&SessionId| listed || open && self.mirror.is_open(**id, device);
             sessions.extend(of_user.iter().filter(has));
         }
         sessions.sort_unstable();
@@ -156,10 +156,10 @@ impl CtiManager {
     }
 
     /// Whether the device is (still) on the provider's list, or open to him.
-    fn sees(&self, step: &Step<'_>, id: SessionId, device: &DeviceName) -> bool {
+    fn sees(&self, id: SessionId, device: &DeviceName) -> bool {
         let provider = self.applications.providers.get(&id);
         provider.is_some_and(|provider| lists(&self.settings, &provider.user, device))
-            || step.calls.devices().is_open(id, device)
+            || self.mirror.is_open(id, device)
     }
 
     /// Somebody asks for a device: all that is waiting to be told of it comes first.
@@ -192,7 +192,7 @@ impl CtiManager {
         line: Option<bool>,
     ) {
         let mut sessions = self.applications.everybody();
-        sessions.retain(|id| self.sees(step, *id, &device.name));
+        sessions.retain(|id| self.sees(*id, &device.name));
         if let Some(on) = itself {
             self.tell_device(step, &sessions, restriction(on), device, None);
         }
