@@ -315,8 +315,8 @@ impl CallControl {
 
     /// How the device's media ends, while an application has it open.
     #[must_use]
-    pub fn media(&self, device: &DeviceName) -> Option<&MediaTermination> {
-        self.devices.get(device)?.media.as_deref()
+    pub fn media(&self, device: &DeviceName) -> Option<&Arc<MediaTermination>> {
+        self.devices.get(device)?.media.as_ref()
     }
 
     /// The streams of a leg that run: input, output.

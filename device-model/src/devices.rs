@@ -374,8 +374,9 @@ impl CallControl {
         self.openings.add(session, name.clone(), recorder);
         self.record_service(name);
         if let Some(device) = self.devices.known(name) {
-            let (device, legs) = (self.device_view(device), self.whole_legs(name));
-            self.out.push(Output::News(News::Opened { session, device, legs }));
+            let (media, legs) = (device.media.clone(), self.whole_legs(name));
+            let device = self.device_view(device);
+            self.out.push(Output::News(News::Opened { session, device, media, legs }));
         }
         opener
     }

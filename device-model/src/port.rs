@@ -502,6 +502,8 @@ pub enum News {
         session: SessionId,
         /// The device.
         device: DeviceView,
+        /// How its media ends; `None` at a phone.
+        media: Option<Arc<MediaTermination>>,
         /// All that is there.
         legs: Vec<WholeLeg>,
     },

@@ -2,6 +2,7 @@
 //! own in an envelope with its sender and a number, by which the receiver finds out that one is missing.
 
 use super::port::{Report, Severity};
+use device_model::media::MediaTermination;
 use device_model::port::{Event, Limit};
 use device_model::{
     DeviceView, Identity, News, NodeName, OwnerEpoch, Refusal, Reply, Request, RequestToken, SessionId,
@@ -60,6 +61,8 @@ pub(super) struct WholeDevice {
     pub(super) device: DeviceView,
     /// Who has it open.
     pub(super) openers: Arc<[SessionId]>,
+    /// How its media ends; `None` at a phone.
+    pub(super) media: Option<Arc<MediaTermination>>,
     pub(super) legs: Vec<WholeLeg>,
 }
 

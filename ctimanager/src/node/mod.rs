@@ -236,7 +236,7 @@ impl Node {
     /// All that is to be kept now: what the records said so far add up to. For tests and simulations.
     #[must_use]
     pub fn kept(&self, now: Instant, wall: SystemTime) -> kept::Kept {
-        self.cti_manager.kept(self.call_manager.devices(), now, wall)
+        self.cti_manager.kept(now, wall)
     }
 
     fn timeouts(&mut self, at: &mut At<'_>) {

@@ -266,7 +266,8 @@ impl CallManager {
         let whole = |name: &DeviceName| {
             let openers: Arc<[SessionId]> = self.model.openers(name).into();
             let device = self.model.device(name).filter(|_| !openers.is_empty())?;
-            Some(WholeDevice { device, openers, legs: self.model.whole_legs(name) })
+            let (media, legs) = (self.model.media(name).cloned(), self.model.whole_legs(name));
+            Some(WholeDevice { device, openers, media, legs })
         };
         let mut whole: Vec<WholeDevice> = names.iter().filter_map(whole).collect();
         while whole.len() > WHOLE_AT_ONCE {

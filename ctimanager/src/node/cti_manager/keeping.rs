@@ -11,7 +11,7 @@ use super::portions::{Portion, Task};
 use crate::node::port::Output;
 use crate::node::{Step, alarms};
 use device_model::port::Event;
-use device_model::{CallControl, DeviceName, LegId, SessionId};
+use device_model::{DeviceName, LegId, SessionId};
 use protocol::event::EventType;
 use protocol::session::{Changes, REMEMBER_ENDED, Session};
 use protocol::wire::{Device, Leg, Media};
@@ -138,26 +138,26 @@ impl CtiManager {
     }
 
     /// Everything is said, before the node has anything else to do.
-    pub(in crate::node) fn keep_everything(&mut self, devices: &CallControl) {
+    pub(in crate::node) fn keep_everything(&mut self) {
         for id in self.applications.everybody() {
             if self.turn_keeping(id) {
-                self.look_at_devices(devices, id);
+                self.look_at_devices(id);
             }
         }
     }
 
     /// The same in portions. What is not said yet is not kept.
-    fn keep_everything_in_portions(&mut self, devices: &CallControl) {
+    fn keep_everything_in_portions(&mut self) {
         let walk = |id| [Walk::Session(id), Walk::Open(id, None)];
         let walks: VecDeque<Walk> = self.applications.everybody().into_iter().flat_map(walk).collect();
-        self.begin_walks(devices, walks);
+        self.begin_walks(walks);
     }
 
     /// Looks at the first of them now.
-    fn begin_walks(&mut self, devices: &CallControl, walks: VecDeque<Walk>) {
+    fn begin_walks(&mut self, walks: VecDeque<Walk>) {
         let (mut portion, mut rest) = (Portion::fresh(), Some(walks).filter(|walks| !walks.is_empty()));
         while let Some(walks) = rest.take_if(|_| !portion.is_used_up()) {
-            rest = self.carry_on_keeping(devices, walks, &mut portion);
+            rest = self.carry_on_keeping(walks, &mut portion);
         }
         if let Some(walks) = rest {
             self.add_task(Task::Keep(walks));
@@ -165,9 +165,9 @@ impl CtiManager {
     }
 
     /// Keeps the session from now on if it has a grace; what is there of it is said first.
-    pub(in crate::node) fn keep_session(&mut self, devices: &CallControl, id: SessionId) {
-        if self.turn_keeping(id) && devices.open_count(id) > 0 {
-            self.begin_walks(devices, VecDeque::from([Walk::Open(id, None)]));
+    pub(in crate::node) fn keep_session(&mut self, id: SessionId) {
+        if self.turn_keeping(id) && self.mirror.open_count(id) > 0 {
+            self.begin_walks(VecDeque::from([Walk::Open(id, None)]));
         }
     }
 
@@ -175,23 +175,19 @@ impl CtiManager {
     /// kept is what was.
     pub(in crate::node) fn keep_what_changed(
         &mut self,
-        devices: &CallControl,
         lost: impl Iterator<Item = (SessionId, Arc<[DeviceName]>)>,
     ) {
         if !self.keeping.is_on() {
             return;
         }
-        let mut open: Vec<SessionId> = devices.opening_sessions().collect();
-        open.sort_unstable();
-        let open = open.into_iter().map(|id| Walk::Open(id, None));
+        let open = self.mirror.opening_sessions().map(|id| Walk::Open(id, None));
         let walks: VecDeque<Walk> = lost.map(|(id, names)| Walk::Lost(id, names, 0)).chain(open).collect();
-        self.begin_walks(devices, walks);
+        self.begin_walks(walks);
     }
 
     /// One piece; what is left of it.
     pub(in crate::node) fn carry_on_keeping(
         &mut self,
-        devices: &CallControl,
         mut walks: VecDeque<Walk>,
         portion: &mut Portion,
     ) -> Option<VecDeque<Walk>> {
@@ -207,7 +203,7 @@ impl CtiManager {
                 portion.work(DEVICES_AT_ONCE * WORK_OF_DEVICE);
                 let mut over = false;
                 for _ in 0..DEVICES_AT_ONCE {
-                    let Some(name) = devices.next_opened(id, last.as_ref()).cloned() else {
+                    let Some(name) = self.mirror.next_open(id, last.as_ref()).cloned() else {
                         over = true;
                         break;
                     };
@@ -254,8 +250,8 @@ impl CtiManager {
     }
 
     /// What the session has open is to be kept, or no longer.
-    fn look_at_devices(&mut self, devices: &CallControl, id: SessionId) {
-        let names: Vec<DeviceName> = devices.open_devices(id).cloned().collect();
+    fn look_at_devices(&mut self, id: SessionId) {
+        let names: Vec<DeviceName> = self.mirror.open_devices(id).cloned().collect();
         names.iter().for_each(|name| self.look_at_device(id, name));
     }
 
@@ -299,7 +295,7 @@ impl CtiManager {
     /// It can again, and has nothing yet.
     pub(in crate::node) fn store_ready(&mut self, step: &mut Step<'_>) {
         self.begin_keeping(step);
-        self.keep_everything_in_portions(step.calls.devices());
+        self.keep_everything_in_portions();
         self.alarm_condition(
             step,
             &alarms::SESSION_STORE_SUSPENDED,
@@ -319,7 +315,7 @@ impl CtiManager {
             self.record_session(step, id);
         }
         for (id, name) in std::mem::take(&mut self.keeping.devices) {
-            self.record_device(step.calls.devices(), id, &name);
+            self.record_device(id, &name);
         }
         for leg in std::mem::take(&mut self.keeping.legs) {
             self.record_leg(leg);
@@ -343,11 +339,11 @@ impl CtiManager {
         self.keeping.records.extend(records(id, changes));
     }
 
-    fn record_device(&mut self, devices: &CallControl, id: SessionId, name: &DeviceName) {
+    fn record_device(&mut self, id: SessionId, name: &DeviceName) {
         let legs = self.keeping.kept_legs.range((name.clone(), LegId(0))..=(name.clone(), LegId(u64::MAX)));
         self.keeping.legs.extend(legs.cloned());
         if self.is_kept(id) {
-            self.keeping.records.push(match self.kept_device(devices, id, name) {
+            self.keeping.records.push(match self.kept_device(id, name) {
                 Some(device) => Record::Device(id, name.clone(), device),
                 None => Record::DeviceGone(id, name.clone()),
             });
@@ -368,9 +364,10 @@ impl CtiManager {
         self.applications.sessions.get(id).is_some_and(Session::is_kept)
     }
 
-    fn kept_device(&self, devices: &CallControl, id: SessionId, name: &DeviceName) -> Option<KeptDevice> {
-        let view = devices.device(name).filter(|_| devices.is_open(id, name))?;
-        Some(KeptDevice { media: devices.media(name).map(Media::from), device: Device::from(&view) })
+    /// What is kept of a device is what was told of it.
+    fn kept_device(&self, id: SessionId, name: &DeviceName) -> Option<KeptDevice> {
+        let view = self.mirror.told_device(name).filter(|_| self.mirror.is_open(id, name))?;
+        Some(KeptDevice { media: self.mirror.media(name).map(Media::from), device: Device::from(view) })
     }
 
     /// What is kept of a leg is what was told of it.
@@ -381,15 +378,15 @@ impl CtiManager {
     }
 
     /// All that is to be kept now: what the records said so far add up to. For tests and simulations.
-    pub(in crate::node) fn kept(&self, devices: &CallControl, now: Instant, wall: SystemTime) -> Kept {
+    pub(in crate::node) fn kept(&self, now: Instant, wall: SystemTime) -> Kept {
         let mut kept = Kept { alive: millis(wall), ..Kept::default() };
         for session in self.applications.sessions.iter().filter(|session| session.is_kept()) {
             let id = session.id();
             let head = head((now, wall), session, self.applications.providers.get(&id));
             let said = head.into_iter().map(|head| Record::Session(id, head));
             said.chain(records(id, session.whole())).for_each(|record| kept.apply(record));
-            for name in devices.open_devices(id) {
-                let device = self.kept_device(devices, id, name).map(|d| Record::Device(id, name.clone(), d));
+            for name in self.mirror.open_devices(id) {
+                let device = self.kept_device(id, name).map(|d| Record::Device(id, name.clone(), d));
                 device.into_iter().for_each(|record| kept.apply(record));
             }
         }

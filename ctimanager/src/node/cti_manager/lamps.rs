@@ -25,7 +25,7 @@ impl CtiManager {
         };
         self.catch_up(step, &device);
         let request = Request::SetMessageWaiting { device, dn, on };
-        let owner = self.owner_of(step.calls.devices(), &request);
+        let owner = self.owner_of(&request);
         self.ask(step, Ask::Request { session: id, token, owner, request });
     }
 

@@ -55,7 +55,7 @@ impl CtiManager {
                 List::Devices(from) => list_device(devices, from, &mut answering.made),
                 List::Calls(calls) => list_call(devices, calls, &mut answering.made),
                 List::Sessions(sessions, open, last) => {
-                    self.list_session(devices, sessions, open, last, &mut answering.made)
+                    self.list_session(sessions, open, last, &mut answering.made)
                 }
             };
             if !more {
@@ -68,17 +68,14 @@ impl CtiManager {
 
     fn list_session(
         &self,
-        devices: &CallControl,
         sessions: &mut VecDeque<SessionId>,
         open: &mut Vec<String>,
         last: &mut Option<DeviceName>,
         made: &mut Vec<Value>,
     ) -> bool {
         let Some(id) = sessions.front().copied() else { return false };
-        if let Some(name) = devices.next_opened(id, last.as_ref()) {
-            if devices.is_open(id, name) {
-                open.push(name.to_string());
-            }
+        if let Some(name) = self.mirror.next_open(id, last.as_ref()) {
+            open.push(name.to_string());
             *last = Some(name.clone());
             return true;
         }

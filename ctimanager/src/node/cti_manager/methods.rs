@@ -58,7 +58,7 @@ impl CtiManager {
             other => match other.to_model() {
                 Some(request) => {
                     self.remember_asked(id, token, Asked::of(&other));
-                    let owner = self.owner_of(step.calls.devices(), &request);
+                    let owner = self.owner_of(&request);
                     self.ask(step, Ask::Request { session: id, token, owner, request });
                 }
                 None => self.refuse(id, token, unsupported(&other)),

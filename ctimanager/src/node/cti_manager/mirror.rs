@@ -10,25 +10,73 @@
 
 use super::CtiManager;
 use crate::node::Step;
-use device_model::media::{Stream, StreamDirection};
+use device_model::media::{MediaTermination, Stream, StreamDirection};
 use device_model::plan::DeviceKind;
 use device_model::port::{Event, OutOfServiceReason};
 use device_model::{
     CallControl, Cause, DeviceName, DeviceView, Dn, LegId, LegState, LegView, LineView, SessionId, WholeLeg,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// All devices that are open here.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Mirror {
     devices: HashMap<DeviceName, Mirrored>,
+    /// What each session has open: the openers of all devices, the other way round.
+    open: BTreeMap<SessionId, BTreeSet<DeviceName>>,
+    /// Where each leg is that `devices` have.
+    places: HashMap<LegId, DeviceName>,
+    /// What is to be taken out of these, a piece at a time.
+    revoked: VecDeque<Revoked>,
+}
+
+/// Devices that a reload took from a session. They are not open to it any more, whatever the tables say until they are taken out.
+#[derive(Debug)]
+struct Revoked {
+    session: SessionId,
+    /// In order.
+    devices: Arc<[DeviceName]>,
+    /// The first that is not taken out yet.
+    next: usize,
+    /// Those after it that are, since somebody opened them again.
+    early: BTreeSet<DeviceName>,
+}
+
+impl Revoked {
+    fn has(&self, device: &DeviceName) -> bool {
+        let rest = self.devices.get(self.next..).unwrap_or_default();
+        rest.binary_search(device).is_ok() && !self.early.contains(device)
+    }
+
+    fn left(&self) -> usize {
+        self.devices.len() - self.next - self.early.len()
+    }
+}
+
+/// Those of the openers to whom the device is open still.
+fn without_revoked(
+    revoked: &VecDeque<Revoked>,
+    openers: &Arc<[SessionId]>,
+    device: &DeviceName,
+) -> Arc<[SessionId]> {
+    let is_open =
+        |id: &SessionId| !revoked.iter().any(|revoked| revoked.session == *id && revoked.has(device));
+    if openers.iter().all(is_open) {
+        Arc::clone(openers)
+    } else {
+        openers.iter().copied().filter(is_open).collect()
+    }
 }
 
 /// One of them. Somebody has it open.
 #[derive(Debug, Default)]
 struct Mirrored {
     openers: Arc<[SessionId]>,
+    /// How its media ends; `None` at a phone.
+    media: Option<Arc<MediaTermination>>,
     /// The device as it was told last: its service, its restrictions, the settings of its lines.
     device: Option<Box<DeviceView>>,
     legs: BTreeMap<LegId, Box<Leg>>,
@@ -363,11 +411,20 @@ fn closed(device: &DeviceView) -> Event {
 
 impl Mirror {
     /// A session has this device open from here on.
-    pub(in crate::node) fn opened(&mut self, session: SessionId, device: &DeviceView, legs: Vec<WholeLeg>) {
+    pub(in crate::node) fn opened(
+        &mut self,
+        session: SessionId,
+        device: &DeviceView,
+        media: Option<Arc<MediaTermination>>,
+        legs: Vec<WholeLeg>,
+    ) {
+        self.take_out_early(&device.name);
         let mirrored = self.devices.entry(device.name.clone()).or_default();
         if mirrored.device.is_none() {
             mirrored.describe(device);
         }
+        mirrored.media = media;
+        self.open.entry(session).or_default().insert(device.name.clone());
         if !mirrored.openers.contains(&session) {
             mirrored.openers = mirrored.openers.iter().copied().chain([session]).collect();
         }
@@ -375,6 +432,7 @@ impl Mirror {
             let id = view.leg;
             let begin = || Leg::begin(Seen { view, streams }, Visibility::when(hidden));
             mirrored.legs.entry(id).or_insert_with(begin);
+            self.places.entry(id).or_insert_with(|| device.name.clone());
         }
     }
 
@@ -385,9 +443,10 @@ impl Mirror {
         device: &DeviceView,
         legs: &[LegView],
     ) {
-        if !self.openers(&device.name).contains(&session) {
+        if !self.is_open(session, &device.name) {
             let whole = |leg: &LegView| WholeLeg { leg: leg.clone(), streams: [None, None], hidden: false };
-            self.opened(session, device, legs.iter().map(whole).collect());
+            let media = self.devices.get(&device.name).and_then(|mirrored| mirrored.media.clone());
+            self.opened(session, device, media, legs.iter().map(whole).collect());
         }
     }
 
@@ -405,7 +464,7 @@ impl Mirror {
         }
         told.in_service = true;
         let events = vec![Event::DeviceInService(device.clone())];
-        Some(Difference { sessions: Arc::clone(&mirrored.openers), events })
+        Some(Difference { sessions: without_revoked(&self.revoked, &mirrored.openers, &device.name), events })
     }
 
     /// All that follows from a plan is carried out at a device: its settings, and that it is out of service.
@@ -414,7 +473,7 @@ impl Mirror {
         let (back, mut events) = mirrored.device_difference(device);
         events.extend(back);
         mirrored.describe(device);
-        Some(Difference { sessions: Arc::clone(&mirrored.openers), events })
+        Some(Difference { sessions: without_revoked(&self.revoked, &mirrored.openers, &device.name), events })
     }
 
     /// The device as it was told last.
@@ -427,11 +486,17 @@ impl Mirror {
         &mut self,
         device: &DeviceView,
         openers: Arc<[SessionId]>,
+        media: Option<Arc<MediaTermination>>,
     ) -> Option<Difference> {
+        self.take_out_early(&device.name);
         let mirrored = self.devices.entry(device.name.clone()).or_default();
         let lost = mirrored.openers.iter().copied().filter(|session| !openers.contains(session));
         let sessions: Arc<[SessionId]> = lost.collect();
-        mirrored.openers = openers;
+        sessions.iter().for_each(|session| forget_open(&mut self.open, *session, &device.name));
+        for session in openers.iter() {
+            self.open.entry(*session).or_default().insert(device.name.clone());
+        }
+        (mirrored.openers, mirrored.media) = (openers, media);
         (!sessions.is_empty()).then(|| Difference { sessions, events: vec![closed(device)] })
     }
 
@@ -440,7 +505,9 @@ impl Mirror {
         let mirrored = self.devices.get_mut(&device.name)?;
         let (back, rest) = mirrored.device_difference(&device);
         let mut events: Vec<Event> = back.into_iter().collect();
+        mirrored.legs.keys().for_each(|leg| drop(self.places.remove(leg)));
         mirrored.legs_difference(&device, legs, &mut events);
+        self.places.extend(mirrored.legs.keys().map(|leg| (*leg, device.name.clone())));
         let sessions = Arc::clone(&mirrored.openers);
         mirrored.describe(&device);
         let unheard = self.reached(&device).map(|difference| difference.events);
@@ -456,7 +523,10 @@ impl Mirror {
 
     /// A device is open to nobody any more, as was missed.
     pub(in crate::node) fn gone(&mut self, device: &DeviceName) -> Option<Difference> {
+        self.take_out_early(device);
         let mut mirrored = self.devices.remove(device)?;
+        mirrored.openers.iter().for_each(|session| forget_open(&mut self.open, *session, device));
+        mirrored.legs.keys().for_each(|leg| drop(self.places.remove(leg)));
         let mut events = Vec::new();
         std::mem::take(&mut mirrored.unheard).into_iter().for_each(|ended| ended.tell(&mut events));
         if let Some(device) = mirrored.device.take() {
@@ -484,9 +554,34 @@ impl Mirror {
         difference
     }
 
-    /// A session has these open no more. What nobody has open is returned: to drop it takes time, elsewhere.
-    pub(in crate::node) fn all_closed(&mut self, session: SessionId, devices: &[DeviceName]) -> Vec<Closed> {
-        devices.iter().filter_map(|device| self.close(session, device)).map(Closed).collect()
+    /// A reload takes these from a session: in this moment; the tables are brought up to date by [`Mirror::take_out`].
+    pub(in crate::node) fn revoke(&mut self, session: SessionId, devices: Arc<[DeviceName]>) {
+        self.revoked.push_back(Revoked { session, devices, next: 0, early: BTreeSet::new() });
+    }
+
+    /// Takes the next of the revoked devices out of the tables. What nobody has open is returned: to drop it takes time,
+    /// elsewhere. `None` when all are.
+    pub(in crate::node) fn take_out(&mut self, most: usize) -> Option<Vec<Closed>> {
+        let revoked = self.revoked.front_mut()?;
+        let (session, from) = (revoked.session, revoked.next);
+        revoked.next = revoked.devices.len().min(from + most);
+        let piece = revoked.devices.get(from..revoked.next).unwrap_or_default();
+        let piece: Vec<DeviceName> =
+            piece.iter().filter(|device| !revoked.early.remove(*device)).cloned().collect();
+        if revoked.next == revoked.devices.len() {
+            self.revoked.pop_front();
+        }
+        Some(piece.iter().filter_map(|device| self.close(session, device)).map(Closed).collect())
+    }
+
+    /// One of them before the others.
+    fn take_out_early(&mut self, device: &DeviceName) {
+        let mut sessions = Vec::new();
+        for revoked in self.revoked.iter_mut().filter(|revoked| revoked.has(device)) {
+            revoked.early.insert(device.clone());
+            sessions.push(revoked.session);
+        }
+        sessions.into_iter().for_each(|session| self.closed(session, device));
     }
 
     /// A session has it open no more.
@@ -498,8 +593,13 @@ impl Mirror {
         let mirrored = self.devices.get_mut(device)?;
         if mirrored.openers.contains(&session) {
             mirrored.openers = mirrored.openers.iter().copied().filter(|opener| *opener != session).collect();
+            forget_open(&mut self.open, session, device);
         }
-        if mirrored.openers.is_empty() { self.devices.remove(device) } else { None }
+        if !mirrored.openers.is_empty() {
+            return None;
+        }
+        mirrored.legs.keys().for_each(|leg| drop(self.places.remove(leg)));
+        self.devices.remove(device)
     }
 
     /// Nothing more is told of these legs for now.
@@ -527,8 +627,14 @@ impl Mirror {
         let found = leg_of(event).and_then(|leg| Some((leg, self.devices.get_mut(&leg.device)?)));
         match found {
             None => Heard::AsItIs,
-            Some((leg, device)) if leg.state == LegState::Disconnected => device.end(leg, visibility),
-            Some((leg, device)) => device.change(event, leg, visibility),
+            Some((leg, device)) if leg.state == LegState::Disconnected => {
+                self.places.remove(&leg.leg);
+                device.end(leg, visibility)
+            }
+            Some((leg, device)) => {
+                self.places.entry(leg.leg).or_insert_with(|| leg.device.clone());
+                device.change(event, leg, visibility)
+            }
         }
     }
 
@@ -564,7 +670,7 @@ impl Mirror {
         let back = |leg: &LegView| line(&leg.dn).is_some() && !hides(leg);
         let back = mirrored.legs.values_mut().filter(|leg| back(&leg.now.view));
         back.for_each(|leg| leg.tell(&mut events));
-        Some(Difference { sessions: Arc::clone(&mirrored.openers), events })
+        Some(Difference { sessions: without_revoked(&self.revoked, &mirrored.openers, &device.name), events })
     }
 
     /// A device goes: the ends that nobody was told.
@@ -572,14 +678,14 @@ impl Mirror {
         let mirrored = self.devices.get_mut(device)?;
         let mut events = Vec::new();
         std::mem::take(&mut mirrored.unheard).into_iter().for_each(|ended| ended.tell(&mut events));
-        Some(Difference { sessions: Arc::clone(&mirrored.openers), events })
+        Some(Difference { sessions: without_revoked(&self.revoked, &mirrored.openers, device), events })
     }
 
     /// Whether it shows what is, where all was heard and nothing is under way: for tests and simulations.
     pub(in crate::node) fn check(&self, devices: &CallControl) -> Result<(), String> {
         for name in devices.opening_sessions().flat_map(|session| devices.open_devices(session)) {
             let (is, openers) = (devices.openers(name), self.openers(name));
-            if is != openers {
+            if is != &*openers {
                 return Err(format!("{name} is open to {is:?}, and the mirror says {openers:?}"));
             }
             let there = devices.legs_of_device(name);
@@ -591,17 +697,82 @@ impl Mirror {
                 return Err(format!("at {name} there are {is:?}, and the mirror says {now:?}"));
             }
         }
+        self.check_indexes()
+    }
+
+    /// What is known the other way round is what is known.
+    fn check_indexes(&self) -> Result<(), String> {
+        let open: BTreeSet<_> =
+            self.open.iter().flat_map(|(id, names)| names.iter().map(move |name| (*id, name))).collect();
+        let openers =
+            self.devices.iter().flat_map(|(name, device)| device.openers.iter().map(move |id| (*id, name)));
+        if open != openers.collect() || self.open.values().any(BTreeSet::is_empty) {
+            return Err(format!("by session these are open: {open:?}, and by device others"));
+        }
+        let legs: BTreeMap<_, _> = self
+            .devices
+            .iter()
+            .flat_map(|(name, device)| device.legs.keys().map(move |leg| (leg, name)))
+            .collect();
+        if legs != self.places.iter().collect() {
+            return Err(format!("the legs are {legs:?}, and by their ids {:?}", self.places));
+        }
         Ok(())
     }
 
     /// Whether a session has a device open, by what was told so far.
     pub(in crate::node) fn is_open(&self, session: SessionId, device: &DeviceName) -> bool {
-        self.openers(device).contains(&session)
+        let openers = self.devices.get(device).map(|mirrored| &mirrored.openers);
+        openers.is_some_and(|openers| openers.contains(&session)) && !self.is_revoked(session, device)
+    }
+
+    fn is_revoked(&self, session: SessionId, device: &DeviceName) -> bool {
+        self.revoked.iter().any(|revoked| revoked.session == session && revoked.has(device))
     }
 
     /// Who has a device open.
-    pub(in crate::node) fn openers(&self, device: &DeviceName) -> &[SessionId] {
-        self.devices.get(device).map_or(&[], |mirrored| &mirrored.openers)
+    pub(in crate::node) fn openers(&self, device: &DeviceName) -> Arc<[SessionId]> {
+        let mirrored = self.devices.get(device);
+        mirrored
+            .map_or_else(Arc::default, |mirrored| without_revoked(&self.revoked, &mirrored.openers, device))
+    }
+
+    /// The devices that a session has open, in order.
+    pub(in crate::node) fn open_devices(&self, session: SessionId) -> impl Iterator<Item = &DeviceName> {
+        let open = self.open.get(&session).into_iter().flatten();
+        open.filter(move |device| !self.is_revoked(session, device))
+    }
+
+    /// The first of them after `last`, by name.
+    pub(in crate::node) fn next_open(
+        &self,
+        session: SessionId,
+        last: Option<&DeviceName>,
+    ) -> Option<&DeviceName> {
+        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut open = self.open.get(&session)?.range::<DeviceName, _>((after, Bound::Unbounded));
+        open.find(|device| !self.is_revoked(session, device))
+    }
+
+    /// How many there are.
+    pub(in crate::node) fn open_count(&self, session: SessionId) -> usize {
+        let left = self.revoked.iter().filter(|revoked| revoked.session == session).map(Revoked::left);
+        self.open.get(&session).map_or(0, BTreeSet::len).saturating_sub(left.sum())
+    }
+
+    /// The sessions that have a device open, in order.
+    pub(in crate::node) fn opening_sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.open.keys().copied()
+    }
+
+    /// Where a leg is that was heard of.
+    pub(in crate::node) fn device_of_leg(&self, leg: LegId) -> Option<&DeviceName> {
+        self.places.get(&leg)
+    }
+
+    /// How a device's media ends; `None` at a phone.
+    pub(in crate::node) fn media(&self, device: &DeviceName) -> Option<&MediaTermination> {
+        self.devices.get(device)?.media.as_deref()
     }
 
     /// How many legs there are at a device.
@@ -629,6 +800,19 @@ impl Mirror {
                 let ended = mirrored.unheard.iter().find(|ended| ended.end.leg == leg);
                 ended.map(|ended| (&ended.told, ended.streams))
             }
+        }
+    }
+}
+
+fn forget_open(
+    open: &mut BTreeMap<SessionId, BTreeSet<DeviceName>>,
+    session: SessionId,
+    device: &DeviceName,
+) {
+    if let Entry::Occupied(mut devices) = open.entry(session) {
+        devices.get_mut().remove(device);
+        if devices.get().is_empty() {
+            devices.remove();
         }
     }
 }

@@ -114,9 +114,10 @@ impl CtiManager {
 
     /// Tells what is other of a device than was told.
     fn reconcile(&mut self, step: &mut Step<'_>, whole: WholeDevice) {
-        let WholeDevice { device, openers, legs } = whole;
+        let WholeDevice { device, openers, media, legs } = whole;
         self.applications.owners.told(&device);
-        let lost = self.mirror.has_now(&device, openers);
+        openers.iter().for_each(|id| self.keeping.device(*id, &device.name));
+        let lost = self.mirror.has_now(&device, openers, media);
         let (itself, line) =
             self.mirror.told_device(&device.name).map_or((None, None), |t| restriction(t, &device));
         if itself.is_some() || line.is_some() {

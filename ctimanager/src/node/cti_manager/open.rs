@@ -294,7 +294,7 @@ impl CtiManager {
         self.applications.sessions.open(step.now, id, config, connection, reply);
         step.record_session(id, SessionChange::Opened, Trigger::ProviderOpen);
         self.applications.providers.extend(provider.map(|p| (id, p)));
-        self.keep_session(step.calls.devices(), id);
+        self.keep_session(id);
         self.applications.touch(id);
         self.weigh_connections(step);
         self.weigh_user(step, open.user.as_str());
@@ -324,7 +324,7 @@ impl CtiManager {
         self.portions.forget_replay(id);
         let provider = self.provider(connection, open);
         self.applications.providers.extend(provider.map(|p| (id, p)));
-        self.keep_session(step.calls.devices(), id);
+        self.keep_session(id);
         self.applications.touch(id);
         self.watch_certificate(step, connection);
         self.report_opened(step, id, open);

@@ -2,7 +2,7 @@
 
 use super::CtiManager;
 use device_model::port::{Event, Subject};
-use device_model::{CallControl, DeviceName, DeviceView, OwnerEpoch, Request};
+use device_model::{DeviceName, DeviceView, OwnerEpoch, Request};
 use std::collections::BTreeMap;
 
 /// The devices whose owner is not their first.
@@ -44,10 +44,10 @@ impl Owners {
 
 impl CtiManager {
     /// Whom a request is meant for.
-    pub(in crate::node) fn owner_of(&self, devices: &CallControl, request: &Request) -> OwnerEpoch {
+    pub(in crate::node) fn owner_of(&self, request: &Request) -> OwnerEpoch {
         let device = match request.subject() {
             Subject::Device(device) => Some(device),
-            Subject::Leg(leg) => devices.device_of_leg(leg),
+            Subject::Leg(leg) => self.mirror.device_of_leg(leg),
         };
         device.map_or(OwnerEpoch::FIRST, |device| self.applications.owners.of(device))
     }

@@ -28,7 +28,7 @@ const PAGE: usize = 100;
 const LISTED_AT_ONCE: usize = 128;
 const CAPTURED_AT_ONCE: usize = 32;
 /// Open devices whose snapshot is taken in one step; they may have four times as many calls.
-const SMALL: u32 = 128;
+const SMALL: usize = 128;
 /// What of a portion a device of a list, and one of a snapshot, counts.
 const WORK_OF_LISTED: usize = 4;
 const WORK_OF_CAPTURED: usize = 12;
@@ -281,15 +281,15 @@ impl CtiManager {
         if let Some(cursor) = &wish.cursor {
             return self.next_page(step, id, token, cursor, wish.limit, None);
         }
-        if !self.has_room_for_snapshot(step, id) {
+        if !self.has_room_for_snapshot(id) {
             return self.refuse(id, token, CtiError::rate_limited(RETRY_MS));
         }
         self.hear_all(step);
         self.forget_pages(id);
         let (last, entries) = (None, BTreeMap::new());
         let mut capture = Capture { session: id, token, limit: wish.limit, last, whole: false, entries };
-        if self.is_small(step, id) {
-            let names: Vec<DeviceName> = step.calls.devices().open_devices(id).cloned().collect();
+        if self.is_small(id) {
+            let names: Vec<DeviceName> = self.mirror.open_devices(id).cloned().collect();
             for name in names {
                 self.update_phone(step, &name);
                 self.capture_one(step, &mut capture, name);
@@ -301,15 +301,14 @@ impl CtiManager {
     }
 
     /// Whether a snapshot of what the session has open is taken in one step: few devices, with few calls.
-    fn is_small(&self, step: &Step<'_>, id: SessionId) -> bool {
-        let legs =
-            || step.calls.devices().open_devices(id).map(|name| self.mirror.leg_count(name)).sum::<usize>();
-        step.calls.devices().open_count(id) <= SMALL && legs() <= 4 * SMALL as usize
+    fn is_small(&self, id: SessionId) -> bool {
+        let legs = || self.mirror.open_devices(id).map(|name| self.mirror.leg_count(name)).sum::<usize>();
+        self.mirror.open_count(id) <= SMALL && legs() <= 4 * SMALL
     }
 
     /// One at a time for a session, few for a user, and few in all.
-    fn has_room_for_snapshot(&self, step: &Step<'_>, id: SessionId) -> bool {
-        if self.is_small(step, id) && !self.pages.changed.contains_key(&id) {
+    fn has_room_for_snapshot(&self, id: SessionId) -> bool {
+        if self.is_small(id) && !self.pages.changed.contains_key(&id) {
             return true;
         }
         let user = self.applications.providers.get(&id).map(|provider| &provider.user);
@@ -332,7 +331,7 @@ impl CtiManager {
         self.hear_all(step);
         for _ in 0..CAPTURED_AT_ONCE {
             let next = match capture.whole {
-                false => step.calls.devices().next_opened(id, capture.last.as_ref()).cloned(),
+                false => self.mirror.next_open(id, capture.last.as_ref()).cloned(),
                 true => self.pages.changed.get_mut(&id).and_then(BTreeSet::pop_first),
             };
             match next {
@@ -440,7 +439,7 @@ impl CtiManager {
         let Reply::Opened { device, legs } = reply else { return protocol::methods::answer(reply) };
         self.note_opened(id, &device.name);
         let most = limit.map_or(usize::MAX, |limit| usize::from(limit.0));
-        if legs.len() <= most.min(SMALL as usize) {
+        if legs.len() <= most.min(SMALL) {
             let answer = protocol::methods::answer(reply);
             if answer.get().len() <= PAGE_BYTES {
                 return answer;

@@ -41,6 +41,8 @@ const TOLD_AT_ONCE: usize = 64;
 /// Phones let go before looking again that were lost by the thousand, and what of a portion one of them counts.
 const PHONES_AT_ONCE: usize = 16;
 const WORK_OF_PHONE: usize = 8;
+/// Devices taken out of the mirror in one piece.
+const TAKEN_OUT_AT_ONCE: usize = 128;
 /// Frames of a replay that are written in one step. After the first half of what may wait for its reader, where that is less.
 const REPLAYED_AT_ONCE: usize = 1_024;
 /// What of a portion that counts.
@@ -73,6 +75,8 @@ pub(in crate::node) enum Task {
     Keep(VecDeque<Walk>),
     /// An administrator's list.
     Answer(Box<Answering>),
+    /// Devices that sessions lost by a reload, out of the mirror.
+    TakeOut,
 }
 
 /// What comes next in a portion.
@@ -132,7 +136,7 @@ impl Portions {
     fn gathers(&self) -> bool {
         self.tasks.iter().any(|task| match task {
             Task::Listing(_) | Task::Capture(_) | Task::Replay(_) | Task::Answer(_) => true,
-            Task::Closed(..) | Task::Tell(..) | Task::First | Task::Keep(_) => false,
+            Task::Closed(..) | Task::Tell(..) | Task::First | Task::Keep(_) | Task::TakeOut => false,
         })
     }
 }
@@ -236,8 +240,14 @@ impl CtiManager {
                 self.carry_on_replay(step, id, portion);
                 None
             }
-            Task::Keep(walks) => self.carry_on_keeping(step.calls.devices(), walks, portion).map(Task::Keep),
+            Task::Keep(walks) => self.carry_on_keeping(walks, portion).map(Task::Keep),
             Task::Answer(answering) => self.carry_on_answering(step, answering, portion).map(Task::Answer),
+            Task::TakeOut => {
+                portion.work += TAKEN_OUT_AT_ONCE;
+                let closed = self.mirror.take_out(TAKEN_OUT_AT_ONCE)?;
+                step.out.push(Output::Discard(Arc::new(closed)));
+                Some(Task::TakeOut)
+            }
         }
     }
 

@@ -16,6 +16,7 @@ pub use switch::Switch;
 
 use super::CtiManager;
 use super::open::privileges;
+use super::portions::Task;
 use crate::node::port::Output;
 use crate::node::{Settings, Step, alarms, shares_of};
 use consequences::{Listeners, MAX_RELOADS, Reload, Waiting};
@@ -71,10 +72,7 @@ impl CtiManager {
         self.model(step, device_model::Input::Configure { plan, revoked });
         let mut lost = std::mem::take(&mut self.applications.consequences.lost);
         if !same || !lost.is_empty() {
-            self.keep_what_changed(
-                step.calls.devices(),
-                lost.iter().map(|(session, names)| (*session, Arc::clone(names))),
-            );
+            self.keep_what_changed(lost.iter().map(|(session, names)| (*session, Arc::clone(names))));
         }
         let mut lost = |session| lost.remove(&session).unwrap_or_default();
         reload.lay_out(&withdrawn.into_iter().map(|session| (session, lost(session))).collect());
@@ -133,13 +131,13 @@ impl CtiManager {
     pub(in crate::node) fn tell_news(&mut self, step: &mut Step<'_>, news: News) {
         match news {
             News::Revoked { session, devices } => {
-                let closed = self.mirror.all_closed(session, &devices);
-                if !closed.is_empty() {
-                    step.out.push(Output::Discard(Arc::new(closed)));
-                }
+                self.mirror.revoke(session, Arc::clone(&devices));
+                self.add_task(Task::TakeOut);
                 self.applications.consequences.lost.insert(session, devices);
             }
-            News::Opened { session, device, legs } => self.mirror.opened(session, &device, legs),
+            News::Opened { session, device, media, legs } => {
+                self.mirror.opened(session, &device, media, legs);
+            }
             News::Closed { session, device } => self.mirror.closed(session, &device),
             News::Hidden { device, legs } => self.mirror.hide(&device, &legs),
             News::Reached { device } => {
@@ -158,6 +156,8 @@ impl CtiManager {
                 self.tell_difference(step, back);
             }
             News::Settled { device } => {
+                let openers = self.mirror.openers(&device.name);
+                openers.iter().for_each(|id| self.keeping.device(*id, &device.name));
                 let difference = self.mirror.settled(&device);
                 self.tell_difference(step, difference);
             }

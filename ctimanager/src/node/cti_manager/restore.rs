@@ -13,16 +13,17 @@ use super::reload::dismissal;
 use crate::node::port::Output;
 use crate::node::{Step, alarms};
 use device_model::media::MediaTermination;
+use device_model::plan::DeviceKind;
 use device_model::port::OutOfServiceReason;
 use device_model::transitions::{SessionChange, Trigger};
-use device_model::{CallControl, DeviceName, LegView, SessionId};
+use device_model::{DeviceName, LegView, SessionId};
 use protocol::event::{DeviceChange, EventType};
 use protocol::methods::Glob;
 use protocol::session::{Memory, REMEMBER_ENDED, Session, SessionConfig, heartbeat_interval};
-use protocol::wire::{Device, DeviceState};
+use protocol::wire::{Device, DeviceState, DeviceType};
 use protocol::{Event, Subscription};
 use security::{Action, Actor, Topic, Transport};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,11 @@ impl CtiManager {
                 self.applications.sessions.remember_ended(step.now, id, user, left);
             }
         }
-        let holds: Vec<Hold> = holds.into_iter().map(|hold| self.judge(step.calls.devices(), hold)).collect();
+        let holds: Vec<Hold> = {
+            let plan = Arc::clone(&self.settings.plan);
+            let kinds = plan.devices.iter().map(|device| (&device.name, device.kind)).collect();
+            holds.into_iter().map(|hold| self.judge(&kinds, hold)).collect()
+        };
         self.witness.earlier_life = true;
         self.tell_ended_calls(step, &holds, kept.legs.into_values());
         self.tell_what_was(step, &holds);
@@ -83,7 +88,7 @@ impl CtiManager {
             step.out.push(Output::Report(report));
         }
         self.begin_keeping(step);
-        self.keep_everything(step.calls.devices());
+        self.keep_everything();
     }
 
     /// The session is held as it would be had it lost its connection when the process died. Else: when it ended, and whose
@@ -161,10 +166,10 @@ impl CtiManager {
     /// Whether the device is still there and the session's user may still have it open.
     fn judge(
         &self,
-        devices: &CallControl,
+        kinds: &HashMap<&DeviceName, DeviceKind>,
         (session, name, kept): (SessionId, DeviceName, KeptDevice),
     ) -> Hold {
-        let same = devices.device(&name).is_some_and(|view| Device::from(&view).kind == kept.device.kind);
+        let same = kinds.get(&name).is_some_and(|kind| DeviceType::from(*kind) == kept.device.kind);
         // Whether the device or its lines are restricted doesn't matter: it stays open then, and out of service, and comes
         // back by itself.
         let allowed = self.applications.providers.get(&session).is_some_and(|provider| {
@@ -238,7 +243,7 @@ impl CtiManager {
     /// Restrictions that came or went meanwhile, and what is in service.
     fn tell_what_is(&mut self, step: &Step<'_>, holds: &[Hold]) {
         for hold in holds.iter().filter(|hold| matches!(hold.now, Now::Held)) {
-            let Some(view) = step.calls.devices().device(&hold.name) else { continue };
+            let Some(view) = self.mirror.told_device(&hold.name).cloned() else { continue };
             let (session, was) = ([hold.session], hold.kept.device.restricted);
             if was != view.restricted {
                 let change =

@@ -74,7 +74,7 @@ impl CtiManager {
             Task::Capture(capture) => self.whose_session(capture.session),
             Task::Replay(session) => self.whose_session(*session),
             Task::Answer(_) => For::Administrators,
-            Task::Closed(..) | Task::Tell(..) | Task::First | Task::Keep(_) => For::Node,
+            Task::Closed(..) | Task::Tell(..) | Task::First | Task::Keep(_) | Task::TakeOut => For::Node,
         };
         self.portions.tasks.add(whose, task);
     }

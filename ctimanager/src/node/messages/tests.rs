@@ -285,6 +285,7 @@ fn told() -> Vec<Told> {
         Told::Directory(News::Opened {
             session,
             device: device(DeviceKind::Phone),
+            media: None,
             legs: vec![WholeLeg { leg: full_leg(), streams, hidden: true }],
         }),
         Told::Directory(News::Closed { session, device: "A".into() }),
@@ -293,6 +294,7 @@ fn told() -> Vec<Told> {
             devices: vec![WholeDevice {
                 device: device(DeviceKind::CtiPort),
                 openers: Arc::clone(&sessions),
+                media: Some(Arc::new(MediaTermination::None)),
                 legs: Vec::new(),
             }],
             place: Place::Last,

@@ -1,6 +1,6 @@
 //! Hundreds of devices that change in one reload: what holds at once, what is told in portions, and in which order.
 
-use super::world::{CONFIG, World, header};
+use super::world::{CONFIG, World, header, summary};
 use crate::node::cti_manager::dismissals::GOODBYES_AT_ONCE;
 use crate::node::cti_manager::reload::consequences::{AT_ONCE, MAX_RELOADS, SIP_AT_ONCE};
 use crate::node::{AdminRequest, AdminToken, CtiConnection, Input};
@@ -145,8 +145,17 @@ fn devices_that_are_removed_are_closed_at_once_and_told_in_portions() {
     let frames: Vec<Value> = std::iter::from_fn(|| world.frame(app)).collect();
     assert_eq!(refusal(frames.last().expect("an answer")), "DEVICE_NOT_CONTROLLED");
     assert_eq!(frames.len(), 3, "closed and removed come before it");
-    let snapshot = world.call(app, "provider.snapshot", json!({}));
-    assert_eq!(snapshot["result"]["devices"], json!([]));
+    let id = world.send(app, "provider.snapshot", json!({}));
+    let snapshot = loop {
+        match world.frame(app) {
+            Some(frame) if frame["id"] == id => break frame,
+            Some(frame) => told.push(summary(&frame["params"])),
+            None => world.pass(Duration::from_millis(1)),
+        }
+    };
+    assert_eq!(snapshot["result"]["devices"], json!([]), "also before all are told");
+    let last = "device.removed PORT_1600";
+    assert!(!told.iter().any(|told| told == last));
     told.extend(told_in_portions(&mut world, app));
     assert_eq!(about(&told, "PORT_1600"), ["device.closed", "device.removed"]);
     assert_eq!(told.len(), 2 * PORTS + 3 - 2);

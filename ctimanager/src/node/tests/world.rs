@@ -368,7 +368,7 @@ impl World {
     }
 }
 
-fn summary(event: &Value) -> String {
+pub fn summary(event: &Value) -> String {
     let pointers = ["/type", "/device/name", "/device", "/leg/device", "/alarm/name", "/alarm/state"];
     let mut told: Vec<&str> = pointers.iter().filter_map(|at| event.pointer(at)?.as_str()).collect();
     told.extend(

@@ -117,8 +117,8 @@ impl World {
                     Heard::Instead(events) => self.tell(&events),
                 }
             }
-            Output::News(News::Opened { session, device, legs }) => {
-                self.mirror.opened(*session, device, legs.clone());
+            Output::News(News::Opened { session, device, media, legs }) => {
+                self.mirror.opened(*session, device, media.clone(), legs.clone());
             }
             Output::News(News::Closed { session, device }) => self.mirror.closed(*session, device),
             Output::News(News::Departed { session, devices, .. }) => {

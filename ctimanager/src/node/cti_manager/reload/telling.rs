@@ -70,10 +70,8 @@ impl CtiManager {
 
     /// What a former super provider keeps open, by name.
     fn tell_kept(&mut self, step: &Step<'_>, session: SessionId, last: &mut Option<DeviceName>) -> bool {
-        let Some(name) = step.calls.devices().next_open_device(session, last.as_ref()).cloned() else {
-            return false;
-        };
-        if let Some(view) = step.calls.devices().device(&name) {
+        let Some(name) = self.mirror.next_open(session, last.as_ref()).cloned() else { return false };
+        if let Some(view) = self.mirror.told_device(&name).cloned() {
             self.tell_device(step, &[session], DeviceChange::Added, &view, None);
         }
         *last = Some(name);
