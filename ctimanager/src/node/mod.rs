@@ -113,7 +113,6 @@ impl Node {
         self.take(&mut at, input);
         self.cti(&mut at, |cti, step| {
             cti.settle(step);
-            cti.hear_what_is_kept(step);
             cti.flush(step);
             cti.look_for_work(step);
             cti.say_records(step, begin);

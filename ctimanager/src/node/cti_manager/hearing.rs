@@ -85,13 +85,6 @@ impl CtiManager {
         true
     }
 
-    /// What is kept of devices and legs is what they are now; it must be what was told of them.
-    pub(in crate::node) fn hear_what_is_kept(&mut self, step: &mut Step<'_>) {
-        if self.keeping.looks_at_devices() {
-            self.hear_all(step);
-        }
-    }
-
     fn hear(&mut self, step: &mut Step<'_>, told: Envelope<Told>) {
         let at = told.at;
         let (told, gap) = self.hearing.receiver.take(told);

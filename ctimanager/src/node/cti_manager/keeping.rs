@@ -1,7 +1,7 @@
 //! Says what is to be kept of the sessions, so that a restarted node can go on with them (`persist_sessions`).
 //!
 //! What a step changed is noted while it is taken, and looked at once at its end: sessions tell what is new in them
-//! ([`protocol::Session::changes`]), devices and legs are kept as they are then. Sessions without a grace aren't kept:
+//! ([`protocol::Session::changes`]), devices and legs are kept as they were told. Sessions without a grace aren't kept:
 //! nobody could come back to them.
 
 use super::CtiManager;
@@ -61,11 +61,6 @@ enum State {
 impl Keeping {
     pub(in crate::node) fn is_on(&self) -> bool {
         self.state == State::On
-    }
-
-    /// Whether devices or legs are to be looked at when the step ends.
-    pub(in crate::node) fn looks_at_devices(&self) -> bool {
-        !self.devices.is_empty() || !self.legs.is_empty()
     }
 
     /// How administrators see it.

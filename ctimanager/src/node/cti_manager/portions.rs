@@ -251,6 +251,12 @@ impl CtiManager {
         }
     }
 
+    /// A reload takes these devices from a session: they are not open to it any more, and are taken out of the mirror later.
+    pub(in crate::node) fn revoke(&mut self, session: SessionId, devices: &Arc<[DeviceName]>) {
+        self.mirror.revoke(session, Arc::clone(devices));
+        self.add_task(Task::TakeOut);
+    }
+
     fn has_room(&self, step: &Step<'_>, portion: &Portion) -> bool {
         let told = self.applications.told - portion.told;
         told < AT_ONCE as u64 && step.said_so_far() - portion.out < SIP_AT_ONCE && portion.work < WORK_AT_ONCE

@@ -16,7 +16,6 @@ pub use switch::Switch;
 
 use super::CtiManager;
 use super::open::privileges;
-use super::portions::Task;
 use crate::node::port::Output;
 use crate::node::{Settings, Step, alarms, shares_of};
 use consequences::{Listeners, MAX_RELOADS, Reload, Waiting};
@@ -131,8 +130,7 @@ impl CtiManager {
     pub(in crate::node) fn tell_news(&mut self, step: &mut Step<'_>, news: News) {
         match news {
             News::Revoked { session, devices } => {
-                self.mirror.revoke(session, Arc::clone(&devices));
-                self.add_task(Task::TakeOut);
+                self.revoke(session, &devices);
                 self.applications.consequences.lost.insert(session, devices);
             }
             News::Opened { session, device, media, legs } => {
