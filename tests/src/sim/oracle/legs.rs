@@ -40,6 +40,8 @@ pub(super) struct Leg {
     replayed: bool,
     /// When something that was asked of it was answered last.
     pub(super) answered: Option<(Duration, String)>,
+    /// What was asked of it last that keeps it waiting. Who asked may be gone before he is answered.
+    asked: Option<(Duration, String)>,
     /// Redirects that are not decided.
     pub(super) redirects: u32,
     redirected: bool,
@@ -92,8 +94,11 @@ impl Legs {
     }
 
     /// An application wants something of a leg.
-    pub(super) fn asked(&mut self, asked: &Asked) {
+    pub(super) fn asked(&mut self, now: Duration, asked: &Asked) {
         let Some(leg) = self.legs.get_mut(text(&asked.params, "leg")) else { return };
+        if matches!(&*asked.method, "call.answer" | "call.accept") {
+            leg.asked = Some((now, asked.method.clone()));
+        }
         if asked.method == "call.redirect" {
             let call = leg.call.clone();
             if leg.redirects == 0 && leg.before.is_none() {
@@ -130,6 +135,7 @@ impl Legs {
         }
         let id = text(&asked.params, "leg");
         let Some(leg) = self.legs.get_mut(id) else { return };
+        leg.asked = leg.asked.take().filter(|(_, method)| *method != asked.method);
         leg.answered = Some((now, asked.method.clone())).filter(|_| error.is_null()).or(leg.answered.take());
         let (call, sent_on) = (leg.call.clone(), asked.method == "call.redirect" && error.is_null());
         match asked.method.as_str() {
@@ -272,6 +278,7 @@ impl Leg {
             heard: at,
             replayed: false,
             answered: None,
+            asked: None,
             redirects: 0,
             redirected: false,
             given_up: false,
@@ -342,9 +349,9 @@ impl Leg {
     fn limit(&self, plan: &Plan) -> Option<Duration> {
         let kind = plan.kind(&self.device)?;
         let since = self.since.max(self.heard);
-        let from = self.answered.as_ref().map_or(since, |(at, _)| since.max(*at));
-        let answered =
-            self.answered.as_ref().filter(|(at, method)| *at >= self.since && method == "call.answer");
+        let done = || self.answered.iter().chain(&self.asked);
+        let from = done().map(|(at, _)| *at).fold(since, Duration::max);
+        let answered = done().find(|(at, method)| *at >= self.since && method == "call.answer");
         if self.replayed
             || self.redirects > 0
             || self.redirected && answered.is_none() && self.state == "ringing"
@@ -354,7 +361,7 @@ impl Leg {
         match (self.state.as_str(), kind) {
             (_, Kind::Phone) => None,
             ("offering" | "ringing", _) if answered.is_some() => Some(from + MEDIA_EXCHANGE),
-            ("offering", Kind::RoutePoint) => Some(from + NEW_CALL_ACCEPT),
+            ("offering", Kind::RoutePoint) if self.asked.is_none() => Some(from + NEW_CALL_ACCEPT),
             ("offering" | "ringing", _) => Some(from + RINGS),
             _ => None,
         }

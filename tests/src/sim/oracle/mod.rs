@@ -99,7 +99,7 @@ impl Oracle {
     pub(super) fn asked(&mut self, now: Duration, connection: u64, line: &[u8]) {
         let Ok(frame) = serde_json::from_slice::<Value>(line) else { return };
         let Some(asked) = self.sessions.asked(now, connection, &frame) else { return };
-        self.legs.asked(&asked);
+        self.legs.asked(now, &asked);
         self.sets_forward(&asked, false);
         let Some(leg) = self.legs.get(text(&asked.params, "leg")) else { return };
         match asked.method.as_str() {
