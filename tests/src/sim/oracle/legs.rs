@@ -217,6 +217,10 @@ impl Legs {
         }
         leg.whole = view.clone();
         leg.media(event);
+        if text(event, "type") == "media.open_channel" && matches!(&*leg.state, "offering" | "ringing") {
+            // It is answered, whoever did that and whether or not he is told.
+            leg.answered = Some((at, "call.answer".to_owned()));
+        }
         if leg.state == "disconnected" {
             let leg = self.legs.remove(id);
             self.gone.insert(id.to_owned());
