@@ -6,8 +6,8 @@ use crate::call::{Search, Seen};
 use crate::cause::Cause;
 use crate::control::CallControl;
 use crate::failure::{Failure, FailureOrigin};
-use crate::ids::{CallId, LegId, RequestToken, SessionId};
-use crate::port::{Refusal, Reply};
+use crate::ids::{CallId, EndId, LegId, RequestToken, SessionId};
+use crate::port::{EndCommand, Output, Refusal, RefusalKind, Reply};
 use crate::table::{Contradiction, Table};
 use crate::timers::Timer;
 use std::time::{Duration, Instant};
@@ -19,6 +19,21 @@ pub(crate) struct Asker {
     pub(crate) token: RequestToken,
 }
 
+/// Whose answer it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asking {
+    /// An application's.
+    Application(Asker),
+    /// That of a person, at the far side of this end.
+    Person(EndId),
+}
+
+impl From<Asker> for Asking {
+    fn from(asker: Asker) -> Self {
+        Asking::Application(asker)
+    }
+}
+
 /// Names an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct OperationId(pub(crate) u64);
@@ -26,7 +41,7 @@ pub(crate) struct OperationId(pub(crate) u64);
 /// Something that was asked and is not answered yet.
 #[derive(Debug)]
 pub(crate) struct Operation {
-    pub(crate) asker: Asker,
+    pub(crate) asking: Asking,
     /// When it is answered at the latest; a timer runs until then.
     pub(crate) deadline: Instant,
     pub(crate) kind: OperationKind,
@@ -136,12 +151,12 @@ impl CallControl {
     /// Puts an operation into the table, from where only [`CallControl::answer_operation`] takes it.
     pub(crate) fn begin_operation(
         &mut self,
-        asker: Asker,
+        asking: Asking,
         kind: OperationKind,
         undo: Undo,
     ) -> Option<OperationId> {
         let deadline = self.known_now()? + kind.longest();
-        let id = self.operations.begin(Operation { asker, deadline, kind, undo });
+        let id = self.operations.begin(Operation { asking, deadline, kind, undo });
         self.timers.set(Timer::Operation(id), deadline);
         Some(id)
     }
@@ -154,9 +169,22 @@ impl CallControl {
         answer: Result<Reply, Refusal>,
     ) -> Option<(OperationKind, Undo)> {
         self.timers.cancel(Timer::Operation(id));
-        let Operation { asker, kind, undo, deadline: _ } = self.operations.table.remove_known(id)?;
-        self.reply(asker.session, asker.token, answer);
+        let Operation { asking, kind, undo, deadline: _ } = self.operations.table.remove_known(id)?;
+        self.answer_to(asking, answer);
         Some((kind, undo))
+    }
+
+    /// Answers an application, or a person who is there still.
+    pub(crate) fn answer_to(&mut self, asking: Asking, answer: Result<Reply, Refusal>) {
+        match asking {
+            Asking::Application(Asker { session, token }) => self.reply(session, token, answer),
+            Asking::Person(end) => {
+                if self.calls.find_end(end).is_some() {
+                    let answer = answer.map(drop).map_err(|refused| cause_of(refused.kind));
+                    self.out.push(Output::End(end, EndCommand::Transferred(answer)));
+                }
+            }
+        }
     }
 
     /// It has taken too long.
@@ -178,5 +206,36 @@ impl CallControl {
             self.known_end(anchor).into_iter().for_each(|end| self.close_channel(end));
         }
         self.final_failure(call, Failure::new(FailureOrigin::Overdue, Cause::RECOVERY_ON_TIMER_EXPIRY));
+    }
+}
+
+/// What a person hears of a refusal.
+fn cause_of(refusal: RefusalKind) -> Cause {
+    match refusal {
+        RefusalKind::DestinationUnknown => Cause::UNALLOCATED_NUMBER,
+        RefusalKind::DestinationBusy => Cause::USER_BUSY,
+        RefusalKind::DestinationOutOfService => Cause::SUBSCRIBER_ABSENT,
+        RefusalKind::Timeout => Cause::RECOVERY_ON_TIMER_EXPIRY,
+        RefusalKind::MediaCapabilityMismatch => Cause::BEARER_NOT_IMPLEMENTED,
+        RefusalKind::InvalidParams { .. }
+        | RefusalKind::NoSuchDevice
+        | RefusalKind::DeviceRestricted
+        | RefusalKind::LineRestricted
+        | RefusalKind::DeviceNotOpen
+        | RefusalKind::DeviceAlreadyOpen
+        | RefusalKind::DeviceOutOfService
+        | RefusalKind::CannotTerminateMediaOnPhone
+        | RefusalKind::MediaRequired
+        | RefusalKind::MediaAlreadyTerminatedStatic
+        | RefusalKind::MediaAlreadyTerminatedDynamic
+        | RefusalKind::MediaAlreadyTerminatedNone
+        | RefusalKind::MediaAlreadySet
+        | RefusalKind::NoSuchLine
+        | RefusalKind::NoSuchLeg
+        | RefusalKind::IllegalCallState { .. }
+        | RefusalKind::OperationNotSupported
+        | RefusalKind::MaxCalls
+        | RefusalKind::NotOwner
+        | RefusalKind::RateLimited { .. } => Cause::TEMPORARY_FAILURE,
     }
 }

@@ -179,6 +179,20 @@ pub enum Signal {
         /// Milliseconds.
         duration_ms: u32,
     },
+    /// Whoever is there wants the other end of his call elsewhere (SIP REFER), and to hear what came of it
+    /// ([`EndCommand::Transferred`]). One at a time.
+    Transfer(TransferTo),
+}
+
+/// Where a person wants the other end of his call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransferTo {
+    /// To this number.
+    Number(Dn),
+    /// To the other end of another call of his.
+    End(EndId),
+    /// The same of a call that has ended.
+    Ended,
 }
 
 /// What the signalling shall do with an end.
@@ -238,6 +252,8 @@ pub enum EndCommand {
         /// Milliseconds.
         duration_ms: u32,
     },
+    /// What came of [`Signal::Transfer`]. If it was done the end of this dialog follows.
+    Transferred(Result<(), Cause>),
 }
 
 /// Why a mid-call offer is refused.

@@ -7,8 +7,8 @@ use crate::clearing::{Clearing, Role};
 use crate::control::{CallControl, refusal};
 use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, Dn, LegId};
-use crate::leg::{is_offered, wrong_state};
-use crate::operations::{Asker, OnFailure, OperationKind, Undo};
+use crate::leg::{Leg, is_offered, wrong_state};
+use crate::operations::{Asking, OnFailure, OperationKind, Undo};
 use crate::port::{Event, Param, Refusal, RefusalKind, Reply};
 use crate::view::{LegState, Party, Reason};
 use std::sync::Arc;
@@ -65,9 +65,8 @@ impl CallControl {
     /// Sends the other end of the leg's call somewhere else. The reply waits until the destination rings, answers or
     /// refuses; till then the leg stays as it is. To send a call on is to have taken it: a redirect that brought it to the
     /// leg has found its destination.
-    pub(crate) fn redirect(&mut self, asker: Asker, ask: Redirect) -> Result<(), Refusal> {
-        let leg =
-            self.leg_in(asker.session, ask.leg, |state| is_offered(state) || state == LegState::Connected)?;
+    pub(crate) fn redirect(&mut self, asking: Asking, ask: Redirect) -> Result<(), Refusal> {
+        let leg = self.leg_to_send(asking, ask.leg)?;
         let (call_id, party, sender) = (leg.call, leg.party.clone(), leg.at.sender());
         let parties = Arc::clone(&leg.parties);
         if ask.destination.as_str().is_empty() {
@@ -117,7 +116,7 @@ impl CallControl {
         let on_failure = if allowed { ask.on_failure } else { OnFailure::Drop };
         let kind = OperationKind::Redirect { call: call_id, leg: ask.leg, on_failure };
         let undo = Undo::Redirect { seen, search };
-        if let Some(operation) = self.begin_operation(asker, kind, undo)
+        if let Some(operation) = self.begin_operation(asking, kind, undo)
             && let Some(call) = self.calls.call_mut(call_id)
         {
             call.left = Some(Left { operation, conversation: before });
@@ -127,6 +126,18 @@ impl CallControl {
             false => self.final_failure(call_id, Failure::LOOP),
         }
         Ok(())
+    }
+
+    /// A leg whose other end is to go elsewhere. A person may have put it on hold before.
+    fn leg_to_send(&self, asking: Asking, id: LegId) -> Result<&Leg, Refusal> {
+        let fits = |state| is_offered(state) || state == LegState::Connected;
+        match asking {
+            Asking::Application(asker) => self.leg_in(asker.session, id, fits),
+            Asking::Person(_) => {
+                let leg = self.own_leg(id)?;
+                if fits(leg.state()) || leg.state() == LegState::Held { Ok(leg) } else { wrong_state(leg) }
+            }
+        }
     }
 
     /// It rings while it is being redirected: it will have rung, should the redirect fail.

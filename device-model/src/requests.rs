@@ -65,15 +65,15 @@ impl CallControl {
                 let on_failure = if keep_on_failure { OnFailure::Keep } else { OnFailure::Drop };
                 let reason = Reason::Redirect;
                 self.redirect(
-                    asker,
+                    asker.into(),
                     Redirect { leg, destination, calling_number, original_called, on_failure, reason },
                 )
             }
             Request::BlindTransfer { leg, destination } => {
-                self.redirect(asker, Redirect::blind_transfer(leg, destination))
+                self.redirect(asker.into(), Redirect::blind_transfer(leg, destination))
             }
             Request::Consult { leg, destination } => self.consult(asker, leg, destination),
-            Request::Transfer { leg, with } => self.transfer(asker, leg, with),
+            Request::Transfer { leg, with } => self.transfer(asker.into(), leg, with),
             Request::Drop { leg } => self.drop_request(asker, leg),
             Request::Hold { leg } => self.hold(asker, leg),
             Request::Retrieve { leg } => self.retrieve(asker, leg),

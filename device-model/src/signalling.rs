@@ -159,6 +159,7 @@ impl CallControl {
             (Signal::OfferRejected { .. }, _) => self.offer_rejected(end),
             (Signal::Identified(party), _) => self.identified(leg, party),
             (Signal::Digit { digit, duration_ms }, _) => self.digit(leg, digit, duration_ms),
+            (Signal::Transfer(to), _) => self.person_transfers(end, leg, to),
         }
     }
 

@@ -6,11 +6,12 @@ use crate::codec_choice::agreed_by_applications;
 use crate::control::{CallControl, refusal};
 use crate::conversation::Joining;
 use crate::end::End;
-use crate::ids::{CallId, LegId, SessionId};
+use crate::ids::{CallId, EndId, LegId, SessionId};
 use crate::leg::{Leg, wrong_state};
-use crate::operations::Asker;
+use crate::operations::Asking;
 use crate::plan::DeviceKind;
-use crate::port::{Event, Param, Refusal, RefusalKind};
+use crate::port::{Event, Param, Refusal, RefusalKind, Reply, TransferTo};
+use crate::redirect::Redirect;
 use crate::view::{LegState, Reason};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,8 +27,11 @@ enum Other {
 
 impl CallControl {
     /// The parties of two legs of one device talk to each other, in the call of `leg`.
-    pub(crate) fn transfer(&mut self, asker: Asker, leg: LegId, with: LegId) -> Result<(), Refusal> {
-        let first = self.leg_for(asker.session, leg)?;
+    pub(crate) fn transfer(&mut self, asking: Asking, leg: LegId, with: LegId) -> Result<(), Refusal> {
+        let first = match asking {
+            Asking::Application(asker) => self.leg_for(asker.session, leg)?,
+            Asking::Person(_) => self.own_leg(leg)?,
+        };
         if self.kind_at(first) == Some(DeviceKind::RoutePoint) {
             return refusal(
                 RefusalKind::OperationNotSupported,
@@ -39,7 +43,11 @@ impl CallControl {
             (Some(_) | None, Some(_) | None) => false,
         };
         let second = self.calls.find_leg(with).filter(same_device);
-        let other_call = |second: &&Leg| second.call != first.call && !self.is_hidden(second);
+        let seen = |second: &Leg| match asking {
+            Asking::Application(_) => !self.is_hidden(second),
+            Asking::Person(_) => true,
+        };
+        let other_call = |second: &&Leg| second.call != first.call && seen(second);
         let second = second.filter(other_call);
         let Some(second) = second else {
             return refusal(
@@ -60,7 +68,7 @@ impl CallControl {
         self.can_talk(x, y)?;
         let (into, from, by) = (first.call, second.call, second.party.clone());
         let told = self.who_sees([into, from]);
-        self.done(asker);
+        self.answer_to(asking, Ok(Reply::Done));
         let how = Joining { into, why: Reason::Transfer, by: Some(by) };
         match y {
             Other::Talks(y) => self.pair_anew(x, y, &how),
@@ -69,6 +77,27 @@ impl CallControl {
         self.tell(told, Event::Transferred { from_call: from, to_call: into, ok: true });
         self.settle(into);
         Ok(())
+    }
+
+    /// A person wants the other end of his call elsewhere, and is answered when that is decided.
+    pub(crate) fn person_transfers(&mut self, end: EndId, leg: LegId, to: TransferTo) {
+        let asking = Asking::Person(end);
+        let asked = match to {
+            TransferTo::Number(dn) => self.redirect(asking, Redirect::blind_transfer(leg, dn)),
+            TransferTo::End(other) => match self.leg_of_end(other) {
+                Some(with) => self.transfer(asking, leg, with),
+                None => ended(),
+            },
+            TransferTo::Ended => ended(),
+        };
+        if let Err(refused) = asked {
+            self.answer_to(asking, Err(refused));
+        }
+    }
+
+    /// The leg of a person who asks.
+    pub(crate) fn own_leg(&self, id: LegId) -> Result<&Leg, Refusal> {
+        self.calls.leg(id).map_or_else(ended, Ok)
     }
 
     /// Who is at the other end of a leg that may be transferred with another one. Who consults may do so while it rings; at
@@ -127,4 +156,8 @@ impl CallControl {
             legs.filter_map(|leg| self.watchers(leg)).flat_map(|watchers| watchers.iter().copied()).collect();
         sessions.into_iter().collect()
     }
+}
+
+fn ended<T>() -> Result<T, Refusal> {
+    refusal(RefusalKind::NoSuchLeg, "the call has ended")
 }

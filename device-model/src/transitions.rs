@@ -207,6 +207,7 @@ words! {
         OfferRejected = "signal_offer_rejected",
         Identified = "signal_identified",
         Digit = "signal_digit",
+        Transfer = "signal_transfer",
         OpenDevice = "request_open_device",
         CloseDevice = "request_close_device",
         SetForwardAll = "request_set_forward_all",
@@ -433,6 +434,7 @@ impl Trigger {
             Signal::OfferRejected { .. } => Self::OfferRejected,
             Signal::Identified(_) => Self::Identified,
             Signal::Digit { .. } => Self::Digit,
+            Signal::Transfer(_) => Self::Transfer,
         }
     }
 

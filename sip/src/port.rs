@@ -603,6 +603,8 @@ pub enum Command {
     Connected(InviteHandle, Identity),
     /// `application/dtmf-relay` by INFO.
     Digit(InviteHandle, char, u32),
+    /// What came of its REFER, as a final status (RFC 3515 §2.4.5).
+    Referred(InviteHandle, u16),
     /// Forget the bindings of an account that is no more; its calls go on.
     ForgetAccount(Arc<str>),
     /// Bring back the bindings of an earlier life, by their ids.
@@ -702,6 +704,27 @@ pub enum Event {
     OfferRefused(InviteHandle, u16),
     /// A digit by INFO.
     Digit(InviteHandle, char, u32),
+    /// REFER: the other end of its call shall go elsewhere. It was accepted (202), and wants [`Command::Referred`].
+    Referred(InviteHandle, ReferTo),
+}
+
+/// Where a REFER wants a call.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ReferTo {
+    /// To this number.
+    Number(String),
+    /// To the other end of this call of the referrer's, which is over then (Replaces, RFC 3891).
+    Call(InviteHandle),
+}
+
+impl fmt::Debug for ReferTo {
+    /// Not the number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReferTo::Number(_) => f.write_str("Number"),
+            ReferTo::Call(call) => write!(f, "Call({call:?})"),
+        }
+    }
 }
 
 /// The client's side: who we are at a peer.

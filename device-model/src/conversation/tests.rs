@@ -7,7 +7,7 @@ use crate::RequestToken;
 use crate::ids::{OwnerEpoch, SessionId};
 use crate::media::{AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile};
 use crate::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, Plan};
-use crate::port::{EndCommand, Input, Origin, Output, Request, Signal};
+use crate::port::{EndCommand, Input, Origin, Output, Request, Signal, TransferTo};
 use crate::standing::Standing;
 use crate::view::{LegState, LegView};
 use proptest::prelude::*;
@@ -191,6 +191,7 @@ impl Calls {
                 | EndCommand::AnswerOffer(_)
                 | EndCommand::RejectOffer(_)
                 | EndCommand::Connected(_)
+                | EndCommand::Transferred(_)
                 | EndCommand::Digit { .. } => {}
             }
         }
@@ -358,6 +359,26 @@ fn consult(calls: &mut Calls, x: u8, y: u8) {
     }
 }
 
+/// A phone's person sends a call away, or brings two together.
+fn person_transfers(calls: &mut Calls, x: u8, y: u8) {
+    let ends: Vec<EndId> = calls.far.keys().copied().collect();
+    let Some(end) = pick(&ends, x) else { return };
+    let others: Vec<EndId> = {
+        let device = |end: &EndId| {
+            let leg = calls.control.leg_of_end(*end)?;
+            calls.control.device_of_leg(leg).cloned()
+        };
+        ends.iter().copied().filter(|other| *other != end && device(other) == device(&end)).collect()
+    };
+    calls.signal(
+        end,
+        Signal::Transfer(match pick(&others, y) {
+            Some(other) if y % 4 > 0 => TransferTo::End(other),
+            Some(_) | None => TransferTo::Number(format!("200{}", y % 7).as_str().into()),
+        }),
+    );
+}
+
 /// Two legs of the port, or of a phone, are transferred.
 fn transfer(calls: &mut Calls, x: u8, y: u8) {
     let legs = |device: &str| {
@@ -377,7 +398,8 @@ fn step(calls: &mut Calls, (what, x, y): (u8, u8, u8)) {
         let legs = ["A", "P"].map(|device| calls.control.legs_of_device(&device.into()));
         pick(&legs.concat().iter().map(|leg| leg.leg).collect::<Vec<_>>(), x)
     };
-    match what % 19 {
+    match what % 20 {
+        19 => person_transfers(calls, x, y),
         16 => consult(calls, x, y),
         17 | 18 => transfer(calls, x, y),
         0..=2 => calls.call(x.into(), y.into()),

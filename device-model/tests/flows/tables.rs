@@ -3,6 +3,7 @@
 
 use crate::world::*;
 use device_model::media::{Description, Direction};
+use device_model::port::TransferTo;
 use device_model::{Cause, LegId, Request, Signal};
 use insta::assert_snapshot;
 use std::fmt::Write as _;
@@ -182,6 +183,14 @@ fn phone_holds() -> (World, LegId) {
     (w, b)
 }
 
+/// B was called by A, holds, and has called C, where it rings.
+fn two_calls_of_a_phone() -> (World, LegId) {
+    let (mut w, b) = phone_holds();
+    w.dial("B", "2003", Some(sdp("10.0.0.2:4002", &["PCMU"])));
+    w.ring(w.last_placed());
+    (w, b)
+}
+
 fn remote_in_use() -> (World, LegId) {
     let mut w = World::new(plan());
     w.open(APP, "D", None);
@@ -252,6 +261,12 @@ const SIGNALS: &[Act] = &[
         w.signal(leg, Signal::OfferRejected { cause: Cause::INCOMPATIBLE_DESTINATION })
     }),
     ("digit", |w, leg| w.signal(leg, Signal::Digit { digit: '5', duration_ms: 100 })),
+    ("transfer to 2003", |w, leg| w.signal(leg, Signal::Transfer(TransferTo::Number("2003".into())))),
+    ("transfer to nobody", |w, leg| w.signal(leg, Signal::Transfer(TransferTo::Number("4711".into())))),
+    ("transfer, two calls", |w, leg| {
+        let other = other_leg(w, leg);
+        w.signal(leg, Signal::Transfer(TransferTo::End(end_of(other))));
+    }),
 ];
 
 #[test]
@@ -298,6 +313,7 @@ fn leg_machine_and_what_the_signalling_says() {
         ("phone: connected", || phone(true, true)),
         ("phone: held by itself", phone_holds),
         ("phone: remote in use", remote_in_use),
+        ("phone: two calls, the first one held", two_calls_of_a_phone),
         ("phone: its ringing leg is being redirected", || {
             let (mut w, b) = phone(true, false);
             w.redirect(b, "2003", true);

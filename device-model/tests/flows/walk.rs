@@ -4,7 +4,7 @@
 use crate::world::{dynamic, end_of, fixed, leg_of, pattern, plan, sdp};
 use device_model::media::{AudioLine, Description, Direction, Profile, StreamDirection};
 use device_model::plan::{DeviceKind, Identity, OfferTime, Plan, TrunkPlan};
-use device_model::port::{Event, Origin};
+use device_model::port::{Event, Origin, TransferTo};
 use device_model::{
     CallControl, CallId, Cause, DeviceName, EndCommand, Input, LegId, LegState, LegView, Output, OwnerEpoch,
     Party, PreparedPlan, Request, RequestToken, Revocation, SessionId, Signal, Standing,
@@ -73,6 +73,8 @@ struct Walk {
     streams: HashSet<(LegId, bool)>,
     /// The leg as it was told last.
     told: HashMap<LegId, LegView>,
+    /// Those whose person waits to hear what came of a transfer.
+    transferring: HashSet<LegId>,
     /// Its call, by whatever was told of it last.
     calls: HashMap<LegId, CallId>,
     /// Calls that have ended in another.
@@ -119,6 +121,7 @@ impl Walk {
             gone: HashSet::new(),
             streams: HashSet::new(),
             told: HashMap::new(),
+            transferring: HashSet::new(),
             calls: HashMap::new(),
             joined: HashSet::new(),
             pending: BTreeSet::new(),
@@ -321,13 +324,29 @@ impl Walk {
             }
             (EndCommand::Connected(_), Some(FarEnd::Up(_) | FarEnd::Waiting { .. })) => far,
             (EndCommand::Digit { .. }, Some(FarEnd::Up(_))) => far,
+            (EndCommand::Transferred(_), Some(FarEnd::Up(_))) if self.transferring.remove(&leg) => far,
             _ => return Err(format!("{leg} is {far:?} and is told {command:?}")),
         };
         match next {
             Some(next) => drop(self.far.insert(leg, next)),
-            None => drop(self.far.remove(&leg)),
+            None => {
+                self.transferring.remove(&leg);
+                self.far.remove(&leg);
+            }
         }
         Ok(())
+    }
+
+    /// Where a person wants the other end of his call: mostly to the other end of another one, if he has one.
+    fn transfer_to(&self, leg: LegId, x: u8, z: u8) -> TransferTo {
+        let device = self.control.device_of_leg(leg);
+        let legs = device.map(|device| self.control.legs_of_device(device)).unwrap_or_default();
+        let other = legs.iter().map(|other| other.leg).find(|other| *other != leg);
+        match other.filter(|_| !z.is_multiple_of(4)) {
+            Some(other) => TransferTo::End(end_of(other)),
+            None if z == 1 => TransferTo::Ended,
+            None => TransferTo::Number(NUMBERS[x as usize % 12].into()),
+        }
     }
 
     fn request(&mut self, session: u64, request: Request) {
@@ -457,11 +476,18 @@ impl Walk {
             (FarEnd::Up(X::TheyOwe), _) => (Signal::Answer(media), Some(FarEnd::Up(X::Idle))),
             (FarEnd::Up(X::Idle), 1..=4) => (Signal::Offer(Some(media)), Some(FarEnd::Up(X::WeOwe))),
             (FarEnd::Up(X::Idle), 5) => (Signal::Offer(None), Some(FarEnd::Up(X::WeOweAnOffer))),
+            (FarEnd::Up(_), 6) if !self.transferring.contains(&leg) => {
+                self.transferring.insert(leg);
+                (Signal::Transfer(self.transfer_to(leg, x, z)), Some(far))
+            }
             (FarEnd::Up(_), _) => (Signal::Digit { digit: '5', duration_ms: 100 }, Some(far)),
         };
         match next {
             Some(next) => drop(self.far.insert(leg, next)),
-            None => drop(self.far.remove(&leg)),
+            None => {
+                self.transferring.remove(&leg);
+                self.far.remove(&leg);
+            }
         }
         self.input(Input::Signal(end_of(leg), signal));
     }
@@ -579,13 +605,14 @@ impl Walk {
             return;
         }
         let media = sdp("10.9.9.9:9", CODECS[0]);
-        let signal = match x % 7 {
+        let signal = match x % 8 {
             0 => Signal::Ringing { early: None },
             1 => Signal::Answered { media: Some(media) },
             2 => Signal::Offer(Some(media)),
             3 => Signal::Answer(media),
             4 => Signal::OfferRejected { cause: Cause::PROTOCOL_ERROR },
             5 => Signal::Rejected { cause: Cause::USER_BUSY, status: None, redirect_to: vec![] },
+            6 => Signal::Transfer(TransferTo::Number("2001".into())),
             _ => Signal::Digit { digit: 'x', duration_ms: 0 },
         };
         self.input(Input::Signal(end_of(leg), signal));

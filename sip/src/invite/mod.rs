@@ -47,6 +47,7 @@ pub(crate) enum Wish {
     RefuseOffer(u16),
     Connected(Identity),
     Digit(char, u32),
+    Referred(u16),
 }
 
 impl InviteSession {
@@ -347,7 +348,7 @@ fn calling_wish(mut outgoing: Box<Outgoing>, cx: &mut Cx<'_>, wish: Wish) -> Opt
         Wish::Answer(sdp) => outgoing.answer(cx, &sdp),
         Wish::RefuseOffer(status) => outgoing.refuse_offer(cx, status),
         Wish::Connected(identity) => outgoing.connected(identity),
-        Wish::Digit(..) | Wish::Ring(_) | Wish::Accept(_) => {
+        Wish::Digit(..) | Wish::Ring(_) | Wish::Accept(_) | Wish::Referred(_) => {
             tracing::debug!(call = ?cx.call, "a command that an unanswered call of ours can't carry out");
         }
     }
@@ -370,6 +371,7 @@ fn called_wish(mut incoming: Box<Incoming>, cx: &mut Cx<'_>, wish: Wish) -> Opti
         Wish::RefuseOffer(status) => incoming.leg.refuse_offer(cx, status),
         Wish::Connected(identity) => incoming.connected(identity),
         Wish::Digit(digit, duration_ms) => incoming.leg.digit(cx, digit, duration_ms),
+        Wish::Referred(status) => incoming.leg.referred(cx, status),
     }
     Some(InviteSession::Called(incoming))
 }
@@ -385,6 +387,7 @@ fn up_wish(mut leg: Box<Leg>, cx: &mut Cx<'_>, wish: Wish) -> Option<InviteSessi
         Wish::RefuseOffer(status) => leg.refuse_offer(cx, status),
         Wish::Connected(identity) => leg.connected(cx, identity),
         Wish::Digit(digit, duration_ms) => leg.digit(cx, digit, duration_ms),
+        Wish::Referred(status) => leg.referred(cx, status),
         Wish::Ring(_) | Wish::Accept(_) => {
             tracing::debug!(call = ?cx.call, "it is answered already");
         }

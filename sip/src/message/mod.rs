@@ -136,6 +136,12 @@ impl Response {
         Self { status, phrase: None, headers, body: Vec::new() }
     }
 
+    /// The first line.
+    #[must_use]
+    pub fn status_line(status: u16) -> String {
+        format!("SIP/2.0 {status} {}", StatusCode::from(status).text())
+    }
+
     /// With another reason phrase.
     #[must_use]
     pub fn with_phrase(mut self, phrase: &str) -> Self {

@@ -215,6 +215,15 @@ impl Uri {
         self.text.get(self.params.1 as usize + 1..)
     }
 
+    /// One of the headers that follow the question mark, without its escapes.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.headers()?.split('&').find_map(|header| {
+            let (key, value) = header.split_once('=')?;
+            key.eq_ignore_ascii_case(name).then(|| unescape(value))
+        })
+    }
+
     /// Whether both name the same resource, near enough for registrar and dialogs (RFC 3261 §19.1.4): scheme, user,
     /// host without case, port, and the parameters that must agree.
     #[must_use]

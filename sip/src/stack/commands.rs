@@ -39,6 +39,7 @@ impl Stack {
             Command::RefuseOffer(call, status) => (call, Wish::RefuseOffer(status)),
             Command::Connected(call, identity) => (call, Wish::Connected(identity)),
             Command::Digit(call, digit, duration_ms) => (call, Wish::Digit(digit, duration_ms)),
+            Command::Referred(call, status) => (call, Wish::Referred(status)),
         };
         // A call that has ended meanwhile: its event is on the way to the node.
         self.with_session(now, handle, out, |session, cx| session.on_wish(cx, wish));

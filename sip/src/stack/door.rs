@@ -111,10 +111,11 @@ impl Stack {
             // Requests that only a dialog of ours could mean (RFC 3261 §12.2.2).
             Method::Bye | Method::Update | Method::Prack | Method::Info => Err(Box::new(reply(481))),
             Method::Ack | Method::Cancel => Ok(Proved::Nothing),
+            // Whoever wants a call that is not his has to make it himself.
+            Method::Refer => Err(Box::new(reply(403))),
             other @ (Method::Message
             | Method::Notify
             | Method::Publish
-            | Method::Refer
             | Method::Other(_)) => Err(Box::new(refusals::method(other, reply))),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const METHODS: [&str; 10] =
     ["INVITE", "ACK", "BYE", "CANCEL", "UPDATE", "PRACK", "INFO", "OPTIONS", "REFER", "NONSENSE"];
-const HEADERS: [&str; 12] = [
+const HEADERS: [&str; 14] = [
     "Require: 100rel",
     "Supported: 100rel, timer",
     "Require: x",
@@ -21,6 +21,8 @@ const HEADERS: [&str; 12] = [
     "Record-Route: <sip:203.0.113.7;lr>, <nonsense",
     "Reason: Q.850;cause=99999",
     "Max-Forwards: 0",
+    "Refer-To: <sip:2003@h>",
+    "Refer-To: <sip:2003@h?Replaces=x%3Bto-tag%3Dy%3Bfrom-tag%3Dz>",
 ];
 const BODIES: [&str; 4] = ["", OFFER, HOLD, "nonsense"];
 
@@ -51,7 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
             any::<bool>(),
         )
             .prop_map(|(status, header, body, tag)| Step::Reply { status, header, body, tag }),
-        4 => (0u8..12).prop_map(Step::Command),
+        4 => (0u8..13).prop_map(Step::Command),
         2 => (0u64..40_000).prop_map(Step::Wait),
         1 => proptest::collection::vec(any::<u8>(), 0..80).prop_map(Step::Bytes),
     ]
@@ -70,6 +72,7 @@ fn command(call: sip::InviteHandle, which: u8) -> Command {
         8 => Command::RefuseOffer(call, 488),
         9 => Command::Connected(call, sip::port::Identity::default()),
         10 => Command::Digit(call, '\n', u32::MAX),
+        11 => Command::Referred(call, 486),
         _ => Command::End(call, refusal(480, 16)),
     }
 }
@@ -119,7 +122,7 @@ fn check(w: &mut World, call: sip::InviteHandle, ended_by_node: bool) {
             }
             Event::Ringing(call, _) | Event::Answered(call, _) | Event::Digit(call, _, _) => *call,
             Event::Offer(call, _) | Event::Answer(call, _) | Event::OfferRefused(call, _) => *call,
-            Event::Incoming { call, .. } | Event::Identified(call, _) => *call,
+            Event::Incoming { call, .. } | Event::Identified(call, _) | Event::Referred(call, _) => *call,
             Event::Registration { .. } => panic!("nobody registers"),
         };
         assert!(of_call != call || over <= 1, "{event:?} after the end");
@@ -136,7 +139,7 @@ proptest! {
         w.invite(&b, Some(relay(OFFER)));
         let mut ended = false;
         for step in steps {
-            ended |= matches!(step, Step::Command(4 | 11..));
+            ended |= matches!(step, Step::Command(4 | 12..));
             take_step(&mut w, &mut b, CALL, step);
         }
         // Whatever else the peer began is ended by the clock; nobody answers any more.

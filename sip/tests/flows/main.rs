@@ -12,6 +12,7 @@ mod offers;
 mod outgoing;
 mod parties;
 mod phones;
+mod referrals;
 mod registrations;
 mod strangers;
 mod subscription_table;

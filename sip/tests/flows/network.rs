@@ -141,7 +141,7 @@ impl Network {
                 self.decide_later(at, call);
             }
             Event::Answer(call, _) | Event::OfferRefused(call, _) => self.seen(at, call).offering = None,
-            Event::Digit(call, _, _) | Event::Identified(call, _) => {
+            Event::Digit(call, _, _) | Event::Identified(call, _) | Event::Referred(call, _) => {
                 self.seen(at, call);
             }
             Event::Registration { .. } => panic!("nobody registers"),

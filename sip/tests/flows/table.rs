@@ -56,6 +56,12 @@ const STATES: &[Setting] = &[
             None
         })
     }),
+    ("up, the peer wants the call elsewhere", || {
+        up(|w, b| {
+            b.request(w, "REFER", &["Refer-To: <sip:2003@h>"], "");
+            None
+        })
+    }),
     ("over", || {
         up(|w, b| {
             b.request(w, "BYE", &[], "");
@@ -133,7 +139,8 @@ const EVENTS: &[Happening] = &[
     ("peer: PRACK of nothing", |s| request(s, "PRACK", &["RAck: 9 9 INVITE"], "")),
     ("peer: INFO with digit", |s| request(s, "INFO", &["Content-Type: application/dtmf"], "5")),
     ("peer: OPTIONS", |s| request(s, "OPTIONS", &[], "")),
-    ("peer: REFER", |s| request(s, "REFER", &[], "")),
+    ("peer: REFER without a target", |s| request(s, "REFER", &[], "")),
+    ("peer: REFER", |s| request(s, "REFER", &["Refer-To: <sip:2003@h>"], "")),
     ("peer: CANCEL", |s| request(s, "CANCEL", &[], "")),
     ("peer: ACK", |s| request(s, "ACK", &[], "")),
     ("peer: BYE", |s| request(s, "BYE", &[], "")),
@@ -156,6 +163,7 @@ const EVENTS: &[Happening] = &[
     ("node: RefuseOffer", |s| command(s, |call| Command::RefuseOffer(call, 488))),
     ("node: Connected", |s| command(s, |call| Command::Connected(call, Identity::default()))),
     ("node: Digit", |s| command(s, |call| Command::Digit(call, '1', 100))),
+    ("node: Referred", |s| command(s, |call| Command::Referred(call, 200))),
     ("node: End", |s| command(s, |call| Command::End(call, refusal(480, 16)))),
     ("clock: 0.6 s", |s| s.world.pass(Duration::from_millis(600))),
 ];
@@ -186,6 +194,7 @@ fn told(scene: &mut Scene) -> String {
             Event::OfferRefused(_, status) => format!("OfferRefused({status})"),
             Event::Identified(..) => "Identified".into(),
             Event::Digit(_, digit, _) => format!("Digit({digit})"),
+            Event::Referred(..) => "Referred".into(),
         };
         let _ = write!(text, " ! {what}");
     }

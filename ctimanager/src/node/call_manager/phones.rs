@@ -3,7 +3,7 @@
 //! phone that an input concerns, or at which a call may ring, is brought up to date before that.
 
 use super::{CallManager, Turn};
-use device_model::port::Signal;
+use device_model::port::{Signal, TransferTo};
 use device_model::{DeviceName, Dn, Input, Request};
 
 impl CallManager {
@@ -63,6 +63,9 @@ impl CallManager {
             Input::IncomingCall { dialled, .. } => self.update_phones_at(turn, dialled),
             Input::Signal(_, Signal::Rejected { redirect_to, .. }) => {
                 redirect_to.iter().for_each(|number| self.update_phones_at(turn, number));
+            }
+            Input::Signal(_, Signal::Transfer(TransferTo::Number(number))) => {
+                self.update_phones_at(turn, number);
             }
             // A call that was there before and is forwarded finds by itself that a phone can't be reached.
             Input::Signal(..)

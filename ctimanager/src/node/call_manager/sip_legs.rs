@@ -2,11 +2,11 @@
 //! becomes a signal for the model, each command of the model one for the stack.
 
 use super::{media, status};
-use device_model::port::{EndCommand, OfferRefusal, Origin, Signal, Target};
+use device_model::port::{EndCommand, OfferRefusal, Origin, Signal, Target, TransferTo};
 use device_model::{Cause, DeviceName, Dn, EndId, Input, Party, Reason, TrunkName};
 use security::tls::Serial;
 use sip::port::{
-    Command, Destination, DiversionReason, Diverted, Event, Identity, InviteHandle, Refusal, Source,
+    Command, Destination, DiversionReason, Diverted, Event, Identity, InviteHandle, ReferTo, Refusal, Source,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -215,8 +215,19 @@ impl SipLegs {
             }
             Event::Identified(call, who) => (call, Signal::Identified(party(&who))),
             Event::Digit(call, digit, duration_ms) => (call, Signal::Digit { digit, duration_ms }),
+            Event::Referred(call, to) => (call, Signal::Transfer(self.refers_to(to))),
         };
         self.ends.get(&call).map(|end| Input::Signal(*end, signal))
+    }
+
+    /// Where a REFER wants a call. A SIP call that the node has ended a moment ago has no end any more.
+    fn refers_to(&self, to: ReferTo) -> TransferTo {
+        match to {
+            ReferTo::Number(number) => TransferTo::Number(Dn::from(number)),
+            ReferTo::Call(call) => {
+                self.ends.get(&call).map_or(TransferTo::Ended, |end| TransferTo::End(*end))
+            }
+        }
     }
 
     /// What the stack is to do for a command of the model. `Err` = it can't be done, and the
@@ -269,6 +280,8 @@ impl SipLegs {
             EndCommand::RejectOffer(OfferRefusal::NotAcceptable) => Command::RefuseOffer(call, 488),
             EndCommand::Connected(party) => Command::Connected(call, identity(&party)),
             EndCommand::Digit { digit, duration_ms } => Command::Digit(call, digit, duration_ms),
+            EndCommand::Transferred(Ok(())) => Command::Referred(call, 200),
+            EndCommand::Transferred(Err(cause)) => Command::Referred(call, status::of_cause(cause)),
         })
     }
 }

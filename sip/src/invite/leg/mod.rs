@@ -3,6 +3,7 @@
 mod ask;
 mod glare;
 mod peer;
+mod refer;
 
 use super::context::{Cx, Late, Server};
 use super::parties::{self, Side};
@@ -13,6 +14,7 @@ use crate::message::{Headers, Method, Request, Response};
 use crate::port::{Event, Hop, Identity, Sdp};
 use crate::sdp::{self, Describer};
 use crate::transaction::ClientId;
+use refer::Referrals;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +45,8 @@ pub(crate) struct Leg {
     session: SessionTimer,
     /// OPTIONS that asks whether the peer still knows the dialog, and where it went.
     asked: Option<(ClientId, Hop)>,
+    /// What the peer's REFERs want to be told.
+    referrals: Referrals,
 }
 
 impl std::fmt::Debug for Leg {
@@ -191,6 +195,7 @@ impl Leg {
             peer: None,
             session,
             asked: None,
+            referrals: Referrals::default(),
         }
     }
 

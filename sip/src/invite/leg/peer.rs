@@ -41,6 +41,7 @@ impl Leg {
             }
             Method::Invite | Method::Update => self.on_peer_offer(cx, server),
             Method::Info => self.on_info(cx, &server),
+            Method::Refer => self.on_refer(cx, &server),
             Method::Options => cx.respond(&server, refusals::options(|status| server.reply(status))),
             // No provisional waits for it here.
             Method::Prack => cx.refuse(&server, 481),
@@ -49,7 +50,6 @@ impl Leg {
             | Method::Message
             | Method::Notify
             | Method::Publish
-            | Method::Refer
             | Method::Register
             | Method::Subscribe
             | Method::Other(_)) => {
