@@ -6,11 +6,12 @@ use tests::lab::baresip::{Baresip, Transport};
 use tests::lab::cti::{Message, leg_of};
 use tests::lab::linphone::Linphone;
 use tests::lab::node::{Config, Node};
-use tests::lab::{Lab, SOON};
+use tests::lab::{Lab, SOON, eventually};
 
 const ALICE_HZ: u32 = 450;
 const BOB_HZ: u32 = 550;
 const APPLICATION_HZ: u32 = 650;
+const CAROL_HZ: u32 = 750;
 
 struct Place {
     lab: Lab,
@@ -220,4 +221,92 @@ async fn a_transfer_is_told_in_the_order_of_the_contract() {
     assert_eq!(gone.symbol, "NO_SUCH_LEG");
     watcher.cti.call("call.drop", json!({"leg": third})).await;
     place.node.is_quiet().await;
+}
+
+/// baresip's transfer key: it holds, sends REFER, and is told. Who is sent away is a linphone, which is heard after a hold, too.
+#[tokio::test]
+async fn a_phones_own_key_sends_its_call_away() {
+    let mut place = Place::new("refer-blind").await;
+    let mut app = place.app("console", "PORT_001", Media::Static).await;
+    for phone in ["SEP2002", "SEP2003"] {
+        app.cti.call("device.open", json!({"device": phone})).await;
+    }
+    let mut alice = place.linphone("2001", ALICE_HZ).await;
+    let mut bob = place.baresip("2002", BOB_HZ).await;
+    let mut carol = place.baresip("2003", CAROL_HZ).await;
+    alice.dial("2002");
+    bob.expect("CALL_INCOMING", SOON).await;
+    bob.accept().await;
+    bob.hears(ALICE_HZ, SOON).await;
+    alice.hears(BOB_HZ).await;
+    bob.transfer("2003").await;
+    bob.reads("SIP/2.0 202", "Accepted").await;
+    carol.expect("CALL_INCOMING", SOON).await;
+    let at_carol = |event: &Value| event["leg"]["device"] == "SEP2003";
+    let offered = app.cti.expect_event("call.offering", at_carol, SOON).await["leg"].clone();
+    assert_eq!(
+        (&offered["reason"], &offered["calling"]["number"], &offered["last_redirecting"]["number"]),
+        (&json!("blind_transfer"), &json!("2001"), &json!("2002")),
+        "{offered}"
+    );
+    bob.expect("CALL_CLOSED", SOON).await;
+    let at_bob = |event: &Value| event["leg"]["device"] == "SEP2002";
+    app.cti.expect_event("call.disconnected", at_bob, SOON).await;
+    carol.accept().await;
+    carol.hears(ALICE_HZ, SOON).await;
+    alice.hears(CAROL_HZ).await;
+    let transferred = app.cti.kept().iter().any(|event| event["type"] == "call.transferred");
+    assert!(!transferred, "a blind transfer is none of two calls");
+    carol.hang_up().await;
+    place.node.is_quiet().await;
+    place.node.is_well();
+}
+
+/// linphone's transfer of one call to the other: REFER with Replaces.
+#[tokio::test]
+async fn a_phones_own_key_brings_two_together() {
+    let mut place = Place::new("refer-replaces").await;
+    let mut app = place.app("console", "PORT_001", Media::Static).await;
+    for phone in ["SEP2001", "SEP2003"] {
+        app.cti.call("device.open", json!({"device": phone})).await;
+    }
+    let mut alice = place.linphone("2001", ALICE_HZ).await;
+    let mut bob = place.linphone("2002", BOB_HZ).await;
+    let mut carol = place.baresip("2003", CAROL_HZ).await;
+    alice.dial("2002");
+    bob.comes_to("LinphoneCallIncomingReceived").await;
+    bob.say("answer");
+    alice.hears(BOB_HZ).await;
+    bob.hears(ALICE_HZ).await;
+    // Nobody has this number: he is told, and the call stays.
+    bob.say(&format!("transfer 1 sip:4711@{}", place.node.sip));
+    eventually("linphonec reads of a failure", SOON, async || {
+        bob.story().contains("SIP/2.0 404 Not Found").then_some(())
+    })
+    .await;
+    alice.hears(BOB_HZ).await;
+    bob.say("pause 1");
+    bob.comes_to("LinphoneCallPaused").await;
+    bob.dial("2003");
+    carol.expect("CALL_INCOMING", SOON).await;
+    carol.accept().await;
+    carol.hears(BOB_HZ, SOON).await;
+    bob.say("transfer 1 --to-call 2");
+    let told = app.cti.expect("call.transferred").await;
+    assert_eq!(told["ok"], true, "{told}");
+    carol.hears(ALICE_HZ, SOON).await;
+    alice.hears(CAROL_HZ).await;
+    let whole = app.cti.call("provider.snapshot", json!({})).await;
+    let legs = |device: &str| {
+        let devices = whole["devices"].as_array().expect("a list");
+        let found = devices.iter().find(|one| one["device"]["name"] == device).expect("it is open");
+        found["legs"][0].clone()
+    };
+    let (at_alice, at_carol) = (legs("SEP2001"), legs("SEP2003"));
+    assert_eq!((&at_alice["call"], &at_alice["call"]), (&told["to_call"], &at_carol["call"]), "{whole}");
+    assert_eq!(at_carol["calling"]["number"], "2001", "{at_carol}");
+    assert_eq!(at_carol["last_redirecting"]["number"], "2002", "{at_carol}");
+    carol.hang_up().await;
+    place.node.is_quiet().await;
+    place.node.is_well();
 }

@@ -115,6 +115,7 @@ const MAY_BE_ABSENT: &[(&str, &[&str])] = &[
             "clearing role",
             "departing ask_for",
             "new_call_accept no_answer",
+            "operations answer_to",
             "operations operation_overdue",
             "reconcile clear_call",
         ],

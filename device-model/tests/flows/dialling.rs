@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use device_model::plan::{Plan, SpacePlan, TrunkPlan};
-use device_model::port::{Event, Origin, Target};
+use device_model::port::{Event, Origin, Target, TransferTo};
 use device_model::{
     Cause, DeviceName, Dn, EndCommand, Input, LegId, Output, OwnerEpoch, Party, Request, RequestToken, Signal,
 };
@@ -510,6 +510,8 @@ fn a_device_and_a_trunk_have_so_many_calls_at_once() {
 // ---- a call never reaches a partition outside the space of who sends it on ----
 
 const PARTITIONS: [&str; 4] = ["p0", "p1", "p2", "p3"];
+/// What the driver does, in kinds.
+const KINDS: u8 = 14;
 /// Each has one device, so that a number tells who sends.
 const NUMBERS: [(&str, &str); 5] =
     [("A", "2001"), ("B", "2002"), ("C", "2003"), ("P", "6001"), ("Q", "6002")];
@@ -657,7 +659,7 @@ impl Drive {
         let (device, dn) = NUMBERS[usize::from(who) % 3];
         self.placed.retain(|leg| self.control.leg(*leg).is_some());
         let leg = self.placed.get(usize::from(who) % self.placed.len().max(1)).copied();
-        match what % 10 {
+        match what % KINDS {
             0..=2 => self.begin(Origin::Phone { device: device.into(), dn: None }, dn, dialled),
             3 => {
                 let trunk = ["PSTN", "TIE"][usize::from(who) % 2];
@@ -693,6 +695,8 @@ impl Drive {
                     Request::Redirect { leg, destination, calling_number, original_called, keep_on_failure };
                 self.ask(APP, redirect);
             }
+            9 => self.signal(leg, Signal::Transfer(TransferTo::Number(dialled))),
+            10..=12 => self.transfer(what % KINDS, who, dialled),
             _ => {
                 self.now += Duration::from_secs(15);
                 self.input(Input::Timeout);
@@ -703,6 +707,24 @@ impl Drive {
                     _ => {}
                 }
             }
+        }
+    }
+
+    /// An application's transfers at a port: blind, by a consultation, of two calls.
+    fn transfer(&mut self, what: u8, who: u8, destination: Dn) {
+        let legs = self.control.legs_of_device(&["P", "Q"][usize::from(who) % 2].into());
+        let legs: Vec<LegId> = legs.iter().map(|leg| leg.leg).collect();
+        match (what, legs.as_slice()) {
+            (10, [.., leg]) => {
+                self.ask(APP, Request::Answer { leg: *leg });
+                self.ask(APP, Request::BlindTransfer { leg: *leg, destination });
+            }
+            (11, [.., leg]) => {
+                self.ask(APP, Request::Answer { leg: *leg });
+                self.ask(APP, Request::Consult { leg: *leg, destination });
+            }
+            (12, [leg, with, ..]) => self.ask(APP, Request::Transfer { leg: *leg, with: *with }),
+            _ => {}
         }
     }
 
@@ -750,14 +772,14 @@ fn the_property_is_put_to_the_test() {
     let draw = Draw { numbers: vec![all; NUMBERS.len()], patterns: vec![4; 4], trunks: vec![(15, false); 2] };
     let mut drive = Drive::new(draw);
     let mut kinds = HashSet::new();
-    for step in 0..200u8 {
+    for step in 0..250u8 {
         let before = drive.checked;
         drive.act(step, step / 10, step.wrapping_mul(7));
         if drive.checked > before {
-            kinds.insert(step % 10);
+            kinds.insert(step % KINDS);
         }
     }
-    for kind in [0, 3, 4, 6, 8] {
+    for kind in [0, 3, 4, 6, 8, 9, 10, 11] {
         assert!(kinds.contains(&kind), "no call of kind {kind}: {kinds:?}");
     }
 }

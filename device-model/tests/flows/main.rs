@@ -15,6 +15,7 @@ mod records;
 mod silence;
 mod tables;
 mod transfer;
+mod transfer_by_phone;
 mod transfer_with;
 mod walk;
 mod world;

@@ -4,7 +4,8 @@ use crate::message::{Headers, NameAddr};
 use crate::port::Refusal;
 
 /// What we understand in a dialog; `Allow`.
-pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, REFER, REGISTER, SUBSCRIBE";
+pub(crate) const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, REFER, REGISTER, SUBSCRIBE";
 /// The Content-Type of descriptions.
 pub(crate) const SDP: &str = "application/sdp";
 /// `Accept` in OPTIONS and 415.

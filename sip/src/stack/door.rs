@@ -113,10 +113,9 @@ impl Stack {
             Method::Ack | Method::Cancel => Ok(Proved::Nothing),
             // Whoever wants a call that is not his has to make it himself.
             Method::Refer => Err(Box::new(reply(403))),
-            other @ (Method::Message
-            | Method::Notify
-            | Method::Publish
-            | Method::Other(_)) => Err(Box::new(refusals::method(other, reply))),
+            other @ (Method::Message | Method::Notify | Method::Publish | Method::Other(_)) => {
+                Err(Box::new(refusals::method(other, reply)))
+            }
         }
     }
 

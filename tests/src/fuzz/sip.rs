@@ -293,6 +293,7 @@ impl World {
             }
             Event::Offer(call, Some(offer)) => Command::Answer(call, Sdp::Relay(offer.text, None)),
             Event::Offer(call, None) => Command::RefuseOffer(call, 488),
+            Event::Referred(call, _) => Command::Referred(call, 486),
             Event::Registration { .. }
             | Event::Identified(..)
             | Event::Ringing(..)

@@ -166,6 +166,28 @@ impl Baresip {
         self.command("sndcode", &digit.to_string()).await;
     }
 
+    /// Its transfer key: it holds, and wants its call at this number (REFER).
+    pub async fn transfer(&mut self, number: &str) {
+        let uri = format!("sip:{number}@{}", self.account.registrar);
+        self.command("transfer", &uri).await;
+    }
+
+    /// Waits until a message is in its log that begins with `first` and has `word` in it.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn reads(&self, first: &str, word: &str) {
+        let what = format!("baresip {} reads {first} … {word}", self.account.number);
+        eventually(what, SOON, async || {
+            let log = self.log();
+            let found = log
+                .split("\n#")
+                .any(|message| message.find(first).is_some_and(|at| message[at..].contains(word)));
+            found.then_some(())
+        })
+        .await;
+    }
+
     /// Any other command of baresip's menu; gives its answer.
     ///
     /// # Panics

@@ -17,6 +17,27 @@ pub struct Linphone {
     process: Process,
 }
 
+/// G.711 alone: what it hears is recorded at its codec's rate.
+fn codecs() -> String {
+    let known = [
+        ("opus", 48_000, 2),
+        ("speex", 8_000, 1),
+        ("speex", 16_000, 1),
+        ("speex", 32_000, 1),
+        ("G722", 8_000, 1),
+        ("GSM", 8_000, 1),
+        ("L16", 44_100, 1),
+        ("L16", 44_100, 2),
+        ("PCMU", 8_000, 1),
+        ("PCMA", 8_000, 1),
+    ];
+    let section = |(number, (mime, rate, channels)): (usize, (&str, u32, u8))| {
+        let enabled = u8::from(mime.starts_with("PCM"));
+        format!("[audio_codec_{number}]\nmime={mime}\nrate={rate}\nchannels={channels}\nenabled={enabled}\n")
+    };
+    known.into_iter().enumerate().map(section).collect()
+}
+
 impl Linphone {
     /// Starts a phone and waits until it is registered.
     ///
@@ -39,7 +60,8 @@ impl Linphone {
         let configuration = format!(
             "[sip]\nsip_port={sip}\nsip_tcp_port=0\nsip_tls_port=0\nuse_ipv6=0\nguess_hostname=0\n\
              bind_address={host}\nmedia_encryption=none\n{sip_lines}[rtp]\naudio_rtp_port={rtp}\nbind_address={host}\n\
-             [net]\nfirewall_policy=none\n"
+             [net]\nfirewall_policy=none\n{codecs}",
+            codecs = codecs(),
         );
         std::fs::write(folder.join("rc"), configuration).expect("the lab's folder can be written to");
         std::fs::create_dir_all(folder.join(".local/share/linphone"))
