@@ -373,7 +373,7 @@ fn person_transfers(calls: &mut Calls, x: u8, y: u8) {
     calls.signal(
         end,
         Signal::Transfer(match pick(&others, y) {
-            Some(other) if y % 4 > 0 => TransferTo::End(other),
+            Some(other) if !y.is_multiple_of(4) => TransferTo::End(other),
             Some(_) | None => TransferTo::Number(format!("200{}", y % 7).as_str().into()),
         }),
     );
