@@ -24,11 +24,15 @@ pub(crate) const MAX_USER_DATA: (usize, usize) = (64, 4096);
 ///
 /// [`Leg::party`]: crate::leg::Leg::party
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Parties {
-    pub(crate) calling: Party,
-    pub(crate) called: Party,
-    pub(crate) original_called: Option<Party>,
-    pub(crate) last_redirecting: Option<Party>,
+pub struct Parties {
+    /// Who calls.
+    pub calling: Party,
+    /// Who is called.
+    pub called: Party,
+    /// Who was called first, where the call was sent on.
+    pub original_called: Option<Party>,
+    /// Who sent it on last.
+    pub last_redirecting: Option<Party>,
 }
 
 /// Appearances of a shared line, each with the one that has the call and that it watches.

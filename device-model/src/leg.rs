@@ -5,7 +5,7 @@ use crate::cause::Cause;
 use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, TrunkName};
 use crate::media::Stream;
 use crate::port::{Refusal, RefusalKind};
-use crate::transitions::{LegChange, Recorder, What};
+use crate::transitions::{LegChange, Private, Recorder, What};
 use crate::view::{LegState, Party, Reason};
 use std::sync::Arc;
 
@@ -103,7 +103,8 @@ impl Leg {
     /// Says what changed. Only for what changes legs.
     pub(crate) fn record(&self, change: LegChange, recorder: &mut Recorder<'_>) {
         let Self { id: leg, call, end, reason, .. } = *self;
-        recorder.record(What::Leg { leg, call, end, place: (&self.at).into(), reason, change });
+        let (place, parties) = ((&self.at).into(), Private::new(Arc::clone(&self.parties)));
+        recorder.record(What::Leg { leg, call, end, place, reason, parties, change });
     }
 
     /// Another appearance of its line has the call: it can only be watched.

@@ -7,6 +7,7 @@
 //!
 //! Sessions come and go outside the model. Their records are of the same type, so that one reader reads all.
 
+pub use crate::call::Parties;
 use crate::cause::Cause;
 use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, SessionId, TrunkName};
 use crate::leg::At;
@@ -42,6 +43,8 @@ pub enum What {
         place: Place,
         /// By which feature it came about: forwards and redirects among them.
         reason: Reason,
+        /// Who calls whom, as this leg sees it then.
+        parties: Private<Arc<Parties>>,
         /// What it did.
         change: LegChange,
     },
@@ -507,7 +510,7 @@ impl fmt::Display for Transition {
                     write!(f, " into={into}")?;
                 }
             }
-            What::Leg { leg, call, end, place, reason, change } => {
+            What::Leg { leg, call, end, place, reason, change, parties: _ } => {
                 write!(f, " call={call} leg={leg} {place}")?;
                 if let Some(end) = end {
                     write!(f, " end={end}")?;
@@ -594,6 +597,7 @@ impl fmt::Display for Why {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::Party;
 
     #[test]
     fn no_number_is_printed_unless_it_is_asked_for() {
@@ -605,6 +609,10 @@ mod tests {
             end: Some(EndId(1)),
             place: Place::Line { device: "SEP1".into(), dn },
             reason: Reason::ForwardBusy,
+            parties: Private::new(Arc::new(Parties {
+                called: Party { number: "2001".into(), ..Party::default() },
+                ..Parties::default()
+            })),
             change: LegChange::State {
                 from: Some(LegState::Ringing),
                 to: LegState::Disconnected,

@@ -3,7 +3,7 @@
 use super::wall;
 use crate::node::{Report, Severity};
 use device_model::Transition;
-use device_model::transitions::{Place, What};
+use device_model::transitions::{Parties, Place, What};
 use security::audit::{AuditRecord, Outcome};
 use std::fmt::{self, Write as _};
 use tracing::{debug, error, info, warn};
@@ -22,10 +22,10 @@ pub(super) fn log(report: &Report) {
     }
 }
 
-/// Writes a change of state, with the number of its line, which stands at DEBUG alone. Nothing is formatted when nobody
-/// listens.
+/// Writes a change of state, with the numbers of its line and parties, which stand at DEBUG alone. Nothing is formatted when
+/// nobody listens.
 pub(super) fn transition(record: &Transition) {
-    debug!(target: "ctimanager::transitions", "{record}{}", Number(&record.what));
+    debug!(target: "ctimanager::transitions", "{record}{}", Numbers(&record.what));
 }
 
 /// Writes one line of the audit log. It has a target of its own, so that it can be kept apart and switched on alone.
@@ -51,36 +51,45 @@ pub(super) fn audit_order(by: Orderer, action: &'static str, outcome: Outcome) {
     audit(&AuditRecord { at: wall(), user: user.as_str().into(), peer: None, action, device: None, outcome });
 }
 
-struct Number<'a>(&'a What);
+struct Numbers<'a>(&'a What);
 
-impl fmt::Display for Number<'_> {
+impl fmt::Display for Numbers<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            What::Leg { place: Place::Line { dn, .. }, .. } => write!(f, " line={}", dn.reveal()),
-            What::Leg { place: Place::Trunk(_), .. }
-            | What::Call(..)
-            | What::Device(..)
-            | What::Devices(..)
-            | What::Session(..) => Ok(()),
+        let What::Leg { place, parties, .. } = self.0 else { return Ok(()) };
+        let line = match place {
+            Place::Line { dn, .. } => Some(("line", dn.reveal().as_str())),
+            Place::Trunk(_) => None,
+        };
+        let Parties { calling, called, original_called, last_redirecting } = &**parties.reveal();
+        let others = [("original_called", original_called), ("last_redirecting", last_redirecting)];
+        let others = others.into_iter().filter_map(|(name, party)| Some((name, &*party.as_ref()?.number)));
+        let both = [("calling", &*calling.number), ("called", &*called.number)];
+        for (name, number) in line.into_iter().chain(both).chain(others) {
+            f.write_char(' ')?;
+            parameter(f, name, number)?;
         }
+        Ok(())
     }
 }
 
 struct Parameters<'a>(&'a [(&'static str, String)]);
 
 impl fmt::Display for Parameters<'_> {
-    /// `name=value`, the value in quotes and escaped where it could be mistaken: it may come from outside.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (name, value)) in self.0.iter().enumerate() {
             if i > 0 {
                 f.write_char(' ')?;
             }
-            let plain =
-                !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=');
-            if plain { write!(f, "{name}={value}")? } else { write!(f, "{name}={value:?}")? }
+            parameter(f, name, value)?;
         }
         Ok(())
     }
+}
+
+/// `name=value`, the value in quotes and escaped where it could be mistaken: it may come from outside.
+fn parameter(f: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
+    let plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=');
+    if plain { write!(f, "{name}={value}") } else { write!(f, "{name}={value:?}") }
 }
 
 #[cfg(test)]
