@@ -8,7 +8,9 @@
 mod rig;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use device_model::media::{AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile};
+use device_model::media::{
+    AudioLine, Codec, Crypto, Description, Direction, Format, MediaTermination, Profile,
+};
 use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, Plan};
 use device_model::port::Origin;
 use device_model::{
@@ -169,9 +171,15 @@ fn description() -> Description {
         dtmf_payload_type: Some(101),
         direction: Direction::SendReceive,
         packet_ms: 20,
-        encrypted: false,
+        crypto: Crypto::none(),
     };
-    Description { audio: [line].into_iter().collect(), other_media: false, text: b"v=0".as_slice().into() }
+    Description {
+        audio: [line].into_iter().collect(),
+        other_media: false,
+        other_clear: false,
+        over_tls: false,
+        text: b"v=0".as_slice().into(),
+    }
 }
 
 fn model(criterion: &mut Criterion) {

@@ -5,7 +5,9 @@
 #![allow(missing_docs)] // criterion's macro makes a public function without any
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use device_model::media::{AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile};
+use device_model::media::{
+    AudioLine, Codec, Crypto, Description, Direction, Format, MediaTermination, Profile,
+};
 use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, Plan};
 use device_model::port::Origin;
 use device_model::{
@@ -52,9 +54,15 @@ fn offer() -> Description {
         dtmf_payload_type: Some(101),
         direction: Direction::SendReceive,
         packet_ms: 20,
-        encrypted: false,
+        crypto: Crypto::none(),
     };
-    Description { audio: [line].into_iter().collect(), other_media: false, text: Arc::from(vec![b'x'; 400]) }
+    Description {
+        audio: [line].into_iter().collect(),
+        other_media: false,
+        other_clear: false,
+        over_tls: false,
+        text: Arc::from(vec![b'x'; 400]),
+    }
 }
 
 struct Bench {

@@ -2,7 +2,7 @@
 //! applications.
 
 use crate::end::End;
-use crate::media::{AudioLine, Codec, Description, Format, MediaTermination, Profile};
+use crate::media::{AudioLine, Codec, Crypto, Description, Format, MediaTermination, Profile};
 use crate::media_exchange::local_address;
 use crate::streams::Terms;
 use std::net::IpAddr;
@@ -105,7 +105,9 @@ pub(crate) fn pair_of_lines<'a>(
 ) -> Option<(&'a AudioLine, &'a AudioLine)> {
     let live = |description: &'a Description| description.audio.iter().filter(|line| line.is_live());
     let pairs = || live(here).flat_map(|a| live(there).map(move |b| (a, b)));
-    let fits = |(a, b): &(&AudioLine, &AudioLine)| a.profile == b.profile && best_of(a, b).is_some();
+    // SRTP with keys is named RTP/AVP as well as RTP/SAVP.
+    let carried = |a: &AudioLine, b: &AudioLine| a.profile == b.profile || Crypto::agreed(a, b).is_some();
+    let fits = |(a, b): &(&AudioLine, &AudioLine)| carried(a, b) && best_of(a, b).is_some();
     let in_place = pairs().filter(|(a, b)| a.place == b.place).find(fits);
     in_place.or_else(|| pairs().find(fits))
 }

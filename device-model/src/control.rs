@@ -12,7 +12,7 @@ use crate::end::{End, RemotePlace};
 use crate::identity::Ids;
 use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, RequestToken, SessionId, TrunkName};
 use crate::leg::{At, Leg};
-use crate::media::{Description, MediaTermination};
+use crate::media::MediaTermination;
 use crate::openings::Openings;
 use crate::operations::{Operations, Undo};
 use crate::plan::{Identity, Plan};
@@ -21,6 +21,7 @@ use crate::prepared_plan::PreparedPlan;
 use crate::reconcile::Settling;
 use crate::route_patterns::Patterns;
 use crate::signalling::NewCall;
+use crate::streams::security_between;
 use crate::table::Contradictions;
 use crate::timers::{Timer, Timers};
 use crate::transitions::{Trigger, Why};
@@ -373,6 +374,19 @@ impl CallControl {
         self.calls.count() == 0 && self.calls.leg_count() == 0 && self.timers.next_timeout().is_none()
     }
 
+    /// What holds for all media of a leg's call now. An application's media are in clear, and how it is reached the model does
+    /// not know.
+    pub(crate) fn security_of(&self, leg: &Leg) -> Security {
+        let of_call = || {
+            let call = self.calls.call(leg.call)?;
+            let watched = || call.watched_by(leg.id).and_then(|watched| self.calls.leg(watched)?.end);
+            let own = leg.end.or_else(watched)?;
+            let far = |end: EndId| self.calls.end(end)?.dialog()?.far();
+            Some(security_between(far(own)?, far(call.peer_of_end(own)?)?))
+        };
+        of_call().unwrap_or(Security::None)
+    }
+
     pub(crate) fn leg_view(&self, leg: &Leg) -> Option<LegView> {
         let call = self.calls.call(leg.call)?;
         let (device, dn) = match &leg.at {
@@ -389,15 +403,6 @@ impl CallControl {
             | Conversation::Pair(..)
             | Conversation::Relayed(_)
             | Conversation::Mixed(_) => None,
-        };
-        let end = |leg: &Leg| leg.end.and_then(|end| self.calls.end(end));
-        let encrypted = |leg: &Leg| end(leg).and_then(End::far).is_some_and(Description::is_encrypted);
-        let safe = match peer {
-            Some(peer) if leg.is_application() => {
-                encrypted(peer) && leg.running.iter().flatten().any(|s| s.encrypted)
-            }
-            Some(peer) => encrypted(leg) && (peer.is_application() || encrypted(peer)),
-            None => false,
         };
         let parties = self.shown_parties(call, leg);
         Some(LegView {
@@ -416,7 +421,7 @@ impl CallControl {
             consult_of: leg.consult_of,
             conference: matches!(call.conversation, Conversation::Mixed(_)),
             remote_in_use: leg.is_remote_in_use(),
-            security: if safe { Security::Encrypted } else { Security::None },
+            security: self.security_of(leg),
             user_data: Arc::clone(call.user_data()),
         })
     }
@@ -487,6 +492,11 @@ impl CallControl {
             None => Output::Hidden(event),
         });
         self.out.extend(said);
+        if let Some(security) = self.calls.leg(id).map(|leg| self.security_of(leg))
+            && let Some(leg) = self.calls.leg_mut(id)
+        {
+            leg.security = security;
+        }
         beside.iter().filter(|_| after).for_each(|device| self.say_reached(device));
     }
 

@@ -6,7 +6,7 @@ use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, TrunkName};
 use crate::media::Stream;
 use crate::port::{Refusal, RefusalKind};
 use crate::transitions::{LegChange, Private, Recorder, What};
-use crate::view::{LegState, Party, Reason};
+use crate::view::{LegState, Party, Reason, Security};
 use std::sync::Arc;
 
 /// Where a leg is.
@@ -61,6 +61,8 @@ pub(crate) struct Leg {
     pub(crate) consult_of: Option<LegId>,
     /// The streams that run: input, output.
     pub(crate) running: [Option<Stream>; 2],
+    /// What was said last of its media.
+    pub(crate) security: Security,
 }
 
 impl Leg {
@@ -74,7 +76,8 @@ impl Leg {
         end: EndId,
     ) -> Self {
         let (cause, end, hold, consult_of, running) = (None, Some(end), Hold::Off, None, [None, None]);
-        Self { id, call, at, party, parties, state, cause, reason, end, hold, consult_of, running }
+        let security = Security::None;
+        Self { id, call, at, party, parties, state, cause, reason, end, hold, consult_of, running, security }
     }
 
     pub(crate) fn state(&self) -> LegState {

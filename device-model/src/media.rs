@@ -209,8 +209,52 @@ pub struct AudioLine {
     pub direction: Direction,
     /// Packet length in milliseconds (`ptime`), 20 when it said nothing.
     pub packet_ms: u16,
-    /// Whether keys for SRTP are there (an `a=crypto` or a secure profile).
-    pub encrypted: bool,
+    /// Its usable keys for SRTP (RFC 4568), in its order. They came over TLS.
+    pub crypto: SmallVec<[Crypto; 1]>,
+}
+
+/// A key in somebody's custody: what it is, this room has no need to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyRef(pub u64);
+
+/// A suite of SRTP, the strongest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum SrtpSuite {
+    AeadAes256Gcm,
+    AeadAes128Gcm,
+    AesCm128HmacSha1_80,
+    AesCm128HmacSha1_32,
+}
+
+/// A key with which a describer sends, as it offers or answers with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crypto {
+    /// What an answer names it by.
+    pub tag: u32,
+    /// For what.
+    pub suite: SrtpSuite,
+    /// Which.
+    pub key: KeyRef,
+}
+
+impl Crypto {
+    /// No keys.
+    #[must_use]
+    pub fn none() -> SmallVec<[Crypto; 1]> {
+        SmallVec::new()
+    }
+
+    /// The keys by which two lines are encrypted: that of one and that of the other. One answers the other by tag and suite;
+    /// of two offers it is the strongest suite that both have.
+    pub(crate) fn agreed(here: &AudioLine, there: &AudioLine) -> Option<(KeyRef, KeyRef)> {
+        let pairs = || here.crypto.iter().flat_map(|a| there.crypto.iter().map(move |b| (a, b)));
+        let same_suite = || pairs().filter(|(a, b)| a.suite == b.suite);
+        let answered = here.crypto.len() == 1 || there.crypto.len() == 1;
+        let answer = same_suite().find(|(a, b)| answered && a.tag == b.tag);
+        let found = answer.or_else(|| same_suite().min_by_key(|(a, _)| a.suite));
+        found.map(|(a, b)| (a.key, b.key))
+    }
 }
 
 impl AudioLine {
@@ -234,6 +278,10 @@ pub struct Description {
     pub audio: SmallVec<[AudioLine; 1]>,
     /// A line of another kind (video, fax) is there and not refused.
     pub other_media: bool,
+    /// One of those is without a key.
+    pub other_clear: bool,
+    /// Whether it came over TLS.
+    pub over_tls: bool,
     /// The whole text, for an end that is to see it (rewritten at its door).
     /// The model passes it on and never looks inside; it may hold key material, so `Debug` keeps silent about it.
     pub text: Arc<[u8]>,
@@ -262,19 +310,13 @@ impl Description {
                     line.address,
                     line.formats.first().cloned(),
                     line.dtmf_payload_type,
-                    line.encrypted,
+                    line.crypto.clone(),
                 )
             })
         };
         of_audio(self) != of_audio(now)
             || self.other_media != now.other_media
-            || (now.is_encrypted() && self.text != now.text)
-    }
-
-    /// Whether its audio would be SRTP.
-    #[must_use]
-    pub fn is_encrypted(&self) -> bool {
-        self.live_audio().is_some_and(|line| line.encrypted)
+            || (now.other_media && !now.other_clear && self.text != now.text)
     }
 }
 
@@ -339,17 +381,20 @@ pub struct Stream {
     pub dtmf_payload_type: Option<u8>,
     /// Both streams of the leg together, seen from the device.
     pub mode: Direction,
-    /// SRTP.
-    pub encrypted: bool,
+    /// SRTP: the key of its packets.
+    pub key: Option<KeyRef>,
 }
 
 impl Stream {
-    /// Whether one goes on as it was, or there is none before and after. The mode tells of the other stream too and is no
-    /// reason to start this one again.
+    /// Whether one goes on as it was, or there is none before and after. The mode tells of the other stream too, and another
+    /// key comes into force while it runs: these are no reason to start it again.
     #[must_use]
     pub fn is_same(before: Option<&Stream>, after: Option<&Stream>) -> bool {
         match (before, after) {
-            (Some(before), Some(after)) => Stream { mode: after.mode, ..before.clone() } == *after,
+            (Some(before), Some(after)) => {
+                let as_after = Stream { mode: after.mode, key: after.key, ..before.clone() };
+                as_after == *after && before.key.is_some() == after.key.is_some()
+            }
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         }

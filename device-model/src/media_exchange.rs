@@ -16,7 +16,7 @@ use crate::end::{Application, Channel, Dialog, DialogState, End, Exchange, Port,
 use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, EndId, LegId, SessionId};
 use crate::leg::Hold;
-use crate::media::{AudioLine, Description, Direction, Format, MediaTermination, Profile};
+use crate::media::{AudioLine, Crypto, Description, Direction, Format, MediaTermination, Profile};
 use crate::port::{Body, EndCommand, Event, OfferRefusal, Output};
 use crate::streams::Terms;
 use crate::timers::Timer;
@@ -645,7 +645,7 @@ fn local_answer(end: &End, offer: &Description, hold: Hold) -> Option<Body> {
             Hold::On => Direction::Inactive,
             Hold::Off => line.direction.reversed().within(end.direction()),
         },
-        encrypted: false,
+        crypto: Crypto::none(),
         ..line.clone()
     }))
 }
@@ -681,7 +681,7 @@ pub(crate) fn local_offer(own: &End, end: Option<&End>, hold: Hold) -> Option<Bo
         dtmf_payload_type,
         direction: if still { Direction::Inactive } else { own.direction() },
         packet_ms: terms.as_ref().map_or(PACKET_MS, |terms| terms.input.packet_ms),
-        encrypted: false,
+        crypto: Crypto::none(),
     }))
 }
 
@@ -692,7 +692,7 @@ fn silence(offer: &Description) -> Option<Body> {
         address: NOWHERE,
         formats: smallvec![line.formats.first()?.clone()],
         direction: Direction::Inactive,
-        encrypted: false,
+        crypto: Crypto::none(),
         ..line.clone()
     }))
 }

@@ -5,9 +5,10 @@ use crate::control::CallControl;
 use crate::end::{DialogState, End, Remote};
 use crate::ids::{CallId, EndId, LegId};
 use crate::leg::Hold;
-use crate::media::{AudioLine, Codec, Direction, Flow, Format, Stream, StreamDirection};
+use crate::media::{AudioLine, Codec, Crypto, Description, Direction, Flow, Format, Stream, StreamDirection};
 use crate::media_exchange::local_address;
 use crate::port::Event;
+use crate::view::Security;
 use std::net::SocketAddr;
 
 /// What an application and the far end of its peer's signalling have agreed on.
@@ -65,7 +66,7 @@ impl Terms {
             packet_ms: types.packet_ms,
             dtmf_payload_type: types.dtmf_payload_type,
             mode: Direction::SendReceive,
-            encrypted: false,
+            key: None,
         }
     }
 }
@@ -78,7 +79,20 @@ impl CallControl {
         }
     }
 
+    /// The legs of two ends that have agreed are told what holds of their media now, before the streams that it is about.
+    fn tell_security(&mut self, ends: [EndId; 2]) {
+        let legs = ends.map(|end| self.calls.end(end).filter(|end| end.is_idle()).and_then(End::leg));
+        let [Some(x), Some(y)] = legs else { return };
+        for id in [x, y] {
+            let Some(leg) = self.calls.leg(id) else { continue };
+            if self.security_of(leg) != leg.security {
+                self.tell_of(id, Event::LegChanged);
+            }
+        }
+    }
+
     fn update_link(&mut self, x: EndId, y: EndId) {
+        self.tell_security([x, y]);
         let (Some(x), Some(y)) = (self.calls.end(x), self.calls.end(y)) else { return };
         let (x_leg, y_leg) = (x.leg(), y.leg());
         if self.hold_between(x, y) == Hold::On {
@@ -178,14 +192,32 @@ fn inner_streams(end: &End, peer: &End) -> Option<[Option<Stream>; 2]> {
         packet_ms,
         dtmf_payload_type: Some(dtmf_payload_type),
         mode: Direction::SendReceive,
-        encrypted: false,
+        key: None,
     };
     Some(pair_of(Some((here, stream.clone())), Some((there, stream))))
 }
 
+/// What holds for all that two far ends say to each other.
+pub(crate) fn security_between(here: &Description, there: &Description) -> Security {
+    let both_signal_over_tls = here.over_tls && there.over_tls;
+    let others_clear = here.other_media && there.other_media && (here.other_clear || there.other_clear);
+    // Of lines at the same place, both live, each has keys.
+    let beside = here.audio.iter().filter(|line| line.is_live()).all(|line| {
+        let other = there.audio.iter().find(|other| other.is_live() && other.place == line.place);
+        other.is_none_or(|other| Crypto::agreed(line, other).is_some())
+    });
+    let audio = pair_of_lines(here, there).is_some_and(|(here, there)| Crypto::agreed(here, there).is_some());
+    match (both_signal_over_tls, audio && beside && !others_clear) {
+        (true, true) => Security::Encrypted,
+        (true, false) => Security::Authenticated,
+        (false, _) => Security::None,
+    }
+}
+
 fn relayed_streams(end: &End, peer: &End) -> Option<[Option<Stream>; 2]> {
     let (here, there) = pair_of_lines(end.far()?, peer.far()?)?;
-    let stream = |of: &AudioLine, format: &Format| Stream {
+    let (own_key, other_key) = Crypto::agreed(here, there).unzip();
+    let stream = |of: &AudioLine, format: &Format, key| Stream {
         direction: StreamDirection::Input,
         address: of.address,
         codec: format.codec.clone(),
@@ -193,13 +225,13 @@ fn relayed_streams(end: &End, peer: &End) -> Option<[Option<Stream>; 2]> {
         packet_ms: of.packet_ms,
         dtmf_payload_type: of.dtmf_payload_type,
         mode: Direction::SendReceive,
-        encrypted: here.encrypted && there.encrypted,
+        key,
     };
     let (own, other) = (best_of(here, there)?, best_of(there, here)?);
-    let input =
-        (here.direction.receives() && there.direction.sends()).then(|| (here.address, stream(here, own)));
-    let output =
-        (here.direction.sends() && there.direction.receives()).then(|| (there.address, stream(there, other)));
+    let input = (here.direction.receives() && there.direction.sends())
+        .then(|| (here.address, stream(here, own, other_key)));
+    let output = (here.direction.sends() && there.direction.receives())
+        .then(|| (there.address, stream(there, other, own_key)));
     Some(pair_of(input, output))
 }
 

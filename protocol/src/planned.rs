@@ -60,22 +60,9 @@ pub const FEATURES: &[Feature] = &[
     Feature { name: "call pickup", methods: &["call.pickup"], ..NOTHING },
     Feature { name: "sending digits", methods: &["call.dtmf"], ..NOTHING },
     Feature {
-        name: "encryption of media",
+        name: "delivery of SRTP keys",
         events: &["media.srtp_key"],
         groups: &["Standard CTI Allow Reception of SRTP Key Material"],
-        settings: &[
-            value(
-                "devices.media_encryption",
-                "optional",
-                "the node encrypts nothing and asks nobody to; what two phones agree on passes through",
-            ),
-            Setting {
-                path: "devices.media_encryption",
-                value: Some("required"),
-                instead: "the phone's calls could be heard on the wire: write `none`, or `optional` for later",
-                refused: true,
-            },
-        ],
         ..NOTHING
     },
     Feature { name: "silent monitoring", groups: &["Standard CTI Allow Call Monitoring"], ..NOTHING },

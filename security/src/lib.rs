@@ -18,6 +18,7 @@ pub mod pki;
 pub mod policy;
 pub mod secret;
 pub mod shares;
+pub mod srtp;
 pub mod tls;
 pub mod users;
 

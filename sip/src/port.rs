@@ -1,5 +1,9 @@
 //! The door of the room: what the stack is told and what it says.
 
+mod media_keys;
+
+pub use media_keys::{Crypto, LineFault, MediaEncryption, SdesKey, SecureMediaRefusal, Suite};
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -147,6 +151,10 @@ pub trait Directory {
     fn has_digest(&self, _trunk: &str) -> bool {
         false
     }
+    /// Whether the media of this account or trunk are encrypted.
+    fn media_encryption(&self, _peer: &str) -> MediaEncryption {
+        MediaEncryption::None
+    }
     /// Whether a new call from outside may begin now; `Err` gives the seconds for Retry-After (503).
     fn admit(&self) -> Result<(), u32> {
         Ok(())
@@ -248,6 +256,13 @@ pub enum Output {
     Close(ConnectionId),
     /// Requests within dialogs were refused; at most once a second.
     Refused(Refused),
+    /// A call of a device or trunk whose media must be encrypted was refused, or its change.
+    SecureMediaRefused {
+        /// The account or trunk.
+        peer: Arc<str>,
+        /// Why.
+        reason: SecureMediaRefusal,
+    },
     /// Somebody has shown who he is, or tried.
     Attempt(Attempt),
     /// Tell the node.
@@ -339,6 +354,9 @@ impl fmt::Debug for Output {
             Output::Attempt(attempt) => write!(f, "{attempt:?}"),
             Output::Event(event) => write!(f, "Event({event:?})"),
             Output::Keep(record) => write!(f, "Keep({record:?})"),
+            Output::SecureMediaRefused { peer, reason } => {
+                write!(f, "SecureMediaRefused({peer}, {reason:?})")
+            }
         }
     }
 }
@@ -435,6 +453,16 @@ pub enum Source {
     Trunk(Arc<str>),
 }
 
+impl Source {
+    /// The account's id, or the trunk's name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        match self {
+            Source::Account(name) | Source::Trunk(name) => name,
+        }
+    }
+}
+
 /// Where a new call goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -458,6 +486,17 @@ pub enum Destination {
         /// Host of the request URI as configured.
         host: String,
     },
+}
+
+impl Destination {
+    /// The account's id, or the trunk's name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        match self {
+            Destination::Account { id, .. } => id,
+            Destination::Peer { trunk, .. } => trunk,
+        }
+    }
 }
 
 /// A session description to write.
@@ -486,7 +525,11 @@ pub struct ReadSdp {
     pub audio: Vec<Audio>,
     /// A line of another kind (video, fax) is there and not refused.
     pub other_media: bool,
-    /// The text as it came.
+    /// One of those is without a key.
+    pub other_clear: bool,
+    /// Whether it came over TLS.
+    pub over_tls: bool,
+    /// The text as it came, without what may not be passed on: see [`MediaEncryption`].
     pub text: Arc<[u8]>,
 }
 
@@ -544,8 +587,8 @@ pub struct Audio {
     pub direction: MediaDirection,
     /// `a=ptime`, milliseconds; 20 without one.
     pub packet_ms: u16,
-    /// A secure profile or an `a=crypto` is there.
-    pub encrypted: bool,
+    /// Its keys for SRTP (RFC 4568): the `a=crypto` lines that are usable, in their order.
+    pub crypto: Vec<Crypto>,
 }
 
 /// One payload format.
@@ -583,6 +626,8 @@ pub enum Command {
         max_forwards: u8,
         /// How often the call was sent on by now.
         hops: u32,
+        /// Whether the callee's media are encrypted.
+        media_encryption: MediaEncryption,
     },
     /// 180, or 183 with a description (reliable where the caller asked for 100rel).
     Ring(InviteHandle, Option<Sdp>),

@@ -198,6 +198,7 @@ fn through_the_stack(torture: &Torture) -> Does {
             Output::Attempt(_) => {}
             Output::Close(_) | Output::Refused(_) => panic!("{}: closed or refused", torture.name),
             Output::Keep(_) | Output::Connect(_) => panic!("{}: registered", torture.name),
+            Output::SecureMediaRefused { .. } => panic!("{}: nobody must encrypt", torture.name),
         }
     }
     does

@@ -1,6 +1,6 @@
 //! The configuration as each room wants it.
 
-use super::{Config, Device, Listener, Node, Trunk};
+use super::{Config, Device, Listener, MediaEncryption, Node, Trunk};
 use device_model::CallControl;
 use device_model::plan::{
     DevicePlan, Identity, NumberPlan, Parameters, ParkPlan, PatternPlan, Plan, SpacePlan, TrunkPlan,
@@ -121,6 +121,22 @@ impl Config {
                 (digest.user.clone(), sip::port::Account { id, numbers, password, max_expires })
             })
             .collect()
+    }
+
+    /// The phones and trunks whose media are encrypted.
+    #[must_use]
+    pub fn encrypting(&self) -> HashMap<Arc<str>, sip::port::MediaEncryption> {
+        let devices = self.devices.iter().map(|device| (device.name.as_str(), device.media_encryption));
+        let trunks = self.trunks.iter().map(|trunk| (trunk.name.as_str(), trunk.media_encryption));
+        let named = devices.chain(trunks).filter_map(|(name, encryption)| {
+            let encryption = match encryption {
+                MediaEncryption::None => return None,
+                MediaEncryption::Optional => sip::port::MediaEncryption::Optional,
+                MediaEncryption::Required => sip::port::MediaEncryption::Required,
+            };
+            Some((name.into(), encryption))
+        });
+        named.collect()
     }
 
     /// Whether there are several nodes that see each other.

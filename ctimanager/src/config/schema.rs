@@ -222,6 +222,7 @@ fn trunk_schema() -> Value {
         "transport" => choice(trunks::TRANSPORTS, "udp"),
         "offer" => choice(devices::OFFERS, "early"),
         "digest" => reference("digest"),
+        "media_encryption" => choice(devices::ENCRYPTIONS, "none"),
         "source_port" => json!({
             "description": "UDP and TCP: where its requests come from, if not from `port`.",
             "anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, {"const": "any"}, {"type": "null"}],
@@ -355,10 +356,7 @@ mod tests {
         let status = |pointer: &str| schema.pointer(pointer).map(|key| key["x-status"].clone());
         let device = "/properties/devices/items/properties";
         assert_eq!(status(&format!("{device}/protocol")), Some(json!({"sccp": "planned"})));
-        assert_eq!(
-            status(&format!("{device}/media_encryption")),
-            Some(json!({"optional": "planned", "required": "planned"}))
-        );
+        assert_eq!(status(&format!("{device}/media_encryption")), Some(Value::Null));
         assert_eq!(status("/properties/park_numbers"), Some(json!("planned")));
         assert_eq!(status(&format!("{device}/digest")), Some(Value::Null));
     }

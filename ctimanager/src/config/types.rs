@@ -310,7 +310,7 @@ pub enum PhoneProtocol {
     Sccp,
 }
 
-/// Whether a phone's media is encrypted (SDES-SRTP).
+/// Whether the media of a phone or trunk are encrypted (SDES-SRTP, keys over TLS alone).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum MediaEncryption {
@@ -399,6 +399,8 @@ pub struct Trunk {
     pub offer: OfferTime,
     /// Its digest account.
     pub digest: Option<Digest>,
+    /// SRTP.
+    pub media_encryption: MediaEncryption,
     /// UDP and TCP: where its requests come from, if not from `port`.
     pub source_port: Option<SourcePort>,
     /// TLS: the authority of its certificate (PEM), if not the cluster's own.

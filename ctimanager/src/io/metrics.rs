@@ -85,6 +85,13 @@ fn gauges(text: &mut String, node: &Map<String, Value>) {
     for (rule, count) in refused.into_iter().flatten() {
         let _ = writeln!(text, "ctimanager_calls_refused_total{{rule=\"{rule}\"}} {count}");
     }
+    let _ =
+        writeln!(text, "# HELP ctimanager_sdes_lines_refused_total Lines `a=crypto` that were not usable.");
+    let _ = writeln!(text, "# TYPE ctimanager_sdes_lines_refused_total counter");
+    let refused = node.get("sdes_lines_refused").and_then(Value::as_object);
+    for (reason, count) in refused.into_iter().flatten() {
+        let _ = writeln!(text, "ctimanager_sdes_lines_refused_total{{reason=\"{reason}\"}} {count}");
+    }
     if let Some(version) = node.get("version").and_then(Value::as_str) {
         let _ = writeln!(text, "# TYPE ctimanager_build_info gauge");
         let _ = writeln!(text, "ctimanager_build_info{{version=\"{version}\"}} 1");

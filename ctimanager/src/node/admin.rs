@@ -35,6 +35,7 @@ impl Node {
                 status["refused"] = security::shares::Share::all().map(refused).collect();
                 status["nodes_by_state"] = json!(self.nodes_by_state());
                 status["calls_refused"] = json!(self.call_manager.refused_calls());
+                status["sdes_lines_refused"] = json!(self.call_manager.crypto_lines_refused());
                 Ok(status)
             }
             AdminRequest::Explain { device, user } => Ok(self.explain(&device, &user)),

@@ -165,6 +165,11 @@ alarms! {
         "Calls of a trunk are refused: it has as many as it may have, or more began in a second than may.",
         "max_calls or max_calls_per_second of the trunk; `rule` says which was met first.",
         "Find who calls (`ctimanager calls`); raise the limit where the trunk is meant to carry more.";
+    /// Media must be encrypted and can't be.
+    SECURE_MEDIA_REFUSED = "SecureMediaRefused", Warning,
+        "A call of a device or trunk whose media must be encrypted was refused.",
+        "media_encryption is `required`; `reason` says what was in the way: transport, no_crypto or peer_not_secure.",
+        "Let the device register over TLS and encrypt (SDES), or its peer; or set media_encryption to `optional`.";
     /// Sessions of an earlier life go on.
     SESSIONS_RESTORED = "SessionsRestored", Informational,
         "The sessions of the node's earlier life are held for their applications.",
@@ -457,7 +462,7 @@ impl Alarms {
 }
 
 /// Every alarm that there is.
-pub static ALL: [&Definition; 35] = [
+pub static ALL: [&Definition; 36] = [
     &PROVIDER_OPENED,
     &PROVIDER_OPEN_FAILURE,
     &PROVIDER_CLOSED,
@@ -485,6 +490,7 @@ pub static ALL: [&Definition; 35] = [
     &MAX_DEVICES_PER_NODE,
     &CALL_ADMISSION,
     &TRUNK_CALL_LIMIT,
+    &SECURE_MEDIA_REFUSED,
     &SESSIONS_RESTORED,
     &SESSION_STORE_SUSPENDED,
     &SESSION_STORE_UNREADABLE,

@@ -39,6 +39,8 @@ pub struct Settings {
     pub accounts: Arc<Accounts>,
     /// Trunks' addresses.
     pub trunks: Vec<(TrunkName, TrunkPeer)>,
+    /// Devices and trunks whose media are encrypted; others' are not.
+    pub encrypting: Arc<HashMap<Arc<str>, sip::port::MediaEncryption>>,
     /// The service parameters that sessions use.
     pub sessions: SessionParameters,
     /// The service parameters that signalling uses.
@@ -150,6 +152,7 @@ impl Settings {
             policy: Arc::new(config.policy()),
             accounts: Arc::new(config.accounts().into_iter().collect()),
             trunks: config.trunks.iter().filter_map(|trunk| peer(trunk, surroundings)).collect(),
+            encrypting: Arc::new(config.encrypting()),
             sessions: session_parameters(&config.parameters),
             signalling: SignallingParameters {
                 max_transactions: config.parameters.max_sip_transactions as usize,

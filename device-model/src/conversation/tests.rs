@@ -5,7 +5,7 @@
 use super::*;
 use crate::RequestToken;
 use crate::ids::{OwnerEpoch, SessionId};
-use crate::media::{AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile};
+use crate::media::{AudioLine, Codec, Crypto, Description, Direction, Format, MediaTermination, Profile};
 use crate::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, Plan};
 use crate::port::{EndCommand, Input, Origin, Output, Request, Signal, TransferTo};
 use crate::standing::Standing;
@@ -48,9 +48,15 @@ fn description(host: usize, direction: Direction) -> Description {
         dtmf_payload_type: None,
         direction,
         packet_ms: 20,
-        encrypted: false,
+        crypto: Crypto::none(),
     };
-    Description { audio: [line].into_iter().collect(), other_media: false, text: Arc::from(vec![]) }
+    Description {
+        audio: [line].into_iter().collect(),
+        other_media: false,
+        other_clear: false,
+        over_tls: false,
+        text: Arc::from(vec![]),
+    }
 }
 
 struct Calls {

@@ -5,6 +5,7 @@ mod basic;
 mod devices;
 mod dialling;
 mod early;
+mod encryption;
 mod forwards;
 mod found;
 mod hops;

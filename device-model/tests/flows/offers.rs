@@ -32,7 +32,7 @@ fn lines(descriptions: &[Description]) -> Description {
 }
 
 fn secure(address: &str) -> Description {
-    altered(sdp(address, &["PCMU"]), |line| (line.profile, line.encrypted) = (Profile::Secure, true))
+    altered(sdp(address, &["PCMU"]), |line| (line.profile, line.crypto) = (Profile::Secure, keys(1)))
 }
 
 fn refused(description: Description) -> Description {

@@ -1,7 +1,7 @@
 //! Random walks: whatever phones, trunks and applications do, valid or not, the tables agree after every step, nobody is
 //! told nonsense, every request has one answer, and when all have gone nothing is left.
 
-use crate::world::{dynamic, end_of, fixed, leg_of, pattern, plan, sdp};
+use crate::world::{dynamic, end_of, fixed, keys, leg_of, pattern, plan, sdp};
 use device_model::media::{AudioLine, Description, Direction, Profile, StreamDirection};
 use device_model::plan::{DeviceKind, Identity, OfferTime, Plan, TrunkPlan};
 use device_model::port::{Event, Origin, TransferTo};
@@ -51,7 +51,7 @@ fn unusual(mut description: Description, pick: u8) -> Description {
         2 => line.profile = Profile::Secure,
         3 => {
             let second = AudioLine { place: 1, ..line.clone() };
-            (line.profile, line.encrypted) = (Profile::Dtls, true);
+            line.profile = Profile::Dtls;
             description.audio.push(second);
         }
         4 => line.address = "[2001:db8::1]:4000".parse().expect("an address"),
@@ -446,7 +446,9 @@ impl Walk {
         let Some((leg, far)) = self.some_far(x) else { return };
         let mut media = sdp(&format!("10.0.2.{}:4000", z % 16), CODECS[y as usize % 3]);
         let line = &mut media.audio[0];
-        line.encrypted = z.is_multiple_of(11);
+        if z.is_multiple_of(11) {
+            line.crypto = keys(u64::from(z));
+        }
         line.direction =
             [Direction::SendReceive, Direction::SendReceive, Direction::SendOnly, Direction::Inactive]
                 [z as usize % 4];

@@ -2,10 +2,12 @@
 //! written down as one line each, so that a flow reads as a ladder.
 
 use device_model::media::{
-    AudioLine, Codec, Description, Direction, Format, MediaTermination, Profile, StreamDirection,
+    AudioLine, Codec, Crypto, Description, Direction, Format, KeyRef, MediaTermination, Profile, SrtpSuite,
+    StreamDirection,
 };
 use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, PatternPlan, Plan};
 use device_model::port::{Body, Event, Origin, Reply, Target};
+use device_model::view::Security;
 use device_model::{
     CallControl, DeviceName, Dn, EndCommand, EndId, Input, LegId, LegView, News, Output, OwnerEpoch, Party,
     PreparedPlan, Request, RequestToken, Revocation, Sender, SessionId, Signal, Standing, Transition,
@@ -89,9 +91,20 @@ pub fn sdp(address: &str, codecs: &[&str]) -> Description {
         dtmf_payload_type: Some(101),
         direction: Direction::SendReceive,
         packet_ms: 20,
-        encrypted: false,
+        crypto: Crypto::none(),
     };
-    Description { audio: [line].into_iter().collect(), other_media: false, text: address.as_bytes().into() }
+    Description {
+        audio: [line].into_iter().collect(),
+        other_media: false,
+        other_clear: false,
+        over_tls: false,
+        text: address.as_bytes().into(),
+    }
+}
+
+/// One key of the strongest suite.
+pub fn keys(key: u64) -> smallvec::SmallVec<[Crypto; 1]> {
+    smallvec::smallvec![Crypto { tag: 1, suite: SrtpSuite::AeadAes256Gcm, key: KeyRef(key) }]
 }
 
 /// A description whose only line is other than [`sdp`]'s.
@@ -496,6 +509,10 @@ fn leg_line(leg: &LegView) -> String {
     if leg.remote_in_use {
         line.push_str(" remote_in_use");
     }
+    // In all that is not about it nobody signals over TLS.
+    if leg.security != Security::None {
+        let _ = write!(line, " security={:?}", leg.security);
+    }
     line
 }
 
@@ -523,8 +540,13 @@ fn event_line(event: &Event) -> String {
             let dtmf = s.dtmf_payload_type.map_or("-".into(), |payload_type| payload_type.to_string());
             let dtmf = if s.codec == Codec::Opus { format!(" dtmf={dtmf}") } else { String::new() };
             format!(
-                "media.started {}:{} {d} {} {c}/{}{dtmf} {:?}",
-                leg.device, leg.leg, s.address, s.payload_type, s.mode
+                "media.started {}:{} {d} {} {c}/{}{dtmf} {:?}{}",
+                leg.device,
+                leg.leg,
+                s.address,
+                s.payload_type,
+                s.mode,
+                s.key.map_or(String::new(), |key| format!(" {key:?} {:?}", leg.security))
             )
         }
         Event::MediaStopped(leg, d) => format!("media.stopped {}:{} {}", leg.device, leg.leg, direction(d)),

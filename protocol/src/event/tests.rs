@@ -111,7 +111,7 @@ fn stream(direction: StreamDirection) -> Stream {
         packet_ms: 20,
         dtmf_payload_type: Some(101),
         mode: Direction::SendReceive,
-        encrypted: false,
+        key: None,
     }
 }
 

@@ -6,9 +6,12 @@ use super::parties::{self, Side};
 use crate::dialog::{Dialog, DialogId, Reach, Seed};
 use crate::message::{Headers, Method, Request, Response, Uri};
 use crate::own;
-use crate::port::{Config, ConnectionId, Event, Hop, Identity, InviteHandle, Output, Transport};
+use crate::port::{
+    Config, ConnectionId, Event, Hop, Identity, InviteHandle, MediaEncryption, Output, SecureMediaRefusal,
+    Transport,
+};
 use crate::registrar::Listed;
-use crate::sdp::Describer;
+use crate::sdp::{self, Describer, Keys, LineFaults, MediaPolicy, SdpError};
 use crate::transaction::{ClientId, ServerId, Transactions};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -161,6 +164,8 @@ pub(crate) struct Core {
     /// Re-INVITEs of ours that had no answer when their call ended.
     late: HashMap<AckKey, Late>,
     late_until: VecDeque<(Instant, AckKey)>,
+    /// `a=crypto` lines that were refused.
+    pub crypto_faults: LineFaults,
 }
 
 impl Core {
@@ -181,6 +186,7 @@ impl Core {
             acknowledged_until: VecDeque::new(),
             late: HashMap::new(),
             late_until: VecDeque::new(),
+            crypto_faults: LineFaults::default(),
         }
     }
 
@@ -250,11 +256,13 @@ impl Core {
     }
 
     /// The writer of a dialog's descriptions.
-    pub fn describer(&mut self, hop: &Hop) -> Describer {
+    pub fn describer(&mut self, hop: &Hop, peer: Arc<str>, encryption: MediaEncryption) -> Describer {
         // An origin line names its author and is no way to him: where the name is none of an address, ours will do.
         let told = self.own_host(hop).trim_matches(['[', ']']).parse();
         let address = told.unwrap_or(hop.local.ip());
-        Describer::new(self.transactions.ids().below(u64::MAX), address)
+        let keys = Keys::by(encryption, hop.transport);
+        let policy = MediaPolicy { peer, keys, over_tls: hop.transport == Transport::Tls };
+        Describer::new(self.transactions.ids().below(u64::MAX), address).with_policy(policy)
     }
 
     /// Answers a copy of a 2xx to an INVITE; `false` when it is no copy.
@@ -278,10 +286,11 @@ impl Core {
         dialog: &Dialog,
         hop: Hop,
         cseq: u32,
-        ack: Request,
+        mut ack: Request,
         now: Instant,
         out: &mut Vec<Output>,
     ) {
+        keep_keys(&hop, &mut ack.body);
         let bytes = self.transactions.send_stateless(hop, ack, out);
         let tag = dialog.remote.tag.clone().unwrap_or_default();
         let key = (dialog.id.clone(), tag, cseq);
@@ -352,12 +361,36 @@ impl Cx<'_> {
         client
     }
 
+    /// A description of a peer that must encrypt was refused, or one for it.
+    pub fn description_refused(&mut self, policy: &MediaPolicy, error: SdpError) {
+        match error {
+            SdpError::Encryption(reason) => self.secure_media_refused(policy, reason),
+            SdpError::Malformed | SdpError::Address | SdpError::Line | SdpError::TooLong => {}
+        }
+    }
+
+    /// The same, by its reason; of others nobody is told.
+    pub fn secure_media_refused(&mut self, policy: &MediaPolicy, reason: SecureMediaRefusal) {
+        if policy.keys.are_required() {
+            let peer = policy.peer.clone();
+            self.out.push(Output::SecureMediaRefused { peer, reason });
+        }
+    }
+
+    /// 488 to a description that can't be taken or answered.
+    pub fn refuse_media(&mut self, server: &Server, error: SdpError) {
+        let reply = super::refusals::unreadable(server, &self.core.own_host(&server.hop), error);
+        self.respond(server, reply);
+    }
+
     /// Sends a request whatever its response.
-    pub fn request_and_forget(&mut self, hop: Hop, request: Request) -> ClientId {
+    pub fn request_and_forget(&mut self, hop: Hop, mut request: Request) -> ClientId {
+        keep_keys(&hop, &mut request.body);
         self.core.transactions.request(self.now, hop, request, self.out)
     }
 
-    pub fn respond(&mut self, server: &Server, response: Response) {
+    pub fn respond(&mut self, server: &Server, mut response: Response) {
+        keep_keys(&server.hop, &mut response.body);
         if response.status >= 200 && server.request.method == Method::Invite {
             self.core.servers.remove(&server.id);
         }
@@ -399,5 +432,12 @@ impl Cx<'_> {
         headers: &mut Headers,
     ) {
         parties::write_identity(identity, side, &self.core.own_host(hop), reach, headers);
+    }
+}
+
+/// A peer whose keys came over TLS may go on elsewhere: no key follows it there.
+fn keep_keys(hop: &Hop, body: &mut Vec<u8>) {
+    if hop.transport != Transport::Tls && !body.is_empty() {
+        *body = sdp::crypto::without_keys(body);
     }
 }

@@ -6,7 +6,7 @@ use super::parties::Side;
 use super::values::{self, SDP};
 use crate::dialog::Dialog;
 use crate::message::{Method, Request, Response};
-use crate::port::{Event, Hop, Identity, Refusal, Sdp};
+use crate::port::{Event, Hop, Identity, Refusal, Sdp, SecureMediaRefusal};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,7 +138,8 @@ impl Incoming {
             Ok(body) => body,
             Err(error) => {
                 tracing::debug!(call = ?cx.call, %error, "an answer can't be written");
-                cx.refuse(&self.server, 488);
+                cx.description_refused(self.leg.describer.policy(), error);
+                cx.refuse_media(&self.server, error);
                 cx.event(Event::Ended { call: cx.call, cause: values::BEARER_NOT_IMPLEMENTED });
                 return Outcome::Over;
             }
@@ -163,6 +164,12 @@ impl Incoming {
         self.leg.close(cx);
         let mut response = self.server.reply(refusal.status);
         response.headers.push("Reason", values::reason(refusal));
+        if refusal.status == 488 && self.leg.describer.policy().keys.are_required() {
+            cx.secure_media_refused(self.leg.describer.policy(), SecureMediaRefusal::PeerNotSecure);
+            let host = cx.core.own_host(&self.server.hop);
+            let why = SecureMediaRefusal::PeerNotSecure;
+            response.headers.push("Warning", format!("399 {host} \"{why}\""));
+        }
         if let Some(seconds) = refusal.retry_after {
             response.headers.push("Retry-After", seconds.to_string());
         }
@@ -223,7 +230,10 @@ impl Incoming {
         let body = &server.request.body;
         if std::mem::take(&mut self.offered) {
             cx.refuse(&server, 200);
-            self.leg.take_answer(cx, body);
+            if let Flow::Lost(cause) = self.leg.take_answer(cx, body) {
+                self.cancelled(cx, Some(cause));
+                return Outcome::Over;
+            }
         } else if body.is_empty() {
             cx.refuse(&server, 200);
         } else {

@@ -162,11 +162,11 @@ impl InviteSession {
     pub fn on_ack(self, cx: &mut Cx<'_>, ack: &Request) -> Option<InviteSession> {
         match self {
             InviteSession::Confirmed(mut leg) => {
-                leg.on_ack(cx, ack);
-                Some(InviteSession::Confirmed(leg))
+                let flow = leg.on_ack(cx, ack);
+                after(cx, leg, flow)
             }
             InviteSession::Terminating(mut leg, refusal) => {
-                leg.on_ack(cx, ack);
+                let _ = leg.on_ack(cx, ack);
                 hang_up(leg, cx, refusal)
             }
             other @ (InviteSession::Calling(_) | InviteSession::Called(_)) => Some(other),

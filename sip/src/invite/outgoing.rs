@@ -7,8 +7,11 @@ use super::session_timer::SessionTimer;
 use super::values::{self, SDP, SUPPORTED, SUPPORTED_LATE_OFFER};
 use crate::dialog::{Dialog, DialogId, End, Peer, Reach, Seed};
 use crate::message::{Method, NameAddr, Request, Response, Uri};
-use crate::port::{DiversionReason, Diverted, Event, Hop, Identity, Refusal, Sdp, Transport};
-use crate::sdp::{self, Describer};
+use crate::port::{
+    DiversionReason, Diverted, Event, Hop, Identity, MediaEncryption, Refusal, Sdp, SecureMediaRefusal,
+    Transport,
+};
+use crate::sdp::{Describer, Keys, SdpError};
 use crate::transaction::ClientId;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -52,6 +55,9 @@ pub(crate) struct Plan {
     pub offer: Option<Sdp>,
     pub max_forwards: u8,
     pub hops: u32,
+    /// The account or trunk that is called, and whether its media are encrypted.
+    pub peer: Arc<str>,
+    pub encryption: MediaEncryption,
 }
 
 /// One contact or peer that is to be tried.
@@ -149,8 +155,8 @@ impl std::fmt::Debug for Outgoing {
 }
 
 impl Outgoing {
-    /// Sends the INVITEs; `Err` when the offer can't be written.
-    pub fn place(cx: &mut Cx<'_>, plan: Plan, targets: Vec<Target>) -> Result<Outgoing, sdp::SdpError> {
+    /// Sends the INVITEs; `Err` when the offer can be written for none of the targets.
+    pub fn place(cx: &mut Cx<'_>, plan: Plan, targets: Vec<Target>) -> Result<Outgoing, SdpError> {
         let mut outgoing = Outgoing {
             branches: Vec::new(),
             placed: cx.now,
@@ -161,10 +167,14 @@ impl Outgoing {
             identity: None,
             offer: None,
         };
+        let mut unwritten = None;
         for target in targets {
-            let mut describer = cx.core.describer(&target.hop);
-            if let Some(offer) = &outgoing.plan.offer {
-                describer.offer(offer)?;
+            let plan = &outgoing.plan;
+            let mut describer = cx.core.describer(&target.hop, plan.peer.clone(), plan.encryption);
+            if let Err(error) = describe(&mut describer, plan.offer.as_ref()) {
+                cx.description_refused(describer.policy(), error);
+                unwritten = Some(error);
+                continue;
             }
             let config = cx.core.config.clone();
             let session = SessionTimer::new(config.session_expires, config.min_session_expires);
@@ -182,6 +192,9 @@ impl Outgoing {
                 heard: false,
             };
             outgoing.branches.push(branch);
+        }
+        if let (Some(error), true) = (unwritten, outgoing.branches.is_empty()) {
+            return Err(error);
         }
         cx.set(Timer::NoAnswer, NO_ANSWER);
         Ok(outgoing)
@@ -355,7 +368,7 @@ impl Outgoing {
                 None => {}
             }
             if has_offer && !early.leg.agreed {
-                read = sdp::read(&response.body).ok();
+                read = early.leg.describer.read_answer(&response.body, &mut cx.core.crypto_faults).ok();
             }
             if let Some(read) = &read {
                 early.leg.remote_sdp = Some(read.text.clone());
@@ -363,7 +376,7 @@ impl Outgoing {
                 early.leg.agreed = early.rseq.is_some();
             }
         } else if has_offer {
-            read = sdp::read(&response.body).ok();
+            read = branch.describer.read_answer(&response.body, &mut cx.core.crypto_faults).ok();
         }
         if read.is_some() || !self.rang || (self.plays && response.status == 180) {
             (self.rang, self.plays) = (true, read.is_some());
@@ -403,7 +416,10 @@ impl Outgoing {
         if let Some(offer) = self.offer.take() {
             leg.queue(offer);
         }
-        let read = sdp::read(&response.body);
+        let read = match self.plan.offer {
+            Some(_) => leg.describer.read_answer(&response.body, &mut cx.core.crypto_faults),
+            None => leg.describer.read_offer(&response.body, &mut cx.core.crypto_faults),
+        };
         match (self.plan.offer.is_some(), read) {
             (true, _) if agreed_before => {
                 leg.acknowledge(cx, cseq, None);
@@ -424,7 +440,8 @@ impl Outgoing {
                 leg.await_answer(cseq, read.text.clone());
                 cx.event(Event::Answered(cx.call, Some(read)));
             }
-            (offered, Err(_)) => {
+            (offered, Err(error)) => {
+                cx.description_refused(leg.describer.policy(), error);
                 // RFC 3261 §13.2.2.4: an offer that is not acceptable gets an answer nevertheless, and then a BYE.
                 let refusal = (!offered).then(|| leg.unchanged(&response.body).ok()).flatten();
                 leg.acknowledge(cx, cseq, refusal);
@@ -559,6 +576,15 @@ impl Branch {
     fn take_early(&mut self, tag: &str) -> Option<Early> {
         let at = self.early.iter().position(|e| e.leg.dialog.remote.tag.as_deref() == Some(tag))?;
         Some(self.early.swap_remove(at))
+    }
+}
+
+/// The offer as this target gets it. One whose media must be encrypted and can't be gets no call, be it without an offer.
+fn describe(describer: &mut Describer, offer: Option<&Sdp>) -> Result<(), SdpError> {
+    match (offer, describer.policy().keys) {
+        (Some(offer), _) => describer.offer(offer).map(drop),
+        (None, Keys::Impossible) => Err(SdpError::Encryption(SecureMediaRefusal::Transport)),
+        (None, Keys::Never | Keys::Optional | Keys::Required) => Ok(()),
     }
 }
 

@@ -42,9 +42,17 @@ pub(crate) fn unacceptable(request: &Request, reply: impl Fn(u16) -> Response) -
 pub(crate) fn unreadable(server: &Server, host: &str, error: SdpError) -> Response {
     let warning = match error {
         SdpError::Address => format!("301 {host} \"the media's address is no IP address\""),
-        SdpError::Malformed | SdpError::Line | SdpError::TooLong => format!("399 {host} \"{error}\""),
+        SdpError::Malformed | SdpError::Line | SdpError::TooLong | SdpError::Encryption(_) => {
+            format!("399 {host} \"{error}\"")
+        }
     };
-    server.reply(488).with("Warning", warning)
+    let reply = server.reply(488).with("Warning", warning);
+    match error {
+        SdpError::Encryption(_) => {
+            reply.with("Reason", format!("Q.850;cause={}", super::values::BEARER_NOT_IMPLEMENTED))
+        }
+        SdpError::Address | SdpError::Malformed | SdpError::Line | SdpError::TooLong => reply,
+    }
 }
 
 fn media_range(element: &str) -> String {

@@ -109,7 +109,7 @@ impl Bench {
     fn told(&mut self) -> Vec<usize> {
         let contacts = |output| match output {
             Output::Event(Event::Registration { contacts, .. }) => Some(contacts),
-            Output::Keep(_) | Output::Connect(_) => None,
+            Output::Keep(_) | Output::Connect(_) | Output::SecureMediaRefused { .. } => None,
             other => panic!("{other:?}"),
         };
         self.out.drain(..).filter_map(contacts).collect()

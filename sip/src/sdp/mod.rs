@@ -5,13 +5,15 @@
 //! texts that real phones send (`m=image`, `o=` with a huge version), it puts the attributes of a media line that it
 //! doesn't know under the line before, and it logs lines that it doesn't know, `a=crypto` with its key among them.
 
+pub mod crypto;
 mod read;
 mod write;
 
+pub use crypto::{Keys, LineFaults};
 pub use read::read;
-pub use write::Describer;
+pub use write::{Describer, MediaPolicy};
 
-use crate::port::Profile;
+use crate::port::{Profile, SecureMediaRefusal};
 use thiserror::Error;
 
 /// Why a session description can't be read or written.
@@ -26,6 +28,9 @@ pub enum SdpError {
     /// The line of the offer that is to be answered isn't there, is refused, or can't be spoken here.
     #[error("the offer has no such line that can be answered")]
     Line,
+    /// Keys are missing where they must be, or are no answer to what was offered.
+    #[error("{0}")]
+    Encryption(SecureMediaRefusal),
     /// Larger than [`MAX_LEN`].
     #[error("too long")]
     TooLong,

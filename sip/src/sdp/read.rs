@@ -1,9 +1,11 @@
 //! Reading a peer's description into what the node decides with.
 
+use super::crypto::{self, Keys, LineFaults};
 use super::{MAX_FORMATS, SdpError, is_audio, parse, profile_of};
 use crate::port::{Audio, MediaDirection, PayloadFormat, Profile, ReadSdp};
 use sdp_types::{Attribute, Media, Session};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use webrtc_sdp::address::ExplicitlyTypedAddress;
 use webrtc_sdp::attribute_type::{SdpAttribute, SdpAttributeRtpmap};
 use webrtc_sdp::{SdpType, parse_sdp_line};
@@ -11,17 +13,49 @@ use webrtc_sdp::{SdpType, parse_sdp_line};
 /// Packet length when a description says nothing (RFC 3551 §4.2), milliseconds.
 const DEFAULT_PACKET_MS: u16 = 20;
 
-/// Reads a session description: its audio lines, and the text itself for relaying.
+/// Reads a session description: its audio lines, and the text itself for relaying. Of keys it takes what is usable.
 ///
 /// # Errors
 /// [`SdpError`]; all of them are the peer's fault. A live audio line whose address is no IP address is one only where no
 /// other audio line can be read.
 pub fn read(text: &[u8]) -> Result<ReadSdp, SdpError> {
-    let session = parse(text)?;
+    offer(text, Keys::Optional, &mut LineFaults::default())
+}
+
+/// The same of a peer's offer, by what holds for its dialog. The text is the one to be passed on: without the keys that may
+/// not be, and without the streams that need them.
+pub(super) fn offer(text: &[u8], keys: Keys, faults: &mut LineFaults) -> Result<ReadSdp, SdpError> {
+    let mut session = parse(text)?;
+    let changed = crypto::clean_offer(&mut session, keys, faults)?;
+    read_session(&session, keys, text_of(&session, text, changed))
+}
+
+/// The same of a peer's answer to these lines.
+pub(super) fn answer(
+    text: &[u8],
+    offered: &[Media],
+    keys: Keys,
+    faults: &mut LineFaults,
+) -> Result<ReadSdp, SdpError> {
+    let mut session = parse(text)?;
+    let changed = crypto::check_answer(&mut session, offered, keys, faults)?;
+    read_session(&session, keys, text_of(&session, text, changed))
+}
+
+fn text_of(session: &Session, text: &[u8], changed: bool) -> Arc<[u8]> {
+    if !changed {
+        return text.into();
+    }
+    let mut written = Vec::with_capacity(text.len());
+    session.write(&mut written).expect("writing to a Vec can't fail");
+    written.into()
+}
+
+fn read_session(session: &Session, keys: Keys, text: Arc<[u8]>) -> Result<ReadSdp, SdpError> {
     let mut audio = Vec::new();
     let mut unreadable = None;
     for (line, media) in session.medias.iter().enumerate().filter(|(_, media)| is_audio(media)) {
-        match read_audio(line, &session, media) {
+        match read_audio(line, session, media, keys) {
             Ok(read) => audio.push(read),
             Err(error) => unreadable = unreadable.or(Some(error)),
         }
@@ -30,11 +64,12 @@ pub fn read(text: &[u8]) -> Result<ReadSdp, SdpError> {
     if let Some(error) = unreadable.filter(|_| !audio.iter().any(is_live)) {
         return Err(error);
     }
-    let other_media = session.medias.iter().any(|media| !is_audio(media) && media.port != 0);
-    Ok(ReadSdp { audio, other_media, text: text.into() })
+    let others = || session.medias.iter().filter(|media| !is_audio(media) && media.port != 0);
+    let other_clear = others().any(|media| crypto::usable(media).is_empty());
+    Ok(ReadSdp { audio, other_media: others().next().is_some(), other_clear, over_tls: false, text })
 }
 
-fn read_audio(line: usize, session: &Session, media: &Media) -> Result<Audio, SdpError> {
+fn read_audio(line: usize, session: &Session, media: &Media, keys: Keys) -> Result<Audio, SdpError> {
     let connection = media.connections.first().or(session.connection.as_ref());
     let ip = match connection.map(read_connection) {
         Some(Ok(ip)) => ip,
@@ -51,12 +86,15 @@ fn read_audio(line: usize, session: &Session, media: &Media) -> Result<Audio, Sd
             .or_else(|| direction_of(&session.attributes))
             .unwrap_or(MediaDirection::SendReceive)
     };
-    let profile = profile_of(media);
-    let keys = media.has_attribute("crypto") || media.has_attribute("fingerprint");
-    let encrypted = keys || matches!(profile, Profile::Secure | Profile::Dtls);
+    let crypto = crypto::usable(media);
+    let profile = match profile_of(media) {
+        // Who must encrypt can't be spoken to in clear, whatever its phone writes.
+        Profile::Plain if keys == Keys::Required && !crypto.is_empty() => Profile::Secure,
+        profile => profile,
+    };
     let address = SocketAddr::new(ip, media.port);
     let packet_ms = read_packet_ms(media);
-    Ok(Audio { line, profile, address, formats, dtmf_payload_type, direction, packet_ms, encrypted })
+    Ok(Audio { line, profile, address, formats, dtmf_payload_type, direction, packet_ms, crypto })
 }
 
 /// One line through `webrtc-sdp`; `None` when it doesn't take it.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 const BARESIP: &str = "v=0\r\no=- 1620 9 IN IP4 10.77.0.2\r\ns=-\r\nc=IN IP4 10.77.0.2\r\nt=0 0\r\na=tool:baresip 1.0.0\r\n\
 m=audio 19012 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\n\
-a=fmtp:101 0-15\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0\r\na=sendrecv\r\na=label:1\r\na=ptime:30\r\n";
+a=fmtp:101 0-15\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\na=sendrecv\r\na=label:1\r\na=ptime:30\r\n";
 
 fn text(lines: &[&str]) -> Vec<u8> {
     let mut all = String::from("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n");
@@ -32,13 +32,17 @@ fn at_line(line: usize) -> Audio {
         dtmf_payload_type: Some(101),
         direction: MediaDirection::SendReceive,
         packet_ms: 20,
-        encrypted: false,
+        crypto: Vec::new(),
     }
 }
 
+/// Of a phone that has keys.
 fn describer() -> Describer {
-    Describer::new(4 * 77, "198.51.100.1".parse().unwrap())
+    let policy = MediaPolicy { peer: "P".into(), keys: Keys::Optional, over_tls: true };
+    Describer::new(4 * 77, "198.51.100.1".parse().unwrap()).with_policy(policy)
 }
+
+const CRYPTO: &str = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
 
 fn written(text: &[u8]) -> String {
     String::from_utf8(text.to_vec()).unwrap()
@@ -52,7 +56,7 @@ fn a_phones_offer_is_read() {
     assert_eq!(names, [(0, "PCMU"), (8, "PCMA")]);
     assert_eq!(audio.dtmf_payload_type, Some(101));
     assert_eq!(audio.packet_ms, 30);
-    assert!(audio.encrypted);
+    assert_eq!(audio.crypto.len(), 1);
 }
 
 #[test]
@@ -60,7 +64,7 @@ fn static_payload_types_need_no_rtpmap() {
     let audio = first_audio(&text(&["c=IN IP4 192.0.2.1", "t=0 0", "m=audio 4000 RTP/AVP 18 9 96"]));
     let names: Vec<_> = audio.formats.iter().map(|f| f.name.as_str()).collect();
     assert_eq!(names, ["G729", "G722"]);
-    assert_eq!((audio.packet_ms, audio.encrypted), (20, false));
+    assert_eq!((audio.packet_ms, audio.crypto), (20, vec![]));
 }
 
 #[test]
@@ -82,10 +86,10 @@ fn the_first_live_audio_counts_and_refused_audio_needs_no_address() {
     let read_one = first_audio(&text(&lines));
     assert_eq!((read_one.address.port(), read_one.formats[0].payload_type), (0, 8));
     let mut lines = lines.to_vec();
-    lines.extend(["m=audio 6000 RTP/SAVP 0", "c=IN IP6 2001:db8::1"]);
+    lines.extend(["m=audio 6000 RTP/SAVP 0", "c=IN IP6 2001:db8::1", CRYPTO]);
     let read_two = first_audio(&text(&lines));
     assert_eq!(read_two.address, "[2001:db8::1]:6000".parse().unwrap());
-    assert!(read_two.encrypted);
+    assert_eq!(read_two.crypto.len(), 1);
 }
 
 #[test]
@@ -129,7 +133,11 @@ fn a_relayed_offer_keeps_all_but_the_origin() {
         held.contains("o=- 77 2 IN") && held.contains("a=sendonly\r\n") && !held.contains("sendrecv"),
         "{held}"
     );
-    assert!(held.contains("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0\r\n"));
+    assert!(
+        held.contains(
+            "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\n"
+        )
+    );
 }
 
 #[test]
@@ -190,7 +198,7 @@ const TWO_PROFILES: &[&str] = &[
     "c=IN IP4 192.0.2.1",
     "t=0 0",
     "m=audio 30000 RTP/SAVP 0",
-    "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0",
+    "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz",
     "m=audio 30002 RTP/AVP 0",
 ];
 
@@ -220,7 +228,8 @@ fn a_profile_is_read_whatever_its_case() {
         ("TCP/RTP/AVP", Profile::Other),
     ] {
         let line = format!("m=audio 4000 {proto} 0");
-        assert_eq!(first_audio(&text(&["c=IN IP4 192.0.2.1", "t=0 0", &line])).profile, profile, "{proto}");
+        let lines = ["c=IN IP4 192.0.2.1", "t=0 0", &line, CRYPTO];
+        assert_eq!(first_audio(&text(&lines)).profile, profile, "{proto}");
     }
 }
 
@@ -246,7 +255,7 @@ fn a_relayed_offer_keeps_the_places_of_what_was_described_before() {
     assert_eq!(lines(&audio), ["m=video 0 RTP/AVP 99", "m=audio 6000 RTP/AVP 8"]);
     let fax = describer.offer(&relay(&["m=audio 0 RTP/AVP 8", "m=image 6002 udptl t38"])).unwrap();
     assert_eq!(lines(&fax), ["m=video 0 RTP/AVP 99", "m=audio 0 RTP/AVP 8", "m=image 6002 udptl t38"]);
-    let secure = describer.offer(&relay(&["m=audio 6000 RTP/SAVP 8"])).unwrap();
+    let secure = describer.offer(&relay(&["m=audio 6000 RTP/SAVP 8", CRYPTO])).unwrap();
     assert_eq!(
         lines(&secure),
         ["m=video 0 RTP/AVP 99", "m=audio 6000 RTP/SAVP 8", "m=image 0 udptl t38"],

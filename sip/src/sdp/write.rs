@@ -1,8 +1,9 @@
 //! Writing our side of a dialog's descriptions.
 
-use super::read::direction_named;
+use super::crypto::{self, Keys, LineFaults};
+use super::read::{self, direction_named};
 use super::{SdpError, is_audio, parse, profile_of};
-use crate::port::{Audio, MediaDirection, Profile, Sdp};
+use crate::port::{Audio, MediaDirection, Profile, ReadSdp, Sdp};
 use sdp_types::{Attribute, Connection, Media, MediaType, Origin, Session, Time, TransportProto};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +15,19 @@ pub struct Describer {
     session_id: u64,
     version: u64,
     address: IpAddr,
+    policy: MediaPolicy,
     last: Option<Written>,
+}
+
+/// Whose descriptions they are, and what holds for keys in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MediaPolicy {
+    /// The device or trunk.
+    pub peer: Arc<str>,
+    /// Its setting, by its transport.
+    pub keys: Keys,
+    /// Whether its signalling is TLS.
+    pub over_tls: bool,
 }
 
 #[derive(Clone)]
@@ -36,7 +49,38 @@ impl Describer {
     pub fn new(session_id: u64, address: IpAddr) -> Self {
         // Some phones read the number as 63 bits with a sign.
         let session_id = session_id >> 2;
-        Self { session_id, version: 1, address, last: None }
+        Self { session_id, version: 1, address, policy: MediaPolicy::default(), last: None }
+    }
+
+    /// The same for a peer that may have keys.
+    #[must_use]
+    pub fn with_policy(self, policy: MediaPolicy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// What holds for keys.
+    #[must_use]
+    pub fn policy(&self) -> &MediaPolicy {
+        &self.policy
+    }
+
+    /// Reads the peer's offer.
+    ///
+    /// # Errors
+    /// [`SdpError`], all of them the peer's fault.
+    pub fn read_offer(&self, text: &[u8], faults: &mut LineFaults) -> Result<ReadSdp, SdpError> {
+        let read = read::offer(text, self.policy.keys, faults)?;
+        Ok(ReadSdp { over_tls: self.policy.over_tls, ..read })
+    }
+
+    /// Reads the peer's answer to what was described last.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn read_answer(&self, text: &[u8], faults: &mut LineFaults) -> Result<ReadSdp, SdpError> {
+        let offered = self.last.as_ref().map_or(&[][..], |last| &last.session.medias);
+        let read = read::answer(text, offered, self.policy.keys, faults)?;
+        Ok(ReadSdp { over_tls: self.policy.over_tls, ..read })
     }
 
     /// What was described last; a session refresh says it again, byte for byte.
@@ -48,10 +92,10 @@ impl Describer {
     /// Writes an offer. What was described before keeps its places (RFC 3264 §8).
     ///
     /// # Errors
-    /// A relayed text that is no session description.
+    /// A relayed text that is no session description, or one of which nothing is left for this peer.
     pub fn offer(&mut self, sdp: &Sdp) -> Result<Arc<[u8]>, SdpError> {
         let places = self.last.as_ref().map_or(&[][..], |last| &last.session.medias);
-        let session = match sdp {
+        let mut session = match sdp {
             Sdp::Relay(text, direction) => {
                 let mut session = relayed(text, *direction)?;
                 session.medias = placed(std::mem::take(&mut session.medias), places);
@@ -59,6 +103,7 @@ impl Describer {
             }
             Sdp::Local(audio) => with_medias(local_offer(audio, places), audio.address.ip()),
         };
+        crypto::fit_offer(&mut session, self.policy.keys)?;
         Ok(self.finish(session))
     }
 
@@ -71,10 +116,16 @@ impl Describer {
         let session = match sdp {
             Sdp::Relay(text, direction) => {
                 let mut session = relayed(text, *direction)?;
-                session.medias = fitted(std::mem::take(&mut session.medias), &offer.medias);
+                let answered = std::mem::take(&mut session.medias);
+                session.medias = fitted(answered.clone(), &offer.medias);
+                crypto::fit_answer(&mut session.medias, &answered, &offer.medias, self.policy.keys)?;
                 session
             }
-            Sdp::Local(audio) => local_answer(audio, &offer)?,
+            Sdp::Local(audio) => {
+                let mut session = local_answer(audio, &offer)?;
+                crypto::fit_answer(&mut session.medias, &[], &offer.medias, self.policy.keys)?;
+                session
+            }
         };
         Ok(self.finish(within(session, &offer)))
     }
@@ -166,7 +217,8 @@ fn fitted(answered: Vec<Media>, offered: &[Media]) -> Vec<Media> {
     let mut answered: Vec<Option<Media>> = answered.into_iter().map(Some).collect();
     // RFC 3264 §6: a stream that was offered with port 0 can only be refused.
     let fits = |stream: &Media, offer: &Media| {
-        offer.port != 0 && same_kind(stream, offer) && same_transport(stream, offer)
+        let same = same_transport(stream, offer) || crypto::same_carrier(stream, offer);
+        offer.port != 0 && same_kind(stream, offer) && same
     };
     let fitted = dealt(&mut answered, offered, fits).into_iter().zip(offered);
     fitted
@@ -229,7 +281,7 @@ fn direction_in(session: &Session, media: &Media) -> MediaDirection {
     all.map(|a| &a.attribute).find_map(|name| direction_named(name)).unwrap_or(MediaDirection::SendReceive)
 }
 
-fn refused(media: &Media) -> Media {
+pub(super) fn refused(media: &Media) -> Media {
     Media {
         port: 0,
         num_ports: None,

@@ -18,8 +18,19 @@ const NO_CIRCUIT: u16 = 34;
 impl Stack {
     pub(super) fn command(&mut self, now: Instant, command: Command, out: &mut Vec<Output>) {
         let (handle, wish) = match command {
-            Command::Invite { call, to, from, called, diverted, offer, max_forwards, hops } => {
-                let plan = Plan { from, called, diverted, offer, max_forwards, hops };
+            Command::Invite {
+                call,
+                to,
+                from,
+                called,
+                diverted,
+                offer,
+                max_forwards,
+                hops,
+                media_encryption: encryption,
+            } => {
+                let peer = to.name().clone();
+                let plan = Plan { from, called, diverted, offer, max_forwards, hops, peer, encryption };
                 return self.place(now, call, to, plan, out);
             }
             Command::ForgetAccount(account) => return self.forget_account(now, &account, out),

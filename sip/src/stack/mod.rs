@@ -11,7 +11,9 @@ use crate::dialog::{Dialog, DialogId, End, Peer};
 use crate::invite::context::{Abandoned, AckKey};
 use crate::invite::{Core, Cx, InviteSession, NoResponse};
 use crate::message::{self, Message, Method, Request, Response};
-use crate::port::{BindingRecord, Config, Directory, Hop, Input, InviteHandle, Output, Source};
+use crate::port::{
+    BindingRecord, Config, Directory, Hop, Input, InviteHandle, MediaEncryption, Output, Source,
+};
 use crate::registrar::{Limits, Listed, Registrar};
 use crate::subscribe::Subscriptions;
 use crate::transaction::{ClientId, Settings, Transactions, TuEvent};
@@ -199,6 +201,12 @@ impl Stack {
             refused_elsewhere: self.refusals.elsewhere,
             refused_too_many: self.refusals.too_many,
         }
+    }
+
+    /// How many `a=crypto` lines were refused since the start, by what was wrong with them.
+    #[must_use]
+    pub fn crypto_lines_refused(&self) -> &crate::sdp::LineFaults {
+        &self.core.crypto_faults
     }
 
     /// Whose each way is that leads to a registered contact, and until when.
@@ -411,7 +419,7 @@ impl Stack {
         out: &mut Vec<Output>,
     ) {
         let (Some(dialog), Ok(cseq)) = (dialog, response.headers.cseq()) else { return };
-        let describer = self.core.describer(dialog.peer_hop());
+        let describer = self.core.describer(dialog.peer_hop(), "".into(), MediaEncryption::None);
         let config = self.core.config.clone();
         let session = crate::invite::SessionTimer::new(config.session_expires, config.min_session_expires);
         let mut leg = crate::invite::Leg::new(dialog, describer, "".into(), session);

@@ -5,13 +5,15 @@ use super::door::Proved;
 use super::{INCOMING, Slot, Stack};
 use crate::dialog::{self, Dialog, DialogId, End, Peer, Reach};
 use crate::invite::parties;
-use crate::invite::refusals;
 use crate::invite::values;
 use crate::invite::{Cx, Incoming, InviteSession, Leg, PeerTimer, Server, SessionTimer, Timer};
 use crate::message::{Headers, Method, Request};
-use crate::port::{Directory, Event, Hop, Identity, InviteHandle, Output, ReadSdp, Source};
+use crate::port::{
+    Directory, Event, Hop, Identity, InviteHandle, MediaEncryption, Output, ReadSdp, SecureMediaRefusal,
+    Source,
+};
 use crate::registrar::way_back;
-use crate::sdp;
+use crate::sdp::{Describer, Keys, LineFaults, SdpError};
 use crate::transaction::ServerId;
 use smallvec::smallvec;
 use std::sync::Arc;
@@ -35,7 +37,8 @@ impl Stack {
             Proved::Nothing => self.in_dialog(now, id, hop, request, out),
             Proved::Caller(source) => {
                 let server = server(self.core.tag());
-                self.new_call(now, server, source, out);
+                let encryption = directory.media_encryption(source.name());
+                self.new_call(now, server, source, encryption, out);
             }
             Proved::Unregistered => {
                 let server = server(self.core.tag());
@@ -81,15 +84,23 @@ impl Stack {
         self.with_session(now, handle, out, |session, cx| session.on_request(cx, server));
     }
 
-    fn new_call(&mut self, now: Instant, server: Server, source: Source, out: &mut Vec<Output>) {
+    fn new_call(
+        &mut self,
+        now: Instant,
+        server: Server,
+        source: Source,
+        encryption: MediaEncryption,
+        out: &mut Vec<Output>,
+    ) {
         let request = server.request.clone();
         let call = InviteHandle(self.next_incoming);
         let mut cx = self.cx(now, out);
-        let offer = match read_offer(&request) {
+        let describer = cx.core.describer(&server.hop, source.name().clone(), encryption);
+        let offer = match read_offer(&describer, &request, &mut cx.core.crypto_faults) {
             Ok(offer) => offer,
             Err(error) => {
-                let reply = refusals::unreadable(&server, &cx.core.own_host(&server.hop), error);
-                return cx.respond(&server, reply);
+                cx.description_refused(describer.policy(), error);
+                return cx.refuse_media(&server, error);
             }
         };
         let dialled = parties::number_of(&request.uri);
@@ -110,7 +121,6 @@ impl Stack {
         session.told_by_request(&request.headers, PeerTimer::said_by(&request.headers));
         let Some(dialog) = new_dialog(&mut cx, &server, &source) else { return cx.refuse(&server, 400) };
         let id = dialog.id.clone();
-        let describer = cx.core.describer(&server.hop);
         let contact = cx.core.contact(&dialled, &server.hop);
         let mut leg = Leg::new(dialog, describer, contact, session);
         leg.learn(&request.headers);
@@ -153,8 +163,16 @@ impl Stack {
     }
 }
 
-fn read_offer(request: &Request) -> Result<Option<ReadSdp>, sdp::SdpError> {
-    if request.body.is_empty() { Ok(None) } else { sdp::read(&request.body).map(Some) }
+fn read_offer(
+    describer: &Describer,
+    request: &Request,
+    faults: &mut LineFaults,
+) -> Result<Option<ReadSdp>, SdpError> {
+    match (request.body.is_empty(), describer.policy().keys) {
+        (true, Keys::Impossible) => Err(SdpError::Encryption(SecureMediaRefusal::Transport)),
+        (true, Keys::Never | Keys::Optional | Keys::Required) => Ok(None),
+        (false, _) => describer.read_offer(&request.body, faults).map(Some),
+    }
 }
 
 pub(super) fn new_dialog(cx: &mut Cx<'_>, server: &Server, source: &Source) -> Option<Dialog> {

@@ -2,6 +2,7 @@
 
 mod belonging;
 mod challenges;
+mod encryption;
 mod endings;
 mod garbage;
 mod incoming;

@@ -100,7 +100,10 @@ impl Network {
                         self.later(delay, What::Deliver { to: 1 - at, bytes: bytes.clone() });
                     }
                 }
-                Output::Connect(_) | Output::Close(_) | Output::Keep(_) => {}
+                Output::Connect(_)
+                | Output::Close(_)
+                | Output::Keep(_)
+                | Output::SecureMediaRefused { .. } => {}
                 Output::Refused(_) | Output::Attempt(_) => {}
                 Output::Event(event) => self.event(at, event),
             }
@@ -223,6 +226,7 @@ impl Network {
                 diverted: None,
                 hops: 0,
                 offer,
+                media_encryption: sip::port::MediaEncryption::None,
                 max_forwards: 70,
             }),
         );

@@ -258,6 +258,7 @@ fn who_may_not_be_shown() {
         called,
         diverted,
         offer: None,
+        media_encryption: sip::port::MediaEncryption::None,
         max_forwards: 5,
         hops: 3,
     });

@@ -3,8 +3,9 @@
 use sip::message::{self, Message, Method, Request, Response};
 use sip::port::{
     Account, Attempt, Audio, BindingRecord, Command, Config, ConnectionId, Destination, Directory, Event,
-    Hop, Identity, Input, InviteHandle, KnownTrunk, MediaDirection, Output, Package, PayloadFormat, Profile,
-    Proof, Refusal, Refused, Sdp, Transport, Waiting, Watched, WatchedState,
+    Hop, Identity, Input, InviteHandle, KnownTrunk, MediaDirection, MediaEncryption, Output, Package,
+    PayloadFormat, Profile, Proof, Refusal, Refused, Sdp, SecureMediaRefusal, Transport, Waiting, Watched,
+    WatchedState,
 };
 use sip::stack::Stack;
 use std::collections::{HashMap, VecDeque};
@@ -37,6 +38,8 @@ pub struct Book {
     pub lamps: Vec<String>,
     /// Numbers that nobody may watch any more.
     pub hidden: Vec<String>,
+    /// Whether media are encrypted, of whomever.
+    pub encryption: MediaEncryption,
 }
 
 impl Directory for Book {
@@ -59,6 +62,9 @@ impl Directory for Book {
     fn admit(&self) -> Result<(), u32> {
         self.busy.map_or(Ok(()), Err)
     }
+    fn media_encryption(&self, _peer: &str) -> MediaEncryption {
+        self.encryption
+    }
     /// An account watches its own numbers.
     fn watched(&self, account: &str, package: Package, user: &str) -> Option<Watched> {
         let Package::MessageSummary = package;
@@ -79,6 +85,8 @@ pub struct World {
     pub events: VecDeque<Event>,
     /// Who has shown who he is, or tried.
     pub proofs: Vec<Attempt>,
+    /// Whose media had to be encrypted and could not be, and why.
+    pub insecure: Vec<(std::sync::Arc<str>, SecureMediaRefusal)>,
     /// Sends to these vanish.
     pub unreachable: Vec<SocketAddr>,
     /// Connections that the stack wants.
@@ -148,6 +156,7 @@ impl World {
             inboxes: HashMap::new(),
             events: VecDeque::new(),
             proofs: Vec::new(),
+            insecure: Vec::new(),
             unreachable: Vec::new(),
             connects: Vec::new(),
             kept: Vec::new(),
@@ -172,6 +181,7 @@ impl World {
                 }
                 Output::Connect(hop) => self.connects.push(hop),
                 Output::Keep(record) => self.kept.push(record),
+                Output::SecureMediaRefused { peer, reason } => self.insecure.push((peer, reason)),
                 Output::Close(_) => {}
                 Output::Refused(refused) => self.refused.push(refused),
                 Output::Attempt(attempt) => self.proofs.push(attempt),
@@ -234,6 +244,7 @@ impl World {
             called: party("5000"),
             diverted: None,
             offer,
+            media_encryption: self.book.encryption,
             max_forwards: 69,
             hops: 0,
         });
@@ -249,7 +260,7 @@ pub fn local() -> Sdp {
         dtmf_payload_type: None,
         direction: MediaDirection::SendReceive,
         packet_ms: 20,
-        encrypted: false,
+        crypto: Vec::new(),
     })
 }
 

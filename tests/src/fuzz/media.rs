@@ -7,7 +7,7 @@ use media::jitter::{DELAY, JitterBuffer};
 use media::rtp::RtpPacket;
 use media::wav;
 use sip::port::{Audio, MediaDirection, Sdp};
-use sip::sdp::{self, Describer};
+use sip::sdp::{self, Describer, Keys, MediaPolicy};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ fn has_audio_fault(text: &[u8]) -> bool {
 }
 
 fn relayed(text: &Arc<[u8]>, direction: Option<MediaDirection>) {
-    let mut describer = Describer::new(77, OWN);
+    let mut describer = keeper();
     let offer = Sdp::Relay(text.clone(), direction);
     let written = describer.offer(&offer).expect("what was read can be relayed");
     let again = describer.offer(&offer).expect("what was read can be relayed");
@@ -54,7 +54,7 @@ fn relayed(text: &Arc<[u8]>, direction: Option<MediaDirection>) {
         assert_eq!((back.line, back.profile), (before.line, before.profile), "lines keep their places");
         assert_eq!(back.address, before.address, "the media's address passes");
         assert_eq!(back.formats, before.formats, "the formats pass");
-        assert_eq!(back.encrypted, before.encrypted);
+        assert_eq!(back.crypto, before.crypto, "keys pass");
         let live = back.address.port() != 0 && !back.address.ip().is_unspecified();
         if let Some(direction) = direction.filter(|_| live) {
             assert_eq!(back.direction, direction);
@@ -65,10 +65,19 @@ fn relayed(text: &Arc<[u8]>, direction: Option<MediaDirection>) {
     // A carriage return alone ends no line. (It may stand in an origin line, which is not passed on.)
     let lossless = String::from_utf8_lossy(text);
     assert_eq!(count(&written, b"m="), count(lossless.as_bytes(), b"m="), "media lines pass");
-    assert_eq!(count(&written, b"a=crypto:"), count(lossless.as_bytes(), b"a=crypto:"), "keys pass");
-    let mut twice = Describer::new(77, OWN);
+    let mut clear = Describer::new(77, OWN);
+    if let Ok(written) = clear.offer(&offer) {
+        assert_eq!(count(&written, b"a=crypto"), 0, "no key goes to who has none");
+    }
+    let mut twice = keeper();
     let written_twice = twice.offer(&Sdp::Relay(written.clone(), direction)).expect("can be relayed again");
     assert_eq!(written_twice, written, "rewriting what was rewritten changes nothing");
+}
+
+/// The writer of who may have keys.
+fn keeper() -> Describer {
+    let policy = MediaPolicy { keys: Keys::Optional, over_tls: true, ..MediaPolicy::default() };
+    Describer::new(77, OWN).with_policy(policy)
 }
 
 fn answered(offer: &[u8], answer: &[u8], audio: &[Audio]) {

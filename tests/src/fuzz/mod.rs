@@ -6,6 +6,7 @@
 mod certificates;
 mod cluster;
 mod config;
+mod crypto;
 mod cti;
 mod food;
 mod framing;
@@ -61,6 +62,7 @@ pub const TARGETS: &[Target] = &[
     of("sip_stack", sip::stack, samples::sip_stack, 4096),
     of("parties", parties::parties, samples::more::parties, 2048),
     of("sdp", media::sdp, samples::sdp, 2048),
+    of("crypto", crypto::crypto, crypto::samples, 1024),
     of("rtp", media::rtp, samples::rtp, 2048),
     of("stream", media::stream, samples::more::stream, 2048),
     of("wav", media::wav, samples::more::wav, 1024),

@@ -68,7 +68,10 @@ impl Trunk {
                 // Of what can't be read, a refusal has what was there.
                 Output::Send { hop, bytes } => sent.extend(message::read(&bytes, hop.transport)),
                 Output::Event(event) => events.push(event),
-                Output::Connect(_) | Output::Close(_) | Output::Keep(_) => {}
+                Output::Connect(_)
+                | Output::Close(_)
+                | Output::Keep(_)
+                | Output::SecureMediaRefused { .. } => {}
                 Output::Refused(_) | Output::Attempt(_) => {}
             }
         }
@@ -143,6 +146,7 @@ impl Trunk {
             called: Identity { number: "9001".into(), ..Identity::default() },
             diverted: diverted.map(|diverted| (diverted, DiversionReason::UserBusy)),
             offer: None,
+            media_encryption: sip::port::MediaEncryption::None,
             max_forwards: 70,
             hops: 2,
         };

@@ -270,7 +270,10 @@ impl World {
                     let answers = self.wire.sent(hop, &bytes);
                     assert!(!(answers && response), "a response was answered");
                 }
-                Output::Connect(_) | Output::Close(_) | Output::Keep(_) => {}
+                Output::Connect(_)
+                | Output::Close(_)
+                | Output::Keep(_)
+                | Output::SecureMediaRefused { .. } => {}
                 Output::Refused(_) | Output::Attempt(_) => {}
                 Output::Event(event) => self.event(event),
             }
@@ -338,6 +341,6 @@ fn audio() -> Audio {
         dtmf_payload_type: None,
         direction: MediaDirection::SendReceive,
         packet_ms: 20,
-        encrypted: false,
+        crypto: Vec::new(),
     }
 }

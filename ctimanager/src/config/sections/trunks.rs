@@ -18,6 +18,7 @@ pub(in crate::config) const TRUNK_KEYS: &[&str] = &[
     "transport",
     "offer",
     "digest",
+    "media_encryption",
     "source_port",
     "ca",
     "crl",
@@ -45,6 +46,7 @@ pub(in crate::config) fn trunk(at: &At<'_>, names: &mut Names, report: &mut Repo
     let usual = if transport == TrunkTransport::Tls { 5061 } else { 5060 };
     let offer = fields.get("offer").and_then(|at| at.choice(devices::OFFERS, report)).unwrap_or_default();
     let digest = fields.get("digest").and_then(|at| devices::digest(&at, names, report));
+    let encryption = fields.get("media_encryption").and_then(|at| at.choice(devices::ENCRYPTIONS, report));
     let source_port = fields.get("source_port").and_then(|at| source_port(&at, report));
     let ca = fields.get("ca").and_then(|at| authority(&at, report));
     let crl = fields.get("crl").and_then(|at| revocations(&at, ca.as_deref(), report));
@@ -69,6 +71,7 @@ pub(in crate::config) fn trunk(at: &At<'_>, names: &mut Names, report: &mut Repo
         transport,
         offer,
         digest,
+        media_encryption: encryption.unwrap_or_default(),
         source_port,
         ca,
         crl,

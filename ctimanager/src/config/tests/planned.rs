@@ -28,7 +28,6 @@ fn the_sample_of_the_contract_is_taken_and_what_has_no_effect_is_told() {
         told,
         [
             "cluster.security.pki",
-            "devices[2].media_encryption",
             "park_numbers[0]",
             "service_parameters.park_reversion_timer",
             "user_groups[0].includes[2]",
@@ -53,7 +52,6 @@ fn each_planned_setting_is_told_where_it_stands_and_its_absence_is_not() {
          the phone can't register and stays out of service"
     );
     for (text, path, wanted) in [
-        (phone("media_encryption: optional"), "devices[0].media_encryption", "encrypts nothing"),
         (node("services: [callmanager]"), "nodes[0].services", "no application is served"),
         (node("services: [ctimanager]"), "nodes[0].services", "no device is in service"),
         (with("", "park_numbers: [\"8801-8810\"]"), "park_numbers[0]", "nothing can be parked"),
@@ -86,7 +84,7 @@ fn each_planned_setting_is_told_where_it_stands_and_its_absence_is_not() {
         assert!(told.len() == 1 && told[0].contains(path) && told[0].contains(wanted), "{text}: {told:?}");
     }
     for nothing in [
-        phone("protocol: sip, media_encryption: none"),
+        phone("protocol: sip, media_encryption: required"),
         node("services: [callmanager, ctimanager], cluster: ~"),
         node("cluster: 7650"),
         with("", "service_parameters: {node_failure_timeout: 2s}"),
@@ -96,21 +94,6 @@ fn each_planned_setting_is_told_where_it_stands_and_its_absence_is_not() {
     ] {
         assert_eq!(warnings(&nothing), [""; 0], "{nothing}");
     }
-}
-
-#[test]
-fn what_would_seem_safe_and_is_not_is_a_mistake() {
-    let text = with(
-        "devices",
-        "devices:\n - {name: P, type: phone, pool: Default, digest: {user: u, password: secret}, media_encryption: required}\n",
-    );
-    let mistakes = parse("f.yaml", &text).map(|_| ()).expect_err("it would not hold");
-    let [mistake] = mistakes.as_slice() else { panic!("{mistakes:#?}") };
-    assert!(mistake.path == "devices[0].media_encryption" && mistake.place.line > 1, "{mistake}");
-    assert!(
-        mistake.message.contains("does not work in this version") && mistake.message.contains("`none`"),
-        "{mistake}"
-    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::sip_legs::{Certified, PeerProof, TrunkPeer};
 use crate::node::settings::Settings;
 use device_model::{CallControl, Dn, MessageLamp, TrunkName};
 use security::shares::{Door, Shares};
-use sip::port::{ConnectionId, KnownTrunk, Package, Proof, Waiting, Watched, WatchedState};
+use sip::port::{ConnectionId, KnownTrunk, MediaEncryption, Package, Proof, Waiting, Watched, WatchedState};
 use sip::{Account, Hop, Login, Transport};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -65,6 +65,8 @@ impl Accounts {
 pub struct Directory {
     accounts: Arc<Accounts>,
     trunks: Vec<(Arc<str>, TrunkPeer)>,
+    /// Devices and trunks whose media are encrypted.
+    encrypting: Arc<HashMap<Arc<str>, MediaEncryption>>,
     /// Whose certificates the peers of TLS connections have shown; bounded by those connections.
     certified: HashMap<ConnectionId, Certified>,
     pressed: bool,
@@ -75,6 +77,7 @@ impl Directory {
     /// Replaces accounts and trunks; pressure and draining stay.
     pub fn configure(&mut self, settings: &Settings) {
         self.replace(settings.accounts.clone(), settings.trunks.iter().cloned());
+        self.encrypting = Arc::clone(&settings.encrypting);
     }
 
     fn replace(&mut self, accounts: Arc<Accounts>, trunks: impl IntoIterator<Item = (TrunkName, TrunkPeer)>) {
@@ -173,6 +176,12 @@ impl Directory {
         self.trunks.iter().find(|(name, _)| **name == *trunk.as_str()).map(|(_, peer)| peer.clone())
     }
 
+    /// Whether the media of a device or trunk are encrypted.
+    #[must_use]
+    pub fn media_encryption(&self, name: &str) -> MediaEncryption {
+        self.encrypting.get(name).copied().unwrap_or_default()
+    }
+
     /// Whether there is an account of this id.
     #[must_use]
     pub fn has(&self, account: &str) -> bool {
@@ -220,6 +229,10 @@ impl sip::Directory for Gate<'_> {
 
     fn may_prove(&self, now: Instant, user: &str, hop: &Hop) -> bool {
         self.shares.may_prove(now, Door::Sip, user, hop.remote.ip()).is_ok()
+    }
+
+    fn media_encryption(&self, peer: &str) -> MediaEncryption {
+        self.directory.media_encryption(peer)
     }
 
     fn admit(&self) -> Result<(), u32> {

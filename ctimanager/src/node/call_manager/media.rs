@@ -1,17 +1,20 @@
 //! Session descriptions between the two rooms that speak of them: `sip` reads and writes them, `device-model` decides.
 
-use device_model::media::{AudioLine, Codec, Description, Direction, Format, Profile};
+use device_model::EndId;
+use device_model::media::{AudioLine, Codec, Crypto, Description, Direction, Format, Profile, SrtpSuite};
 use device_model::port::Body;
-use sip::port::{Audio, MediaDirection, PayloadFormat, ReadSdp, Sdp};
+use security::srtp::{KeyCustody, SrtpKey};
+use sip::port::{Audio, MediaDirection, PayloadFormat, ReadSdp, SdesKey, Sdp, Suite};
 
-/// What a peer described, for the model.
+/// What a peer described, for the model. Its keys go into custody.
 #[must_use]
-pub fn description(read: ReadSdp) -> Description {
-    let ReadSdp { audio, other_media, text } = read;
-    Description { audio: audio.into_iter().map(line).collect(), other_media, text }
+pub fn description(read: ReadSdp, end: EndId, keys: &mut KeyCustody) -> Description {
+    let ReadSdp { audio, other_media, other_clear, over_tls, text } = read;
+    let audio = audio.into_iter().map(|audio| line(audio, end, keys)).collect();
+    Description { audio, other_media, other_clear, over_tls, text }
 }
 
-fn line(audio: Audio) -> AudioLine {
+fn line(audio: Audio, end: EndId, keys: &mut KeyCustody) -> AudioLine {
     let format = |f: &PayloadFormat| Format {
         payload_type: f.payload_type,
         codec: Codec::from_rtpmap(&f.name, f.clock_rate, f.channels),
@@ -24,8 +27,19 @@ fn line(audio: Audio) -> AudioLine {
         dtmf_payload_type: audio.dtmf_payload_type,
         direction: direction_in(audio.direction),
         packet_ms: audio.packet_ms,
-        encrypted: audio.encrypted,
+        crypto: audio.crypto.iter().map(|crypto| key(crypto, end, keys)).collect(),
     }
+}
+
+fn key(crypto: &sip::port::Crypto, end: EndId, keys: &mut KeyCustody) -> Crypto {
+    let suite = match crypto.key.suite {
+        Suite::AeadAes256Gcm => SrtpSuite::AeadAes256Gcm,
+        Suite::AeadAes128Gcm => SrtpSuite::AeadAes128Gcm,
+        Suite::AesCm128HmacSha1_80 => SrtpSuite::AesCm128HmacSha1_80,
+        Suite::AesCm128HmacSha1_32 => SrtpSuite::AesCm128HmacSha1_32,
+    };
+    let SdesKey { key, salt, lifetime, mki, .. } = SdesKey::clone(&crypto.key);
+    Crypto { tag: crypto.tag, suite, key: keys.keep(end, SrtpKey { suite, key, salt, mki, lifetime }) }
 }
 
 /// What the model wants written, for the wire.
@@ -46,7 +60,7 @@ fn audio(line: &AudioLine) -> Audio {
         dtmf_payload_type: line.dtmf_payload_type,
         direction: direction_out(line.direction),
         packet_ms: line.packet_ms,
-        encrypted: line.encrypted,
+        crypto: Vec::new(),
     }
 }
 

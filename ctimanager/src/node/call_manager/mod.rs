@@ -14,7 +14,7 @@ mod screening;
 pub mod sip_legs;
 mod status;
 
-use crate::node::alarms::{AlarmState, Definition};
+use crate::node::alarms::{self, AlarmState, Definition};
 use crate::node::messages::{Ask, Envelope, Place, Receiver, Sender, Told, WholeDevice};
 use crate::node::port::{Report, Severity};
 use crate::node::settings::Settings;
@@ -23,6 +23,7 @@ use directory::{Directory, Gate};
 use registrations::Registrations;
 use screening::Screening;
 use security::shares::{Bound, Shares};
+use security::srtp::KeyCustody;
 use sip::port::ConnectionId;
 use sip::{Event as SipEvent, Hop, Stack};
 use sip_legs::{Certified, SipLegs};
@@ -48,6 +49,10 @@ pub(in crate::node) struct CallManager {
     model_out: Vec<device_model::Output>,
     asked: Receiver,
     telling: Sender,
+    /// The keys of the ends' media.
+    keys: KeyCustody,
+    /// How long they are held when their end is over.
+    keys_held: Duration,
 }
 
 /// What it is handed with each input: the time, who has used up what, and where it says what follows.
@@ -120,6 +125,8 @@ impl CallManager {
             model_out: Vec::new(),
             asked: Receiver::default(),
             telling: Sender::new(identity),
+            keys: KeyCustody::default(),
+            keys_held: settings.sessions.resume_grace_maximum,
         }
     }
 
@@ -141,6 +148,11 @@ impl CallManager {
     /// Calls that each rule refused since the start.
     pub(in crate::node) fn refused_calls(&self) -> BTreeMap<&'static str, u64> {
         self.screening.counts()
+    }
+
+    /// `a=crypto` lines that were refused since the start, by what was wrong with them.
+    pub(in crate::node) fn crypto_lines_refused(&self) -> BTreeMap<&'static str, u64> {
+        self.stack.crypto_lines_refused().iter().map(|(fault, count)| (fault.name(), count)).collect()
     }
 
     /// Ways that registered phones are reached by.
@@ -184,7 +196,9 @@ impl CallManager {
     }
 
     pub(in crate::node) fn next_timeout(&self) -> Option<Instant> {
-        let rooms = [self.stack.next_timeout(), self.model.next_timeout(), self.screening.next_timeout()];
+        let keys = self.keys.next_expiry(self.keys_held);
+        let rooms =
+            [self.stack.next_timeout(), self.model.next_timeout(), self.screening.next_timeout(), keys];
         rooms.into_iter().flatten().min()
     }
 
@@ -211,6 +225,7 @@ impl CallManager {
     pub(in crate::node) fn configure(&mut self, settings: &Settings) {
         self.directory.configure(settings);
         self.registrations.configure(settings);
+        self.keys_held = settings.sessions.resume_grace_maximum;
         let bounds = sip_config(settings);
         self.stack.set_bounds(
             bounds.max_calls,
@@ -295,6 +310,10 @@ impl CallManager {
                 sip::Output::Attempt(attempt) => turn.out.push(Said::Attempt(attempt)),
                 sip::Output::Event(event) => self.pending.push_back(Pending::Sip(event)),
                 sip::Output::Keep(record) => self.registrations.keep(turn, record),
+                sip::Output::SecureMediaRefused { peer, reason } => {
+                    let parameters = vec![("device", peer.to_string()), ("reason", reason.name().into())];
+                    turn.out.push(Said::Occurred(&alarms::SECURE_MEDIA_REFUSED, parameters));
+                }
             }
         }
         self.sip_out = said;
@@ -349,6 +368,7 @@ impl CallManager {
             Pending::Model(input) => Some(input),
             Pending::Sip(event) => self.sip_event(event),
         };
+        self.let_keys_go(turn.now);
         if let Some(input) = input {
             self.update_phones_before(turn, &input);
             self.model(turn, input);
@@ -363,6 +383,7 @@ impl CallManager {
     }
 
     pub(in crate::node) fn model_timeouts(&mut self, turn: &mut Turn<'_>) {
+        self.keys.expire(turn.now, self.keys_held);
         if self.model.next_timeout().is_some_and(|at| at <= turn.now) {
             self.model(turn, device_model::Input::Timeout);
         }
@@ -377,13 +398,23 @@ impl CallManager {
         let placed = matches!(command, EndCommand::Call { .. });
         let hops = if placed { self.hops_left(end) } else { sip_legs::MAX_FORWARDS };
         let directory = &self.directory;
-        match self.sip_legs.command(end, command, |trunk| directory.peer(trunk), hops) {
+        let encryption = |name: &str| directory.media_encryption(name);
+        let command = self.sip_legs.command(end, command, |trunk| directory.peer(trunk), encryption, hops);
+        self.let_keys_go(turn.now);
+        match command {
             Ok(Some(command)) => self.sip(turn, sip::Input::Command(command)),
             Ok(None) => {}
             Err(no_way) => {
                 let input = device_model::Input::Signal(end, no_way.into());
                 self.pending.push_back(Pending::Model(input));
             }
+        }
+    }
+
+    /// The keys of calls that are over are held for those who come back to their sessions, and no longer.
+    fn let_keys_go(&mut self, now: Instant) {
+        for end in self.sip_legs.take_over() {
+            self.keys.end(now, end);
         }
     }
 
@@ -399,6 +430,7 @@ impl CallManager {
             event,
             |account, number| directory.is_line(account, number),
             || model.new_end_id(),
+            &mut self.keys,
         )
     }
 }

@@ -2,11 +2,14 @@
 //! becomes a signal for the model, each command of the model one for the stack.
 
 use super::{media, status};
+use device_model::media::Description;
 use device_model::port::{EndCommand, OfferRefusal, Origin, Signal, Target, TransferTo};
 use device_model::{Cause, DeviceName, Dn, EndId, Input, Party, Reason, TrunkName};
+use security::srtp::KeyCustody;
 use security::tls::Serial;
 use sip::port::{
-    Command, Destination, DiversionReason, Diverted, Event, Identity, InviteHandle, ReferTo, Refusal, Source,
+    Command, Destination, DiversionReason, Diverted, Event, Identity, InviteHandle, MediaEncryption, ReadSdp,
+    ReferTo, Refusal, Source,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -101,6 +104,8 @@ pub const MAX_FORWARDS: u8 = 70;
 pub struct SipLegs {
     incoming: HashMap<EndId, Incoming>,
     ends: HashMap<InviteHandle, EndId>,
+    /// Those whose call is over since somebody last asked.
+    over: Vec<EndId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +120,11 @@ impl SipLegs {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// The ends whose SIP call is over since this was last asked.
+    pub fn take_over(&mut self) -> Vec<EndId> {
+        std::mem::take(&mut self.over)
     }
 
     /// How many ends have a SIP call.
@@ -151,6 +161,7 @@ impl SipLegs {
     fn forget_call(&mut self, call: InviteHandle) -> Option<EndId> {
         let end = self.ends.remove(&call)?;
         self.incoming.remove(&end);
+        self.over.push(end);
         Some(end)
     }
 
@@ -160,6 +171,17 @@ impl SipLegs {
         Some(call)
     }
 
+    /// What the end of a call has described. Nothing of one that is over: nobody would take its keys back.
+    fn described(
+        &self,
+        call: InviteHandle,
+        read: Option<ReadSdp>,
+        keys: &mut KeyCustody,
+    ) -> Option<Description> {
+        let end = *self.ends.get(&call)?;
+        read.map(|read| media::description(read, end, keys))
+    }
+
     /// What the model is to hear of an event of the stack; `None` for one that concerns no end (any more).
     /// `is_line` knows the lines of an account; `new_end` names the end of a new call.
     pub fn event(
@@ -167,6 +189,7 @@ impl SipLegs {
         event: Event,
         is_line: impl Fn(&str, &str) -> bool,
         new_end: impl FnOnce() -> EndId,
+        keys: &mut KeyCustody,
     ) -> Option<Input> {
         let (call, signal) = match event {
             Event::Registration { account, contacts } => {
@@ -186,12 +209,17 @@ impl SipLegs {
                     by: party(&by),
                     original: party(&original),
                 });
-                let (dialled, offer) = (Dn::from(dialled), offer.map(media::description));
+                let (dialled, offer) =
+                    (Dn::from(dialled), offer.map(|offer| media::description(offer, end, keys)));
                 return Some(Input::IncomingCall { end, origin, dialled, calling, diverted, offer, hops });
             }
-            Event::Ringing(call, early) => (call, Signal::Ringing { early: early.map(media::description) }),
+            Event::Ringing(call, early) => {
+                let early = self.described(call, early, keys);
+                (call, Signal::Ringing { early })
+            }
             Event::Answered(call, answer) => {
-                (call, Signal::Answered { media: answer.map(media::description) })
+                let media = self.described(call, answer, keys);
+                (call, Signal::Answered { media })
             }
             Event::Refused { call, status, cause, redirect_to } => {
                 let end = self.forget_call(call)?;
@@ -208,8 +236,11 @@ impl SipLegs {
                 let cause = Cause::from_code(cause).unwrap_or(Cause::NORMAL_CLEARING);
                 return Some(Input::Signal(end, Signal::Released { cause }));
             }
-            Event::Offer(call, offer) => (call, Signal::Offer(offer.map(media::description))),
-            Event::Answer(call, answer) => (call, Signal::Answer(media::description(answer))),
+            Event::Offer(call, offer) => {
+                let offer = self.described(call, offer, keys);
+                (call, Signal::Offer(offer))
+            }
+            Event::Answer(call, answer) => (call, Signal::Answer(self.described(call, Some(answer), keys)?)),
             Event::OfferRefused(call, status) => {
                 (call, Signal::OfferRejected { cause: status::to_cause(status) })
             }
@@ -237,15 +268,18 @@ impl SipLegs {
         end: EndId,
         command: EndCommand,
         trunk: impl Fn(&TrunkName) -> Option<TrunkPeer>,
+        encryption: impl Fn(&str) -> MediaEncryption,
         max_forwards: u8,
     ) -> Result<Option<Command>, NoWay> {
         if let EndCommand::Call { target, calling, called, diverted, reason, offer, hops } = command {
             let to = destination(target, &called, trunk)?;
             let call = InviteHandle(end.0);
             self.ends.insert(call, end);
+            let media_encryption = encryption(to.name());
             return Ok(Some(Command::Invite {
                 call,
                 to,
+                media_encryption,
                 from: identity(&calling),
                 called: identity(&called),
                 diverted: diverted.map(|d| {

@@ -1,5 +1,5 @@
 use super::*;
-use device_model::media::{Codec, Direction, MediaTermination, Stream, StreamDirection};
+use device_model::media::{Codec, Direction, KeyRef, MediaTermination, Stream, StreamDirection};
 use device_model::plan::DeviceKind;
 use device_model::port::{OutOfServiceReason, Param};
 use device_model::view::Security;
@@ -126,7 +126,7 @@ fn stream(direction: StreamDirection, mode: Direction) -> Stream {
         packet_ms,
         dtmf_payload_type,
         mode,
-        encrypted: true,
+        key: Some(KeyRef(7)),
     }
 }
 

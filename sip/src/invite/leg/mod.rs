@@ -245,6 +245,7 @@ impl Leg {
             Ok(body) => body,
             Err(error) => {
                 tracing::debug!(call = ?cx.call, %error, "an offer can't be written");
+                cx.description_refused(self.describer.policy(), error);
                 return cx.event(Event::OfferRefused(cx.call, 488));
             }
         };
@@ -303,7 +304,8 @@ impl Leg {
                     }
                     Err(error) => {
                         tracing::debug!(call = ?cx.call, %error, "an answer can't be written");
-                        cx.refuse(&server, 488);
+                        cx.description_refused(self.describer.policy(), error);
+                        cx.refuse_media(&server, error);
                     }
                 }
                 self.flush(cx);

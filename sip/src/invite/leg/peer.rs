@@ -10,7 +10,7 @@ use crate::invite::values::{self, SDP, SUPPORTED};
 use crate::message::{Method, Request, Response};
 use crate::port::{Event, Hop};
 use crate::registrar::way_back;
-use crate::sdp;
+use crate::sdp::SdpError;
 use crate::transaction::ClientId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,20 +101,20 @@ impl Leg {
             return;
         }
         // A session refresh says again what was said before; nothing changes, and the node need not know.
-        let again = self.remote_sdp.as_deref() == Some(&request.body[..]) && self.agreed;
-        if let Some(last) = self.describer.last().filter(|_| again) {
-            return self.accept_offer(cx, server, Some(last), Ack::Plain);
-        }
-        match sdp::read(&request.body) {
+        match self.describer.read_offer(&request.body, &mut cx.core.crypto_faults) {
             Ok(read) => {
+                let again = self.remote_sdp.as_deref() == Some(&read.text[..]) && self.agreed;
+                if let Some(last) = self.describer.last().filter(|_| again) {
+                    return self.accept_offer(cx, server, Some(last), Ack::Plain);
+                }
                 let text = read.text.clone();
                 self.ask(cx, server, Some(text));
                 cx.event(Event::Offer(cx.call, Some(read)));
             }
             Err(error) => {
                 tracing::debug!(call = ?cx.call, %error, "an offer can't be read");
-                let reply = refusals::unreadable(&server, &cx.core.own_host(&server.hop), error);
-                cx.respond(&server, reply);
+                cx.description_refused(self.describer.policy(), error);
+                cx.refuse_media(&server, error);
             }
         }
     }
@@ -173,31 +173,41 @@ impl Leg {
     }
 
     /// An ACK in this dialog.
-    pub fn on_ack(&mut self, cx: &mut Cx<'_>, ack: &Request) {
-        let Some(due) = self.acknowledged_by(ack) else { return };
+    pub fn on_ack(&mut self, cx: &mut Cx<'_>, ack: &Request) -> Flow {
+        let Some(due) = self.acknowledged_by(ack) else { return Flow::On };
         self.theirs = Theirs::Idle;
         cx.clear(Timer::AckRetransmit);
         cx.clear(Timer::AckTimeout);
-        if due == Ack::WithAnswer {
-            self.take_answer(cx, &ack.body);
-        }
+        let flow = match due {
+            Ack::WithAnswer => self.take_answer(cx, &ack.body),
+            Ack::Plain => Flow::On,
+        };
         self.agreed = true;
-        self.flush(cx);
+        if flow == Flow::On {
+            self.flush(cx);
+        }
+        flow
     }
 
-    /// The peer's answer to an offer of the node.
-    pub fn take_answer(&mut self, cx: &mut Cx<'_>, body: &[u8]) {
-        match sdp::read(body) {
+    /// The peer's answer to an offer of the node. One whose keys answer nothing ends the call: nobody knows what its peer
+    /// encrypts with.
+    pub fn take_answer(&mut self, cx: &mut Cx<'_>, body: &[u8]) -> Flow {
+        match self.describer.read_answer(body, &mut cx.core.crypto_faults) {
             Ok(read) => {
                 self.remote_sdp = Some(read.text.clone());
                 self.agreed = true;
                 cx.event(Event::Answer(cx.call, read));
+            }
+            Err(error @ SdpError::Encryption(_)) => {
+                cx.description_refused(self.describer.policy(), error);
+                return Flow::Lost(values::BEARER_NOT_IMPLEMENTED);
             }
             Err(error) => {
                 tracing::debug!(call = ?cx.call, %error, "an answer can't be read");
                 cx.event(Event::OfferRefused(cx.call, 488));
             }
         }
+        Flow::On
     }
 
     /// Whether this response is for a request of this leg that the machine waits for.
@@ -228,9 +238,11 @@ impl Leg {
         };
         if response.status < 300 {
             self.dialog.answered_on(hop, *self.dialog.peer_hop());
-            self.on_accepted(cx, response, carrier, purpose, cseq);
-            self.flush(cx);
-            return Flow::On;
+            let flow = self.on_accepted(cx, response, carrier, purpose, cseq);
+            if flow == Flow::On {
+                self.flush(cx);
+            }
+            return flow;
         }
         self.on_refused(cx, response, carrier, purpose)
     }
@@ -242,7 +254,7 @@ impl Leg {
         carrier: Carrier,
         purpose: Purpose,
         cseq: u32,
-    ) {
+    ) -> Flow {
         self.learn(&response.headers);
         self.learn_party(cx, &response.headers, Side::Called);
         self.dialog.refresh_target(contact_of(&response.headers));
@@ -251,22 +263,25 @@ impl Leg {
             self.session.start(cx);
         }
         match (carrier, purpose) {
-            (Carrier::Invite, Purpose::Offer(None)) => match sdp::read(&response.body) {
-                Ok(read) => {
-                    self.await_answer(cseq, read.text.clone());
-                    cx.event(Event::Offer(cx.call, Some(read)));
+            (Carrier::Invite, Purpose::Offer(None)) => {
+                match self.describer.read_offer(&response.body, &mut cx.core.crypto_faults) {
+                    Ok(read) => {
+                        self.await_answer(cseq, read.text.clone());
+                        cx.event(Event::Offer(cx.call, Some(read)));
+                    }
+                    Err(error) => {
+                        cx.description_refused(self.describer.policy(), error);
+                        let body = self.unchanged(&response.body).ok();
+                        self.acknowledge(cx, cseq, body);
+                        cx.event(Event::OfferRefused(cx.call, 488));
+                    }
                 }
-                Err(_) => {
-                    let body = self.unchanged(&response.body).ok();
-                    self.acknowledge(cx, cseq, body);
-                    cx.event(Event::OfferRefused(cx.call, 488));
-                }
-            },
+            }
             (carrier, Purpose::Offer(_)) => {
                 if carrier == Carrier::Invite {
                     self.acknowledge(cx, cseq, None);
                 }
-                self.take_answer(cx, &response.body);
+                return self.take_answer(cx, &response.body);
             }
             (Carrier::Invite, Purpose::Refresh) => {
                 self.acknowledge(cx, cseq, None);
@@ -276,6 +291,7 @@ impl Leg {
             }
             (Carrier::Update, Purpose::Refresh) => {}
         }
+        Flow::On
     }
 
     fn on_refused(

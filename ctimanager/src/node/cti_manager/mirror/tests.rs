@@ -2,7 +2,7 @@
 //! hear again.
 
 use super::*;
-use device_model::media::{AudioLine, Codec, Description, Direction, Format, Profile};
+use device_model::media::{AudioLine, Codec, Crypto, Description, Direction, Format, Profile};
 use device_model::plan::{DeviceKind, DevicePlan, Identity, NumberPlan, Plan};
 use device_model::port::Origin;
 use device_model::{
@@ -33,9 +33,15 @@ fn sdp(address: &str, direction: Direction) -> Description {
         dtmf_payload_type: Some(101),
         direction,
         packet_ms: 20,
-        encrypted: false,
+        crypto: Crypto::none(),
     };
-    Description { audio: [line].into_iter().collect(), other_media: false, text: address.as_bytes().into() }
+    Description {
+        audio: [line].into_iter().collect(),
+        other_media: false,
+        other_clear: false,
+        over_tls: false,
+        text: address.as_bytes().into(),
+    }
 }
 
 fn line(event: &Event) -> String {
