@@ -59,6 +59,8 @@ mod interop_reload;
 mod interop_sip;
 #[path = "tests/interop_spaces.rs"]
 mod interop_spaces;
+#[path = "tests/interop_srtp.rs"]
+mod interop_srtp;
 #[path = "tests/interop_stacks.rs"]
 mod interop_stacks;
 #[path = "tests/interop_torture.rs"]

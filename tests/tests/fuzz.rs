@@ -43,6 +43,7 @@ targets! {
     sip_stack: 1_000,
     parties: 1_000,
     sdp: 3_000,
+    crypto: 3_000,
     rtp: 5_000,
     stream: 2_000,
     wav: 2_000,

@@ -130,49 +130,6 @@ async fn a_phone_behind_a_proxy_is_called_through_it() {
     node.is_quiet().await;
 }
 
-/// `mediaenc=srtp`: RTP/AVP with `a=crypto`. Between phones it passes; an application without SRTP answers without.
-#[tokio::test]
-async fn phones_that_offer_encryption_get_it_where_the_other_end_has_it() {
-    let lab = Lab::new("srtp-offered");
-    let node = Node::start(&lab, config(&lab)).await;
-    let account = |number, transport, hz| Account {
-        media_encryption: Some("srtp"),
-        ..node.account(number, transport, hz)
-    };
-    let mut alice = Baresip::registered(&lab, account("2001", Transport::Udp, ALICE_HZ)).await;
-    let mut bob = Baresip::registered(&lab, account("2002", Transport::Tls, BOB_HZ)).await;
-    alice.dial("2002").await;
-    bob.expect("CALL_INCOMING", SOON).await;
-    bob.accept().await;
-    alice.hears(BOB_HZ, SOON).await;
-    bob.hears(ALICE_HZ, SOON).await;
-    let keys = |log: String| {
-        let offered =
-            log.lines().filter_map(|line| line.split_once("inline:")).map(|(_, key)| key.to_owned());
-        offered.collect::<std::collections::BTreeSet<String>>()
-    };
-    let (hers, his) = (keys(alice.log()), keys(bob.log()));
-    assert!(
-        hers.len() >= 2 && hers == his,
-        "both saw the same keys of both: {} and {}",
-        hers.len(),
-        his.len()
-    );
-    assert!(!node.log().contains("inline:"), "no key in the node's log");
-    alice.hang_up().await;
-    bob.expect("CALL_CLOSED", SOON).await;
-
-    let mut app = App::open(&lab, &node, "attendant", "RP_MAIN", Media::Static).await;
-    alice.dial("5000").await;
-    let (leg, far) = app.answer().await;
-    app.voice.speak(APPLICATION_HZ, far);
-    alice.hears(APPLICATION_HZ, SOON).await;
-    app.voice.hears(ALICE_HZ, SOON).await;
-    app.drop_call(&leg).await;
-    alice.expect("CALL_CLOSED", SOON).await;
-    node.is_quiet().await;
-}
-
 /// A phone's hold silences one direction (baresip goes on speaking to whom it holds), an application's hold both.
 #[tokio::test]
 async fn hold_stops_the_media_that_it_should() {

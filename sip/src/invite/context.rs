@@ -377,12 +377,6 @@ impl Cx<'_> {
         }
     }
 
-    /// 488 to a description that can't be taken or answered.
-    pub fn refuse_media(&mut self, server: &Server, error: SdpError) {
-        let reply = super::refusals::unreadable(server, &self.core.own_host(&server.hop), error);
-        self.respond(server, reply);
-    }
-
     /// Sends a request whatever its response.
     pub fn request_and_forget(&mut self, hop: Hop, mut request: Request) -> ClientId {
         keep_keys(&hop, &mut request.body);

@@ -1,6 +1,6 @@
 //! Requests that are refused whatever the state of their dialog (RFC 3261 §8.2).
 
-use super::context::Server;
+use super::context::{Cx, Server};
 use super::values::{ACCEPT, ALLOW, SDP, SUPPORTED, is_understood};
 use crate::message::{Method, Request, Response, Scheme};
 use crate::sdp::SdpError;
@@ -38,8 +38,16 @@ pub(crate) fn unacceptable(request: &Request, reply: impl Fn(u16) -> Response) -
     None
 }
 
+impl Cx<'_> {
+    /// 488 to a description that can't be taken or answered.
+    pub fn refuse_media(&mut self, server: &Server, error: SdpError) {
+        let reply = unreadable(server, &self.core.own_host(&server.hop), error);
+        self.respond(server, reply);
+    }
+}
+
 /// 488 to an offer that can't be read, with what is wrong with it (RFC 3261 §20.43).
-pub(crate) fn unreadable(server: &Server, host: &str, error: SdpError) -> Response {
+fn unreadable(server: &Server, host: &str, error: SdpError) -> Response {
     let warning = match error {
         SdpError::Address => format!("301 {host} \"the media's address is no IP address\""),
         SdpError::Malformed | SdpError::Line | SdpError::TooLong | SdpError::Encryption(_) => {

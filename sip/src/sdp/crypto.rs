@@ -264,7 +264,7 @@ fn without_other_keys(session: &mut Session) -> bool {
     let mut found = session.key.take().is_some();
     let strip = |attributes: &mut Vec<sdp_types::Attribute>, all: bool| {
         let before = attributes.len();
-        attributes.retain(|attribute| !is_other_key(attribute) && !(all && is_crypto(attribute)));
+        attributes.retain(|attribute| !(is_other_key(attribute) || all && is_crypto(attribute)));
         attributes.len() != before
     };
     // An `a=crypto` is of a stream (RFC 4568 §5).
@@ -330,18 +330,34 @@ pub(super) fn check_answer(
     keys: Keys,
     faults: &mut LineFaults,
 ) -> Result<bool, SdpError> {
-    let changed = without_other_keys(session);
+    let mut changed = without_other_keys(session);
     let refused = Err(SdpError::Encryption(SecureMediaRefusal::NoCrypto));
-    for (at, media) in session.medias.iter().enumerate().filter(|(_, media)| is_live(media)) {
-        let offered = offered.get(at).map(usable).unwrap_or_default();
-        match &lines_of(media)[..] {
-            [] if keys.are_required() || super::profile_of(media) == Profile::Secure => return refused,
+    for (at, media) in session.medias.iter_mut().enumerate() {
+        let place = offered.get(at);
+        // RFC 3264 §6: a stream that was offered with port 0 can only be refused.
+        if place.is_some_and(|offered| !is_live(offered)) && is_live(media) {
+            media.port = 0;
+            changed = true;
+        }
+        let offered = place.map(usable).unwrap_or_default();
+        let secure = keys.are_required() || super::profile_of(media) == Profile::Secure;
+        let lines = lines_of(media);
+        match &lines[..] {
+            _ if !is_live(media) => without_crypto(media),
+            [] if secure => return refused,
             [] => {}
             [Ok(line)] if offered.iter().any(|offer| offer.answers(line)) => {}
             lines => {
-                let found = lines.iter().map(|line| line.as_ref().err().copied());
-                found.for_each(|fault| faults.count(fault.unwrap_or(LineFault::Answer)));
-                return refused;
+                if keys != Keys::Never {
+                    let found = lines.iter().map(|line| line.as_ref().err().copied());
+                    found.for_each(|fault| faults.count(fault.unwrap_or(LineFault::Answer)));
+                }
+                // Phones exist that name a key whatever was offered; in RTP/AVP it means nothing then.
+                if secure || !offered.is_empty() {
+                    return refused;
+                }
+                without_crypto(media);
+                changed = true;
             }
         }
     }
@@ -357,14 +373,17 @@ pub(super) fn fit_offer(session: &mut Session, keys: Keys) -> Result<(), SdpErro
         return Err(SdpError::Encryption(SecureMediaRefusal::Transport));
     }
     let before = has_live(session);
-    for media in session.medias.iter_mut().filter(|media| is_live(media)) {
+    for media in &mut session.medias {
         if keys == Keys::Never {
             without_crypto(media);
+        }
+        if !is_live(media) {
+            continue;
         }
         let has_key = has_usable(media);
         let secure = super::profile_of(media) == Profile::Secure;
         if !has_key && (secure || keys == Keys::Required) {
-            *media = super::write::refused(media);
+            *media = super::refused(media);
         } else if keys == Keys::Required && !secure {
             secure_profile(media);
         }
@@ -410,7 +429,11 @@ pub(super) fn fit_answer(
 ) -> Result<(), SdpError> {
     let refusal = SdpError::Encryption(SecureMediaRefusal::PeerNotSecure);
     let mut refused = false;
-    for (media, offer) in fitted.iter_mut().zip(offered).filter(|(media, _)| is_live(media)) {
+    for (media, offer) in fitted.iter_mut().zip(offered) {
+        if !is_live(media) {
+            without_crypto(media);
+            continue;
+        }
         let offered = if keys == Keys::Never { Vec::new() } else { usable(offer) };
         let own = usable(media);
         match chosen(&own, &offered) {
@@ -418,7 +441,7 @@ pub(super) fn fit_answer(
             None => {
                 without_crypto(media);
                 if keys.are_required() || super::profile_of(offer) == Profile::Secure {
-                    *media = super::write::refused(offer);
+                    *media = super::refused(offer);
                     refused = true;
                 }
             }

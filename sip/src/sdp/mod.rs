@@ -76,5 +76,19 @@ fn profile_of(media: &sdp_types::Media) -> Profile {
     }
 }
 
+/// A line of which nothing is wanted.
+fn refused(media: &sdp_types::Media) -> sdp_types::Media {
+    sdp_types::Media {
+        port: 0,
+        num_ports: None,
+        media_title: None,
+        connections: Vec::new(),
+        bandwidths: Vec::new(),
+        key: None,
+        attributes: Vec::new(),
+        ..media.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,7 @@ pub fn read(text: &[u8]) -> Result<ReadSdp, SdpError> {
 pub(super) fn offer(text: &[u8], keys: Keys, faults: &mut LineFaults) -> Result<ReadSdp, SdpError> {
     let mut session = parse(text)?;
     let changed = crypto::clean_offer(&mut session, keys, faults)?;
-    read_session(&session, keys, text_of(&session, text, changed))
+    read_session(&session, keys, text_of(&session, (!changed).then_some(text)))
 }
 
 /// The same of a peer's answer to these lines.
@@ -39,16 +39,16 @@ pub(super) fn answer(
 ) -> Result<ReadSdp, SdpError> {
     let mut session = parse(text)?;
     let changed = crypto::check_answer(&mut session, offered, keys, faults)?;
-    read_session(&session, keys, text_of(&session, text, changed))
+    read_session(&session, keys, text_of(&session, (!changed).then_some(text)))
 }
 
-fn text_of(session: &Session, text: &[u8], changed: bool) -> Arc<[u8]> {
-    if !changed {
-        return text.into();
-    }
-    let mut written = Vec::with_capacity(text.len());
-    session.write(&mut written).expect("writing to a Vec can't fail");
-    written.into()
+/// A description as text: as it came, if it is that still.
+fn text_of(session: &Session, unchanged: Option<&[u8]>) -> Arc<[u8]> {
+    unchanged.map(Arc::from).unwrap_or_else(|| {
+        let mut written = Vec::with_capacity(512);
+        session.write(&mut written).expect("writing to a Vec can't fail");
+        written.into()
+    })
 }
 
 fn read_session(session: &Session, keys: Keys, text: Arc<[u8]>) -> Result<ReadSdp, SdpError> {
@@ -90,7 +90,7 @@ fn read_audio(line: usize, session: &Session, media: &Media, keys: Keys) -> Resu
     let profile = match profile_of(media) {
         // Who must encrypt can't be spoken to in clear, whatever its phone writes.
         Profile::Plain if keys == Keys::Required && !crypto.is_empty() => Profile::Secure,
-        profile => profile,
+        profile @ (Profile::Plain | Profile::Secure | Profile::Dtls | Profile::Other) => profile,
     };
     let address = SocketAddr::new(ip, media.port);
     let packet_ms = read_packet_ms(media);

@@ -2,7 +2,7 @@
 
 use super::crypto::{self, Keys, LineFaults};
 use super::read::{self, direction_named};
-use super::{SdpError, is_audio, parse, profile_of};
+use super::{SdpError, is_audio, parse, profile_of, refused};
 use crate::port::{Audio, MediaDirection, Profile, ReadSdp, Sdp};
 use sdp_types::{Attribute, Connection, Media, MediaType, Origin, Session, Time, TransportProto};
 use std::net::IpAddr;
@@ -279,19 +279,6 @@ fn flow(direction: MediaDirection) -> (bool, bool) {
 fn direction_in(session: &Session, media: &Media) -> MediaDirection {
     let all = media.attributes.iter().chain(&session.attributes);
     all.map(|a| &a.attribute).find_map(|name| direction_named(name)).unwrap_or(MediaDirection::SendReceive)
-}
-
-pub(super) fn refused(media: &Media) -> Media {
-    Media {
-        port: 0,
-        num_ports: None,
-        media_title: None,
-        connections: Vec::new(),
-        bandwidths: Vec::new(),
-        key: None,
-        attributes: Vec::new(),
-        ..media.clone()
-    }
 }
 
 fn local_answer(audio: &Audio, offer: &Session) -> Result<Session, SdpError> {

@@ -96,13 +96,7 @@ impl Stack {
         let call = InviteHandle(self.next_incoming);
         let mut cx = self.cx(now, out);
         let describer = cx.core.describer(&server.hop, source.name().clone(), encryption);
-        let offer = match read_offer(&describer, &request, &mut cx.core.crypto_faults) {
-            Ok(offer) => offer,
-            Err(error) => {
-                cx.description_refused(describer.policy(), error);
-                return cx.refuse_media(&server, error);
-            }
-        };
+        let Ok(offer) = take_offer(&mut cx, &describer, &server) else { return };
         let dialled = parties::number_of(&request.uri);
         if dialled.is_empty() {
             // No number at all, or one that nobody can have.
@@ -113,12 +107,7 @@ impl Stack {
         if valid_for == Some(0) {
             return cx.refuse(&server, 487);
         }
-        let min_se = cx.core.config.min_session_expires;
-        let mut session = SessionTimer::new(cx.core.config.session_expires, min_se);
-        if let Some(min_se) = session.too_small(&request.headers) {
-            return cx.respond(&server, server.reply(422).with("Min-SE", min_se.as_secs().to_string()));
-        }
-        session.told_by_request(&request.headers, PeerTimer::said_by(&request.headers));
+        let Some(session) = session_timer(&mut cx, &server) else { return };
         let Some(dialog) = new_dialog(&mut cx, &server, &source) else { return cx.refuse(&server, 400) };
         let id = dialog.id.clone();
         let contact = cx.core.contact(&dialled, &server.hop);
@@ -161,6 +150,26 @@ impl Stack {
             hops,
         }));
     }
+}
+
+/// The offer of an INVITE, if it has one. What can't be taken is refused.
+fn take_offer(cx: &mut Cx<'_>, describer: &Describer, server: &Server) -> Result<Option<ReadSdp>, ()> {
+    read_offer(describer, &server.request, &mut cx.core.crypto_faults).map_err(|error| {
+        cx.description_refused(describer.policy(), error);
+        cx.refuse_media(server, error);
+    })
+}
+
+/// The session timer that an INVITE asks for; one with too short an interval is refused.
+fn session_timer(cx: &mut Cx<'_>, server: &Server) -> Option<SessionTimer> {
+    let headers = &server.request.headers;
+    let mut session = SessionTimer::new(cx.core.config.session_expires, cx.core.config.min_session_expires);
+    if let Some(min_se) = session.too_small(headers) {
+        cx.respond(server, server.reply(422).with("Min-SE", min_se.as_secs().to_string()));
+        return None;
+    }
+    session.told_by_request(headers, PeerTimer::said_by(headers));
+    Some(session)
 }
 
 fn read_offer(

@@ -107,6 +107,21 @@ fn an_answer_in_mid_call_that_answers_nothing_ends_it() {
     w.all_quiet();
 }
 
+/// Phones exist that name a key whatever was offered.
+#[test]
+fn a_key_in_an_answer_to_a_clear_offer_means_nothing_in_rtp_avp() {
+    let (mut w, mut b) = peer(Transport::Tls, MediaEncryption::Optional);
+    w.invite(&b, Some(relay(OFFER)));
+    let invite = b.take(&mut w, Method::Invite);
+    b.reply(&mut w, &invite, 200, &[], &secure(ANSWER, "RTP/AVP", &[&line(1)]));
+    b.take(&mut w, Method::Ack);
+    let Event::Answered(_, Some(read)) = w.event() else { panic!("an answer") };
+    assert!(read.audio[0].crypto.is_empty() && !String::from_utf8_lossy(&read.text).contains("crypto"));
+    assert_eq!(faults(&w), [(LineFault::Answer, 1)]);
+    b.hangs_up(&mut w);
+    w.all_quiet();
+}
+
 /// The way decides before the setting does.
 #[test]
 fn keys_neither_go_nor_come_by_another_way_than_tls() {
