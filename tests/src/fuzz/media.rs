@@ -26,7 +26,10 @@ pub(super) fn sdp(data: &[u8]) {
         );
         return;
     };
-    assert_eq!(&*read.text, first, "the text comes back as it is");
+    let lossless = String::from_utf8_lossy(first).to_ascii_lowercase();
+    let may_change =
+        ["crypto", "savp", "k=", "inline:", "key-mgmt"].iter().any(|word| lossless.contains(word));
+    assert!(may_change || *read.text == *first, "the text comes back as it is");
     for audio in &read.audio {
         assert!(audio.packet_ms > 0 && audio.formats.iter().all(|format| format.payload_type < 128));
     }
@@ -88,7 +91,7 @@ fn answered(offer: &[u8], answer: &[u8], audio: &[Audio]) {
             .map(|l| l.split(' ').next().unwrap_or_default().to_ascii_lowercase())
             .collect::<Vec<_>>()
     };
-    let kinds = medias(&Describer::new(1, OWN).offer(&Sdp::Relay(offer.into(), None)).expect("it was read"));
+    let kinds = medias(&keeper().offer(&Sdp::Relay(offer.into(), None)).expect("it was read"));
     let locals = audio.iter().cloned().map(Sdp::Local);
     for sdp in locals.chain([Sdp::Relay(answer.into(), None)]) {
         if let Ok(written) = Describer::new(2, OWN).answer(&sdp, offer) {
