@@ -47,6 +47,8 @@ mod interop_cti;
 mod interop_demo;
 #[path = "tests/interop_failures.rs"]
 mod interop_failures;
+#[path = "tests/interop_keys.rs"]
+mod interop_keys;
 #[path = "tests/interop_load.rs"]
 mod interop_load;
 #[path = "tests/interop_media.rs"]

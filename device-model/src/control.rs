@@ -474,7 +474,7 @@ impl CallControl {
         let (before, after) = match said.as_ref().map(|(event, _)| event) {
             None | Some(Event::Leg(_) | Event::LegChanged(_)) => (false, true),
             // The state of the leg follows.
-            Some(Event::MediaStarted(..) | Event::MediaStopped(..)) => (false, false),
+            Some(Event::MediaStarted(..) | Event::KeyChanged(..) | Event::MediaStopped(..)) => (false, false),
             Some(
                 Event::Digit(..)
                 | Event::OpenChannel { .. }
@@ -516,6 +516,7 @@ impl CallControl {
             | Event::Digit(..)
             | Event::OpenChannel { .. }
             | Event::MediaStarted(..)
+            | Event::KeyChanged(..)
             | Event::Transferred { .. }
             | Event::DeviceInService(_)
             | Event::DeviceOutOfService(..)

@@ -705,6 +705,8 @@ pub enum Event {
     },
     /// `media.started`
     MediaStarted(LegView, Stream),
+    /// A stream goes on with another key.
+    KeyChanged(LegView, Stream),
     /// `media.stopped`
     MediaStopped(LegView, StreamDirection),
     /// `device.in_service`

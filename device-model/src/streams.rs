@@ -72,7 +72,7 @@ impl Terms {
 }
 
 impl CallControl {
-    /// Tells which streams ceased and which began, once both ends have agreed; silence is told at once.
+    /// Tells which streams ceased, which began, and which go on with another key, once both ends have agreed; silence is told at once.
     pub(crate) fn update_streams(&mut self, call: CallId) {
         for (x, y) in self.links(call) {
             self.update_link(x, y);
@@ -130,8 +130,11 @@ impl CallControl {
             }
         }
         for (i, stream) in wanted.into_iter().enumerate() {
-            if let Some(stream) = stream.filter(|_| changes[i]) {
+            let Some(stream) = stream else { continue };
+            if changes[i] {
                 self.tell_of(id, |leg| Event::MediaStarted(leg, stream));
+            } else if before[i].as_ref().is_some_and(|before| before.key != stream.key) {
+                self.tell_of(id, |leg| Event::KeyChanged(leg, stream));
             }
         }
     }

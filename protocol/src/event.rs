@@ -11,6 +11,8 @@ pub use subscription::Subscription;
 use crate::wire::{
     Address, Device, Leg, LegState, Line, MediaDirection, Party, Privileges, ServiceReason, StartedStream,
 };
+use device_model::media::Stream;
+use device_model::view::LegView;
 use device_model::{CallId, DeviceName, Dn, LegId, port};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -268,8 +270,11 @@ pub enum SrtpKey {
         salt: Arc<str>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mki: Option<Arc<str>>,
+        /// Packets.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        lifetime: Option<Arc<str>>,
+        lifetime: Option<u64>,
+        /// When this key came into use: RFC 3339, UTC.
+        since: Arc<str>,
     },
     NotAuthorized,
     Unavailable,
@@ -293,16 +298,18 @@ impl schemars::JsonSchema for SrtpKey {
                     "enum": ["available", "not_authorized", "unavailable", "not_encrypted"],
                 },
                 "algorithm": optional(), "key": optional(), "salt": optional(), "mki": optional(),
-                "lifetime": optional(),
+                "lifetime": {"type": ["integer", "null"], "minimum": 1}, "since": optional(),
             },
             "required": ["indicator"],
             "if": {"properties": {"indicator": {"const": "available"}}},
             "then": {
-                "properties": {"algorithm": text(), "key": text(), "salt": text()},
-                "required": ["algorithm", "key", "salt"],
+                "properties": {"algorithm": text(), "key": text(), "salt": text(), "since": text()},
+                "required": ["algorithm", "key", "salt", "since"],
             },
             "else": {
-                "properties": {"algorithm": false, "key": false, "salt": false, "mki": false, "lifetime": false},
+                "properties": {
+                    "algorithm": false, "key": false, "salt": false, "mki": false, "lifetime": false, "since": false,
+                },
             },
         })
     }
@@ -383,6 +390,15 @@ impl Event {
     }
 }
 
+impl Event {
+    /// `media.srtp_key` of a stream, without its key.
+    #[must_use]
+    pub fn key_of(leg: &LegView, stream: &Stream) -> Event {
+        let key = if stream.key.is_some() { SrtpKey::Unavailable } else { SrtpKey::NotEncrypted };
+        Event::MediaSrtpKey { leg: leg.into(), direction: stream.direction.into(), key }
+    }
+}
+
 impl From<&port::Event> for Event {
     fn from(event: &port::Event) -> Self {
         match event {
@@ -405,6 +421,8 @@ impl From<&port::Event> for Event {
             port::Event::MediaStarted(leg, stream) => {
                 Event::MediaStarted { leg: leg.into(), stream: StartedStream::of(stream, leg.security) }
             }
+            // Of the key itself nobody knows here.
+            port::Event::KeyChanged(leg, stream) => Event::key_of(leg, stream),
             port::Event::MediaStopped(leg, direction) => {
                 Event::MediaStopped { leg: leg.into(), direction: (*direction).into() }
             }

@@ -1,6 +1,8 @@
 //! Frames: NDJSON lines (contract §1). WebSocket text messages are frames already and skip the decoder.
 
 use bytes::Bytes;
+use device_model::LegId;
+use device_model::media::{KeyRef, StreamDirection};
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -15,13 +17,26 @@ pub struct Frame {
     pub head: Bytes,
     /// Second part, maybe empty.
     pub tail: Bytes,
+    /// It is about this key of a stream, which it does not hold: [`crate::event::SrtpKey::put_into`].
+    pub key: Option<StreamKey>,
+}
+
+/// A key, and what it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamKey {
+    /// Which.
+    pub key: KeyRef,
+    /// Whose stream.
+    pub leg: LegId,
+    /// Which of the two.
+    pub direction: StreamDirection,
 }
 
 impl Frame {
     /// A frame that shares nothing.
     #[must_use]
     pub fn whole(bytes: Vec<u8>) -> Self {
-        Self { head: Bytes::from(bytes), tail: Bytes::new() }
+        Self { head: Bytes::from(bytes), tail: Bytes::new(), key: None }
     }
 
     /// Bytes of both parts.

@@ -59,12 +59,6 @@ pub const FEATURES: &[Feature] = &[
     },
     Feature { name: "call pickup", methods: &["call.pickup"], ..NOTHING },
     Feature { name: "sending digits", methods: &["call.dtmf"], ..NOTHING },
-    Feature {
-        name: "delivery of SRTP keys",
-        events: &["media.srtp_key"],
-        groups: &["Standard CTI Allow Reception of SRTP Key Material"],
-        ..NOTHING
-    },
     Feature { name: "silent monitoring", groups: &["Standard CTI Allow Call Monitoring"], ..NOTHING },
     Feature { name: "recording", groups: &["Standard CTI Allow Call Recording"], ..NOTHING },
     Feature {

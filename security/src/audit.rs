@@ -2,7 +2,8 @@
 
 use crate::decision::Decision;
 use crate::users::UserId;
-use device_model::DeviceName;
+use device_model::media::StreamDirection;
+use device_model::{DeviceName, LegId, SessionId};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -20,8 +21,21 @@ pub struct AuditRecord {
     pub action: &'static str,
     /// On which device.
     pub device: Option<DeviceName>,
+    /// Of which stream, for what is about one.
+    pub stream: Option<AuditedStream>,
     /// What came of it.
     pub outcome: Outcome,
+}
+
+/// A stream whose key was delivered, and to which session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditedStream {
+    /// Whose.
+    pub session: SessionId,
+    /// Of which leg.
+    pub leg: LegId,
+    /// Which of its two.
+    pub direction: StreamDirection,
 }
 
 /// What came of an audited action.
@@ -61,6 +75,13 @@ impl fmt::Display for AuditRecord {
         if let Some(device) = &self.device {
             write!(f, " device={:?}", device.as_str())?;
         }
+        if let Some(AuditedStream { session, leg, direction }) = self.stream {
+            let direction = match direction {
+                StreamDirection::Input => "input",
+                StreamDirection::Output => "output",
+            };
+            write!(f, " session={session} leg={leg} direction={direction}")?;
+        }
         match &self.outcome {
             Outcome::Allowed(rule) => write!(f, " allowed=true rule={rule:?}"),
             Outcome::Refused { symbol, rule } => write!(f, " allowed=false symbol={symbol} rule={rule:?}"),
@@ -81,6 +102,7 @@ mod tests {
             peer: Some("192.0.2.1:40000".parse().unwrap()),
             action: "device.open",
             device: Some("RP_MAIN".into()),
+            stream: None,
             outcome: Outcome::Refused { symbol: "DEVICE_NOT_CONTROLLED", rule: "controlled_devices".into() },
         };
         assert_eq!(

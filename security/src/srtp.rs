@@ -26,6 +26,35 @@ pub struct SrtpKey {
     pub lifetime: Option<u64>,
 }
 
+impl SrtpKey {
+    /// The registered name of its suite.
+    #[must_use]
+    pub fn algorithm(&self) -> &'static str {
+        match self.suite {
+            SrtpSuite::AeadAes256Gcm => "AEAD_AES_256_GCM",
+            SrtpSuite::AeadAes128Gcm => "AEAD_AES_128_GCM",
+            SrtpSuite::AesCm128HmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
+            SrtpSuite::AesCm128HmacSha1_32 => "AES_CM_128_HMAC_SHA1_32",
+        }
+    }
+}
+
+/// Standard base64 with padding (RFC 4648 §4).
+#[must_use]
+pub fn base64(bytes: &[u8]) -> Zeroizing<String> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len().div_ceil(3) * 4));
+    for three in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for at in 0..4 {
+            let six = (bits >> (18 - 6 * at) & 63) as usize;
+            text.push(if at <= three.len() { char::from(ALPHABET[six]) } else { '=' });
+        }
+    }
+    text
+}
+
 impl fmt::Debug for SrtpKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SrtpKey(…)")
@@ -174,6 +203,15 @@ mod tests {
         let all: Vec<KeyRef> = (0..200).map(|byte| custody.keep(A, key(byte))).collect();
         assert_eq!(custody.len(), MAX_KEYS_OF_END);
         assert!(custody.key(all[0]).is_none() && custody.key(all[199]).is_some());
+    }
+
+    #[test]
+    fn base64_has_its_padding() {
+        for (bytes, text) in
+            [(&b""[..], ""), (b"f", "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (&[0xfb, 0xff, 0xbf], "+/+/")]
+        {
+            assert_eq!(*base64(bytes), text);
+        }
     }
 
     #[test]

@@ -85,6 +85,11 @@ fn gauges(text: &mut String, node: &Map<String, Value>) {
     for (rule, count) in refused.into_iter().flatten() {
         let _ = writeln!(text, "ctimanager_calls_refused_total{{rule=\"{rule}\"}} {count}");
     }
+    let delivered = node.get("srtp_keys").and_then(|keys| keys["delivered"].as_u64()).unwrap_or(0);
+    let help = "Keys of media that went out to applications.";
+    let _ = writeln!(text, "# HELP ctimanager_srtp_keys_delivered_total {help}");
+    let _ = writeln!(text, "# TYPE ctimanager_srtp_keys_delivered_total counter");
+    let _ = writeln!(text, "ctimanager_srtp_keys_delivered_total {delivered}");
     let _ =
         writeln!(text, "# HELP ctimanager_sdes_lines_refused_total Lines `a=crypto` that were not usable.");
     let _ = writeln!(text, "# TYPE ctimanager_sdes_lines_refused_total counter");

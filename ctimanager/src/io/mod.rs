@@ -42,7 +42,7 @@ pub use limits::{Limits, Patience};
 pub use logging::{LogFormat, Logging, USUAL_LOG, report_panics, start_logging};
 pub use registrations::{read_journal, write_journal};
 pub use reload::{FileReload, Reload, Reloaded};
-pub use run::{Keeping, KeptRegistrations, Running, Setup, StopCause, raise_file_limit, start};
+pub use run::{Keeping, KeptRegistrations, Running, Setup, StopCause, dump_no_core, raise_file_limit, start};
 pub use start::{Launch, RunOptions, StartError, listen, run, run_core};
 pub use tls::{ClusterTls, SipPeers, TlsConfigs};
 pub use unix::Address as UnixAddress;

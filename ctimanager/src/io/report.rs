@@ -48,7 +48,15 @@ pub(super) fn audit_order(by: Orderer, action: &'static str, outcome: Outcome) {
         Orderer::SystemUser(uid) => format!("uid {uid}"),
         Orderer::Signal => "SIGHUP".to_owned(),
     };
-    audit(&AuditRecord { at: wall(), user: user.as_str().into(), peer: None, action, device: None, outcome });
+    audit(&AuditRecord {
+        at: wall(),
+        user: user.as_str().into(),
+        peer: None,
+        action,
+        device: None,
+        stream: None,
+        outcome,
+    });
 }
 
 struct Numbers<'a>(&'a What);

@@ -347,6 +347,20 @@ async fn watch_signals(stop: mpsc::Sender<()>, reloads: mpsc::Sender<ReloadOrder
     let _ = stop.try_send(());
 }
 
+/// No core file and no dump to a program of the system's: the memory has keys and passwords.
+pub fn dump_no_core() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let nothing = Rlimit { current: Some(0), maximum: Some(0) };
+    let dumps = [
+        setrlimit(Resource::Core, nothing),
+        // A program that the system pipes dumps to does not ask for the limit.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable),
+    ];
+    for error in dumps.into_iter().filter_map(Result::err) {
+        error!(%error, "the process can still be dumped");
+    }
+}
+
 /// As many open files as the system allows: each connection needs one, and the usual soft limit is 1,024. Gives the
 /// limit that now holds; `None` = there is none.
 pub fn raise_file_limit() -> Option<u64> {

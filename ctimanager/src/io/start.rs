@@ -7,7 +7,7 @@ use super::limits::{Limits, Patience};
 use super::lookup::{addresses_of, look_up_trunks};
 use super::registrations;
 use super::reload::{FileReload, Reload};
-use super::run::{Keeping, KeptRegistrations, Running, Setup, raise_file_limit, start};
+use super::run::{Keeping, KeptRegistrations, Running, Setup, dump_no_core, raise_file_limit, start};
 use super::store::{self, SessionFile};
 use super::{Core, Tap, TlsConfigs, wall};
 use crate::config::{self, Config, Listener, Mistake, lines};
@@ -140,6 +140,7 @@ impl Launch {
     }
 
     async fn start_core<C: Core>(self, core: impl FnOnce(Node) -> C) -> Result<Running, StartError> {
+        dump_no_core();
         let files = raise_file_limit();
         let Self { config, node, tls, listen, reload, tap, state, signals } = self;
         let wanted = files_wanted(&Limits::of(&config));

@@ -204,7 +204,7 @@ impl Echo {
                 // In two parts, as events for several sessions are.
                 let mut head = Bytes::from(frame);
                 let tail = head.split_off(head.len() / 2);
-                out.push(Output::Cti(connection, Frame { head, tail }));
+                out.push(Output::Cti(connection, Frame { head, tail, key: None }));
             }
         }
     }
@@ -217,7 +217,7 @@ impl Echo {
 }
 
 fn write(connection: CtiConnection, text: &str) -> Output {
-    Output::Cti(connection, Frame { head: Bytes::from(text.to_owned()), tail: Bytes::new() })
+    Output::Cti(connection, Frame { head: Bytes::from(text.to_owned()), tail: Bytes::new(), key: None })
 }
 
 /// A running shell, and how to reach it.

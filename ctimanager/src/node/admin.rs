@@ -35,6 +35,7 @@ impl Node {
                 status["refused"] = security::shares::Share::all().map(refused).collect();
                 status["nodes_by_state"] = json!(self.nodes_by_state());
                 status["calls_refused"] = json!(self.call_manager.refused_calls());
+                status["srtp_keys"] = json!({"delivered": self.call_manager.keys_delivered()});
                 status["sdes_lines_refused"] = json!(self.call_manager.crypto_lines_refused());
                 Ok(status)
             }

@@ -233,7 +233,10 @@ impl Walk {
     fn event(&mut self, sessions: Option<&[SessionId]>, event: &Event) -> Result<(), String> {
         let leg = match event {
             Event::Leg(leg) | Event::LegChanged(leg) | Event::Digit(leg, _) => leg,
-            Event::OpenChannel { leg, .. } | Event::MediaStarted(leg, _) | Event::MediaStopped(leg, _) => leg,
+            Event::OpenChannel { leg, .. }
+            | Event::MediaStarted(leg, _)
+            | Event::KeyChanged(leg, _)
+            | Event::MediaStopped(leg, _) => leg,
             Event::Transferred { from_call, to_call, ok } => {
                 return match *ok && from_call != to_call && self.joined.insert(*from_call) {
                     true => Ok(()),

@@ -549,6 +549,9 @@ fn event_line(event: &Event) -> String {
                 s.key.map_or(String::new(), |key| format!(" {key:?} {:?}", leg.security))
             )
         }
+        Event::KeyChanged(leg, s) => {
+            format!("key of {}:{} {} {:?}", leg.device, leg.leg, direction(&s.direction), s.key)
+        }
         Event::MediaStopped(leg, d) => format!("media.stopped {}:{} {}", leg.device, leg.leg, direction(d)),
         Event::DeviceInService(device) => format!("device.in_service {}", device.name),
         Event::DeviceOutOfService(device, reason) => {

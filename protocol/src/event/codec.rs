@@ -3,7 +3,7 @@
 use super::{
     Alarm, CloseReason, ConnectionEvent, DeviceChange, Event, EventType, LineChange, ParkChange, SrtpKey,
 };
-use crate::frame::Frame;
+use crate::frame::{Frame, StreamKey};
 use crate::wire::{Leg, MediaDirection, Party, Privileges, ServiceReason, StartedStream, text};
 use bytes::Bytes;
 use device_model::{CallId, DeviceName, Dn, LegId, NodeName};
@@ -16,12 +16,13 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// An event, serialised: everything after its `seq`. Clones share the bytes. They may hold a media key, so `Debug` shows
-/// none of them.
+/// An event, serialised: everything after its `seq`. Clones share the bytes. A media key is not among these but beside them, as
+/// a reference: it is put into the frame that goes to who may have it. `Debug` shows none of the bytes all the same.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Encoded {
     event_type: EventType,
     tail: Bytes,
+    key: Option<StreamKey>,
 }
 
 impl Encoded {
@@ -34,10 +35,16 @@ impl Encoded {
     /// An event that was written down: its type and what [`Encoded::tail`] gave.
     #[must_use]
     pub fn restore(event_type: EventType, tail: Bytes) -> Self {
-        Self { event_type, tail }
+        Self { event_type, tail, key: None }
     }
 
-    /// Everything after the `seq`, as it stands on the wire.
+    /// The event is about this key, which its reader may have.
+    #[must_use]
+    pub fn about_key(self, key: StreamKey) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// Everything after the `seq`, as it stands on the wire; of a key the indicator `unavailable` alone.
     #[must_use]
     pub fn tail(&self) -> &Bytes {
         &self.tail
@@ -47,7 +54,7 @@ impl Encoded {
     /// indicator `unavailable`; all others as they are.
     #[must_use]
     pub fn without_secrets(&self) -> Self {
-        const SECRET: [&str; 5] = ["algorithm", "key", "salt", "mki", "lifetime"];
+        const SECRET: [&str; 6] = ["algorithm", "key", "salt", "mki", "lifetime", "since"];
         if self.event_type != EventType::MediaSrtpKey {
             return self.clone();
         }
@@ -56,7 +63,7 @@ impl Encoded {
         let Some(params) = value.get_mut("params").and_then(serde_json::Value::as_object_mut) else {
             // Never of our own making; nothing of it is kept then.
             let nothing = Bytes::from_static(b"\"type\":\"media.srtp_key\"}}");
-            return Self { event_type: self.event_type, tail: nothing };
+            return Self::restore(self.event_type, nothing);
         };
         if params.get("indicator").is_some_and(|indicator| indicator == "available") {
             params.insert("indicator".into(), "unavailable".into());
@@ -68,7 +75,7 @@ impl Encoded {
         json(&mut tail, params);
         tail.remove(0);
         tail.push(b'}');
-        Self { event_type: self.event_type, tail: Bytes::from(tail.into_boxed_slice()) }
+        Self::restore(self.event_type, Bytes::from(tail.into_boxed_slice()))
     }
 
     /// Bytes of the shared part.
@@ -91,13 +98,35 @@ impl Encoded {
         let digits = seq.checked_ilog10().map_or(1, |n| n as usize + 1);
         let mut head = Vec::with_capacity(HEAD.len() + digits + 1);
         write!(head, "{HEAD}{seq},").expect("a Vec takes every write");
-        Frame { head: Bytes::from(head), tail: self.tail.clone() }
+        Frame { head: Bytes::from(head), tail: self.tail.clone(), key: self.key }
     }
 }
 
 impl fmt::Debug for Encoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Encoded({}, {} bytes)", self.event_type, self.tail.len())
+    }
+}
+
+impl SrtpKey {
+    /// The frame of a key's event with what its reader may know of the key.
+    #[must_use]
+    pub fn put_into(&self, frame: &Frame) -> Frame {
+        const UNKNOWN: &[u8] = b"\"indicator\":\"unavailable\"}}";
+        let tail = match frame.tail.strip_suffix(UNKNOWN) {
+            Some(before) => {
+                let mut tail = Vec::with_capacity(before.len() + 256);
+                tail.extend_from_slice(before);
+                let at = tail.len();
+                json(&mut tail, self);
+                // Its members stand among the event's own.
+                tail.remove(at);
+                tail.push(b'}');
+                Bytes::from(tail)
+            }
+            None => frame.tail.clone(),
+        };
+        Frame { head: frame.head.clone(), tail, key: None }
     }
 }
 
@@ -186,7 +215,7 @@ impl Event {
         self.write_body(&mut out);
         out.push(b'}');
         // Exactly its size: the log counts what it holds.
-        Encoded { event_type, tail: Bytes::from(out.into_boxed_slice()) }
+        Encoded::restore(event_type, Bytes::from(out.into_boxed_slice()))
     }
 
     /// Appends the event's own members and closes its params.

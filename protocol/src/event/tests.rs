@@ -3,7 +3,7 @@ use crate::methods::Glob;
 use crate::rpc::Incoming;
 use crate::wire::Security;
 use device_model::NodeName;
-use device_model::view::{self, DeviceView, LegView, LineView};
+use device_model::view::{self, DeviceView, LineView};
 use serde_json::value::RawValue;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -115,7 +115,8 @@ fn stream(direction: StreamDirection) -> Stream {
     }
 }
 
-use device_model::media::{Codec, Direction, Stream, StreamDirection};
+use crate::frame::StreamKey;
+use device_model::media::{Codec, Direction, KeyRef, StreamDirection};
 use device_model::port::OutOfServiceReason;
 
 /// Every event, the model's through its conversion.
@@ -168,6 +169,7 @@ fn model_events() -> Vec<port::Event> {
         ),
         port::Event::AutoAcceptChanged("RP_MAIN".into(), line()),
         port::Event::Transferred { from_call: CallId(2), to_call: CallId(1), ok: true },
+        port::Event::KeyChanged(leg(), stream(StreamDirection::Input)),
     ]);
     events
 }
@@ -229,7 +231,8 @@ fn node_events() -> Vec<Event> {
             key: "a2V5".into(),
             salt: "c2FsdA==".into(),
             mki: None,
-            lifetime: Some("2^31".into()),
+            lifetime: Some(1 << 31),
+            since: "2026-11-20T20:01:02.123Z".into(),
         }),
     ]
 }
@@ -356,6 +359,22 @@ fn what_is_written_to_a_disk_has_no_key_and_is_else_as_it_was() {
         };
         let key = if matches!(key, SrtpKey::Available { .. }) { SrtpKey::Unavailable } else { key };
         assert_eq!(*read, Event::MediaSrtpKey { leg, direction, key });
+    }
+}
+
+#[test]
+fn a_key_is_put_into_the_frame_of_who_may_have_it_and_stands_nowhere_else() {
+    let (key, direction) = (KeyRef(7), StreamDirection::Output);
+    let of = |key| Event::MediaSrtpKey { leg: Leg::from(&leg()), direction: MediaDirection::Output, key };
+    let logged = of(SrtpKey::Unavailable).encode(&"cm1".into(), time());
+    let logged = logged.about_key(StreamKey { key, leg: LegId(4), direction });
+    let frame = logged.frame(7);
+    assert_eq!(frame.key.map(|of| of.key), Some(key));
+    assert!(logged.without_secrets().frame(7).key.is_none(), "a later process has no such key");
+    for event in node_events() {
+        let Event::MediaSrtpKey { key, .. } = &event else { continue };
+        let told = key.put_into(&frame);
+        assert_eq!(told.to_vec(), event.clone().encode(&"cm1".into(), time()).frame(7).to_vec());
     }
 }
 

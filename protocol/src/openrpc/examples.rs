@@ -122,7 +122,8 @@ fn key() -> SrtpKey {
         key: "AAAAAAAAAAAAAAAAAAAAAA==".into(),
         salt: "AAAAAAAAAAAAAAAAAAA=".into(),
         mki: None,
-        lifetime: Some("2^31".into()),
+        lifetime: Some(1 << 31),
+        since: "2026-11-20T20:01:02.123Z".into(),
     }
 }
 

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod app;
 pub mod baresip;
 pub mod cable;
+pub mod capture;
 pub mod clients;
 pub mod cluster;
 pub mod cti;

@@ -18,12 +18,14 @@ use crate::node::alarms::{self, AlarmState, Definition};
 use crate::node::messages::{Ask, Envelope, Place, Receiver, Sender, Told, WholeDevice};
 use crate::node::port::{Report, Severity};
 use crate::node::settings::Settings;
+use device_model::media::KeyRef;
+use device_model::port::Event;
 use device_model::{CallControl, DeviceName, EndCommand, EndId, Identity, SessionId, Transition};
 use directory::{Directory, Gate};
 use registrations::Registrations;
 use screening::Screening;
 use security::shares::{Bound, Shares};
-use security::srtp::KeyCustody;
+use security::srtp::{KeyCustody, SrtpKey};
 use sip::port::ConnectionId;
 use sip::{Event as SipEvent, Hop, Stack};
 use sip_legs::{Certified, SipLegs};
@@ -53,6 +55,7 @@ pub(in crate::node) struct CallManager {
     keys: KeyCustody,
     /// How long they are held when their end is over.
     keys_held: Duration,
+    keys_delivered: u64,
 }
 
 /// What it is handed with each input: the time, who has used up what, and where it says what follows.
@@ -127,6 +130,7 @@ impl CallManager {
             telling: Sender::new(identity),
             keys: KeyCustody::default(),
             keys_held: settings.sessions.resume_grace_maximum,
+            keys_delivered: 0,
         }
     }
 
@@ -153,6 +157,21 @@ impl CallManager {
     /// `a=crypto` lines that were refused since the start, by what was wrong with them.
     pub(in crate::node) fn crypto_lines_refused(&self) -> BTreeMap<&'static str, u64> {
         self.stack.crypto_lines_refused().iter().map(|(fault, count)| (fault.name(), count)).collect()
+    }
+
+    /// A key of a stream, and since when it is in use.
+    pub(in crate::node) fn key(&self, key: KeyRef) -> Option<(&SrtpKey, Option<SystemTime>)> {
+        self.keys.key(key)
+    }
+
+    /// A key went out to an application.
+    pub(in crate::node) fn key_was_delivered(&mut self) {
+        self.keys_delivered += 1;
+    }
+
+    /// How often one did.
+    pub(in crate::node) fn keys_delivered(&self) -> u64 {
+        self.keys_delivered
     }
 
     /// Ways that registered phones are reached by.
@@ -340,9 +359,13 @@ impl CallManager {
                     self.tell(turn, Told::Answer { session, token, result });
                 }
                 device_model::Output::Event(sessions, event) => {
+                    self.use_key(turn.wall, &event);
                     self.tell(turn, Told::Event { sessions, event });
                 }
-                device_model::Output::Hidden(event) => self.tell(turn, Told::Hidden(event)),
+                device_model::Output::Hidden(event) => {
+                    self.use_key(turn.wall, &event);
+                    self.tell(turn, Told::Hidden(event));
+                }
                 device_model::Output::MessageLamp { dn, lamp, phones } => {
                     self.switch_lamps(turn, &dn, lamp, &phones);
                 }
@@ -355,6 +378,15 @@ impl CallManager {
             }
         }
         self.model_out = said;
+    }
+
+    /// A stream runs with a key from now on.
+    fn use_key(&mut self, now: SystemTime, event: &Event) {
+        if let Event::MediaStarted(_, stream) | Event::KeyChanged(_, stream) = event
+            && let Some(key) = stream.key
+        {
+            self.keys.used(key, now);
+        }
     }
 
     fn tell(&mut self, turn: &mut Turn<'_>, told: Told) {

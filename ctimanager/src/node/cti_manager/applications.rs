@@ -302,6 +302,8 @@ impl CtiManager {
         let Some(connection) = session.connection() else { return false };
         for _ in 0..frames {
             let Some(frame) = session.poll_frame(step.now) else { break };
+            let provider = self.applications.providers.get(&id);
+            let frame = Self::with_key(frame, provider, &self.settings.policy, id, step);
             step.out.push(Output::Cti(connection, frame));
         }
         let (more, slow) = (session.has_frames(), session.is_slow());

@@ -142,6 +142,10 @@ impl CtiManager {
             self.applications.owners.told(device);
             self.mirror.opened_by_answer(id, device, legs);
         }
+        let opened = match &result {
+            Ok(Reply::Opened { device, .. }) => Some(device.name.clone()),
+            Ok(_) | Err(_) => None,
+        };
         let asked = self.applications.asking.take(id, token);
         if let (Some(Asked::Close(device)), Ok(_)) = (&asked, &result) {
             self.mirror.closed(id, device);
@@ -159,6 +163,9 @@ impl CtiManager {
             self.report_device(step, id, &asked, answer.as_ref().err());
         }
         self.reply(id, token, answer);
+        if let Some(device) = opened {
+            self.tell_running_keys(step, id, &device);
+        }
     }
 
     fn report_device(&mut self, step: &mut Step<'_>, id: SessionId, asked: &Asked, error: Option<&CtiError>) {

@@ -101,6 +101,7 @@ impl Keeping {
             | Event::Digit(leg, _)
             | Event::OpenChannel { leg, .. }
             | Event::MediaStarted(leg, _)
+            | Event::KeyChanged(leg, _)
             | Event::MediaStopped(leg, _) => self.leg(&leg.device, leg.leg),
             Event::DeviceInService(view)
             | Event::DeviceOutOfService(view, _)

@@ -49,6 +49,7 @@ impl CtiManager {
             peer: Some(provider.peer),
             action: "line.set_message_waiting",
             device: Some(device),
+            stream: None,
             outcome,
         }));
         None

@@ -95,6 +95,7 @@ impl CtiManager {
                 peer: Some(provider.peer),
                 action: method.name(),
                 device: device_of(method).cloned(),
+                stream: None,
                 outcome: Outcome::from(&decision),
             }));
             decision.into_result().map_err(|refusal| permission_error(&refusal))?;

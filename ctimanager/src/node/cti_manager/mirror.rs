@@ -163,7 +163,9 @@ impl Seen {
             self.view.state = state;
         }
         let (direction, stream) = match event {
-            Event::MediaStarted(_, stream) => (stream.direction, Some(stream.clone())),
+            Event::MediaStarted(_, stream) | Event::KeyChanged(_, stream) => {
+                (stream.direction, Some(stream.clone()))
+            }
             Event::MediaStopped(_, direction) => (*direction, None),
             Event::Leg(_)
             | Event::LegChanged(_)
@@ -231,8 +233,14 @@ impl Leg {
         };
         let stopped = changed().filter(|((was, _), _)| was.is_some());
         events.extend(stopped.map(|(_, direction)| Event::MediaStopped(view.clone(), direction)));
-        let started = changed().filter_map(|((_, is), _)| is.clone());
-        events.extend(started.map(|stream| Event::MediaStarted(view.clone(), stream)));
+        for ((was, is), _) in before.iter().zip(streams).zip(DIRECTIONS) {
+            let Some(stream) = is else { continue };
+            if !Stream::is_same(was.as_ref(), is.as_ref()) {
+                events.push(Event::MediaStarted(view.clone(), stream.clone()));
+            } else if was.as_ref().is_some_and(|was| was.key != stream.key) {
+                events.push(Event::KeyChanged(view.clone(), stream.clone()));
+            }
+        }
     }
 }
 
@@ -434,6 +442,14 @@ impl Mirror {
             mirrored.legs.entry(id).or_insert_with(begin);
             self.places.entry(id).or_insert_with(|| device.name.clone());
         }
+    }
+
+    /// The streams that run at a device, of legs that are not hidden.
+    pub(in crate::node) fn running(&self, device: &DeviceName) -> Vec<(LegView, Stream)> {
+        let legs = self.devices.get(device).into_iter().flat_map(|mirrored| mirrored.legs.values());
+        let shown = legs.filter(|leg| matches!(leg.told, Told::AsItIs)).map(|leg| &leg.now);
+        let streams = |seen: &'_ Seen| seen.streams.clone().into_iter().flatten();
+        shown.flat_map(|seen| streams(seen).map(|stream| (seen.view.clone(), stream))).collect()
     }
 
     /// The same by the answer to who opened it, where it was not heard before.
@@ -652,6 +668,7 @@ impl Mirror {
             | Event::Digit(..)
             | Event::OpenChannel { .. }
             | Event::MediaStarted(..)
+            | Event::KeyChanged(..)
             | Event::MediaStopped(..)
             | Event::Transferred { .. }
             | Event::DeviceClosed(..) => {}
@@ -825,6 +842,7 @@ fn leg_of(event: &Event) -> Option<&LegView> {
         | Event::Digit(leg, _)
         | Event::OpenChannel { leg, .. }
         | Event::MediaStarted(leg, _)
+        | Event::KeyChanged(leg, _)
         | Event::MediaStopped(leg, _) => Some(leg),
         // Which legs are in which call now was told of each.
         Event::Transferred { .. }
@@ -864,7 +882,24 @@ impl CtiManager {
 
     fn tell_opened(&mut self, step: &Step<'_>, sessions: &[SessionId], event: &Event) {
         self.keeping.event(sessions, event);
-        self.tell_event(step, sessions, event.into());
+        match event {
+            Event::MediaStarted(leg, stream) => {
+                self.tell_event(step, sessions, event.into());
+                self.tell_key(step, sessions, leg, stream);
+            }
+            Event::KeyChanged(leg, stream) => self.tell_key(step, sessions, leg, stream),
+            Event::Leg(_)
+            | Event::LegChanged(_)
+            | Event::Digit(..)
+            | Event::OpenChannel { .. }
+            | Event::MediaStopped(..)
+            | Event::Transferred { .. }
+            | Event::DeviceInService(_)
+            | Event::DeviceOutOfService(..)
+            | Event::DeviceClosed(..)
+            | Event::ForwardChanged(..)
+            | Event::AutoAcceptChanged(..) => self.tell_event(step, sessions, event.into()),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub(in crate::node) mod dismissals;
 mod hearing;
 mod keeping;
 pub mod kept;
+mod keys;
 mod lamps;
 pub(in crate::node) mod lists;
 mod methods;

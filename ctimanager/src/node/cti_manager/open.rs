@@ -469,6 +469,7 @@ fn audit_open(step: &mut Step<'_>, open: &ProviderOpen, peer: Option<SocketAddr>
         peer,
         action: "provider.open",
         device: None,
+        stream: None,
         outcome,
     }));
 }

@@ -30,6 +30,7 @@ impl Owners {
             | Event::Digit(..)
             | Event::OpenChannel { .. }
             | Event::MediaStarted(..)
+            | Event::KeyChanged(..)
             | Event::MediaStopped(..)
             | Event::Transferred { .. }
             | Event::ForwardChanged(..)

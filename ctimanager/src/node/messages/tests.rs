@@ -246,6 +246,7 @@ fn events() -> Vec<Event> {
         channel(None),
         Event::MediaStarted(leg(), stream(StreamDirection::Input, Direction::SendOnly)),
         Event::MediaStarted(leg(), stream(StreamDirection::Output, Direction::Inactive)),
+        Event::KeyChanged(leg(), stream(StreamDirection::Output, Direction::SendReceive)),
         Event::MediaStopped(leg(), StreamDirection::Input),
         Event::DeviceInService(device(DeviceKind::RoutePoint)),
         Event::DeviceClosed(device(DeviceKind::Phone), Why::DeviceUnregistered),
@@ -404,6 +405,7 @@ fn the_samples_leave_no_variant_out() {
                 Event::Transferred { .. } => "transferred",
                 Event::OpenChannel { .. } => "open_channel",
                 Event::MediaStarted(..) => "media_started",
+                Event::KeyChanged(..) => "key_changed",
                 Event::MediaStopped(..) => "media_stopped",
                 Event::DeviceInService(_) => "device_in_service",
                 Event::DeviceOutOfService(..) => "device_out_of_service",
@@ -427,7 +429,7 @@ fn the_samples_leave_no_variant_out() {
         }
     }
     let told = told();
-    assert_eq!(told.iter().map(name).collect::<BTreeSet<_>>().len(), 29);
+    assert_eq!(told.iter().map(name).collect::<BTreeSet<_>>().len(), 30);
     let subjects: BTreeSet<_> = requests()
         .iter()
         .map(|request| serde_json::to_value(request).expect("JSON"))

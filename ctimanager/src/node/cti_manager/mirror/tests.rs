@@ -51,6 +51,7 @@ fn line(event: &Event) -> String {
             Some(cause) => format!("{:?} {} {}", leg.state, parties(leg), cause.code()),
             None => format!("{:?} {}", leg.state, parties(leg)),
         },
+        Event::KeyChanged(leg, stream) => format!("key {:?} {}", stream.direction, parties(leg)),
         Event::MediaStopped(leg, direction) => format!("stopped {direction:?} {}", parties(leg)),
         Event::MediaStarted(leg, stream) => format!("started {:?} {}", stream.direction, parties(leg)),
         Event::DeviceClosed(device, _) => format!("closed {}", device.name),
