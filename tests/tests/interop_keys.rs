@@ -245,3 +245,32 @@ async fn who_may_not_have_keys_gets_the_indicator_alone() {
     carol.expect("CALL_CLOSED", SOON).await;
     node.is_quiet().await;
 }
+
+/// A session that comes back hears the keys of what runs again, over TLS alone.
+#[tokio::test]
+async fn a_replay_has_the_keys_over_tls_and_not_by_plain_tcp() {
+    let lab = Lab::new("keys-again");
+    let config = config(&lab).parameter("session_resume_grace", json!("60s"));
+    let node = Node::start_logging(&lab, &config, Some("trace")).await;
+    let mut alice = phone(&lab, &node, "2001", ALICE_HZ).await;
+    let mut bob = phone(&lab, &node, "2002", BOB_HZ).await;
+    let mut first = node.connect().await;
+    let opened = first.open("recorder", PASSWORD).await;
+    opens(&mut first).await;
+    talk(&mut alice, &mut bob).await;
+    let (_, key) = stream(&mut first, "SEP2002", "output").await;
+    drop(first);
+    let mut again = node.connect().await;
+    let resumed = again.resume("recorder", PASSWORD, &opened["session"], 0).await;
+    assert_eq!(resumed["resumed"], true, "{resumed}");
+    assert_eq!(media_key(&key_of(&mut again, "SEP2002", "output").await), key);
+    drop(again);
+    let mut plain = Cti::plain(node.cti_plain).await;
+    let resumed = plain.resume("recorder", PASSWORD, &opened["session"], 0).await;
+    assert_eq!(resumed["resumed"], true, "{resumed}");
+    assert_bare(&key_of(&mut plain, "SEP2002", "output").await, "unavailable");
+    assert_kept_secret(&node, &[key]).await;
+    alice.hang_up().await;
+    bob.expect("CALL_CLOSED", SOON).await;
+    node.is_quiet().await;
+}
