@@ -468,7 +468,10 @@ impl CallControl {
     /// Tells a leg's watchers, after what is new of its device. What a restriction hid is told as it is now: after an event that
     /// says how the leg is, before one that says something else. The view is made only if somebody watches.
     pub(crate) fn tell_of(&mut self, id: LegId, event: impl FnOnce(LegView) -> Event) {
-        let beside = self.device_of_leg(id).filter(|_| self.unsettled().is_some()).cloned();
+        // While an earlier life of the device is still to be ended its leg is of that one, and the end comes first.
+        let beside =
+            self.device_of_leg(id).filter(|device| self.unsettled().is_some() && !self.is_leaving(device));
+        let beside = beside.cloned();
         beside.iter().for_each(|device| self.announce(device));
         let said = self.event_of(id, event);
         let (before, after) = match said.as_ref().map(|(event, _)| event) {
@@ -507,7 +510,13 @@ impl CallControl {
         event: impl FnOnce(LegView) -> Event,
     ) -> Option<(Event, Option<Arc<[SessionId]>>)> {
         let leg = self.calls.leg(id)?;
-        let watchers = self.watchers(leg)?;
+        let Some(watchers) = self.watchers(leg) else {
+            // It is to be cleared for a restriction, and a later plan may let it stay before it is.
+            let (device, (_, dn)) = (self.device_at(leg)?, leg.at.line()?);
+            let open = device.is_application() && !device.openers.is_empty() && device.line(dn).is_some();
+            self.waits_to_be_cleared(id).filter(|_| open)?;
+            return Some((event(self.leg_view(leg)?), None));
+        };
         let event = event(self.leg_view(leg)?);
         let ends = match &event {
             Event::Leg(leg) => matches!(leg.state, LegState::Failed | LegState::Disconnected),

@@ -5,6 +5,7 @@
 use crate::call::{Search, Seen};
 use crate::cause::Cause;
 use crate::control::CallControl;
+use crate::end::{DialogState, End};
 use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, EndId, LegId, RequestToken, SessionId};
 use crate::port::{EndCommand, Output, Refusal, RefusalKind, Reply};
@@ -179,7 +180,9 @@ impl CallControl {
         match asking {
             Asking::Application(Asker { session, token }) => self.reply(session, token, answer),
             Asking::Person(end) => {
-                if self.calls.find_end(end).is_some() {
+                let there =
+                    |end: &End| end.dialog().is_some_and(|dialog| dialog.state() != DialogState::Terminated);
+                if self.calls.find_end(end).is_some_and(there) {
                     let answer = answer.map(drop).map_err(|refused| cause_of(refused.kind));
                     self.out.push(Output::End(end, EndCommand::Transferred(answer)));
                 }

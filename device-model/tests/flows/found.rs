@@ -106,3 +106,29 @@ fn a_device_that_comes_back_calls_after_its_earlier_life_was_told_to_be_over() {
     w.hang_up(a);
     assert!(w.control.is_quiet());
 }
+
+/// The same where its earlier life has calls, which end one after the other: nothing of the new life is told until the earlier
+/// one is over.
+#[test]
+fn a_device_that_comes_back_is_told_of_when_the_calls_of_its_earlier_life_have_ended() {
+    let mut w = World::new(plan());
+    let b = w.dial("B", "2001", Some(sdp(A, &["PCMU"])));
+    let a = w.last_placed();
+    w.answered(a, sdp(A, &["PCMU"]));
+    let there = w.plan.clone();
+    let mut gone = there.clone();
+    gone.devices.retain(|device| device.name.as_str() != "A");
+    let mut restricted = there.clone();
+    let back = restricted.devices.iter_mut().find(|device| device.name.as_str() == "A");
+    back.expect("a phone").allow_cti_control = false;
+    w.said();
+    for plan in [&gone, &restricted, &there] {
+        w.switch(plan, Vec::new());
+    }
+    w.settle();
+    let said = w.said();
+    let place = |text: &str| said.find(text).unwrap_or_else(|| panic!("no {text} in {said}"));
+    assert!(place("news A removed") < place("news A restricted itself=Some(false)"), "{said}");
+    assert!([a, b].iter().all(|leg| w.control.leg(*leg).is_none()), "{said}");
+    assert!(w.control.is_quiet());
+}
