@@ -40,7 +40,7 @@ pub(super) struct Leg {
     replayed: bool,
     /// When something that was asked of it was answered last.
     pub(super) answered: Option<(Duration, String)>,
-    /// What was asked of it last that keeps it waiting. Who asked may be gone before he is answered.
+    /// What was asked of it last and is not answered. Who asked may be gone before he is.
     asked: Option<(Duration, String)>,
     /// Redirects that are not decided.
     pub(super) redirects: u32,
@@ -96,9 +96,7 @@ impl Legs {
     /// An application wants something of a leg.
     pub(super) fn asked(&mut self, now: Duration, asked: &Asked) {
         let Some(leg) = self.legs.get_mut(text(&asked.params, "leg")) else { return };
-        if matches!(&*asked.method, "call.answer" | "call.accept") {
-            leg.asked = Some((now, asked.method.clone()));
-        }
+        leg.asked = Some((now, asked.method.clone()));
         if asked.method == "call.redirect" {
             let call = leg.call.clone();
             if leg.redirects == 0 && leg.before.is_none() {
@@ -395,7 +393,7 @@ impl Leg {
         }
         let (Some(begun), false, false) = (self.known_from, talked, self.redirected) else { return Ok(()) };
         let Some(kind) = plan.kind(&self.device) else { return Ok(()) };
-        let alone = self.answered.is_none() && !self.given_up;
+        let alone = self.answered.is_none() && self.asked.is_none() && !self.given_up;
         let untouched = alone && before == "offering" && kind == Kind::RoutePoint;
         if untouched
             && at >= since + NEW_CALL_ACCEPT
