@@ -7,7 +7,7 @@ use crate::codec_choice::{Abilities, abilities};
 use crate::control::CallControl;
 use crate::devices::AutoAccept;
 use crate::dialling::{Barred, Found, Sender};
-use crate::end::{Application, Channel, Dialog, DialogState, End, Remote, Told};
+use crate::end::{Application, Channel, Dialog, DialogState, End, Exchange, Remote, Told};
 use crate::failure::{Failure, FailureOrigin};
 use crate::ids::{CallId, DeviceName, Dn, EndId, LegId, TrunkName};
 use crate::leg::{At, Hold, Leg};
@@ -522,12 +522,14 @@ fn unroutable(cause: Cause, status: u16) -> Failure {
     Failure::new(FailureOrigin::Routing, cause).with_status(status)
 }
 
-/// What a new destination is offered; `None` leaves the offer to it. It is told of a phone that holds what that phone says:
-/// its answer to the next offer says nothing new.
+/// What a new destination is offered; `None` leaves the offer to it. It is told of a phone that holds, or is about to, what that
+/// phone says: its answer to the next offer says nothing new.
 fn first_offer(anchor: &End, hold: Hold) -> Option<Body> {
     match anchor {
         End::Dialog(dialog) | End::Remote(Remote { dialog, .. }) => {
-            let as_it_says = dialog.state() == DialogState::Incoming || anchor.phone_holds();
+            let begins_to_hold = matches!(dialog.exchange(), Exchange::Owed { hold: Hold::On, .. });
+            let as_it_says =
+                dialog.state() == DialogState::Incoming || anchor.phone_holds() || begins_to_hold;
             let far = dialog.far()?.clone();
             Some(Body::Relay(far, (!as_it_says).then_some(Direction::SendReceive)))
         }

@@ -1,8 +1,9 @@
 //! What random walks found (`walk`), each as a story of its own.
 
 use crate::world::*;
+use device_model::media::Direction;
 use device_model::plan::{DeviceKind, Plan};
-use device_model::{Request, Revocation};
+use device_model::{Request, Revocation, Signal};
 use std::time::Duration;
 
 const A: &str = "10.0.0.1:4000";
@@ -130,5 +131,31 @@ fn a_device_that_comes_back_is_told_of_when_the_calls_of_its_earlier_life_have_e
     let place = |text: &str| said.find(text).unwrap_or_else(|| panic!("no {text} in {said}"));
     assert!(place("news A removed") < place("news A restricted itself=Some(false)"), "{said}");
     assert!([a, b].iter().all(|leg| w.control.leg(*leg).is_none()), "{said}");
+    assert!(w.control.is_quiet());
+}
+
+/// A phone begins to hold, and before that is answered its other end is redirected: the destination is offered what that phone
+/// says, and is held.
+#[test]
+fn who_is_reached_by_a_redirect_is_told_that_the_other_phone_has_begun_to_hold() {
+    let mut w = World::new(plan());
+    ["A", "B", "C"].iter().for_each(|phone| w.open(APP, phone, None));
+    let a = w.dial("A", "2002", Some(sdp(A, &["PCMU"])));
+    let b = w.last_placed();
+    w.answered(b, sdp("10.0.0.2:4000", &["PCMU"]));
+    let hold = directed(Direction::SendOnly, sdp(A, &["PCMU"]));
+    w.signal(a, Signal::Offer(Some(hold)));
+    w.said();
+    let redirect = Request::Redirect {
+        leg: b,
+        destination: "2003".into(),
+        calling_number: None,
+        original_called: None,
+        keep_on_failure: true,
+    };
+    w.request(APP, redirect);
+    let said = w.said();
+    assert!(said.contains("C:") && said.contains("relay 10.0.0.1:4000 SendOnly"), "{said}");
+    w.hang_up(a);
     assert!(w.control.is_quiet());
 }
