@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Devices that a session lets go in the step that ends it.
 const DEVICES_AT_ONCE: usize = 16;
-/// Legs that end in that step, and with the last hold on a device.
+/// Legs that end in that step, and when the last session closes a device.
 pub(crate) const LEGS_AT_ONCE: usize = 8;
 
 /// What ended sessions have not let go yet.
@@ -135,7 +135,7 @@ impl CallControl {
         }
     }
 
-    /// Nobody holds the device any more: few calls end now, many wait to be cleared.
+    /// No session has the device open any more: few calls end now, many wait for their turn to end.
     pub(crate) fn fail_in_portions(&mut self, name: &DeviceName, budget: &mut usize) {
         let Some(device) = self.devices.known_mut(name).filter(|device| device.is_application()) else {
             return;
@@ -150,7 +150,7 @@ impl CallControl {
         }
     }
 
-    /// Whether somebody holds the device who has not ended.
+    /// Whether a session that has not ended has the device open.
     pub(crate) fn is_held(&self, device: &Device) -> bool {
         match self.departing.sessions.is_empty() {
             true => !device.openers.is_empty(),

@@ -480,7 +480,7 @@ impl CallControl {
         self.release_opening(session, name);
     }
 
-    /// Ends a session's hold on a device; the last one takes an application's device out of service (protocol §2). Else
+    /// Closes a device for a session; the last one takes an application's device out of service (protocol §2). Else
     /// the calls stay with the others, but not the address of an application that has gone.
     pub(crate) fn release_opening(&mut self, session: SessionId, name: &DeviceName) {
         let last = self.forget_opening(session, name);

@@ -171,7 +171,7 @@ methods! {
     DeviceOpen = "device.open", true => DeviceOpened, "Opens a device." {
         device: DeviceName, media: Option<MediaTermination>, cursor: Option<Cursor>, limit: Option<PageSize>,
     }
-    DeviceClose = "device.close", true => Empty, "Ends the session's hold on a device." { device: DeviceName }
+    DeviceClose = "device.close", true => Empty, "Closes a device that the session has open." { device: DeviceName }
     LineSetForward = "line.set_forward", true => Empty, "Sets or unsets Forward All." {
         device: DeviceName, dn: Dn, destination: Nullable<Dn>,
     }
