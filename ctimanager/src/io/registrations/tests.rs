@@ -3,11 +3,28 @@ use super::*;
 use crate::node::registrations::By;
 use std::time::SystemTime;
 
-fn folder(name: &str) -> PathBuf {
+/// A folder of the test's own, gone with it.
+struct Folder(PathBuf);
+
+impl std::ops::Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn folder(name: &str) -> Folder {
     let folder = std::env::temp_dir().join(format!("ctimanager-registrations-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("a folder");
-    folder
+    Folder(folder)
 }
 
 fn registration(account: &str) -> Registration {
