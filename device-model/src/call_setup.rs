@@ -141,7 +141,7 @@ impl CallControl {
     fn appears(&self, name: &DeviceName, dn: &Dn) -> bool {
         self.devices.known(name).is_some_and(|device| {
             device.takes_calls()
-                && (self.is_held(device) || !device.is_application())
+                && (self.is_opened(device) || !device.is_application())
                 && device.line(dn).is_some_and(|line| !(line.restricted && device.is_application()))
         })
     }

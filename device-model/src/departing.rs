@@ -151,7 +151,7 @@ impl CallControl {
     }
 
     /// Whether a session that has not ended has the device open.
-    pub(crate) fn is_held(&self, device: &Device) -> bool {
+    pub(crate) fn is_opened(&self, device: &Device) -> bool {
         match self.departing.sessions.is_empty() {
             true => !device.openers.is_empty(),
             false => device.openers.iter().any(|opener| !self.departing.has(*opener)),

@@ -263,8 +263,8 @@ impl CallControl {
 
     /// A device with the numbers of its time.
     pub(crate) fn view_with(&self, device: &Device, numbers: &HashMap<Dn, Number>) -> DeviceView {
-        let held = self.is_held(device);
-        let in_service = device.in_service() && (held || !device.is_application());
+        let opened = self.is_opened(device);
+        let in_service = device.in_service() && (opened || !device.is_application());
         DeviceView {
             name: device.plan.name.clone(),
             kind: device.plan.kind,
@@ -273,9 +273,9 @@ impl CallControl {
             in_service,
             owner: device.owner,
             node: in_service.then(|| self.identity.node.clone()),
-            registered: device.registered || (device.is_application() && held),
+            registered: device.registered || (device.is_application() && opened),
             restricted: !device.plan.allow_cti_control,
-            opened: held,
+            opened,
             lines: (1..)
                 .zip(&device.lines)
                 .map(|(index, line)| self.line_view(line, index, numbers))
@@ -362,7 +362,7 @@ impl CallControl {
         self.count_opening(session, opener);
     }
 
-    /// Gives the session its hold.
+    /// The session has the device open from now on.
     fn grant(&mut self, session: SessionId, name: &DeviceName, media: Option<MediaTermination>) -> Opener {
         let Some(device) = self.devices.known_mut(name) else { return Opener::Further };
         let opener = if device.openers.is_empty() { Opener::First } else { Opener::Further };
@@ -381,7 +381,8 @@ impl CallControl {
         opener
     }
 
-    /// A hold of an earlier process: it was granted then, and stands as if the plan had been changed meanwhile.
+    /// A session of an earlier process had the device open: it was granted then, and has it open still, as if the plan had been
+    /// changed meanwhile.
     pub(crate) fn restore_opening(
         &mut self,
         session: SessionId,

@@ -78,12 +78,12 @@ pub enum Input {
         /// What it asks.
         request: Request,
     },
-    /// A session is gone for good (closed or failed): its hold on every device ends (protocol §2, "Failure"). It holds
-    /// nothing from then on; [`Input::Depart`] carries out what follows, beyond a few devices.
+    /// A session is gone for good (closed or failed): every device is closed for it (protocol §2, "Failure"). It has
+    /// nothing open from then on; [`Input::Depart`] carries out what follows, beyond a few devices.
     SessionEnded(SessionId),
-    /// The same of many sessions at once, each named once: they hold nothing from this step on.
+    /// The same of many sessions at once, each named once: they have nothing open from this step on.
     SessionsEnded(Vec<SessionId>),
-    /// A session may no longer hold this device: like [`Request::CloseDevice`], but nobody asked and nobody is answered.
+    /// A session may no longer have this device open: like [`Request::CloseDevice`], but nobody asked and nobody is answered.
     Revoked {
         /// Whose hold.
         session: SessionId,
@@ -505,7 +505,7 @@ pub enum News {
         /// As it is now.
         device: DeviceView,
     },
-    /// A session has lost its hold on these by [`crate::Revocation`]; they are in order.
+    /// These are not open to a session any more, by [`crate::Revocation`]; they are in order.
     Revoked {
         /// Whose.
         session: SessionId,
@@ -713,7 +713,7 @@ pub enum Event {
     DeviceInService(DeviceView),
     /// `device.out_of_service`
     DeviceOutOfService(DeviceView, OutOfServiceReason),
-    /// `device.closed`: the session's hold on the device ended without its asking.
+    /// `device.closed`: the device is not open to the session any more, and the session has not closed it.
     DeviceClosed(DeviceView, OutOfServiceReason),
     /// `line.forward_changed`
     ForwardChanged(DeviceName, LineView),

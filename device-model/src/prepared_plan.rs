@@ -34,7 +34,7 @@ pub struct PreparedPlan {
     pub(crate) changed: Arc<[DeviceName]>,
 }
 
-/// A session loses its hold on devices by a new configuration.
+/// A new configuration closes devices that a session has open.
 #[derive(Clone, Debug)]
 pub struct Revocation {
     /// Whose.

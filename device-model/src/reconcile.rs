@@ -59,7 +59,7 @@ impl Retired {
 }
 
 impl CallControl {
-    /// Puts a plan in force and takes holds away, all at once.
+    /// Puts a plan in force and closes what sessions lose by it, all at once.
     pub(crate) fn configure(&mut self, plan: Option<Box<PreparedPlan>>, revoked: &[Revocation]) {
         let parameters = &self.plan.parameters;
         let limits = (parameters.max_devices_per_provider, parameters.max_devices_per_node);
@@ -157,7 +157,7 @@ impl CallControl {
         }
     }
 
-    /// Takes holds on devices of the plan in force.
+    /// Closes devices of the plan in force that sessions have open.
     fn revoke(&mut self, revoked: &[Revocation]) {
         let mut lost: Vec<(DeviceName, SessionId)> = Vec::new();
         for Revocation { session, devices } in revoked {
@@ -243,7 +243,7 @@ impl CallControl {
         self.settling.uncleared.is_empty()
     }
 
-    /// The calls of a device that nobody holds wait to be ended.
+    /// The calls of a device that nobody has open wait to be ended.
     pub(crate) fn leave_uncleared(&mut self, name: &DeviceName) {
         self.settling.uncleared.insert(name.clone(), self.why);
     }
@@ -252,8 +252,9 @@ impl CallControl {
     #[must_use]
     pub fn legs_to_clear(&self, name: &DeviceName) -> usize {
         let device = self.devices.get(name);
-        let left =
-            |device: &&Device| device.is_application() && !device.openers.is_empty() && !self.is_held(device);
+        let left = |device: &&Device| {
+            device.is_application() && !device.openers.is_empty() && !self.is_opened(device)
+        };
         let present = match self.is_uncleared(name) {
             true => device,
             false => device.filter(left),

@@ -227,7 +227,7 @@ impl Shares {
         self.places[place as usize].release(who, amount);
     }
 
-    /// How much somebody holds.
+    /// How much of a resource somebody has.
     #[must_use]
     pub fn held(&self, place: Place, who: &Who) -> u64 {
         self.places[place as usize].held(who)

@@ -82,7 +82,7 @@ impl Terminal {
         self.open(Some(MediaTermination::Dynamic { codecs, srtp: Vec::new() })).await
     }
 
-    /// Ends the session's hold on it.
+    /// Closes it for this session.
     ///
     /// # Errors
     /// Any [`Error`].

@@ -79,7 +79,7 @@ pub(super) enum Told {
     Hidden(Event),
     /// A soft limit was passed or is kept again.
     Limit(Limit),
-    /// What became of a device, or of a session's hold on some.
+    /// What became of a device, or which devices a session has open no more.
     Directory(News),
     /// Some of the devices that are open, by [`Ask::Whole`].
     Whole { round: u64, devices: Vec<WholeDevice>, place: Place },

@@ -1,4 +1,4 @@
-//! A stop: first the calls are cleared, a few in each step, then the sessions are closed, then the node waits for the last SIP
+//! A stop: first the calls are ended, a few in each step, then the sessions are closed, then the node waits for the last SIP
 //! transactions.
 
 use super::Node;

@@ -29,8 +29,8 @@ use std::time::{Duration, Instant};
 
 /// What is known of a kept device under the present configuration.
 enum Now {
-    /// The session holds it, restricted or not.
-    Held,
+    /// The session has it open, restricted or not.
+    Open,
     /// The user may not control it any more.
     Lost,
     /// It isn't there any more, or is another kind of device.
@@ -38,7 +38,7 @@ enum Now {
 }
 
 /// A session's device: as it was known, and what became of it.
-struct Hold {
+struct Opening {
     session: SessionId,
     name: DeviceName,
     kept: KeptDevice,
@@ -53,11 +53,11 @@ impl CtiManager {
         }
         let mut ended = kept.ended;
         let found = kept.sessions.len();
-        let mut holds = Vec::new();
+        let mut openings = Vec::new();
         for (id, mut session) in kept.sessions {
             let devices = std::mem::take(&mut session.devices);
             match self.bring_back(step, id, session, kept.alive) {
-                Ok(()) => holds.extend(devices.into_iter().map(|(name, kept)| (id, name, kept))),
+                Ok(()) => openings.extend(devices.into_iter().map(|(name, kept)| (id, name, kept))),
                 Err((at, user)) => drop(ended.insert((at, id), user)),
             }
         }
@@ -68,17 +68,17 @@ impl CtiManager {
                 self.applications.sessions.remember_ended(step.now, id, user, left);
             }
         }
-        let holds: Vec<Hold> = {
+        let openings: Vec<Opening> = {
             let plan = Arc::clone(&self.settings.plan);
             let kinds = plan.devices.iter().map(|device| (&device.name, device.kind)).collect();
-            holds.into_iter().map(|hold| self.judge(&kinds, hold)).collect()
+            openings.into_iter().map(|opening| self.judge(&kinds, opening)).collect()
         };
         self.witness.earlier_life = true;
-        self.tell_ended_calls(step, &holds, kept.legs.into_values());
-        self.tell_what_was(step, &holds);
+        self.tell_ended_calls(step, &openings, kept.legs.into_values());
+        self.tell_what_was(step, &openings);
         self.witness.earlier_life = false;
-        self.hold_again(step, &holds);
-        self.tell_what_is(step, &holds);
+        self.open_again(step, &openings);
+        self.tell_what_is(step, &openings);
         self.weigh_connections(step);
         let going_on = self.applications.sessions.len();
         if found > 0 {
@@ -137,7 +137,7 @@ impl CtiManager {
         Ok(())
     }
 
-    /// What was agreed holds, as it does across a reload; a heartbeat must fit the bounds of now.
+    /// What was agreed stands, as it does across a reload; a heartbeat must fit the bounds of now.
     fn restored_config(&self, head: &Head) -> SessionConfig {
         let bounds = &self.settings.sessions;
         let subscription = head.subscription.as_ref().map_or_else(Subscription::all, |names| {
@@ -168,7 +168,7 @@ impl CtiManager {
         &self,
         kinds: &HashMap<&DeviceName, DeviceKind>,
         (session, name, kept): (SessionId, DeviceName, KeptDevice),
-    ) -> Hold {
+    ) -> Opening {
         let same = kinds.get(&name).is_some_and(|kind| DeviceType::from(*kind) == kept.device.kind);
         // Whether the device or its lines are restricted doesn't matter: it stays open then, and out of service, and comes
         // back by itself.
@@ -179,20 +179,25 @@ impl CtiManager {
         let now = match (allowed, same) {
             (false, _) => Now::Lost,
             (true, false) => Now::Gone,
-            (true, true) => Now::Held,
+            (true, true) => Now::Open,
         };
-        Hold { session, name, kept, now }
+        Opening { session, name, kept, now }
     }
 
     /// The calls ended with the process. Who may not control the device any more hears nothing of them.
-    fn tell_ended_calls(&mut self, step: &Step<'_>, holds: &[Hold], legs: impl Iterator<Item = KeptLeg>) {
-        let mut watchers: BTreeMap<&DeviceName, Vec<&Hold>> = BTreeMap::new();
-        for hold in holds.iter().filter(|hold| !matches!(hold.now, Now::Lost)) {
-            watchers.entry(&hold.name).or_default().push(hold);
+    fn tell_ended_calls(
+        &mut self,
+        step: &Step<'_>,
+        openings: &[Opening],
+        legs: impl Iterator<Item = KeptLeg>,
+    ) {
+        let mut watchers: BTreeMap<&DeviceName, Vec<&Opening>> = BTreeMap::new();
+        for opening in openings.iter().filter(|opening| !matches!(opening.now, Now::Lost)) {
+            watchers.entry(&opening.name).or_default().push(opening);
         }
         for KeptLeg { leg, input, output } in legs {
             let watchers = watchers.get(&leg.device).into_iter().flatten();
-            let sessions: Arc<[SessionId]> = watchers.map(|hold| hold.session).collect();
+            let sessions: Arc<[SessionId]> = watchers.map(|opening| opening.session).collect();
             if !sessions.is_empty() {
                 let ended = self.mirror.ended_before(sessions, LegView::from(&leg), [input, output]);
                 self.tell_difference(step, ended);
@@ -201,24 +206,24 @@ impl CtiManager {
     }
 
     /// What ended with the process: service, and devices that are lost or gone.
-    fn tell_what_was(&mut self, step: &Step<'_>, holds: &[Hold]) {
-        for hold in holds {
-            let mut device = hold.kept.device.clone();
+    fn tell_what_was(&mut self, step: &Step<'_>, openings: &[Opening]) {
+        for opening in openings {
+            let mut device = opening.kept.device.clone();
             let served = device.state == DeviceState::InService;
             (device.state, device.node, device.registered) = (DeviceState::OutOfService, None, false);
             let mut say = |change, device: &Device, reason: Option<OutOfServiceReason>| {
                 let reason = reason.map(Into::into);
                 self.tell_event(
                     step,
-                    &[hold.session],
+                    &[opening.session],
                     Event::Device { change, device: device.clone(), reason },
                 );
             };
-            match hold.now {
-                Now::Held if served => {
+            match opening.now {
+                Now::Open if served => {
                     say(DeviceChange::OutOfService, &device, Some(OutOfServiceReason::CtimanagerFailure));
                 }
-                Now::Held => {}
+                Now::Open => {}
                 Now::Lost => {
                     device.opened = false;
                     say(DeviceChange::Removed, &device, None);
@@ -232,19 +237,19 @@ impl CtiManager {
         }
     }
 
-    fn hold_again(&mut self, step: &mut Step<'_>, holds: &[Hold]) {
-        for hold in holds.iter().filter(|hold| matches!(hold.now, Now::Held)) {
-            let media = hold.kept.media.as_ref().map(MediaTermination::from);
-            let (session, device) = (hold.session, hold.name.clone());
+    fn open_again(&mut self, step: &mut Step<'_>, openings: &[Opening]) {
+        for opening in openings.iter().filter(|opening| matches!(opening.now, Now::Open)) {
+            let media = opening.kept.media.as_ref().map(MediaTermination::from);
+            let (session, device) = (opening.session, opening.name.clone());
             self.model(step, device_model::Input::Restored { session, device, media });
         }
     }
 
     /// Restrictions that came or went meanwhile, and what is in service.
-    fn tell_what_is(&mut self, step: &Step<'_>, holds: &[Hold]) {
-        for hold in holds.iter().filter(|hold| matches!(hold.now, Now::Held)) {
-            let Some(view) = self.mirror.told_device(&hold.name).cloned() else { continue };
-            let (session, was) = ([hold.session], hold.kept.device.restricted);
+    fn tell_what_is(&mut self, step: &Step<'_>, openings: &[Opening]) {
+        for opening in openings.iter().filter(|opening| matches!(opening.now, Now::Open)) {
+            let Some(view) = self.mirror.told_device(&opening.name).cloned() else { continue };
+            let (session, was) = ([opening.session], opening.kept.device.restricted);
             if was != view.restricted {
                 let change =
                     if view.restricted { DeviceChange::Restricted } else { DeviceChange::Unrestricted };

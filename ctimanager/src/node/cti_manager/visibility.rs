@@ -128,7 +128,7 @@ impl CtiManager {
         })
     }
 
-    /// Nobody was told what he may not hear, and nobody holds what he may not open.
+    /// Nobody was told what he may not hear, and nobody has open what he may not open.
     pub(in crate::node) fn check_permissions(&self, devices: &CallControl) -> Result<(), String> {
         if let Some(breach) = &self.witness.breach {
             return Err(breach.clone());

@@ -1,5 +1,5 @@
 //! Rights, lists, devices and restrictions that change at random while applications work. After every input the node's
-//! own checks hold (`World::input`): nobody was told what he may not hear, and nobody holds what he may not open. And what an
+//! own checks hold (`World::input`): nobody was told what he may not hear, and nobody has open what he may not open. And what an
 //! application was told of the changes is all that it needs to know them.
 
 use super::world::{World, header};
