@@ -37,7 +37,7 @@ while [ $# -gt 0 ]; do
     --merge) mode=merge ;;
     --coverage) mode=coverage ;;
     -*) die "what is $1? See the head of $0" ;;
-    *) if [ -e "$1" ] && [ "${#names[@]}" -eq 1 ]; then mode=again seconds=$1
+    *) if [ -f "$1" ] && [ "${#names[@]}" -eq 1 ]; then mode=again seconds=$1
        elif [[ $1 =~ ^[0-9]+$ ]]; then seconds=$1
        else names+=("$1"); fi ;;
   esac
